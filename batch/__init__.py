@@ -1,0 +1,1 @@
+"""Files and batches: durable rows, leases, planner, workers. Empty until their issue."""

@@ -1,0 +1,24 @@
+"""One call at the edge: the client's bytes, with only the few top-level fields read that routing needs.
+
+It is what every attempt starts from. A target of the same dialect gets these bytes with the fields we own rewritten;
+a target of another dialect gets an encoded `ChatRequest`.
+"""
+
+from typing import Literal
+
+import msgspec
+
+Dialect = Literal["openai_chat"]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """`fields` are the body's top-level members in the client's order, each still the client's JSON."""
+
+    request_id: str
+    dialect: Dialect
+    model: str
+    stream: bool
+    include_usage: bool
+    choices: int
+    body: bytes
+    fields: dict[str, msgspec.Raw]

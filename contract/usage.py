@@ -1,0 +1,43 @@
+"""Token usage in disjoint classes: every token is counted in exactly one of them.
+
+Providers disagree: OpenAI's `prompt_tokens` includes cached tokens and `completion_tokens` includes reasoning, Anthropic's
+`input_tokens` excludes both cache classes. Decoders take them apart here, and keep the provider's own object beside it.
+Unknown is None, never 0.
+"""
+
+from typing import Literal
+
+import msgspec
+
+UsageSource = Literal["provider", "estimated"]
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Token counts of one attempt; `raw` is the provider's usage object as it came, as JSON."""
+
+    input_uncached: int | None = None
+    cache_read: int | None = None
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+    audio_input: int | None = None
+    output_visible: int | None = None
+    reasoning: int | None = None
+    audio_output: int | None = None
+    server_tool_calls: int | None = None
+    source: UsageSource = "provider"
+    raw: msgspec.Raw | None = None
+
+    @property
+    def input_total(self) -> int | None:
+        """All input tokens, or None when no input class is known."""
+        return _total(self.input_uncached, self.cache_read, self.cache_write_5m, self.cache_write_1h, self.audio_input)
+
+    @property
+    def output_total(self) -> int | None:
+        """All output tokens, or None when no output class is known."""
+        return _total(self.output_visible, self.reasoning, self.audio_output)
+
+
+def _total(*classes: int | None) -> int | None:
+    known = [count for count in classes if count is not None]
+    return sum(known) if known else None

@@ -1,0 +1,83 @@
+"""The upstream HTTP port: what a transport must do, whoever implements it.
+
+Two implementations stand behind it and pass one conformance suite: `providers.http.client` (ours, the hot path) and
+`providers.http.httpx_client` (httpx2, for what ours does not do). Errors raised are `contract.errors.AttemptError`s.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Clocks(msgspec.Struct, frozen=True):
+    """The five clocks of one attempt, in seconds. `headers_s` None: as long as `total_s` allows.
+
+    connect: until the connection (and TLS) stands. headers: from the request sent until the response's head. first_token: from the
+    request sent until the caller says `first_token()`. idle: between two reads of body bytes. total: from `send` to the end.
+    """
+
+    connect_s: float = 3.0
+    headers_s: float | None = 60.0
+    first_token_s: float = 60.0
+    idle_s: float = 60.0
+    total_s: float = 600.0
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where to connect. `uds` set: a unix socket, `host` then only names it in the Host header."""
+
+    host: str
+    port: int
+    tls: bool = False
+    uds: str | None = None
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One method and path at one origin with its constant headers; built once per target, sent many times.
+
+    `headers` excludes host, content-length, transfer-encoding, connection and accept-encoding: those are the transport's.
+    """
+
+    origin: Origin
+    path: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    method: str = "POST"
+
+
+class HttpResponse(Protocol):
+    """A response whose head has come. The owner ends it with exactly one of: reading to the end, `release`, `abort`."""
+
+    status: int
+    headers: Headers  # names in lower case
+    connected_at: float  # loop.time() when the connection stood ready (at once for a pooled one)
+    headers_at: float  # loop.time() when the head was complete
+
+    async def chunk(self) -> bytes:
+        """The body bytes that came since the last call, at least one; b"" after a clean end. Raises AttemptError."""
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises MalformedResponse beyond `limit` bytes."""
+
+    def first_token(self) -> None:
+        """Stops the first-token clock; from here on the idle clock alone guards the gaps."""
+
+    def release(self) -> None:
+        """The caller needs nothing more: the connection is reused if the body's clean end is here or comes within a second, else closed."""
+
+    def abort(self) -> None:
+        """Closes the connection now, whatever is in flight. Idempotent; harmless after the end."""
+
+
+class HttpClient(Protocol):
+    async def send(self, endpoint: Endpoint, body: bytes, clocks: Clocks) -> HttpResponse:
+        """Sends one request and waits for the response's head.
+
+        No redirect is followed, no retry made, but one: a pooled connection that proved dead before any byte of a response came is
+        replaced once by a fresh one. Cancelling the call closes its connection at once.
+        Raises ConnectFailed, AttemptTimeout, ConnectionLost, MalformedResponse.
+        """
+
+    async def aclose(self) -> None:
+        """Closes idle connections and refuses new sends."""

@@ -1,0 +1,54 @@
+"""Backends: whatever can answer a call, a managed API and an engine of our own alike.
+
+`Backend.open` sends one attempt. The `Exchange` it gives yields what the client is to get, already in the client's dialect: one piece
+for a unary answer, many for a stream. The attempt engine (gateway/pipeline.py) does not know which it is.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from contract.call import Call
+from contract.finish import Finish
+from contract.usage import Usage
+
+
+class Marks(msgspec.Struct):
+    """When things happened in one attempt, in loop.time() seconds; None: it did not (yet)."""
+
+    started: float
+    admitted: float | None = None  # left the engine's queue; equals started where there is none
+    connected: float | None = None
+    headers: float | None = None
+    first_token: float | None = None
+    ended: float | None = None
+
+
+class Exchange(Protocol):
+    """One attempt in flight. Whoever opened it ends it: by reading to b"", or by `abort`."""
+
+    @property
+    def upstream_id(self) -> str | None: ...
+    @property
+    def usage(self) -> Usage | None: ...
+    @property
+    def finish(self) -> Finish | None: ...
+    @property
+    def content_events(self) -> int: ...
+
+    bytes_in: int  # body bytes received from the upstream
+
+    async def next(self) -> bytes:
+        """The next bytes for the client; b"" once the answer was whole. Raises AttemptError. The first call gives real output, never a mere preamble."""
+
+    def abort(self) -> None:
+        """Stops the upstream now. Idempotent; harmless after the end."""
+
+
+class Backend(Protocol):
+    name: str
+
+    async def open(self, call: Call, model: str, marks: Marks) -> Exchange:
+        """Starts one attempt and returns when the response's head has come. Fills `marks` as it goes. Raises AttemptError."""
+
+    async def aclose(self) -> None: ...
