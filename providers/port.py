@@ -14,7 +14,7 @@ from contract.usage import Usage
 
 
 class Marks(msgspec.Struct):
-    """When things happened in one attempt, in loop.time() seconds; None: it did not (yet)."""
+    """When things happened in one attempt, in loop.time() seconds (None: not yet), and how many body bytes went each way."""
 
     started: float
     admitted: float | None = None  # left the engine's queue; equals started where there is none
@@ -22,6 +22,8 @@ class Marks(msgspec.Struct):
     headers: float | None = None
     first_token: float | None = None
     ended: float | None = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
 
 
 class Exchange(Protocol):
@@ -35,8 +37,6 @@ class Exchange(Protocol):
     def finish(self) -> Finish | None: ...
     @property
     def content_events(self) -> int: ...
-
-    bytes_in: int  # body bytes received from the upstream
 
     async def next(self) -> bytes:
         """The next bytes for the client; b"" once the answer was whole. Raises AttemptError. The first call gives real output, never a mere preamble."""

@@ -31,7 +31,8 @@ class StreamTap(Seen, Protocol):
     """
 
     content_seen: bool
-    complete: bool  # the terminal event was seen; later bytes are ignored
+    finished: bool  # every choice has its finish reason; only usage and the terminal event may still come
+    complete: bool  # the terminal event was seen, or `end` found the answer whole; later bytes are ignored
     error: AttemptError | None  # found in the bytes after those that were let through; ends the answer
 
     def feed(self, chunk: bytes) -> bytes:
