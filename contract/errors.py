@@ -150,7 +150,7 @@ class MalformedResponse(AttemptError):
 
 class UpstreamError(AttemptError):
     code = "upstream_error"
-    disposition = "retry_same"
+    disposition: ClassVar[Disposition] = "retry_same"
 
 
 class UpstreamOverloaded(UpstreamError):
@@ -176,7 +176,7 @@ class UpstreamModelNotFound(AttemptError):
 
 class UpstreamRejected(AttemptError):
     code = "upstream_rejected"
-    disposition = "final"
+    disposition: ClassVar[Disposition] = "final"
 
 
 class ContextLengthExceeded(UpstreamRejected):
