@@ -1,0 +1,52 @@
+"""The gateway behind one of the servers and fronts that the benchmark compares.
+
+    python front.py uvicorn|route|granian PORT
+
+`uvicorn`: what `turnout serve` runs. `route`: the inference route as a Starlette route inside the FastAPI app. `granian`: granian as the server.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from starlette.routing import Route
+
+from gateway.app import create_app
+from gateway.cli.settings import known_kinds
+from gateway.fastpath import FastPath
+from gateway.runtime import build_runtime
+from gateway.server import bind, serve
+
+os.chdir(Path(__file__).parent)
+
+
+def make() -> tuple[object, object]:
+    from config.load import load
+
+    runtime = build_runtime(load(Path("conf/turnout.yaml"), os.environ, known_kinds()).settings)
+    return create_app(runtime, "bench"), runtime
+
+
+def __getattr__(name: str) -> object:
+    """`front:app`, as granian imports it."""
+    if name != "app":
+        raise AttributeError(name)
+    return FastPath(*make())
+
+
+if __name__ == "__main__":
+    front, port = sys.argv[1], int(sys.argv[2])
+    if front == "granian":
+        from granian import Granian
+        from granian.constants import Interfaces, Loops
+
+        sys.path.insert(0, str(Path(__file__).parent))
+        Granian("front:app", address="127.0.0.1", port=port, interface=Interfaces.ASGI, loop=Loops.uvloop, workers=1, log_enabled=False).serve()
+    else:
+        app, runtime = make()
+        path = FastPath(app, runtime)
+        if front == "route":
+            app.router.routes.insert(0, Route("/v1/chat/completions", path, methods=["POST"]))
+            serve(app, bind("127.0.0.1", port), lambda: None)
+        else:
+            serve(path, bind("127.0.0.1", port), lambda: None)

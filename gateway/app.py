@@ -1,0 +1,149 @@
+"""The FastAPI app: everything but the inference routes, and the documentation of those too."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import structlog
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from contract.errors import InvalidRequest, MethodNotAllowed, NotFound, TurnoutError
+from gateway.auth import Principal, no_such_model
+from gateway.errors import shown
+from gateway.openapi import INFERENCE_PATHS
+from gateway.runtime import Runtime
+from ledger.queries import attempts_of
+from ledger.reports import describe_request
+
+log = structlog.get_logger("turnout.edge")
+
+
+def principal(request: Request) -> Principal:
+    """Who asks. Raises AuthenticationFailed."""
+    runtime: Runtime = request.app.state.runtime
+    return runtime.keys.principal(request.scope["headers"])
+
+
+Caller = Annotated[Principal, Depends(principal)]
+
+
+def create_app(runtime: Runtime, version: str) -> FastAPI:
+    """The app around a runtime whose engines and ledger it starts and stops with itself."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await runtime.start()
+        try:
+            yield
+        finally:
+            await runtime.stop()
+
+    app = FastAPI(title="Turnout", version=version, lifespan=lifespan, description="A provider-agnostic inference gateway with local fallback.")
+    app.state.runtime = runtime
+    app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
+    _add_models(app, runtime)
+    _add_reports(app, runtime)
+    _add_health(app, runtime)
+    _add_errors(app, runtime)
+    return app
+
+
+def _add_models(app: FastAPI, runtime: Runtime) -> None:
+    @app.get("/v1/models", tags=["models"])
+    async def list_models(caller: Caller) -> dict[str, Any]:
+        """The names that this key may ask for; a `*` in one stands for any text."""
+        return {"object": "list", "data": [_model(r.name) for r in runtime.routes.all if caller.models is None or r.name in caller.models]}
+
+    @app.get("/v1/models/{model:path}", tags=["models"])
+    async def get_model(model: str, caller: Caller) -> dict[str, Any]:
+        """One model by name, also one that a pattern matches."""
+        route = runtime.routes.find(model)
+        if route is None:
+            raise no_such_model(model)
+        caller.require_route(route.name, model)
+        return _model(model)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "turnout"}
+
+
+def _add_reports(app: FastAPI, runtime: Runtime) -> None:
+    @app.get("/v1/requests/{request_id}", tags=["reports"])
+    def get_request(request_id: str, caller: Caller) -> dict[str, Any]:
+        """Every attempt of one request of the caller's team: target, status, times, usage, cost."""
+        runtime.ledger.flush()
+        rows = attempts_of(runtime.ledger.engine, request_id, team=caller.team)
+        if not rows:
+            raise NotFound(f"there is no request {request_id[:80]!r} of this team", param="request_id")
+        return describe_request(rows)
+
+    @app.get("/v1/targets", tags=["reports"])
+    async def list_targets(caller: Caller) -> dict[str, Any]:
+        """The targets behind the models that this key may use, with what each did since the gateway started."""
+        allowed = [r for r in runtime.routes.all if caller.models is None or r.name in caller.models]
+        seen = {target.label: target for route in allowed for target in route.targets}
+        return {"data": [{"target": label, "owned": t.owned, **t.stats.summary()} for label, t in seen.items()]}
+
+
+def _add_health(app: FastAPI, runtime: Runtime) -> None:
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def root() -> dict[str, str]:
+        return {"name": "turnout", "docs": "/docs"}
+
+    @app.get("/health", tags=["health"])
+    @app.get("/health/live", tags=["health"])
+    async def live() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @app.get("/health/ready", tags=["health"])
+    async def ready(response: Response) -> dict[str, Any]:
+        """Whether new requests can be served: 503 while the ledger cannot be written or the gateway is stopping."""
+        report = runtime.readiness()
+        if report["status"] != "ok":
+            response.status_code = 503
+        return report
+
+
+def _add_errors(app: FastAPI, runtime: Runtime) -> None:
+    def answer(request: Request, error: TurnoutError) -> Response:
+        shape = shown(error)
+        body = runtime.wire.encode_error(error, shape.type, request.scope["state"]["request_id"], 0)
+        return Response(body, shape.status, {k.decode(): v.decode() for k, v in shape.headers}, "application/json")
+
+    @app.exception_handler(TurnoutError)
+    async def ours(request: Request, exc: TurnoutError) -> Response:
+        return answer(request, exc)
+
+    @app.exception_handler(HTTPException)
+    async def theirs(request: Request, exc: HTTPException) -> Response:
+        path = request.scope["path"][:100]
+        if exc.status_code == 405:
+            return answer(request, MethodNotAllowed(f"{path} does not take {request.method}"))
+        return answer(request, NotFound(f"there is nothing at {path}; GET /docs lists what there is"))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, exc: RequestValidationError) -> Response:
+        first = exc.errors()[0]
+        return answer(request, InvalidRequest(str(first["msg"]), param=".".join(map(str, first["loc"]))))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, exc: Exception) -> Response:
+        log.error("unexpected error", request_id=request.scope["state"]["request_id"], exc_info=exc)
+        return answer(request, TurnoutError("the gateway failed; the request id leads to its log"))
+
+
+def _documented(app: FastAPI) -> dict[str, Any]:
+    if not app.openapi_schema:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schema["paths"] = {**INFERENCE_PATHS, **schema["paths"]}
+        schema.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"key": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+

@@ -1,0 +1,59 @@
+"""Who is asking: keys to principals, found by hash. Fails closed; an unknown key and a missing one look alike but for the wording."""
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+import msgspec
+
+from contract.errors import AuthenticationFailed, ModelNotFound
+from policy.plan import Rule
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """A team as one of its keys stands for it. `models` None: every model. `rule` None: each model's own policy."""
+
+    team: str
+    key_id: str
+    models: frozenset[str] | None = None
+    rule: Rule | None = None
+
+    def require_route(self, route: str, model: str) -> None:
+        """Raises ModelNotFound for a route that this team may not use: the same answer as for one that does not exist."""
+        if self.models is not None and route not in self.models:
+            raise no_such_model(model)
+
+
+def no_such_model(model: str) -> ModelNotFound:
+    """The one wording for a model that does not exist and for one that a key may not use."""
+    name = model if len(model) <= 100 else model[:100] + "…"
+    return ModelNotFound(f"there is no model {name!r} here; GET /v1/models lists those that this key may use", param="model")
+
+
+def key_id_of(key: str) -> str:
+    """What stands for a key in ledger and reports: the first 12 hex digits of its SHA-256."""
+    return sha256(key.encode()).hexdigest()[:12]
+
+
+class KeyTable:
+    """Keys by their full SHA-256; the keys themselves are not kept."""
+
+    def __init__(self, principals: Iterable[tuple[str, Principal]]) -> None:
+        self._by_digest = {sha256(key.encode()).digest(): principal for key, principal in principals}
+
+    def principal(self, headers: Headers) -> Principal:
+        """Reads `authorization: Bearer KEY` or `x-api-key: KEY`. Raises AuthenticationFailed."""
+        for name, value in headers:
+            if name == b"authorization":
+                if value[:7].lower() == b"bearer ":
+                    return self._find(value[7:].strip())
+            elif name == b"x-api-key":
+                return self._find(value.strip())
+        raise AuthenticationFailed("no API key was sent; send it as `Authorization: Bearer KEY`")
+
+    def _find(self, key: bytes) -> Principal:
+        principal = self._by_digest.get(sha256(key).digest())
+        if principal is None:
+            raise AuthenticationFailed("the API key is not valid")
+        return principal

@@ -1,0 +1,23 @@
+"""The bootstrap key: made at the first start, kept beside the database, so that one can begin without a configuration."""
+
+import os
+import secrets
+from pathlib import Path
+
+FILE_NAME = "bootstrap.key"
+PREFIX = "sk-turnout-"
+
+
+def bootstrap_key(folder: Path) -> str:
+    """The key kept in `folder`, made (256 random bits, file mode 0600) when there is none. Raises OSError when the folder cannot be written."""
+    path = folder / FILE_NAME
+    if path.exists():
+        kept = path.read_text().strip()
+        if kept:
+            return kept
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = PREFIX + secrets.token_urlsafe(32)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key + "\n")
+    return key

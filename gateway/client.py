@@ -1,0 +1,122 @@
+"""The client's side of one request: its body read within limits, its leaving noticed, the answer sent. Plain ASGI.
+
+A client that leaves cancels the task that serves it, wherever that task waits: in a queue, on a connection, for a token.
+The watch for it starts only once a request has lasted a moment, so that quick answers pay a timer and no task.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from contract.errors import ClientClosed, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+HeaderList = list[tuple[bytes, bytes]]
+
+WATCH_AFTER_S = 0.02
+JSON_TYPE = b"application/json"
+
+
+class Client:
+    """One request's client. `left` is set when it went away before its answer was whole."""
+
+    __slots__ = ("_loop", "_receive", "_send", "_task", "_timer", "_too_slow", "_watch", "bytes_sent", "left", "read", "started_at", "status")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._too_slow = False
+        self.left = False
+        self.read = False  # the request's body was taken in whole
+        self.started_at = self._loop.time()
+        self.status = 0
+        self.bytes_sent = 0
+
+    async def body(self, headers: HeaderList, limit: int, idle_s: float) -> bytes:
+        """The request's body. Raises UnsupportedMediaType, RequestTooLarge (unread, by its declared length), RequestTimeout, ClientClosed."""
+        for name, value in headers:
+            if name == b"content-length" and int(value) > limit:
+                raise too_large(limit)
+            if name == b"content-type" and value.split(b";", 1)[0].strip().lower() != JSON_TYPE:
+                raise UnsupportedMediaType("the body must be JSON; send `content-type: application/json`")
+            if name == b"content-encoding" and value.strip().lower() != b"identity":
+                raise UnsupportedMediaType("compressed request bodies are not accepted; send the JSON as it is")
+        self._task = asyncio.current_task()
+        try:
+            return await self._parts(limit, idle_s)
+        except asyncio.CancelledError:
+            if not self._too_slow or self._task is None:
+                raise
+            self._task.uncancel()
+            raise RequestTimeout(f"no byte of the request's body came for {idle_s:g} s") from None
+        finally:
+            self.unguard()
+
+    async def _parts(self, limit: int, idle_s: float) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            timer = self._timer = self._loop.call_later(idle_s, self._give_up)
+            message = await self._receive()
+            timer.cancel()
+            if message["type"] == "http.disconnect":
+                self.left = True
+                raise ClientClosed("the client left before its request was whole")
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise too_large(limit)
+            if not message.get("more_body"):
+                self.read = True
+                return b"".join((*parts, part)) if parts else part
+            parts.append(part)
+
+    def _give_up(self) -> None:
+        self._too_slow = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def guard(self) -> None:
+        """From here on, the current task is cancelled when the client leaves. Ended by `unguard`."""
+        self._task = asyncio.current_task()
+        self._timer = self._loop.call_later(WATCH_AFTER_S, self._start_watch)
+
+    def unguard(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        self._task = None
+
+    def _start_watch(self) -> None:
+        self._watch = self._loop.create_task(self._wait_for_leaving())
+
+    async def _wait_for_leaving(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._task is not None:
+            self.left = True
+            self._task.cancel()
+
+    async def start(self, status: int, headers: HeaderList) -> None:
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes) -> None:
+        self.bytes_sent += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        self.bytes_sent += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+def too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the request's body is larger than the {limit} bytes that this gateway takes")

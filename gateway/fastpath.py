@@ -1,0 +1,114 @@
+"""The inference routes as plain ASGI, in front of the FastAPI app: no middleware, no model binding, no task a request.
+
+Everything that is not one of these routes goes to the app, with `x-request-id` added.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from contract.errors import AttemptsExhausted, ClientClosed, InvalidRequest, MethodNotAllowed, TurnoutError, UpstreamRejected
+from gateway.auth import no_such_model
+from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
+from gateway.errors import shown
+from gateway.identity import new_request_id
+from gateway.peek import read_chat_call
+from gateway.record import Job
+from gateway.runtime import Runtime
+
+log = structlog.get_logger("turnout.edge")
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class FastPath:
+    """An ASGI app. `runtime` may be replaced at any time; a request keeps the one it began with."""
+
+    def __init__(self, app: App, runtime: Runtime) -> None:
+        self._app = app
+        self.runtime = runtime
+        self._routes = {"/v1/chat/completions": "chat.completions"}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        request_id = new_request_id()
+        endpoint = self._routes.get(scope["path"])
+        if endpoint is None:
+            return await self._pass_on(scope, receive, send, request_id)
+        client = Client(receive, send)
+        runtime = self.runtime
+        try:
+            await self._answer(runtime, client, scope, endpoint, request_id)
+        except TurnoutError as error:
+            await self._refuse(runtime, client, error, request_id)
+        except asyncio.CancelledError:
+            if not client.left:
+                raise
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()  # it was our own doing: the client is gone, and nobody else asked this task to end
+        except Exception as exc:  # the edge is the last line: whatever went wrong, the caller gets an answer and the log the reason
+            log.exception("unexpected error", request_id=request_id, error=type(exc).__name__)
+            await self._refuse(runtime, client, TurnoutError("the gateway failed; the request id leads to its log"), request_id)
+        finally:
+            client.unguard()
+
+    async def _answer(self, runtime: Runtime, client: Client, scope: Scope, endpoint: str, request_id: str) -> None:
+        headers: HeaderList = scope["headers"]
+        principal = runtime.keys.principal(headers)
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}")
+        call = read_chat_call(request_id, await client.body(headers, runtime.limits.max_body_bytes, runtime.limits.body_idle_s))
+        route = runtime.routes.find(call.model)
+        if route is None:
+            raise no_such_model(call.model)
+        principal.require_route(route.name, call.model)
+        job = Job(call, endpoint, principal, route, principal.rule or route.rule, client)
+        client.guard()
+        try:
+            await runtime.pipeline.run(job)
+        except AttemptsExhausted as error:
+            if isinstance(error.last, UpstreamRejected) and error.param is None:
+                _find_the_fault(runtime, call.body)
+            raise
+
+    async def _refuse(self, runtime: Runtime, client: Client, error: TurnoutError, request_id: str) -> None:
+        """Sends the error, unless the answer has begun already or nobody is there."""
+        if client.left or client.status or isinstance(error, ClientClosed):
+            return
+        shape = shown(error)
+        attempts = len(error.attempts) if isinstance(error, AttemptsExhausted) else 0
+        body = runtime.wire.encode_error(error, shape.type, request_id, attempts)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", request_id.encode()),
+            *shape.headers,
+        ]
+        if attempts:
+            headers.append((b"x-turnout-attempts", b"%d" % attempts))
+        if not client.read:
+            headers.append((b"connection", b"close"))
+        await client.start(shape.status, headers)
+        await client.end(body)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        scope.setdefault("state", {})["request_id"] = request_id
+        header = (b"x-request-id", request_id.encode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), header]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+def _find_the_fault(runtime: Runtime, body: bytes) -> None:
+    """A provider refused the request without naming a field: decode it in full, which names the field when its type is wrong. Off the hot path."""
+    try:
+        runtime.wire.decode_request(body)
+    except InvalidRequest as fault:
+        raise fault from None

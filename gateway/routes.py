@@ -1,0 +1,73 @@
+"""Model names to routes: what a client asks for, and the targets that may answer it. Built once from the configuration."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from ledger.prices import Price
+from policy.plan import Candidate, Rule
+from policy.stats import TargetStats
+from providers.port import Backend
+
+MAX_CACHED_NAMES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One entry of a model's target list. `model` is the name sent upstream; `*` in it takes what the pattern matched."""
+
+    backend: Backend
+    model: str
+    owned: bool
+    price: Price | None
+    stats: TargetStats
+    label: str
+    header: tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One entry of `models`: its name (maybe a pattern), rule and targets, in the order of preference."""
+
+    name: str
+    rule: Rule
+    targets: tuple[Target, ...]
+    candidates: tuple[Candidate, ...]
+    header: tuple[bytes, bytes]
+
+
+FillIn = Callable[[Route, str], Route]  # a pattern's route and what `*` matched -> the route for that very name
+
+
+class RouteTable:
+    """Exact names first; then patterns, the longest fixed part first."""
+
+    def __init__(self, routes: Iterable[Route], fill_in: FillIn) -> None:
+        routes = list(routes)
+        self._exact = {route.name: route for route in routes if "*" not in route.name}
+        patterns = sorted((r for r in routes if "*" in r.name), key=lambda r: (-len(r.name), r.name))
+        self._patterns = [(*r.name.split("*", 1), r) for r in patterns]
+        self._fill_in = fill_in
+        self._matched: dict[str, Route] = {}
+
+    def find(self, model: str) -> Route | None:
+        """The route for a model name, with `*` in its targets filled in; None when there is none."""
+        return self._exact.get(model) or self._matched.get(model) or self._match(model)
+
+    def _match(self, model: str) -> Route | None:
+        for prefix, suffix, route in self._patterns:
+            if len(model) > len(prefix) + len(suffix) and model.startswith(prefix) and model.endswith(suffix):
+                found = self._fill_in(route, model[len(prefix) : len(model) - len(suffix)])
+                if len(self._matched) >= MAX_CACHED_NAMES:
+                    self._matched.clear()
+                self._matched[model] = found
+                return found
+        return None
+
+    @property
+    def exact(self) -> Mapping[str, Route]:
+        return self._exact
+
+    @property
+    def all(self) -> list[Route]:
+        return [*self._exact.values(), *(route for _, _, route in self._patterns)]
+

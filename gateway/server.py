@@ -1,0 +1,55 @@
+"""The HTTP server under the gateway: uvicorn with httptools and uvloop, no access log (docs/decisions/003)."""
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from gateway.fastpath import App
+
+GRACE_S = 120  # how long a stopping gateway lets streams finish
+
+
+class _Server(uvicorn.Server):
+    """Tells once when the socket listens."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_listening()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises OSError when the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def serve(app: App, listener: socket.socket, on_listening: Callable[[], None]) -> None:
+    """Serves until SIGINT or SIGTERM."""
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http="httptools",
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_S,
+        backlog=2048,
+    )
+    _Server(config, on_listening).run([listener])
