@@ -1,0 +1,116 @@
+"""Our own queue before an engine's slots, first come first served: llama.cpp has neither a limit on its queue nor a way to leave it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from contract.errors import EngineBusy, EngineError
+
+MIN_RETRY_AFTER_S = 1.0
+SMOOTHING = 0.2  # weight of the newest hand-over in the average
+
+
+class _Waiter(NamedTuple):
+    slots: int
+    timer: asyncio.TimerHandle
+
+
+class Admission:
+    """`slots` requests run, `max_queue` more wait, each at most `max_wait_s`. For one event loop.
+
+    A request may need several slots (`n` choices); it then waits until it is first in the queue and that many are free.
+    """
+
+    def __init__(self, slots: int, max_queue: int, max_wait_s: float) -> None:
+        self._slots = slots
+        self._max_queue = max_queue
+        self._max_wait_s = max_wait_s
+        self._running = 0
+        self._waiting: dict[asyncio.Future[None], _Waiter] = {}  # in order of arrival
+        self._released_at: float | None = None
+        self._gap_s = MIN_RETRY_AFTER_S  # smoothed time between two releases while others wait
+
+    @property
+    def running(self) -> int:
+        """Slots in use."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    @property
+    def retry_after_s(self) -> float:
+        """An estimate of how long one who came now would wait."""
+        return max(MIN_RETRY_AFTER_S, min(self._gap_s * (self.waiting + 1), self._max_wait_s))
+
+    async def acquire(self, slots: int = 1) -> None:
+        """Takes `slots` slots (all of them, when it asks for more than there are), waiting in turn; give the same number to `release`.
+
+        Raises EngineBusy at once when the queue is full, and after `max_wait_s` in it. Cancelling leaves nothing behind.
+        """
+        slots = min(slots, self._slots)
+        if not self._waiting and self._running + slots <= self._slots:
+            self._running += slots
+            return
+        if len(self._waiting) >= self._max_queue:
+            raise EngineBusy(f"the engine's queue of {self._max_queue} is full", retry_after_s=self.retry_after_s)
+        await self._wait(slots)
+
+    async def _wait(self, slots: int) -> None:
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting[turn] = _Waiter(slots, loop.call_later(self._max_wait_s, self._time_out, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.release(slots)  # its turn came and the cancellation too: the slots go on to the next
+            else:
+                self._leave(turn)
+            raise
+
+    def release(self, slots: int = 1) -> None:
+        """Gives back what one `acquire(slots)` took; the first in the queue has it before anyone who comes later."""
+        self._running -= min(slots, self._slots)
+        if self._waiting:
+            self._measure()
+        self._hand_over()
+
+    def fail_waiting(self, error: Callable[[], EngineError]) -> None:
+        """Ends the wait of all in the queue, each with an error of its own."""
+        waiting, self._waiting = self._waiting, {}
+        for turn, waiter in waiting.items():
+            waiter.timer.cancel()
+            if not turn.done():
+                turn.set_exception(error())
+
+    def _hand_over(self) -> None:
+        while self._waiting:
+            turn, waiter = next(iter(self._waiting.items()))
+            given_up = turn.done()  # cancelled, and its task has not run since
+            if not given_up and self._running + waiter.slots > self._slots:
+                return
+            del self._waiting[turn]
+            waiter.timer.cancel()
+            if not given_up:
+                self._running += waiter.slots
+                turn.set_result(None)
+
+    def _leave(self, turn: asyncio.Future[None]) -> None:
+        """Out of the queue before its turn; whoever was held up by it may go."""
+        if waiter := self._waiting.pop(turn, None):
+            waiter.timer.cancel()
+            self._hand_over()
+
+    def _time_out(self, turn: asyncio.Future[None]) -> None:
+        if not turn.done():
+            turn.set_exception(EngineBusy(f"waited {self._max_wait_s:g} s in the engine's queue", retry_after_s=self.retry_after_s))
+            self._leave(turn)
+
+    def _measure(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._released_at is not None:
+            self._gap_s += SMOOTHING * (min(now - self._released_at, self._max_wait_s) - self._gap_s)
+        self._released_at = now

@@ -1,0 +1,160 @@
+"""One child process of an engine, from spawn to exit: its orders on stdin, its readiness on stdout, its log on stderr, its end."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from providers.http.port import Origin
+from providers.local.llamacpp_child import READY, ChildOrders
+from providers.local.spec import EngineSpec, usable_cpus
+
+LLAMACPP = (sys.executable, "-I", "-m", "providers.local.llamacpp_child")  # -I: nothing of the working folder or PYTHONPATH gets in
+SOCKET_NAME = "engine.sock"
+MAX_SOCKET_PATH = 100  # bytes; a unix socket's path may be 107 long on Linux, 103 on macOS
+MAX_LINE = 2000  # of the engine's log; longer lines are cut
+TAIL_LINES = 20
+# The gateway's environment holds providers' keys, which are none of an engine's business: only these are handed on.
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+
+log = structlog.get_logger("turnout.engine")
+
+
+class EngineAddress:
+    """How to reach one child: the same for as long as that child lives, and never again. Its repr hides the key."""
+
+    __slots__ = ("authorization", "generation", "origin")
+
+    def __init__(self, generation: int, socket_path: Path, key: str) -> None:
+        self.generation = generation
+        self.origin = Origin(host="engine", port=80, uds=str(socket_path))
+        self.authorization = f"Bearer {key}".encode()
+
+    def __repr__(self) -> str:
+        return f"EngineAddress(generation={self.generation}, uds={self.origin.uds!r})"
+
+
+class EngineProcess:
+    """A child that was spawned. Whoever spawned it ends it, by `end`; that is safe in every state, and needed after its exit too."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, address: EngineAddress, folder: Path, key: str) -> None:
+        self.address = address
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._name = name
+        self._process = process
+        self._folder = folder
+        self._key = key
+        self._stderr = asyncio.create_task(self._read_log(), name=f"engine {name} stderr")
+
+    @classmethod
+    async def spawn(cls, spec: EngineSpec, generation: int, command: tuple[str, ...] = LLAMACPP) -> "EngineProcess":
+        """Starts the child in a session of its own, with a new key and a new 0700 folder for its socket. Raises OSError."""
+        folder = make_socket_folder()
+        key = secrets.token_urlsafe(32)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                cwd="/",
+                env={name: os.environ[name] for name in INHERITED if name in os.environ},
+            )
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        child = cls(spec.name, process, EngineAddress(generation, folder / SOCKET_NAME, key), folder, key)
+        child._send_orders(spec, folder / SOCKET_NAME)
+        return child
+
+    def _send_orders(self, spec: EngineSpec, socket_path: Path) -> None:
+        orders = ChildOrders(
+            socket_path=str(socket_path),
+            api_key=self._key,
+            model_path=spec.model_path,
+            alias=spec.name,
+            slots=spec.slots,
+            ctx_per_slot=spec.ctx_per_slot,
+            threads=spec.threads or usable_cpus(),
+            parent_pid=os.getpid(),
+        )
+        assert self._process.stdin is not None  # asked for above
+        self._process.stdin.write(msgspec.json.encode(orders) + b"\n")  # stays open: its end tells the child that we are gone
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def said_ready(self) -> bool:
+        """Waits for the child's word that its server answers; False: stdout ended without it."""
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            if line == READY:
+                return True
+        return False
+
+    async def exit_within(self, seconds: float) -> int | None:
+        """The exit code (negative: the signal that killed it) as soon as there is one; None when it still runs after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._process.wait()
+        except TimeoutError:
+            return None
+
+    def kill(self) -> None:
+        """SIGKILL to the child and all that it started."""
+        self._signal(signal.SIGKILL)
+
+    async def end(self, grace_s: float) -> int:
+        """Ends the whole process group: SIGTERM, SIGKILL after `grace_s`. Reaps it, removes its folder, gives the exit code."""
+        try:
+            if self._process.returncode is None:
+                self._signal(signal.SIGTERM)
+                await self.exit_within(grace_s)
+        finally:
+            self.kill()  # a child that did not end, and whatever it may have started and left behind
+            shutil.rmtree(self._folder, ignore_errors=True)
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        code = await self._process.wait()
+        await asyncio.wait([self._stderr], timeout=1.0)
+        self._stderr.cancel()
+        return code
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # gone; macOS says EPERM of a group of zombies
+            os.killpg(self._process.pid, number)
+
+    async def _read_log(self) -> None:
+        assert self._process.stderr is not None
+        rest = b""
+        while data := await self._process.stderr.read(4096):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._log(line)
+            rest = rest[:MAX_LINE]
+        if rest:
+            self._log(rest)
+
+    def _log(self, raw: bytes) -> None:
+        line = raw[:MAX_LINE].decode(errors="replace").rstrip().replace(self._key, "[key]")
+        if line:
+            self.tail.append(line)
+            log.warning("engine_stderr", engine=self._name, pid=self.pid, line=line)
+
+
+def make_socket_folder() -> Path:
+    """A new folder that only we may enter, whose path leaves room for a socket's name. Raises OSError."""
+    room = MAX_SOCKET_PATH - len(SOCKET_NAME) - len("/turnout-xxxxxxxx/")
+    short = [place for place in (tempfile.gettempdir(), "/tmp", "/dev/shm") if len(os.fsencode(place)) <= room]
+    return Path(tempfile.mkdtemp(prefix="turnout-", dir=short[0]))

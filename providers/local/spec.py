@@ -1,0 +1,91 @@
+"""What an owned engine is and how it is looked after, as frozen values: the engine's spec, and the pace of its supervision."""
+
+import math
+import os
+from pathlib import Path
+
+import msgspec
+
+from providers.http.port import Clocks
+
+# The head of llama.cpp's answer comes with its first token, so the first-token clock guards both. The idle clock is long beside any
+# gap that other requests' prefill makes (about 1 s here), since running out of it is taken as an engine that hangs.
+ENGINE_CLOCKS = Clocks(connect_s=3.0, headers_s=None, first_token_s=120.0, idle_s=60.0, total_s=600.0)
+CPU_QUOTAS = (
+    (Path("/sys/fs/cgroup/cpu.max"), None),
+    (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")),
+)
+
+
+class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine of ours. Tokens are the model's own; memory is about `slots * ctx_per_slot * 23 KB` over the weights for SmolLM2-135M.
+
+    `ctx_per_slot`: prompt and answer together; at most what the model was trained for (8192 for SmolLM2). `max_prompt_tokens` leaves room
+    for an answer and bounds the prefill, which llama.cpp does not interrupt. `threads` 0: every CPU this process may use.
+    `max_queue`, `max_wait_s`: how many requests may wait for a slot, and how long, the engine's start included.
+    """
+
+    name: str
+    model_path: str
+    slots: int = 8
+    ctx_per_slot: int = 2048
+    max_prompt_tokens: int = 1536
+    threads: int = 0
+    max_queue: int = 64
+    max_wait_s: float = 30.0
+    clocks: Clocks = ENGINE_CLOCKS
+    max_answer_bytes: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if not Path(self.model_path).is_absolute():
+            raise ValueError(f"engine {self.name!r}: model_path must be absolute, not {self.model_path!r}")
+        if self.slots < 1 or self.max_queue < 0 or self.threads < 0:
+            raise ValueError(f"engine {self.name!r}: slots must be at least 1, max_queue and threads at least 0")
+        if not 0 < self.max_prompt_tokens < self.ctx_per_slot:
+            raise ValueError(
+                f"engine {self.name!r}: max_prompt_tokens ({self.max_prompt_tokens}) must be below the {self.ctx_per_slot} tokens of "
+                "context of a slot, which the answer shares"
+            )
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine is looked after; all times in seconds. Restarts wait `first_backoff_s`, twice that, … up to `max_backoff_s`.
+
+    `max_crashes` within `crash_window_s`: given up. `health_failures` failed checks in a row: killed and started again.
+    """
+
+    first_backoff_s: float = 1.0
+    max_backoff_s: float = 30.0
+    max_crashes: int = 5
+    crash_window_s: float = 300.0
+    start_timeout_s: float = 120.0
+    health_every_s: float = 5.0
+    health_timeout_s: float = 10.0
+    health_failures: int = 3
+    stop_grace_s: float = 5.0
+
+    def backoff_s(self, crashes: int) -> float:
+        """How long to wait before the start that follows the `crashes`-th crash of the window."""
+        return min(self.max_backoff_s, self.first_backoff_s * 2.0 ** (crashes - 1))
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may really use: its affinity, less what a container's CPU quota takes away. At least 1.
+
+    More compute threads than that collapse llama.cpp's throughput: its threads wait for one another after every operation.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([allowed, *(math.ceil(quota) for quota in map(_quota, CPU_QUOTAS) if quota)]))
+
+
+def _quota(files: tuple[Path, Path | None]) -> float | None:
+    """The CPU quota that cgroup v2 (one file) or v1 (two files) states, in CPUs; None: no quota, or no such file."""
+    quota_file, period_file = files
+    try:
+        words = quota_file.read_text().split()
+        if period_file is not None:
+            words.append(period_file.read_text().strip())
+        quota, period = (int(word) for word in words)
+    except (OSError, ValueError):  # not this version of cgroups, or `max`
+        return None
+    return quota / period if quota > 0 and period > 0 else None

@@ -1,0 +1,204 @@
+"""Keeps one engine's child process alive: starts it, watches it, starts it again after a crash, gives up on a crash loop.
+
+Any exit that nobody asked for is a crash, exit code 0 too. A request in flight learns of it at once, because its connection breaks.
+
+    stopped --start--> starting --ready--> ready --exit, hang--> restarting --> ready | failed
+"""
+
+import asyncio
+from collections import deque
+from typing import Literal
+
+import structlog
+
+from contract.errors import AttemptError, EngineUnavailable
+from providers.http.port import Clocks, Endpoint, HttpClient
+from providers.local.process import LLAMACPP, EngineAddress, EngineProcess
+from providers.local.spec import EngineSpec, Pace
+
+EngineState = Literal["stopped", "starting", "ready", "restarting", "failed"]
+FIRST_START_ESTIMATE_S = 2.0  # how long a start is thought to take before one was seen
+FAILED_RETRY_AFTER_S = 60.0  # what a caller is told while nobody works on it
+HEALTH_BODY_LIMIT = 4096
+EXITED = "exited"  # stands for the exit code, known once the process was reaped
+
+log = structlog.get_logger("turnout.engine")
+
+
+class EngineSupervisor:
+    """Owns one engine's child. `start` and `stop` from one event loop; everything else only reads.
+
+    `state` with `detail` in words (for operators: it may quote the engine's log); `generation` counts the children started.
+    """
+
+    def __init__(self, spec: EngineSpec, client: HttpClient, pace: Pace | None = None, command: tuple[str, ...] = LLAMACPP) -> None:
+        self.spec = spec
+        self.state: EngineState = "stopped"
+        self.detail = "not started"
+        self.generation = 0
+        self._client = client
+        self._pace = pace or Pace()
+        self._command = command
+        self._task: asyncio.Task[None] | None = None
+        self._process: EngineProcess | None = None
+        self._crashes: deque[float] = deque()
+        self._changed = asyncio.Event()
+        self._start_took_s = FIRST_START_ESTIMATE_S
+        self._expected_at = 0.0
+        self._hang: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None between children."""
+        return self._process.pid if self._process else None
+
+    @property
+    def address(self) -> EngineAddress | None:
+        """How to reach the child that is ready now; None in every state but `ready`."""
+        return self._process.address if self._process and self.state == "ready" else None
+
+    @property
+    def retry_after_s(self) -> float:
+        """An estimate of the seconds until the engine is ready: 0 when it is."""
+        if self.state == "ready":
+            return 0.0
+        if self.state in ("failed", "stopped"):
+            return FAILED_RETRY_AFTER_S
+        return max(1.0, self._expected_at - asyncio.get_running_loop().time())
+
+    async def start(self) -> None:
+        """Begins to look after the engine and returns at once. Starts a failed engine anew; does nothing to one that is looked after."""
+        if self._task is None or self._task.done():
+            self._crashes.clear()
+            self._enter("starting", "starting", self._start_took_s)
+            self._task = asyncio.create_task(self._run(), name=f"engine {self.name}")
+
+    async def stop(self) -> None:
+        """Ends the child and its process group, and waits until they are gone. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self._enter("stopped", "stopped")
+
+    async def wait_ready(self, timeout_s: float) -> EngineAddress:
+        """The address of a child that is ready, waiting for it while it starts or restarts.
+
+        Raises EngineUnavailable after `timeout_s`; at once when the engine is stopped, given up, or surely not back by then.
+        """
+        if address := self.address:
+            return address
+        if self._expected_at > asyncio.get_running_loop().time() + timeout_s:
+            raise self.unavailable()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.state in ("starting", "restarting"):
+                    await self._changed.wait()
+        except TimeoutError:
+            raise self.unavailable() from None
+        if address := self.address:
+            return address
+        raise self.unavailable()
+
+    def unavailable(self) -> EngineUnavailable:
+        """The error for a caller who cannot be served in the present state."""
+        words = {"failed": "was given up after repeated crashes", "stopped": "is stopped"}
+        return EngineUnavailable(f"the engine {self.name!r} {words.get(self.state, 'is not ready yet')}", retry_after_s=self.retry_after_s)
+
+    def report_hang(self, generation: int, reason: str) -> None:
+        """Someone saw the child of that generation hang with a request in it: it is killed, and started again as after any crash."""
+        if self._process is not None and generation == self.generation and self.state == "ready":
+            self._hang = reason
+            self._process.kill()
+
+    # --- the one task ----------------------------------------------------------------------------------------------
+    async def _run(self) -> None:
+        try:
+            while True:
+                reason = await self._live_and_die()
+                if not self._may_restart(reason):
+                    return
+                await asyncio.sleep(self._pace.backoff_s(len(self._crashes)))
+        except Exception as error:  # a fault of ours: nobody looks after the engine any more, and that must show
+            log.exception("engine_supervisor_failed", engine=self.name)
+            self._enter("failed", f"the supervisor failed: {error!r}")
+
+    async def _live_and_die(self) -> str:
+        """One child from spawn to end; returns why it ended."""
+        self.generation += 1
+        self._hang = None
+        began = asyncio.get_running_loop().time()
+        try:
+            process = self._process = await EngineProcess.spawn(self.spec, self.generation, self._command)
+        except OSError as error:
+            return f"could not be started: {error}"
+        try:
+            reason = await self._until_ready(process)
+            if reason is None:
+                self._start_took_s = asyncio.get_running_loop().time() - began
+                self._enter("ready", f"ready after {self._start_took_s:.2f} s, process {process.pid}")
+                reason = await self._until_lost(process)
+                self._enter("restarting", reason)  # nobody may take the address from here on
+        finally:
+            code = await process.end(self._pace.stop_grace_s)
+            self._process = None
+        if reason == EXITED:
+            reason = f"exited with code {code}" if code >= 0 else f"killed by signal {-code}"
+        reason = self._hang or reason
+        return f"{reason}; its last words:\n" + "\n".join(process.tail) if process.tail else reason
+
+    async def _until_ready(self, process: EngineProcess) -> str | None:
+        """None: it is ready. Otherwise why it will not be."""
+        try:
+            async with asyncio.timeout(self._pace.start_timeout_s):
+                return None if await process.said_ready() else EXITED
+        except TimeoutError:
+            return f"was not ready within {self._pace.start_timeout_s:g} s"
+
+    async def _until_lost(self, process: EngineProcess) -> str:
+        """Waits for the child's exit, asking for its health meanwhile; returns why it is lost."""
+        failures = 0
+        while failures < self._pace.health_failures:
+            if await process.exit_within(self._pace.health_every_s) is not None:
+                return EXITED
+            failures = 0 if await self._healthy(process.address) else failures + 1
+        process.kill()  # it hangs: no SIGTERM will be heard, and the requests in it wait for their connections to break
+        return f"failed {failures} health checks in a row"
+
+    async def _healthy(self, address: EngineAddress) -> bool:
+        limit_s = self._pace.health_timeout_s
+        clocks = Clocks(connect_s=limit_s, headers_s=limit_s, first_token_s=limit_s, idle_s=limit_s, total_s=limit_s)
+        try:
+            response = await self._client.send(Endpoint(address.origin, "/health", method="GET"), b"", clocks)
+            await response.read(HEALTH_BODY_LIMIT)
+        except AttemptError:
+            return False
+        return response.status == 200
+
+    def _may_restart(self, reason: str) -> bool:
+        """Counts the crash; False when it is one too many."""
+        now = asyncio.get_running_loop().time()
+        window_s = self._pace.crash_window_s
+        self._crashes.append(now)
+        while self._crashes[0] < now - window_s:
+            self._crashes.popleft()
+        crashes = len(self._crashes)
+        if crashes >= self._pace.max_crashes:
+            self._enter("failed", f"given up after {crashes} crashes within {window_s:g} s; the last: {reason}")
+            log.error("engine_failed", engine=self.name, crashes=crashes, reason=reason)
+            return False
+        backoff_s = self._pace.backoff_s(crashes)
+        self._enter("restarting", reason, backoff_s + self._start_took_s)
+        log.error("engine_crashed", engine=self.name, crashes=crashes, restart_in_s=backoff_s, reason=reason)
+        return True
+
+    def _enter(self, state: EngineState, detail: str, ready_in_s: float = 0.0) -> None:
+        self.state, self.detail = state, detail
+        self._expected_at = asyncio.get_running_loop().time() + ready_in_s
+        self._changed.set()  # wakes all who wait; those who come later wait for the next change
+        self._changed = asyncio.Event()
+        log.info("engine_state", engine=self.name, state=state, generation=self.generation)
