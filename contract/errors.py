@@ -26,7 +26,8 @@
     │   ├── UpstreamModelNotFound       404
     │   ├── UpstreamRejected            400, 413, 422 and other 4xx: the same request would fail again
     │   │   ├── ContextLengthExceeded
-    │   │   └── ContentPolicyRefused
+    │   │   ├── ContentPolicyRefused
+    │   │   └── EngineRefused           an owned engine cannot take such a request; another target may
     │   └── EngineError                 an owned engine
     │       ├── EngineUnavailable       not up: starting, restarting, given up
     │       ├── EngineBusy              queue full, or waited too long in it
@@ -186,6 +187,11 @@ class ContextLengthExceeded(UpstreamRejected):
 
 class ContentPolicyRefused(UpstreamRejected):
     code = "content_policy_violation"
+
+
+class EngineRefused(UpstreamRejected):
+    code = "local_engine_refused"
+    disposition = "fail_over"
 
 
 class EngineError(AttemptError):

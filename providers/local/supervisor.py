@@ -104,6 +104,16 @@ class EngineSupervisor:
             return address
         raise self.unavailable()
 
+    async def is_lost(self, generation: int, within_s: float) -> bool:
+        """True when the child of that generation serves no more, or is seen to die `within_s`: its broken connections may show it first."""
+        try:
+            async with asyncio.timeout(within_s):
+                while self.generation == generation and self.state == "ready":
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def unavailable(self) -> EngineUnavailable:
         """The error for a caller who cannot be served in the present state."""
         words = {"failed": "was given up after repeated crashes", "stopped": "is stopped"}
@@ -197,8 +207,9 @@ class EngineSupervisor:
         return True
 
     def _enter(self, state: EngineState, detail: str, ready_in_s: float = 0.0) -> None:
+        if state != self.state:
+            log.info("engine_state", engine=self.name, state=state, generation=self.generation)
         self.state, self.detail = state, detail
         self._expected_at = asyncio.get_running_loop().time() + ready_in_s
         self._changed.set()  # wakes all who wait; those who come later wait for the next change
         self._changed = asyncio.Event()
-        log.info("engine_state", engine=self.name, state=state, generation=self.generation)

@@ -1,0 +1,214 @@
+"""An owned engine as a backend: waits for a slot and for the engine, checks the prompt's length, then always asks for a stream.
+
+Always a stream, because llama.cpp goes on computing a unary answer that nobody waits for; unary clients get the stream folded.
+"""
+
+import asyncio
+
+import msgspec
+
+from contract.call import Call
+from contract.errors import (
+    AttemptError,
+    AttemptTimeout,
+    ConnectFailed,
+    ConnectionLost,
+    ContextLengthExceeded,
+    EngineLost,
+    EngineRefused,
+    EngineUnavailable,
+    MalformedResponse,
+    StreamCut,
+)
+from contract.finish import Finish
+from contract.usage import Usage
+from providers.backend import read_error
+from providers.exchange import FoldedExchange, StreamExchange
+from providers.http.port import Endpoint, HttpClient, HttpResponse
+from providers.local.admission import Admission
+from providers.local.process import EngineAddress
+from providers.local.supervisor import EngineSupervisor
+from providers.port import Exchange, Marks
+from providers.wires.port import Wire
+
+CHAT_PATH = "/v1/chat/completions"
+COUNT_PATH = "/v1/chat/completions/input_tokens"
+COUNT_BODY_LIMIT = 4096
+ABSURD_BYTES_PER_TOKEN = 16  # no text has so few tokens; what is longer is refused uncounted
+DEATH_SHOWS_WITHIN_S = 0.25  # how much later than its connections' end an engine's exit may be seen
+
+
+class _Counted(msgspec.Struct):
+    input_tokens: int
+
+
+class EngineBackend:
+    """Implements `providers.port.Backend` for one supervised engine. `admission` is its queue, to be looked at by metrics."""
+
+    def __init__(self, supervisor: EngineSupervisor, client: HttpClient, wire: Wire) -> None:
+        spec = supervisor.spec
+        self.name = spec.name
+        self.admission = Admission(spec.slots, spec.max_queue, spec.max_wait_s)
+        self._spec = spec
+        self._supervisor = supervisor
+        self._client = client
+        self._wire = wire
+
+    async def open(self, call: Call, model: str, marks: Marks) -> Exchange:
+        """One attempt. Raises EngineUnavailable, EngineBusy, EngineLost, ContextLengthExceeded, EngineRefused, and what HTTP raises."""
+        spec, supervisor = self._spec, self._supervisor
+        if supervisor.state in ("failed", "stopped"):
+            raise supervisor.unavailable()
+        self._check_choices(call)
+        body = self._wire.rewrite_request(call, model, stream=True, ask_usage=True)
+        if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
+            raise self._too_long(f"{len(body)} bytes")
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + spec.max_wait_s
+        await self.admission.acquire(call.choices)
+        place = _Place(self.admission, call.choices)
+        try:
+            address = await supervisor.wait_ready(give_up_at - loop.time())
+            marks.admitted = loop.time()
+            marks.bytes_sent = len(body)
+            try:
+                return _EngineExchange(await self._begin(call, body, address, marks), self, address, place, marks)
+            except AttemptError as error:
+                raise await self.judge(error, address) from error
+        except BaseException:
+            place.leave()
+            raise
+
+    async def _begin(self, call: Call, body: bytes, address: EngineAddress, marks: Marks) -> Exchange:
+        await self._check_length(body, address)
+        response = await self._send(CHAT_PATH, body, address)
+        marks.connected, marks.headers = response.connected_at, response.headers_at
+        if response.status != 200:
+            raise await self._refusal(response, body, address)
+        if call.stream:
+            return StreamExchange(response, self._wire.stream_tap(call, not call.include_usage), marks)
+        return FoldedExchange(response, self._wire.stream_decoder(call.choices), self._wire, marks, self._spec.max_answer_bytes)
+
+    async def _send(self, path: str, body: bytes, address: EngineAddress) -> HttpResponse:
+        headers = ((b"content-type", b"application/json"), (b"authorization", address.authorization))
+        return await self._client.send(Endpoint(address.origin, path, headers), body, self._spec.clocks)
+
+    def _check_choices(self, call: Call) -> None:
+        if call.choices > self._spec.slots:
+            message = f"the engine {self.name!r} gives at most {self._spec.slots} choices at once; {call.choices} were asked for"
+            raise EngineRefused(message, param="n")
+
+    async def _check_length(self, body: bytes, address: EngineAddress) -> None:
+        """Raises ContextLengthExceeded. A token is at least a byte of text, so a short body needs no count; else the engine counts."""
+        limit = self._spec.max_prompt_tokens
+        if len(body) <= limit:
+            return
+        response = await self._send(COUNT_PATH, body, address)
+        if response.status != 200:
+            raise await self._request_error(response)
+        try:
+            tokens = msgspec.json.decode(await response.read(COUNT_BODY_LIMIT), type=_Counted).input_tokens
+        except asyncio.CancelledError:
+            response.abort()
+            raise
+        except msgspec.DecodeError as error:
+            raise MalformedResponse(f"the engine {self.name!r} did not count the prompt's tokens") from error
+        if tokens > limit:
+            raise self._too_long(f"{tokens} tokens")
+
+    def _too_long(self, length: str) -> ContextLengthExceeded:
+        limit = self._spec.max_prompt_tokens
+        return ContextLengthExceeded(
+            f"the prompt is {length} long; the engine {self.name!r} takes {limit} tokens at most", param="messages"
+        )
+
+    async def _refusal(self, response: HttpResponse, body: bytes, address: EngineAddress) -> AttemptError:
+        """llama.cpp says 500 also of requests that it cannot parse or has no ears for: then counting their tokens fails as well."""
+        error = await read_error(response, self._wire)
+        if response.status < 500:
+            return error
+        counted = await self._send(COUNT_PATH, body, address)
+        if counted.status == 200:
+            counted.release()
+            return error
+        return await self._request_error(counted)
+
+    async def _request_error(self, response: HttpResponse) -> AttemptError:
+        """What a failed count means: nothing is computed for it, so the request itself is at fault."""
+        error = await read_error(response, self._wire)
+        if response.status < 500:
+            return error
+        return EngineRefused(f"the engine {self.name!r} cannot take this request: its messages or their content are not of a kind it knows")
+
+    async def judge(self, error: AttemptError, address: EngineAddress) -> AttemptError:
+        """The error to raise for one that came from the engine's connection: what the engine's death caused is named so."""
+        supervisor = self._supervisor
+        if isinstance(error, AttemptTimeout) and error.clock == "idle":
+            supervisor.report_hang(address.generation, f"gave no token for {self._spec.clocks.idle_s:g} s")
+        if not isinstance(error, ConnectFailed | ConnectionLost | StreamCut):
+            return error
+        if not await supervisor.is_lost(address.generation, DEATH_SHOWS_WITHIN_S):
+            return error
+        if isinstance(error, ConnectFailed):
+            return EngineUnavailable(f"the engine {self.name!r} is not ready yet", retry_after_s=supervisor.retry_after_s)
+        return EngineLost(f"the engine {self.name!r} died while it answered", retry_after_s=supervisor.retry_after_s)
+
+    async def aclose(self) -> None:
+        """Sends those in the queue away; requests that run end with the engine."""
+        self.admission.fail_waiting(lambda: EngineUnavailable(f"the engine {self.name!r} is stopping"))
+
+
+class _Place:
+    """Slots held by one attempt, given back once."""
+
+    __slots__ = ("_admission", "_slots")
+
+    def __init__(self, admission: Admission, slots: int) -> None:
+        self._admission: Admission | None = admission
+        self._slots = slots
+
+    def leave(self) -> None:
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission.release(self._slots)
+
+
+class _EngineExchange:
+    """An exchange that gives its slots back when it ends, however it ends, and names the engine's death when it meets it."""
+
+    def __init__(self, inner: Exchange, backend: EngineBackend, address: EngineAddress, place: _Place, marks: Marks) -> None:
+        self._inner = inner
+        self._marks = marks
+        self._backend = backend
+        self._address = address
+        self._place = place
+
+    async def next(self) -> bytes:
+        try:
+            piece = await self._inner.next()
+        except AttemptError as error:
+            self.abort()
+            raise await self._backend.judge(error, self._address) from error
+        if not piece or self._marks.ended is not None:  # a folded answer is whole with its one piece
+            self._place.leave()
+        return piece
+
+    def abort(self) -> None:
+        self._inner.abort()
+        self._place.leave()
+
+    @property
+    def upstream_id(self) -> str | None:
+        return self._inner.upstream_id
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._inner.usage
+
+    @property
+    def finish(self) -> Finish | None:
+        return self._inner.finish
+
+    @property
+    def content_events(self) -> int:
+        return self._inner.content_events

@@ -1,0 +1,338 @@
+"""The engine as a backend, with the real engine, client and wire: answers, queue, limits, and what its death looks like."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from contract.call import Call
+from contract.errors import (
+    AttemptError,
+    AttemptTimeout,
+    ContextLengthExceeded,
+    EngineBusy,
+    EngineLost,
+    EngineRefused,
+    EngineUnavailable,
+    UpstreamRejected,
+)
+from providers.http.client import PooledClient
+from providers.http.port import Clocks
+from providers.local.backend import EngineBackend
+from providers.local.supervisor import EngineSupervisor
+from providers.port import Exchange, Marks
+from providers.wires.openai_chat import OPENAI_CHAT
+from tests.providers.local.conftest import PATIENCE_S, QUICK, engine_spec, eventually
+from tests.providers.local.raw import busy_slots, fetch
+
+Supervise = Callable[..., EngineSupervisor]
+shared_loop = pytest.mark.asyncio(loop_scope="module")
+
+
+class Engine:
+    """A supervised engine with its backend, and short ways to ask it."""
+
+    def __init__(self, supervisor: EngineSupervisor, client: PooledClient) -> None:
+        self.supervisor = supervisor
+        self.backend = EngineBackend(supervisor, client, OPENAI_CHAT)
+        self.marks = Marks(0.0)
+
+    async def open(self, content: Any = "Say hello.", **fields: Any) -> Exchange:
+        self.marks = Marks(asyncio.get_running_loop().time())
+        body = {"model": "chat", "messages": [{"role": "user", "content": content}], **fields}
+        return await self.backend.open(call_of(body), "cpu", self.marks)
+
+    async def ask(self, content: Any = "Say hello.", **fields: Any) -> bytes:
+        exchange = await self.open(content, **fields)
+        return b"".join([piece async for piece in pieces(exchange)])
+
+    def at_rest(self) -> bool:
+        return (self.backend.admission.running, self.backend.admission.waiting) == (0, 0)
+
+    async def prompt_tokens(self) -> int:
+        """How many prompt tokens the engine has computed since its start."""
+        assert self.supervisor.address is not None
+        _, metrics = await fetch(self.supervisor.address, "GET", "/metrics")
+        found = re.search(rb"^llamacpp:prompt_tokens_total (\d+)", metrics, re.MULTILINE)
+        assert found is not None
+        return int(found[1])
+
+
+def call_of(body: dict[str, Any]) -> Call:
+    raw = json.dumps(body).encode()
+    return Call(
+        request_id="req_test",
+        dialect="openai_chat",
+        model=body["model"],
+        stream=body.get("stream", False),
+        include_usage=body.get("stream_options", {}).get("include_usage", False),
+        choices=body.get("n", 1),
+        body=raw,
+        fields=msgspec.json.decode(raw, type=dict[str, msgspec.Raw]),
+    )
+
+
+async def pieces(exchange: Exchange) -> AsyncIterator[bytes]:
+    while piece := await exchange.next():
+        yield piece
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine() -> AsyncIterator[Engine]:
+    """One engine of two slots for the tests that leave it as it was."""
+    client = PooledClient()
+    supervisor = EngineSupervisor(engine_spec(max_queue=3), client, QUICK)
+    await supervisor.start()
+    await supervisor.wait_ready(PATIENCE_S)
+    yield Engine(supervisor, client)
+    await supervisor.stop()
+    await client.aclose()
+
+
+@pytest.fixture
+def own_engine(supervise: Supervise, client: PooledClient) -> Callable[..., Engine]:
+    """Engines for the tests that break them."""
+    return lambda **fields: Engine(supervise(**fields), client)
+
+
+@shared_loop
+async def test_a_unary_client_gets_one_whole_answer(engine: Engine) -> None:
+    exchange = await engine.open(max_tokens=8)
+    answer = json.loads(await exchange.next())
+    assert engine.at_rest()
+    assert await exchange.next() == b""
+    assert answer["object"] == "chat.completion" and answer["choices"][0]["message"]["content"].strip()
+    assert answer["usage"]["completion_tokens"] == 8 and answer["choices"][0]["finish_reason"] == "length"
+    assert exchange.usage is not None and exchange.usage.output_total == 8
+    assert exchange.finish is not None and exchange.finish.reason == "length"
+    assert exchange.upstream_id == answer["id"] and exchange.content_events > 0
+    marks = engine.marks
+    assert marks.admitted is not None and marks.connected is not None and marks.headers is not None
+    assert marks.first_token is not None and marks.ended is not None and marks.bytes_sent > 0 and marks.bytes_received > 0
+
+
+@shared_loop
+@pytest.mark.parametrize("include_usage", [False, True])
+async def test_a_streaming_client_gets_the_engine_s_events(engine: Engine, include_usage: bool) -> None:
+    exchange = await engine.open(max_tokens=4, stream=True, stream_options={"include_usage": include_usage})
+    text = b"".join([piece async for piece in pieces(exchange)])
+    assert engine.at_rest()
+    assert text.endswith(b"data: [DONE]\n\n") and text.count(b'"content":"') >= 1
+    assert (b'"completion_tokens":4' in text) is include_usage
+    assert exchange.usage is not None and exchange.usage.output_total == 4
+
+
+@shared_loop
+async def test_several_choices_take_as_many_slots(engine: Engine) -> None:
+    exchange = await engine.open(max_tokens=3, n=2)
+    assert engine.backend.admission.running == 2
+    answer = json.loads(await exchange.next())
+    assert sorted(choice["index"] for choice in answer["choices"]) == [0, 1]
+    assert engine.at_rest()
+
+
+@shared_loop
+async def test_more_requests_than_slots_take_turns_and_all_are_answered(engine: Engine) -> None:
+    asked = [asyncio.create_task(engine.ask(f"Count to {n}.", max_tokens=6)) for n in range(5)]
+    await eventually(lambda: engine.backend.admission.waiting == 3 or asked[0].done())
+    assert engine.supervisor.address is not None
+    most = 0
+    while not all(task.done() for task in asked):
+        most = max(most, await busy_slots(engine.supervisor.address))
+        assert engine.backend.admission.running <= 2
+    assert most <= 2
+    assert all(json.loads(await task)["usage"]["completion_tokens"] == 6 for task in asked)
+    assert engine.at_rest()
+
+
+@shared_loop
+async def test_a_full_queue_refuses_and_says_when_to_come_back(engine: Engine) -> None:
+    running = [await engine.open(stream=True, ignore_eos=True) for _ in range(2)]
+    queued = [asyncio.create_task(engine.open(stream=True)) for _ in range(3)]
+    await eventually(lambda: engine.backend.admission.waiting == 3)
+    with pytest.raises(EngineBusy) as refused:
+        await engine.open()
+    assert refused.value.retry_after_s is not None and refused.value.retry_after_s >= 1 and not refused.value.sent
+    for task in queued:
+        task.cancel()
+    await asyncio.gather(*queued, return_exceptions=True)
+    assert engine.backend.admission.waiting == 0
+    for exchange in running:
+        exchange.abort()
+        exchange.abort()
+    assert engine.at_rest()
+
+
+@shared_loop
+async def test_a_client_that_leaves_mid_stream_frees_the_engine_s_slot(engine: Engine) -> None:
+    exchange = await engine.open(stream=True, ignore_eos=True)
+    assert await exchange.next()
+    assert engine.supervisor.address is not None and await busy_slots(engine.supervisor.address) >= 1
+    exchange.abort()
+    assert engine.at_rest()
+    async with asyncio.timeout(PATIENCE_S):
+        while await busy_slots(engine.supervisor.address):  # noqa: ASYNC110 - only the engine can say
+            await asyncio.sleep(0.01)
+
+
+@shared_loop
+async def test_a_unary_client_that_leaves_frees_the_engine_s_slot_too(engine: Engine) -> None:
+    exchange = await engine.open(ignore_eos=True)
+    reading = asyncio.create_task(exchange.next())
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    await asyncio.wait([reading])
+    exchange.abort()
+    assert engine.at_rest() and engine.supervisor.address is not None
+    async with asyncio.timeout(PATIENCE_S):
+        while await busy_slots(engine.supervisor.address):  # noqa: ASYNC110 - only the engine can say
+            await asyncio.sleep(0.01)
+
+
+@shared_loop
+async def test_leaving_before_the_first_token_gives_the_slot_back(engine: Engine) -> None:
+    opening = asyncio.create_task(engine.open("word " * 200, stream=True))
+    await eventually(lambda: engine.backend.admission.running == 1)
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert opening.cancelled() and engine.at_rest()
+
+
+@shared_loop
+async def test_a_prompt_beyond_the_limit_is_refused_by_the_engine_s_own_count_and_not_computed(engine: Engine) -> None:
+    await engine.ask(max_tokens=1)
+    before = await engine.prompt_tokens()
+    with pytest.raises(ContextLengthExceeded, match=r"3\d\d tokens long; the engine 'cpu' takes 256 tokens"):
+        await engine.open("word " * 300)
+    assert await engine.prompt_tokens() == before
+    assert engine.at_rest()
+
+
+@shared_loop
+async def test_an_absurdly_long_body_is_refused_without_asking_or_waiting(engine: Engine) -> None:
+    with pytest.raises(ContextLengthExceeded, match=r"\d+ bytes long; the engine 'cpu' takes 256 tokens"):
+        await engine.open("word " * 1000)
+    assert engine.marks.admitted is None
+
+
+@shared_loop
+async def test_a_prompt_of_many_bytes_and_few_tokens_is_served(engine: Engine) -> None:
+    answer = json.loads(await engine.ask("word " * 180, max_tokens=1))
+    assert 180 < answer["usage"]["prompt_tokens"] <= 256
+
+
+@shared_loop
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"n": 3}, EngineRefused),
+        ({"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}, EngineRefused),
+        ({"messages": [{"role": 7, "content": "Hi"}]}, EngineRefused),
+        ({"messages": 7}, UpstreamRejected),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "no such type"}}}}, UpstreamRejected),
+        ({"temperature": "hot"}, UpstreamRejected),
+    ],
+)
+async def test_what_the_engine_cannot_take_is_the_request_s_fault_and_leaves_the_slot(
+    engine: Engine, fields: dict[str, Any], error: type[AttemptError]
+) -> None:
+    with pytest.raises(error):
+        await engine.open(**fields)
+    assert engine.at_rest()
+    assert await engine.ask(max_tokens=1)
+
+
+async def test_an_engine_that_is_not_up_says_so_at_once(own_engine: Callable[..., Engine]) -> None:
+    engine = own_engine()
+    async with asyncio.timeout(1):
+        with pytest.raises(EngineUnavailable) as refused:
+            await engine.open()
+    assert refused.value.retry_after_s is not None and not refused.value.sent
+
+
+async def test_requests_wait_for_an_engine_that_starts(own_engine: Callable[..., Engine]) -> None:
+    engine = own_engine(max_queue=1)
+    await engine.supervisor.start()
+    asked = [asyncio.create_task(engine.ask(max_tokens=2)) for _ in range(3)]
+    await eventually(lambda: engine.backend.admission.waiting == 1)
+    with pytest.raises(EngineBusy):
+        await engine.open()
+    assert all(json.loads(answer)["choices"] for answer in await asyncio.gather(*asked))
+
+
+async def test_a_request_that_waits_too_long_for_the_engine_is_told(own_engine: Callable[..., Engine]) -> None:
+    engine = own_engine(max_wait_s=0.001)
+    await engine.supervisor.start()
+    with pytest.raises(EngineUnavailable, match="not ready yet"):
+        await engine.open()
+    assert engine.at_rest()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_engine_s_death_is_told_to_those_it_served_and_the_next_is_served_by_its_heir(
+    own_engine: Callable[..., Engine], stream: bool
+) -> None:
+    engine = own_engine()
+    await engine.supervisor.start()
+    exchange = await engine.open(stream=stream, ignore_eos=True)
+    if stream:
+        assert await exchange.next()
+    assert engine.supervisor.pid is not None
+    os.kill(engine.supervisor.pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        with pytest.raises(EngineLost) as lost:
+            while await exchange.next():
+                pass
+    assert lost.value.retry_after_s is not None and engine.at_rest()
+    assert await engine.ask(max_tokens=2)
+    assert engine.supervisor.generation == 2
+
+
+async def test_those_who_queue_outlive_the_engine_s_death(own_engine: Callable[..., Engine]) -> None:
+    engine = own_engine()
+    await engine.supervisor.start()
+    running = [await engine.open(stream=True, ignore_eos=True) for _ in range(2)]
+    queued = asyncio.create_task(engine.ask(max_tokens=2))
+    await eventually(lambda: engine.backend.admission.waiting == 1)
+    assert engine.supervisor.pid is not None
+    os.kill(engine.supervisor.pid, signal.SIGKILL)
+    for exchange in running:
+        with pytest.raises(EngineLost):
+            while await exchange.next():
+                pass
+    assert json.loads(await queued)["choices"]
+
+
+async def test_an_engine_that_stalls_mid_stream_is_replaced(own_engine: Callable[..., Engine]) -> None:
+    engine = own_engine(clocks=Clocks(connect_s=PATIENCE_S, headers_s=None, first_token_s=PATIENCE_S, idle_s=3.0, total_s=PATIENCE_S))
+    await engine.supervisor.start()
+    exchange = await engine.open(stream=True, ignore_eos=True)
+    assert await exchange.next()
+    assert engine.supervisor.pid is not None
+    os.kill(engine.supervisor.pid, signal.SIGSTOP)
+    with pytest.raises(AttemptTimeout):
+        while await exchange.next():
+            pass
+    await eventually(lambda: engine.supervisor.generation == 2)
+    assert engine.at_rest() and await engine.ask(max_tokens=1)
+
+
+async def test_a_closing_backend_sends_those_in_the_queue_away(own_engine: Callable[..., Engine]) -> None:
+    engine = own_engine()
+    await engine.supervisor.start()
+    running = [await engine.open(stream=True, ignore_eos=True) for _ in range(2)]
+    queued = asyncio.create_task(engine.open())
+    await eventually(lambda: engine.backend.admission.waiting == 1)
+    await engine.backend.aclose()
+    with pytest.raises(EngineUnavailable, match="stopping"):
+        await queued
+    for exchange in running:
+        exchange.abort()
+    assert engine.at_rest()

@@ -1,0 +1,31 @@
+"""An engine's spec refuses what cannot work; the pace of restarts doubles up to its cap."""
+
+import os
+from typing import Any
+
+import pytest
+
+from providers.local.spec import EngineSpec, Pace, usable_cpus
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"slots": 0}, "slots"),
+        ({"max_queue": -1}, "max_queue"),
+        ({"max_prompt_tokens": 2048, "ctx_per_slot": 2048}, "max_prompt_tokens"),
+        ({"max_prompt_tokens": 0}, "max_prompt_tokens"),
+        ({"model_path": "model.gguf"}, "absolute"),
+    ],
+)
+def test_a_spec_that_cannot_work_is_refused(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        EngineSpec(**{"name": "cpu", "model_path": "/m.gguf", **fields})
+
+
+def test_the_backoff_doubles_up_to_its_cap() -> None:
+    assert [Pace().backoff_s(crashes) for crashes in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_the_usable_cpus_are_never_more_than_the_machine_s_nor_less_than_one() -> None:
+    assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
