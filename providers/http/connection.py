@@ -1,0 +1,360 @@
+"""One HTTP/1.1 connection and the response on it: httptools parses, one lazily re-armed timer stands for the clocks.
+
+The connection goes back to its pool the moment a response's clean end was read; the response keeps what is still to be taken.
+"""
+
+import asyncio
+import socket
+from math import inf
+
+import httptools
+
+from contract.errors import AttemptError, AttemptTimeout, Clock, ConnectionLost, MalformedResponse, StreamCut
+from providers.http.port import Clocks, Headers
+
+HEAD_LIMIT = 64 << 10  # bytes of status line and headers, interim responses and trailers included
+BUFFER_LIMIT = 64 << 10  # unread body bytes at which reading pauses
+DRAIN_S = 1.0  # how long a released response may still come to its clean end
+IDLE_EXPIRY_S = 60.0  # how long an unused connection is kept
+LINE_COST = 16  # what an empty header or status line counts, so that a flood of them ends too
+
+
+class Response:
+    """Implements `providers.http.port.HttpResponse`."""
+
+    __slots__ = ("_connection", "_done", "_error", "_parts", "_size", "_token_seen", "_waiter", "clocks", "connected_at", "draining",
+                 "first_token_at", "headers", "headers_at", "last_read", "length", "paused", "received", "sent_at", "started", "status", "total_at", "until_eof")  # fmt: skip
+
+    def __init__(self, connection: "Connection", clocks: Clocks, total_at: float, now: float) -> None:
+        self._connection: Connection | None = connection
+        self._waiter: asyncio.Future[None] | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._done = False
+        self._token_seen = False
+        self._error: AttemptError | None = None
+        self.clocks = clocks
+        self.status = 0
+        self.headers: Headers = []
+        self.connected_at = self.sent_at = now
+        self.headers_at = 0.0
+        self.last_read = now
+        self.first_token_at = now + clocks.first_token_s
+        self.total_at = total_at
+        self.length: int | None = None  # the declared one
+        self.received = False  # any byte of a response at all
+        self.started = False  # any byte of its body
+        self.until_eof = False
+        self.paused = False
+        self.draining = False
+
+    # --- the owner's side --------------------------------------------------------------------------------------------
+    async def head(self) -> None:
+        """Waits for the response's head. Cancelled: the connection is closed."""
+        try:
+            while not self.headers_at:
+                if self._error is not None:
+                    raise self._error
+                await self._wait()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    async def chunk(self) -> bytes:
+        while not self._parts:
+            if self._error is not None:
+                raise self._error
+            if self._done:
+                return b""
+            await self._wait()
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts = []
+        self._size = 0
+        if self.paused and self._connection is not None:
+            self._connection.resume()
+        return data
+
+    async def read(self, limit: int) -> bytes:
+        if self.length is not None and self.length > limit:
+            raise self._too_large(limit)
+        parts: list[bytes] = []
+        size = 0
+        while part := await self.chunk():
+            size += len(part)
+            if size > limit:
+                raise self._too_large(limit)
+            if self._done and not parts and not self._parts and self._error is None:
+                return part
+            parts.append(part)
+        return b"".join(parts)
+
+    def _too_large(self, limit: int) -> MalformedResponse:
+        self.abort()
+        return MalformedResponse(f"the upstream's answer is larger than {limit} bytes")
+
+    def first_token(self) -> None:
+        self._token_seen = True
+
+    def release(self) -> None:
+        self._parts = []
+        if self._connection is not None:
+            self._connection.drain()
+
+    def abort(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+
+    # --- the connection's side ---------------------------------------------------------------------------------------
+    def take(self, data: bytes) -> None:
+        self.started = True
+        if not self.draining:
+            self._parts.append(data)
+            self._size += len(data)
+
+    @property
+    def full(self) -> bool:
+        return self._size > BUFFER_LIMIT
+
+    def finish(self, error: AttemptError | None = None) -> None:
+        """The end, clean or not: the connection lets go of the response here."""
+        self._done = True
+        self._error = self._error or error
+        self._connection = None
+        self.wake()
+
+    def wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def deadline(self) -> tuple[float, Clock, float]:
+        """The clock that runs out next: when, which, and how long it was given."""
+        clocks = self.clocks
+        headers_at = idle_at = first_token_at = inf
+        if not self.headers_at:
+            headers_at = inf if clocks.headers_s is None else self.sent_at + clocks.headers_s
+        elif not self.paused:
+            idle_at = self.last_read + clocks.idle_s
+        if not self._token_seen:
+            first_token_at = self.first_token_at
+        return min(
+            (headers_at, "headers", clocks.headers_s or inf),
+            (idle_at, "idle", clocks.idle_s),
+            (first_token_at, "first_token", clocks.first_token_s),
+            (self.total_at, "total", clocks.total_s),
+        )
+
+
+class Connection(asyncio.Protocol):
+    """One connection; carries one response at a time. `pool` is the list that it rests in between two of them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: list["Connection"]) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._parser = httptools.HttpResponseParser(self)
+        self._timer: asyncio.TimerHandle | None = None
+        self._response: Response | None = None
+        self._head_size = 0
+        self._unparsed = 0
+        self._headers: Headers = []
+        self._message_ended = False
+        self._keep_alive = False
+        self._extra = False  # bytes that belong to no response we asked for
+        self._idle_since = 0.0
+        self._fault = ""  # why a parser callback gave up
+        self.transport: asyncio.Transport
+
+    # --- the client's side -------------------------------------------------------------------------------------------
+    def send(self, message: bytes, clocks: Clocks, total_at: float) -> Response:
+        now = self._loop.time()
+        response = self._response = Response(self, clocks, total_at, now)
+        self._head_size = self._unparsed = 0
+        self._message_ended = False
+        self.transport.write(message)
+        self._arm(response.deadline()[0])
+        return response
+
+    @property
+    def usable(self) -> bool:
+        return not self.transport.is_closing()
+
+    def abort(self) -> None:
+        """Closes at once; what was on it ends with an error."""
+        self._finish(ConnectionLost("the connection to the upstream was closed by the gateway"))
+        self.transport.abort()
+
+    def drain(self) -> None:
+        """Takes the rest of the response without keeping it, for a moment."""
+        response = self._response
+        if response is not None:
+            response.draining = True
+            response.total_at = self._loop.time() + DRAIN_S
+            self.resume()
+            self._arm(response.total_at)
+
+    def resume(self) -> None:
+        response = self._response
+        if response is not None and response.paused:
+            response.paused = False
+            response.last_read = self._loop.time()
+            self.transport.resume_reading()
+            self._arm(response.last_read + response.clocks.idle_s)
+
+    # --- clocks ------------------------------------------------------------------------------------------------------
+    def _arm(self, at: float) -> None:
+        """Makes the timer fire at `at` or before; one that fires too early arms itself again, which is cheaper than moving it each time."""
+        timer = self._timer
+        if timer is not None:
+            if timer.when() <= at:
+                return
+            timer.cancel()
+        self._timer = self._loop.call_at(at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        response = self._response
+        if response is None:
+            expires_at = self._idle_since + IDLE_EXPIRY_S
+            if now >= expires_at:
+                self.transport.abort()
+            else:
+                self._arm(expires_at)
+            return
+        at, clock, limit_s = response.deadline()
+        if now < at:
+            self._arm(at)
+            return
+        self._finish(AttemptTimeout(clock, limit_s))
+        self.transport.abort()
+
+    # --- asyncio.Protocol --------------------------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        response = self._response
+        if response is None:  # nobody asked: whatever it is, this connection cannot be trusted with a request
+            self.transport.abort()
+            return
+        response.received = True
+        response.last_read = self._loop.time()
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self._message_ended:
+                self._finish(MalformedResponse(self._fault or "the upstream's answer is not valid HTTP"))
+            self._extra = True
+        if self._message_ended:
+            self._ended(response)
+            return
+        if self._extra:
+            self.transport.abort()
+            return
+        if not response.headers_at:
+            self._unparsed += len(data)  # a line is counted by its callback, which comes only when it is whole
+            if self._unparsed > HEAD_LIMIT:
+                self._finish(MalformedResponse(f"the head of the upstream's answer is larger than {HEAD_LIMIT} bytes"))
+                self.transport.abort()
+            return
+        response.wake()
+        if response.full and not response.paused:
+            response.paused = True
+            self.transport.pause_reading()
+
+    def _ended(self, response: Response) -> None:
+        """The response's clean end: back to the pool if both sides are done with it and agree to go on."""
+        reusable = self._keep_alive and not self._extra and not self.transport.is_closing()
+        reusable = reusable and not self.transport.get_write_buffer_size()
+        if response.paused:
+            self.transport.resume_reading()
+        self._finish(None)
+        if not reusable:
+            self.transport.close()
+            return
+        self._idle_since = response.last_read
+        self._pool.append(self)
+        if self._timer is None:
+            self._arm(self._idle_since + IDLE_EXPIRY_S)
+
+    def _finish(self, error: AttemptError | None) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.finish(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        response = self._response
+        if response is None:
+            if self in self._pool:
+                self._pool.remove(self)
+        elif response.until_eof and exc is None:
+            self._finish(None)
+        elif response.started:
+            self._finish(StreamCut("the upstream closed the connection in the middle of its answer"))
+        else:
+            self._finish(ConnectionLost("the upstream closed the connection before it answered"))
+
+    # --- httptools callbacks -----------------------------------------------------------------------------------------
+    def on_message_begin(self) -> None:
+        if self._message_ended:
+            self._extra = True
+        self._headers = []
+
+    def on_status(self, status: bytes) -> None:
+        self._count(len(status))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        self._headers.append((name.lower(), value))
+
+    def _count(self, size: int) -> None:
+        self._head_size += size + LINE_COST
+        if self._head_size > HEAD_LIMIT:
+            self._fault = f"the head of the upstream's answer is larger than {HEAD_LIMIT} bytes"
+            raise ValueError
+
+    def on_headers_complete(self) -> None:
+        response = self._response
+        status = self._parser.get_status_code()
+        if response is None or self._message_ended or 100 <= status < 200:
+            if status == 101:
+                self._fault = "the upstream switched protocols unasked"
+                raise ValueError
+            return
+        response.status = status
+        response.headers = self._headers
+        framed = False
+        for name, value in self._headers:
+            if name == b"content-length":
+                response.length, framed = int(value), True
+            elif name == b"transfer-encoding":
+                framed = True
+                if value.strip().lower() != b"chunked":
+                    self._fault = "the upstream's answer has a transfer encoding other than chunked"
+                    raise ValueError
+            elif name == b"content-encoding" and value.strip().lower() not in (b"identity", b""):
+                self._fault = "the upstream compressed its answer, which it was asked not to"
+                raise ValueError
+        response.until_eof = not framed and status not in (204, 304)
+        response.headers_at = response.last_read
+        self._arm(response.headers_at + response.clocks.idle_s)
+
+    def on_body(self, body: bytes) -> None:
+        if self._response is not None and not self._message_ended:
+            self._response.take(body)
+
+    def on_message_complete(self) -> None:
+        if self._response is not None and self._response.headers_at:
+            self._message_ended = True
+            self._keep_alive = self._parser.should_keep_alive()
