@@ -142,12 +142,13 @@ class Response:
             idle_at = self.last_read + clocks.idle_s
         if not self._token_seen:
             first_token_at = self.first_token_at
-        return min(
+        deadlines: list[tuple[float, Clock, float]] = [
             (headers_at, "headers", clocks.headers_s or inf),
             (idle_at, "idle", clocks.idle_s),
             (first_token_at, "first_token", clocks.first_token_s),
             (self.total_at, "total", clocks.total_s),
-        )
+        ]
+        return min(deadlines)
 
 
 class Connection(asyncio.Protocol):

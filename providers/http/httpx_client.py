@@ -1,4 +1,8 @@
-"""The port on httpx2: slower, for what our own client does not do (proxies from the environment, HTTP/2). Chosen by `transport: httpx`."""
+"""The port on httpx2: slower, for what our own client does not do (proxies from the environment). Chosen by `transport: httpx`.
+
+A connection serves one request only: httpcore gives what an upstream sent after the end of an answer as the answer to the next request,
+which our conformance suite found and which nobody may risk (docs/decisions/002).
+"""
 
 import asyncio
 import ssl
@@ -10,10 +14,10 @@ import httpx2
 
 from contract.errors import AttemptTimeout, Clock, ConnectFailed, ConnectionLost, MalformedResponse, StreamCut
 from providers.http.client import why_not
-from providers.http.connection import DRAIN_S, HEAD_LIMIT, IDLE_EXPIRY_S
+from providers.http.connection import DRAIN_S, HEAD_LIMIT
 from providers.http.port import Clocks, Endpoint, Headers, Origin
 
-LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=IDLE_EXPIRY_S)
+LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
 
 
 class HttpxClient:
@@ -30,13 +34,7 @@ class HttpxClient:
         """See `providers.http.port.HttpClient.send`."""
         if self._closed:
             raise ConnectFailed("the gateway's HTTP client is closed")
-        request = _Request(self._client_for(endpoint.origin), endpoint, body, clocks, self._releases)
-        try:
-            return await request.send()
-        except ConnectionLost:
-            if request.connected_now:
-                raise
-        return await request.send()  # the pooled connection had been closed while it lay idle
+        return await _Request(self._client_for(endpoint.origin), endpoint, body, clocks, self._releases).send()
 
     def _client_for(self, origin: Origin) -> httpx2.AsyncClient:
         if origin.uds is not None:
@@ -59,7 +57,7 @@ class HttpxClient:
 
 
 class _Request:
-    """One request, which may be sent twice. `connected_now`: the last sending opened a connection of its own."""
+    """One request up to its response's head."""
 
     def __init__(self, client: httpx2.AsyncClient, endpoint: Endpoint, body: bytes, clocks: Clocks, releases: set[asyncio.Task[None]]) -> None:
         origin = endpoint.origin
@@ -71,22 +69,19 @@ class _Request:
         timeout = httpx2.Timeout(None, connect=clocks.connect_s)
         self._client = client
         self._request = client.build_request(endpoint.method, url, content=body, headers=headers, timeout=timeout, extensions={"trace": self._trace})
-        self._request.headers.pop("user-agent", None) if not any(n.lower() == b"user-agent" for n, _ in endpoint.headers) else None
+        if not any(name.lower() == b"user-agent" for name, _ in endpoint.headers):
+            del self._request.headers["user-agent"]
         self._clocks = clocks
         self._releases = releases
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._connected_at = 0.0
-        self.connected_now = False
 
     async def _trace(self, event: str, _: dict[str, Any]) -> None:
-        if event.startswith("connection.connect_") and event.endswith(".started"):
-            self.connected_now = True
-        elif event.endswith(".send_request_headers.started"):
+        if event.endswith(".send_request_headers.started"):
             self._connected_at = self._loop.time()
 
     async def send(self) -> "HttpxResponse":
-        self.connected_now = False
         clocks = self._clocks
         clock, limit_s = _shortest(clocks)
         try:
@@ -115,7 +110,7 @@ def _os_error(exc: BaseException) -> OSError:
     """The operating system's error behind one of httpx2's."""
     cause: BaseException | None = exc
     while cause is not None:
-        if isinstance(cause, OSError):
+        if isinstance(cause, OSError) and cause.errno is not None:
             return cause
         cause = cause.__cause__ or cause.__context__
     return OSError()
@@ -155,6 +150,8 @@ class HttpxResponse:
             fault = f"the head of the upstream's answer is larger than {HEAD_LIMIT} bytes"
         elif head.get(b"content-encoding", b"identity").lower() != b"identity":
             fault = "the upstream compressed its answer, which it was asked not to"
+        elif b"content-length" in head and b"transfer-encoding" in head:
+            fault = "the upstream's answer is not valid HTTP"
         elif self.status == 101:
             fault = "the upstream switched protocols unasked"
         if fault:

@@ -1,0 +1,93 @@
+"""Server-sent events, sans-IO: bytes in, whole events out, each with the very bytes it came as.
+
+Follows https://html.spec.whatwg.org/multipage/server-sent-events.html: lines end in LF, CRLF or CR, a BOM may stand at the start.
+"""
+
+import re
+
+import msgspec
+
+from contract.errors import MalformedResponse
+
+LINE_LIMIT = 1 << 20
+EVENT_LIMIT = 4 << 20
+BOM = b"\xef\xbb\xbf"
+_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class SseEvent(msgspec.Struct, frozen=True, gc=False):
+    """`raw` is all of it, the blank line included. `data` None: no data field, as in a comment. `name`: the `event` field."""
+
+    raw: bytes
+    data: bytes | None
+    name: bytes | None = None
+
+
+class SseDecoder:
+    """Holds back what is not yet a whole event. Raises MalformedResponse for a line or event beyond its limit."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._at_start = True
+
+    def feed(self, chunk: bytes) -> list[SseEvent]:
+        """The events that this chunk completes."""
+        data = self._rest + chunk if self._rest else chunk
+        if b"\r" in data:
+            return self._split_any(data)
+        pieces = data.split(b"\n\n")
+        self._hold(pieces.pop())
+        return [self._event(piece + b"\n\n") for piece in pieces]
+
+    def end(self) -> SseEvent | None:
+        """The last event, when the stream ended without the blank line that should close it; its `raw` is closed here."""
+        rest, self._rest = self._rest, b""
+        return self._event(rest.rstrip(b"\r\n") + b"\n\n") if rest.strip() else None
+
+    def _split_any(self, data: bytes) -> list[SseEvent]:
+        events = []
+        start = 0
+        for blank in _BLANK_LINE.finditer(data):
+            end = blank.end()
+            if end == len(data) and data.endswith(b"\r"):
+                break  # its LF may still come
+            events.append(self._event(data[start:end]))
+            start = end
+        self._hold(data[start:])
+        return events
+
+    def _hold(self, rest: bytes) -> None:
+        if len(rest) > LINE_LIMIT:
+            check(rest)
+        self._rest = rest
+
+    def _event(self, raw: bytes) -> SseEvent:
+        if len(raw) > LINE_LIMIT:
+            check(raw)
+        text = raw
+        if self._at_start:
+            self._at_start = False
+            text = raw.removeprefix(BOM)
+        if text.startswith(b"data: ") and text.find(b"\n") == len(text) - 2 and b"\r" not in text:
+            return SseEvent(raw, text[6:-2])
+        return self._fields(raw, text)
+
+    def _fields(self, raw: bytes, text: bytes) -> SseEvent:
+        data: list[bytes] = []
+        name = None
+        for line in _LINE_END.split(text):
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                data.append(value.removeprefix(b" "))
+            elif field == b"event":
+                name = value.removeprefix(b" ")
+        return SseEvent(raw, b"\n".join(data) if data else None, name)
+
+
+def check(data: bytes) -> None:
+    """Raises MalformedResponse when a line or the event is beyond its limit."""
+    if len(data) > EVENT_LIMIT:
+        raise MalformedResponse(f"an event of the upstream's stream is larger than {EVENT_LIMIT} bytes")
+    if max(map(len, _LINE_END.split(data))) > LINE_LIMIT:
+        raise MalformedResponse(f"a line of the upstream's stream is longer than {LINE_LIMIT} bytes")

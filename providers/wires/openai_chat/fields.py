@@ -1,0 +1,80 @@
+"""Reading a JSON object field by field: each typed and by its path, and the rest kept as it came."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from contract.errors import InvalidRequest
+
+_AT = re.compile(r" - at `\$(.*)`$")
+_WORDS = {"str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false", "object": "an object", "array": "an array"}
+
+
+@cache
+def _decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(kind)
+
+
+def read(raw: Raw, kind: Any, path: str) -> Any:
+    """A value of that type. Raises InvalidRequest with its path, and the path within it, as `param`."""
+    if kind is Raw:
+        return Raw(bytes(raw))
+    try:
+        return _decoder(kind).decode(raw)
+    except msgspec.ValidationError as exc:
+        raise _wrong(str(exc), path) from exc
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise InvalidRequest("the body is not valid JSON", param=path or None) from exc
+
+
+def _wrong(message: str, path: str) -> InvalidRequest:
+    within = _AT.search(message)
+    at = (path + within[1].replace("[...]", "") if within else path).lstrip(".")
+    wanted = re.search(r"Expected `([a-z]+)", message)
+    words = _WORDS.get(wanted[1], wanted[1]) if wanted else "of another type"
+    return InvalidRequest(f"`{at}` must be {words}" if at else f"the body must be {words}", param=at or None)
+
+
+class Fields:
+    """The members of one JSON object; each is taken once, what is left is the `rest`."""
+
+    def __init__(self, raw: Raw, path: str) -> None:
+        self._path = path
+        self._members: dict[str, Raw] = read(raw, dict[str, Raw], path)
+
+    def take(self, name: str, kind: Any) -> Any:
+        """The member, or None when it is absent or null. Raises InvalidRequest."""
+        raw = self._members.pop(name, None)
+        if raw is None or bytes(raw) == b"null":
+            return None
+        return read(raw, kind, self._at(name))
+
+    def need(self, name: str, kind: Any) -> Any:
+        """The member, which must be there and not null. Raises InvalidRequest."""
+        value = self.take(name, kind)
+        if value is None:
+            raise InvalidRequest(f"`{self._at(name)}` is missing", param=self._at(name))
+        return value
+
+    def put_back(self, name: str, raw: Raw) -> None:
+        """Keeps a member that was taken but is not of a kind we know."""
+        self._members[name] = raw
+
+    def rest(self) -> dict[str, Raw]:
+        """What nobody took, as it came."""
+        return {name: Raw(bytes(raw)) for name, raw in self._members.items()}
+
+    def _at(self, name: str) -> str:
+        return f"{self._path}.{name}" if self._path else name
+
+
+def items_of(raw: Raw | None, path: str) -> Iterator[tuple[Raw, str]]:
+    """The elements of an array with their paths; none of an absent one. Raises InvalidRequest."""
+    if raw is not None:
+        array: list[Raw] = read(raw, list[Raw], path)
+        for index, item in enumerate(array):
+            yield item, f"{path}[{index}]"

@@ -1,0 +1,24 @@
+"""OpenAI's finish reasons and ours."""
+
+from contract.finish import Finish, FinishReason
+
+_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+_FINISHES = {native: Finish(reason, native) for native, reason in _REASONS.items()}
+
+
+def decode_finish(native: str) -> Finish:
+    """A word that the table does not know stays itself, as `unknown`."""
+    return _FINISHES.get(native) or Finish("unknown", native)
+
+
+def encode_finish(finish: Finish) -> str:
+    """OpenAI's word; for what OpenAI has no word for, the provider's own."""
+    if finish.reason in ("unknown", "paused"):
+        return finish.native or finish.reason
+    return finish.reason

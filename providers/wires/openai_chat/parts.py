@@ -1,0 +1,103 @@
+"""Content parts of OpenAI chat messages: text, image, audio, file, refusal; both directions."""
+
+from typing import Any
+
+from msgspec import Raw
+
+from contract import requests as r
+from contract.errors import InvalidRequest, UnsupportedField
+from providers.wires.openai_chat.fields import Fields, items_of, read
+
+
+def decode_content(raw: Raw | None, path: str) -> list[r.Part]:
+    """A message's content: a text, an array of parts, or nothing. Raises InvalidRequest."""
+    if raw is None:
+        return []
+    if bytes(raw)[:1] == b'"':
+        return [r.TextPart(text=read(raw, str, path))]
+    if bytes(raw)[:1] != b"[":
+        raise InvalidRequest(f"`{path}` must be a string or an array of content parts", param=path)
+    return [_decode_part(item, at) for item, at in items_of(raw, path)]
+
+
+def _decode_part(raw: Raw, path: str) -> r.Part:
+    fields = Fields(raw, path)
+    kind = fields.need("type", str)
+    mark = fields.take("cache_control", Raw)
+    match kind:
+        case "text":
+            return r.TextPart(text=fields.need("text", str), cache_control=mark, extra=fields.rest())
+        case "refusal":
+            return r.RefusalPart(text=fields.need("refusal", str), cache_control=mark, extra=fields.rest())
+        case "image_url":
+            image = Fields(fields.need("image_url", Raw), f"{path}.image_url")
+            media_type, data, url = _data_url(image.need("url", str))
+            detail = image.take("detail", str)
+            return r.ImagePart(url=url, data=data, media_type=media_type, detail=detail, cache_control=mark, extra=fields.rest())
+        case "input_audio":
+            audio = Fields(fields.need("input_audio", Raw), f"{path}.input_audio")
+            return r.AudioPart(data=audio.need("data", str), format=audio.take("format", str), cache_control=mark, extra=fields.rest())
+        case "file":
+            file = Fields(fields.need("file", Raw), f"{path}.file")
+            media_type, data, url = _data_url(file.take("file_data", str))
+            return r.FilePart(
+                file_id=file.take("file_id", str),
+                url=url,
+                data=data,
+                media_type=media_type,
+                filename=file.take("filename", str),
+                cache_control=mark,
+                extra=fields.rest(),
+            )
+    raise UnsupportedField(f"`{path}.type` {kind[:40]!r} is not a content part that this gateway knows", param=f"{path}.type")
+
+
+def _data_url(text: str | None) -> tuple[str | None, str | None, str | None]:
+    """Media type, base64 data and URL: of a data URL the first two, of any other text the third."""
+    if text is None or not text.startswith("data:"):
+        return None, None, text
+    head, comma, data = text[5:].partition(",")
+    media_type, semicolon, encoding = head.rpartition(";")
+    if not comma or not semicolon or encoding != "base64":
+        return None, None, text
+    return media_type, data, None
+
+
+def encode_content(parts: list[r.Part]) -> Any:
+    """One plain text is a string, as most providers want it; everything else is an array."""
+    if len(parts) == 1 and isinstance(part := parts[0], r.TextPart) and part.cache_control is None and not part.extra:
+        return part.text
+    return [_encode_part(part) for part in parts]
+
+
+def encode_result(part: r.ToolResultPart) -> Any:
+    return encode_content(list(part.content)) if part.content else ""
+
+
+def _encode_part(part: r.Part) -> dict[str, Any]:
+    encoded: dict[str, Any]
+    match part:
+        case r.TextPart():
+            encoded = {"type": "text", "text": part.text}
+        case r.RefusalPart():
+            encoded = {"type": "refusal", "refusal": part.text}
+        case r.ImagePart():
+            image = {"url": _url(part), "detail": part.detail}
+            encoded = {"type": "image_url", "image_url": {name: value for name, value in image.items() if value is not None}}
+        case r.AudioPart():
+            audio = {"data": part.data, "format": part.format}
+            encoded = {"type": "input_audio", "input_audio": {name: value for name, value in audio.items() if value is not None}}
+        case r.FilePart():
+            file = {"file_id": part.file_id, "file_data": _url(part), "filename": part.filename}
+            encoded = {"type": "file", "file": {name: value for name, value in file.items() if value is not None}}
+        case _:
+            raise UnsupportedField(f"OpenAI's chat format has no place here for a part of kind {type(part).__name__}", param="messages")
+    if part.cache_control is not None:
+        encoded["cache_control"] = part.cache_control
+    return encoded | part.extra
+
+
+def _url(part: r.ImagePart | r.FilePart) -> str | None:
+    if part.data is None:
+        return part.url
+    return f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}"

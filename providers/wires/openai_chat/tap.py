@@ -1,0 +1,204 @@
+"""OpenAI chat to OpenAI chat: bytes pass, and are only watched. The request's few fields of ours, the stream's tap, the unary check."""
+
+import msgspec
+
+from contract.call import Call
+from contract.errors import AttemptError, MalformedResponse, StreamCut
+from contract.finish import Finish
+from contract.usage import Usage
+from providers.sse import SseDecoder, SseEvent
+from providers.wires.openai_chat.errors import in_band_error
+from providers.wires.openai_chat.finish import decode_finish
+from providers.wires.openai_chat.usage import decode_usage
+
+DONE = b"data: [DONE]\n\n"
+_TRUE = msgspec.Raw(b"true")
+_USAGE_ONLY = msgspec.Raw(b'{"include_usage":true}')
+_NOTHING = (b"null", b'""', b"[]", b"{}")
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class _Delta(msgspec.Struct, gc=False):
+    """What can be output in a delta; None: not there. `reasoning`, `reasoning_content`: vLLM, DeepSeek, OpenRouter."""
+
+    content: msgspec.Raw = msgspec.Raw(b"null")
+    tool_calls: msgspec.Raw = msgspec.Raw(b"null")
+    reasoning_content: msgspec.Raw = msgspec.Raw(b"null")
+    reasoning: msgspec.Raw = msgspec.Raw(b"null")
+    refusal: msgspec.Raw = msgspec.Raw(b"null")
+    function_call: msgspec.Raw = msgspec.Raw(b"null")
+    audio: msgspec.Raw = msgspec.Raw(b"null")
+
+    def has_output(self) -> bool:
+        return any(
+            bytes(value) not in _NOTHING
+            for value in (self.content, self.tool_calls, self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio)
+        )
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    finish_reason: str | None = None
+    delta: _Delta | None = None
+
+
+class _Chunk(msgspec.Struct):
+    id: str | None = None
+    object: str | None = None
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Completion(msgspec.Struct):
+    id: str | None = None
+    object: str | None = None
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_chunk = msgspec.json.Decoder(_Chunk)
+_completion = msgspec.json.Decoder(_Completion)
+
+
+def rewrite_request(call: Call, model: str, *, stream: bool, ask_usage: bool) -> bytes:
+    """The client's body with our few top-level fields set; the body itself when they already say what they should."""
+    if model == call.model and stream == call.stream and (not stream or ask_usage == call.include_usage):
+        return call.body
+    fields = dict(call.fields)
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if not stream:
+        return msgspec.json.encode(fields)
+    fields["stream"] = _TRUE
+    if ask_usage:
+        fields["stream_options"] = _with_usage(call.fields.get("stream_options"))
+    return msgspec.json.encode(fields)
+
+
+def _with_usage(given: msgspec.Raw | None) -> msgspec.Raw:
+    if given is None or bytes(given) == b"null":
+        return _USAGE_ONLY
+    options = _object.decode(given)
+    options["include_usage"] = _TRUE
+    return msgspec.Raw(msgspec.json.encode(options))
+
+
+class ChatStreamTap:
+    """Implements `providers.wires.port.StreamTap`."""
+
+    def __init__(self, choices: int, strip_usage: bool) -> None:
+        self._choices = choices
+        self._strip_usage = strip_usage
+        self._sse = SseDecoder()
+        self._held: list[bytes] = []
+        self._finished: set[int] = set()
+        self.content_seen = False
+        self.finished = False
+        self.complete = False
+        self.error: AttemptError | None = None
+        self.upstream_id: str | None = None
+        self.usage: Usage | None = None
+        self.finish: Finish | None = None
+        self.content_events = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        if self.error is not None or self.complete:
+            return b""
+        try:
+            return self._pass(self._sse.feed(chunk))
+        except AttemptError as error:
+            self.error = error
+            return b""
+
+    def end(self) -> bytes:
+        if self.error is not None or self.complete:
+            return b""
+        last = self._sse.end()
+        out = self._pass([last]) if last is not None else b""
+        if self.error is not None or self.complete:
+            return out
+        if not self.finished:
+            self.error = StreamCut("the upstream's stream ended without a finish reason or [DONE]")
+            return out
+        self.complete = True
+        return out + DONE
+
+    def _pass(self, events: list[SseEvent]) -> bytes:
+        """The bytes of the events that may go on; stops at an error or at the terminal event."""
+        out = self._held
+        for event in events:
+            data = event.data
+            if data is None:
+                out.append(event.raw)
+                continue
+            if data == b"[DONE]":
+                self.complete = self.content_seen = True
+                out.append(event.raw)
+                break
+            if self._keep(event, data):
+                out.append(event.raw)
+            if self.error is not None:
+                break
+        if not self.content_seen:
+            return b""
+        self._held = []
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _keep(self, event: SseEvent, data: bytes) -> bool:
+        """Reads one event; False when it must not go on."""
+        try:
+            chunk = _chunk.decode(data)
+        except msgspec.ValidationError:
+            return True  # JSON of a shape we do not know: the client may
+        except msgspec.DecodeError:
+            self.error = MalformedResponse("an event of the upstream's stream is not valid JSON")
+            return False
+        if bytes(chunk.error) != b"null" or chunk.object == "error" or event.name == b"error":
+            self.error = in_band_error(msgspec.json.decode(data if bytes(chunk.error) == b"null" else chunk.error))
+            return False
+        if self.upstream_id is None and chunk.id:
+            self.upstream_id = chunk.id
+        if bytes(chunk.usage) != b"null":
+            self.usage = decode_usage(chunk.usage)
+            if not chunk.choices and self._strip_usage:
+                return False
+        for choice in chunk.choices or ():
+            self._see(choice)
+        return True
+
+    def _see(self, choice: _Choice) -> None:
+        if choice.delta is not None and choice.delta.has_output():
+            self.content_events += 1
+            self.content_seen = True
+        if choice.finish_reason is not None:
+            self.content_seen = True
+            self._finished.add(choice.index)
+            self.finished = len(self._finished) >= self._choices
+            if choice.index == 0:
+                self.finish = decode_finish(choice.finish_reason)
+
+
+class ChatUnaryAnswer(msgspec.Struct):
+    """Implements `providers.wires.port.UnaryAnswer`."""
+
+    body: bytes
+    upstream_id: str | None
+    usage: Usage | None
+    finish: Finish | None
+    content_events: int = 1
+
+
+def read_unary(body: bytes) -> ChatUnaryAnswer:
+    """Checks a whole answer. Raises MalformedResponse, or what an error object in it means."""
+    try:
+        answer = _completion.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise MalformedResponse("the upstream's answer is not a chat completion") from exc
+    if bytes(answer.error) != b"null" or answer.object == "error":
+        raise in_band_error(msgspec.json.decode(body if bytes(answer.error) == b"null" else answer.error))
+    if not answer.choices:
+        raise MalformedResponse("the upstream's answer holds no choices")
+    native = next((choice.finish_reason for choice in answer.choices if choice.index == 0), None)
+    usage = decode_usage(answer.usage) if bytes(answer.usage) != b"null" else None
+    return ChatUnaryAnswer(body, answer.id, usage, decode_finish(native) if native is not None else None)

@@ -1,0 +1,74 @@
+"""OpenAI's usage object to disjoint classes and back. There, `prompt_tokens` includes cached tokens and `completion_tokens` reasoning."""
+
+from typing import Any
+
+import msgspec
+
+from contract.usage import Usage
+
+
+class _InputDetails(msgspec.Struct, frozen=True):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct, frozen=True):
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek's name for cached_tokens
+
+
+_decoder = msgspec.json.Decoder(_Usage)
+_NO_INPUT, _NO_OUTPUT = _InputDetails(), _OutputDetails()
+
+
+def decode_usage(raw: msgspec.Raw) -> Usage:
+    """Takes the classes apart; an object of another shape is kept raw, with every class unknown."""
+    kept = msgspec.Raw(bytes(raw))
+    try:
+        given = _decoder.decode(raw)
+    except msgspec.ValidationError:
+        return Usage(raw=kept)
+    into, out = given.prompt_tokens_details or _NO_INPUT, given.completion_tokens_details or _NO_OUTPUT
+    cached = given.prompt_cache_hit_tokens if into.cached_tokens is None else into.cached_tokens
+    return Usage(
+        input_uncached=_less(given.prompt_tokens, cached, into.cache_write_tokens, into.audio_tokens),
+        cache_read=cached,
+        cache_write_5m=into.cache_write_tokens,
+        audio_input=into.audio_tokens,
+        output_visible=_less(given.completion_tokens, out.reasoning_tokens, out.audio_tokens),
+        reasoning=out.reasoning_tokens,
+        audio_output=out.audio_tokens,
+        raw=kept,
+    )
+
+
+def _less(total: int | None, *parts: int | None) -> int | None:
+    """What is left of a total; a provider whose parts exceed its total is not believed into the negative."""
+    if total is None:
+        return None
+    for part in parts:
+        if part:
+            total -= part
+    return max(0, total)
+
+
+def encode_usage(usage: Usage) -> dict[str, Any]:
+    """The OpenAI object for any provider's usage; classes that are unknown are left out of the details and count nothing in the sums."""
+    writes = [count for count in (usage.cache_write_5m, usage.cache_write_1h) if count is not None]
+    prompt, completion = usage.input_total or 0, usage.output_total or 0
+    into = {"cached_tokens": usage.cache_read, "cache_write_tokens": sum(writes) if writes else None, "audio_tokens": usage.audio_input}
+    out = {"reasoning_tokens": usage.reasoning, "audio_tokens": usage.audio_output}
+    encoded: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    for name, details in (("prompt_tokens_details", into), ("completion_tokens_details", out)):
+        if known := {key: count for key, count in details.items() if count is not None}:
+            encoded[name] = known
+    return encoded
