@@ -156,7 +156,6 @@ class UpstreamError(AttemptError):
 
 class UpstreamOverloaded(UpstreamError):
     code = "upstream_overloaded"
-    disposition = "fail_over"
 
 
 class RateLimited(AttemptError):

@@ -45,7 +45,7 @@ class RouteTable:
         routes = list(routes)
         self._exact = {route.name: route for route in routes if "*" not in route.name}
         patterns = sorted((r for r in routes if "*" in r.name), key=lambda r: (-len(r.name), r.name))
-        self._patterns = [(*r.name.split("*", 1), r) for r in patterns]
+        self._patterns: list[tuple[str, str, Route]] = [(r.name.partition("*")[0], r.name.partition("*")[2], r) for r in patterns]
         self._fill_in = fill_in
         self._matched: dict[str, Route] = {}
 

@@ -1,11 +1,10 @@
 """The running gateway as one object: settings become frozen routes, keys, backends and a ledger; started and stopped with the app."""
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from config.settings import ModelSettings, PolicySettings, ProviderSettings, Settings, TargetSettings
+from config.document import database_folder
+from config.settings import EngineSettings, ModelSettings, PolicySettings, ProviderSettings, Settings, TargetSettings
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_key
 from gateway.pipeline import Pipeline
@@ -20,7 +19,8 @@ from providers.http.client import PooledClient
 from providers.http.httpx_client import HttpxClient
 from providers.http.port import Clocks, Endpoint, HttpClient, Origin
 from providers.local.backend import EngineBackend
-from providers.local.supervisor import EngineSpec, EngineSupervisor
+from providers.local.spec import EngineSpec
+from providers.local.supervisor import EngineSupervisor
 from providers.local.weights import resolve_model
 from providers.port import Backend
 from providers.registry import PROVIDER_KINDS, ProviderKind
@@ -28,6 +28,10 @@ from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.port import Wire
 
 USER_AGENT = b"turnout"
+STREAM_HEADERS_S = 60.0  # a stream's head comes before its first token; a unary answer's head waits for the whole of it
+BOOTSTRAP_TEAM = "default"
+MAX_STATS = 10_000
+VISIBLE = "!#$&'()*+,/:;=?@[]~ \"<>^`{|}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +86,16 @@ class Builder:
         self.client = PooledClient()
         self.httpx_client: HttpxClient | None = None
         self.rules = {name: rule_of(name, policy) for name, policy in settings.policies.items()}
-        self.engines = {name: EngineSupervisor(self._engine_spec(name)) for name in settings.engines}
+        self.engines = {name: EngineSupervisor(engine_spec(name, engine), self.client) for name, engine in settings.engines.items()}
         self.backends: dict[str, Backend] = {name: self._provider(name, p) for name, p in settings.providers.items()}
-        self.backends |= {name: self._engine_backend(name) for name in settings.engines}
+        self.backends |= {name: EngineBackend(engine, self.client, OPENAI_CHAT) for name, engine in self.engines.items()}
         self.stats: dict[tuple[str, str], TargetStats] = {}
 
     # --- backends --------------------------------------------------------------------------------------------------
     def _provider(self, name: str, settings: ProviderSettings) -> Backend:
         kind = PROVIDER_KINDS[settings.kind]
         timeouts = settings.timeouts
-        headers_s = 60.0 if timeouts.headers_s is None else timeouts.headers_s
+        headers_s = STREAM_HEADERS_S if timeouts.headers_s is None else timeouts.headers_s
         stream = Clocks(timeouts.connect_s, headers_s, timeouts.first_token_s, timeouts.idle_s, timeouts.total_s)
         unary = Clocks(timeouts.connect_s, timeouts.headers_s, timeouts.total_s, timeouts.idle_s, timeouts.total_s)
         spec = ProviderSpec(
@@ -110,27 +114,24 @@ class Builder:
             self.httpx_client = HttpxClient()
         return self.httpx_client
 
-    def _engine_spec(self, name: str) -> EngineSpec:
-        engine = self.settings.engines[name]
-        return EngineSpec(
-            name=name,
-            model_path=str(resolve_model(engine.model)),
-            slots=engine.slots,
-            ctx_per_slot=engine.context,
-            threads=engine.threads or os.cpu_count() or 1,
-        )
-
-    def _engine_backend(self, name: str) -> Backend:
-        engine = self.settings.engines[name]
-        raise NotImplementedError(engine)
+    @property
+    def clients(self) -> tuple[HttpClient, ...]:
+        return (self.client,) if self.httpx_client is None else (self.client, self.httpx_client)
 
     # --- routes ----------------------------------------------------------------------------------------------------
     def route(self, name: str, model: ModelSettings) -> Route:
+        """One entry of `models`. A policy that falls back to local has an engine to fall back to, listed or not."""
         rule = self.rules[model.policy] if model.policy else Rule()
         targets = [self._target(name, entry) for entry in model.targets]
         if rule.fallback == "local" and not any(target.owned for target in targets):
-            targets += [self._make_target(engine, engine, None) for engine in self.settings.engines]
+            targets += [self._make_target(engine, engine, None) for engine in self.engines]
         return assemble(name, rule, targets)
+
+    def fill_in(self, route: Route, matched: str) -> Route:
+        """A pattern's route for one name: what `*` matched stands in the targets' models."""
+        targets = [self._make_target(t.backend.name, t.model.replace("*", matched), None) if "*" in t.model else t for t in route.targets]
+        prices = [replace(new, price=old.price or new.price) for new, old in zip(targets, route.targets, strict=True)]
+        return assemble(route.name, route.rule, prices)
 
     def _target(self, route: str, entry: TargetSettings) -> Target:
         backend = entry.engine or entry.provider or ""
@@ -143,14 +144,100 @@ class Builder:
             backend=self.backends[backend],
             model=model,
             owned=owned,
-            price=None if owned or "*" in model else self.price(backend, model, entry),
-            stats=self.stats.setdefault((backend, model), TargetStats()),
+            price=None if owned else self._price(backend, model, entry),
+            stats=self._stats_of(backend, model),
             label=label,
-            header=(b"x-turnout-target", label.encode()),
+            header=(b"x-turnout-target", header_text(label)),
         )
 
-    def price(self, provider: str, model: str, entry: TargetSettings | None) -> Price | None:
+    def _stats_of(self, backend: str, model: str) -> TargetStats:
+        """One object for a target wherever it is listed. Names that clients make up by a pattern share their backend's after a while."""
+        if len(self.stats) >= MAX_STATS and (backend, model) not in self.stats:
+            model = "*"
+        return self.stats.setdefault((backend, model), TargetStats())
+
+    def _price(self, provider: str, model: str, entry: TargetSettings | None) -> Price | None:
         if entry is not None and entry.price is not None:
             return override_price(**entry.price.model_dump())
-        kind = PROVIDER_KINDS[self.settings.providers[provider].kind]
-        return compile_price(kind.price_provider or "", model)
+        price_provider = PROVIDER_KINDS[self.settings.providers[provider].kind].price_provider
+        return None if price_provider is None or "*" in model else compile_price(price_provider, model)
+
+    # --- who may ask -------------------------------------------------------------------------------------------------
+    def principals(self) -> list[tuple[str, Principal]]:
+        """Every static key with what it stands for."""
+        found = []
+        for name, team in self.settings.teams.items():
+            models = None if team.models is None else frozenset(team.models)
+            rule = self.rules[team.policy] if team.policy else None
+            found += [(key.get_secret_value(), Principal(name, key_id_of(key.get_secret_value()), models, rule)) for key in team.keys]
+        return found
+
+
+def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
+    """The whole gateway, nothing started. `bootstrap`: the bootstrap key, when the environment sets one; else one is made if no team has a key.
+
+    Raises LedgerError, OSError (state folder), WeightsNotFound, ValueError.
+    """
+    builder = Builder(settings)
+    if any(PROVIDER_KINDS[provider.kind].price_provider for provider in settings.providers.values()):
+        compile_price("openai", "")  # the prices' data is read now, not under the first request for a pattern
+    routes = RouteTable([builder.route(name, model) for name, model in settings.models.items()], builder.fill_in)
+    principals = builder.principals()
+    if bootstrap is None and not principals:
+        bootstrap = bootstrap_key(database_folder(settings.state.database))
+    if bootstrap is not None:
+        principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap))))
+    ledger = Ledger(settings.state.database)
+    return Runtime(
+        routes=routes,
+        keys=KeyTable(principals),
+        limits=Limits(settings.server.max_body_bytes, settings.server.body_idle_s),
+        ledger=ledger,
+        pipeline=Pipeline(Recorder(ledger), OPENAI_CHAT),
+        wire=OPENAI_CHAT,
+        engines=builder.engines,
+        clients=builder.clients,
+        backends=tuple(builder.backends.values()),
+        bootstrap_key=bootstrap,
+        example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
+    )
+
+
+def rule_of(name: str, policy: PolicySettings) -> Rule:
+    return Rule(name, policy.fallback, policy.residency, policy.retry.max_attempts)
+
+
+def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
+    return EngineSpec(
+        name=name,
+        model_path=str(resolve_model(engine.model)),
+        slots=engine.slots,
+        ctx_per_slot=engine.context,
+        max_prompt_tokens=engine.prompt_tokens,
+        threads=engine.threads,
+        max_queue=engine.max_queue,
+        max_wait_s=engine.max_wait_s,
+    )
+
+
+def endpoint_of(kind: ProviderKind, settings: ProviderSettings) -> Endpoint:
+    """Where a provider's chat requests go, and the headers that every one of them carries."""
+    url = urlsplit(settings.base_url or kind.base_url or "")
+    tls = url.scheme == "https"
+    headers = [(b"content-type", b"application/json"), (b"user-agent", USER_AGENT)]
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    if key and kind.auth == "bearer":
+        headers.append((b"authorization", b"Bearer " + key.encode()))
+    headers += [(name.lower().encode(), value.encode()) for name, value in settings.headers.items()]
+    origin = Origin(url.hostname or "", url.port or (443 if tls else 80), tls)
+    return Endpoint(origin, url.path.rstrip("/") + "/chat/completions", tuple(headers))
+
+
+def assemble(name: str, rule: Rule, targets: list[Target]) -> Route:
+    candidates = tuple(Candidate(index, target.label, target.owned) for index, target in enumerate(targets))
+    return Route(name, rule, tuple(targets), candidates, (b"x-turnout-route", header_text(name)))
+
+
+def header_text(text: str) -> bytes:
+    """A name as a header's value: visible ASCII as it is, all else percent-encoded, so that a client's model name cannot break a header."""
+    return quote(text, safe=VISIBLE).encode()

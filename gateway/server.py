@@ -39,7 +39,7 @@ def bind(host: str, port: int) -> socket.socket:
 def serve(app: App, listener: socket.socket, on_listening: Callable[[], None]) -> None:
     """Serves until SIGINT or SIGTERM."""
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         http="httptools",
         loop="uvloop",
         ws="none",

@@ -57,9 +57,11 @@ def after_failure(error: AttemptError, now: Situation) -> Verdict:
         return Stop("no other target")
     if isinstance(error, RateLimited):
         return _after_rate_limit(error, now)
+    if error.retry_after_s is not None and error.retry_after_s > MAX_WAIT_S:
+        return Stop("retry-after is too long to wait for")
     if error.disposition == "retry_same" or isinstance(error, ConnectFailed):
         ceiling = min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (now.attempts_at_target - 1))
-        return RetrySame(ceiling * now.jitter, error.reason)
+        return RetrySame((error.retry_after_s or 0.0) + ceiling * now.jitter, error.reason)
     return Stop("no other target")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator
 from typing import Annotated
@@ -26,7 +25,7 @@ def register(app: typer.Typer) -> None:
         except TurnoutError as error:
             typer.echo(f"the engine could not answer: {error.message}", err=True)
             raise typer.Exit(1) from error
-        except (FileNotFoundError, ValueError) as error:
+        except ValueError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from error
 
@@ -34,7 +33,7 @@ def register(app: typer.Typer) -> None:
 async def _converse(prompt: str | None, model: str, max_tokens: int, as_json: bool) -> None:
     from gateway.engine import Conversation
 
-    async with Conversation(model, max_tokens, os.cpu_count() or 1) as conversation:
+    async with Conversation(model, max_tokens) as conversation:
         questions = [prompt] if prompt is not None else _asked(as_json)
         for question in questions:
             answer = []

@@ -18,22 +18,33 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Serve the gateway."""
         # imported here: the other verbs should not wait for the web framework
+        from config.document import shown
+        from config.settings import Environment
         from gateway import logs
         from gateway.app import create_app
         from gateway.cli.settings import load_or_exit
         from gateway.fastpath import FastPath
         from gateway.runtime import build_runtime
         from gateway.server import bind, serve
+        from ledger.store import LedgerError
+        from providers.local.weights import WeightsNotFound
 
         logs.configure()
         loaded = load_or_exit(config)
+        for finding in loaded.advice:
+            typer.echo(f"note: {shown(loaded.file, finding)}", err=True)
         at_host, at_port = host or loaded.settings.server.host, loaded.settings.server.port if port is None else port
         try:
             listener = bind(at_host, at_port)
         except OSError as exc:
             typer.echo(f"cannot listen on {at_host}:{at_port}: {exc.strerror}; choose another with --port", err=True)
             raise typer.Exit(1) from exc
-        runtime = build_runtime(loaded.settings)
+        bootstrap = Environment().bootstrap_key
+        try:
+            runtime = build_runtime(loaded.settings, bootstrap.get_secret_value() if bootstrap else None)
+        except (LedgerError, WeightsNotFound, OSError) as exc:
+            typer.echo(f"the gateway cannot start: {exc}", err=True)
+            raise typer.Exit(1) from exc
         app = create_app(runtime, version("turnout"))
         url = f"http://{at_host}:{listener.getsockname()[1]}"
         serve(FastPath(app, runtime), listener, lambda: typer.echo(banner(url, runtime.bootstrap_key, runtime.example_model, loaded.key_report)))

@@ -7,7 +7,7 @@ import typer
 
 from config.load import ConfigError, Known, Loaded, load
 from ledger.prices import compile_price
-from providers.local.weights import BUILTIN_MODELS
+from providers.local.weights import BUILTIN
 from providers.registry import LATER_KINDS, PROVIDER_KINDS
 
 
@@ -15,13 +15,14 @@ def known_kinds() -> Known:
     """The kinds and models of this build; `config` itself knows none."""
 
     def price_known(kind: str, model: str) -> bool:
-        row = PROVIDER_KINDS.get(kind)
-        return row is not None and (row.local or compile_price(row.price_provider or kind, model) is not None)
+        provider = PROVIDER_KINDS[kind].price_provider
+        return provider is None or compile_price(provider, model) is not None
 
     return Known(
         provider_kinds={name: row.key_env for name, row in PROVIDER_KINDS.items()},
-        later_kinds=frozenset(LATER_KINDS),
-        builtin_models=frozenset(BUILTIN_MODELS),
+        needs_url=frozenset(name for name, row in PROVIDER_KINDS.items() if row.base_url is None),
+        later_kinds=LATER_KINDS,
+        builtin_models=frozenset(BUILTIN),
         price_known=price_known,
     )
 

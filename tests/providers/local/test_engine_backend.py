@@ -148,7 +148,8 @@ async def test_more_requests_than_slots_take_turns_and_all_are_answered(engine: 
         most = max(most, await busy_slots(engine.supervisor.address))
         assert engine.backend.admission.running <= 2
     assert most <= 2
-    assert all(json.loads(await task)["usage"]["completion_tokens"] == 6 for task in asked)
+    answers = [await task for task in asked]
+    assert all(json.loads(answer)["usage"]["completion_tokens"] == 6 for answer in answers)
     assert engine.at_rest()
 
 

@@ -1,0 +1,227 @@
+"""From a file (or none) to checked settings. Every finding has its place and says what to do."""
+
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from config.document import ConfigError, Document, Finding, Path_, shown
+from config.settings import Settings, TargetSettings
+
+__all__ = ["ConfigError", "Finding", "Known", "Loaded", "load", "shown"]
+
+DEFAULT_ENGINE = "cpu"
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What this build knows, told by the gateway: `provider_kinds` with each kind's key variable; whether a metered model has a price."""
+
+    provider_kinds: Mapping[str, str | None]
+    needs_url: frozenset[str]
+    later_kinds: frozenset[str]
+    builtin_models: frozenset[str]
+    price_known: Callable[[str, str], bool]
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """`key_report`: lines on which providers are on. `advice`: findings that do not stop the gateway; `turnout check` counts them."""
+
+    settings: Settings
+    key_report: list[str]
+    file: str = "without a file"
+    advice: list[Finding] = []
+
+
+def load(path: Path | None, env: Mapping[str, str], known: Known) -> Loaded:
+    """Reads and checks a configuration; `path` None: what the environment's provider keys and the embedded engine give. Raises ConfigError."""
+    if path is None:
+        return _without_a_file(env, known)
+    document = Document(path, env)
+    try:
+        settings = Settings.model_validate(document.data)
+    except ValidationError as exc:
+        raise ConfigError(document.file, [_finding(document, error) for error in exc.errors(include_url=False)]) from None
+    findings = [
+        Finding(message, document.place(at, key=is_key), advice) for message, at, is_key, advice in _Checker(settings, known, path.parent).all()
+    ]
+    if faults := [finding for finding in findings if not finding.advice]:
+        raise ConfigError(document.file, faults)
+    report = ["providers  " + (", ".join(settings.providers) or "none"), "engines    " + (", ".join(settings.engines) or "none")]
+    return Loaded(settings, report, document.file, findings)
+
+
+def _without_a_file(env: Mapping[str, str], known: Known) -> Loaded:
+    engine = {"engine": DEFAULT_ENGINE}
+    found = {kind: variable for kind, variable in known.provider_kinds.items() if variable and env.get(variable)}
+    missing = [f"{variable} ({kind})" for kind, variable in known.provider_kinds.items() if variable and kind not in found]
+    data = {
+        "engines": {DEFAULT_ENGINE: {"kind": "llamacpp", "model": f"builtin:{DEFAULT_MODEL}"}},
+        "providers": {kind: {"kind": kind, "api_key": env[variable]} for kind, variable in found.items()},
+        "models": {
+            "local": {"targets": [engine]},
+            DEFAULT_MODEL: {"targets": [engine]},
+            **{f"{kind}/*": {"targets": [{"provider": kind, "model": "*"}, engine]} for kind in found},
+        },
+    }
+    report = ["found      " + (", ".join(f"{variable} ({kind}/*)" for kind, variable in found.items()) or "no provider key in the environment")]
+    if missing:
+        report.append("would add  " + ", ".join(missing))
+    return Loaded(Settings.model_validate(data), report)
+
+
+# --- shape -------------------------------------------------------------------------------------------------------------
+def _finding(document: Document, error: Any) -> Finding:
+    path: Path_ = tuple(step for step in error["loc"] if step != "[key]")
+    kind = error["type"]
+    name = ".".join(map(str, path)) or "the file"
+    if kind == "extra_forbidden":
+        hint = suggestion(str(path[-1]), _fields_at(path[:-1]))
+        return Finding(f"`{path[-1]}` is not a key of {'.'.join(map(str, path[:-1])) or 'the configuration'}{hint}", document.place(path, key=True))
+    if kind == "missing":
+        return Finding(f"`{name}` is missing", document.place(path[:-1], key=True))
+    if "[key]" in error["loc"]:
+        return Finding(f"the name `{path[-1]}` is not allowed: {_words(error)}", document.place(path, key=True))
+    hint = suggestion(error["input"], error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")) if kind == "literal_error" else ""
+    return Finding(f"`{name}`: {_words(error)}{hint}", document.place(path))
+
+
+def _words(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def suggestion(word: Any, known: Any) -> str:
+    """`; did you mean …?` when something known looks like the word, else what there is."""
+    known = sorted(map(str, known))
+    close = get_close_matches(word, known, 1, 0.6) if isinstance(word, str) else []
+    if close:
+        return f"; did you mean `{close[0]}`?"
+    return f"; there is {', '.join(known)}" if known else ""
+
+
+def _fields_at(path: Path_) -> list[str]:
+    """The keys that the section at a path takes."""
+    section: Any = Settings
+    for step in path:
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            field = section.model_fields.get(str(step))
+            section = field.annotation if field else None
+        else:  # dict[name, X] or tuple[X, ...]: a name or an index chooses nothing
+            arguments = [a for a in get_args(section) if isinstance(a, type) and issubclass(a, BaseModel)]
+            section = arguments[0] if arguments else None
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+
+
+# --- meaning -----------------------------------------------------------------------------------------------------------
+Problem = tuple[str, Path_, bool, bool]  # message, path, at its key, only advice
+
+
+def _problem(message: str, *path: str | int, key: bool = False, advice: bool = False) -> Problem:
+    return message, path, key, advice
+
+
+class _Checker:
+    """What types cannot say: names that refer to something, and what could never take effect."""
+
+    def __init__(self, settings: Settings, known: Known, folder: Path) -> None:
+        self.settings = settings
+        self.known = known
+        self.folder = folder
+
+    def all(self) -> Iterator[Problem]:
+        yield from self._providers()
+        yield from self._engines()
+        for name in self.settings.models:
+            yield from self._model(name)
+        yield from self._teams()
+        if not self.settings.models:
+            yield _problem("`models` is missing: there is nothing that a client could ask for", advice=True)
+
+    def _providers(self) -> Iterator[Problem]:
+        kinds = self.known.provider_kinds
+        for name, provider in self.settings.providers.items():
+            if name in self.settings.engines:
+                yield _problem(f"`{name}` is the name of an engine too", "providers", name, key=True)
+            if provider.kind in self.known.later_kinds:
+                yield _problem(f"the kind `{provider.kind}` is not supported yet", "providers", name, "kind")
+            elif provider.kind not in kinds:
+                yield _problem(f"there is no kind `{provider.kind}`{suggestion(provider.kind, kinds)}", "providers", name, "kind")
+            else:
+                variable = kinds[provider.kind]
+                if provider.base_url is None and provider.kind in self.known.needs_url:
+                    yield _problem(f"`providers.{name}.base_url` is missing: the kind `{provider.kind}` has no URL of its own", "providers", name, key=True)
+                if variable and (provider.api_key is None or not provider.api_key.get_secret_value()):
+                    yield _problem(f'`providers.{name}.api_key` is missing; write api_key: "${{{variable}}}"', "providers", name, key=True)
+
+    def _engines(self) -> Iterator[Problem]:
+        for name, engine in self.settings.engines.items():
+            prefix, colon, builtin = engine.model.partition(":")
+            if colon and prefix == "builtin":
+                if builtin not in self.known.builtin_models:
+                    yield _problem(f"no built-in weights are called `{builtin}`{suggestion(builtin, self.known.builtin_models)}", "engines", name, "model")
+            elif not Path(engine.model).expanduser().is_file():
+                yield _problem("there is no such file; name a GGUF file, or builtin:NAME", "engines", name, "model")
+
+    def _model(self, name: str) -> Iterator[Problem]:
+        settings = self.settings
+        model = settings.models[name]
+        if model.policy is not None and model.policy not in settings.policies:
+            yield _problem(f"there is no policy `{model.policy}`{suggestion(model.policy, settings.policies)}", "models", name, "policy")
+        for index, target in enumerate(model.targets):
+            yield from self._target(name, target, ("models", name, "targets", index))
+        yield from self._unreachable(name)
+
+    def _target(self, name: str, target: TargetSettings, at: Path_) -> Iterator[Problem]:
+        settings = self.settings
+        if target.engine is not None:
+            if target.engine not in settings.engines:
+                yield _problem(f"there is no engine `{target.engine}`{suggestion(target.engine, settings.engines)}", *at, "engine")
+            return
+        if target.provider not in settings.providers:
+            yield _problem(f"there is no provider `{target.provider}`{suggestion(target.provider, settings.providers)}", *at, "provider")
+            return
+        model = target.model or name
+        if "*" in model:
+            if "*" not in name:
+                yield _problem(f"`*` stands for what a pattern matched, and `{name}` is no pattern", *at, "model")
+            return
+        kind = settings.providers[target.provider].kind
+        if target.price is None and kind in self.known.provider_kinds and not self.known.price_known(kind, model):
+            yield _problem(f"the price of `{model}` at `{target.provider}` is not known, so its cost would be null; add `price`", *at, advice=True)
+
+    def _unreachable(self, name: str) -> Iterator[Problem]:
+        """Targets that the policy would never try."""
+        model = self.settings.models[name]
+        policy = self.settings.policies.get(model.policy or "")
+        tried = 0
+        for index, target in enumerate(model.targets):
+            why = ""
+            if policy is not None and policy.residency == "local_only" and target.engine is None:
+                why = "residency: local_only"
+            elif policy is not None and tried and policy.fallback == "none":
+                why = "fallback: none"
+            elif policy is not None and tried and policy.fallback == "local" and target.engine is None:
+                why = "fallback: local"
+            elif tried >= (policy.retry.max_attempts if policy else 3):
+                why = "retry.max_attempts"
+            else:
+                tried += 1
+            if why:
+                yield _problem(f"this target is never tried: {why}", "models", name, "targets", index, advice=True)
+
+    def _teams(self) -> Iterator[Problem]:
+        owners: dict[str, str] = {}
+        for name, team in self.settings.teams.items():
+            if team.policy is not None and team.policy not in self.settings.policies:
+                yield _problem(f"there is no policy `{team.policy}`{suggestion(team.policy, self.settings.policies)}", "teams", name, "policy")
+            for index, model in enumerate(team.models or ()):
+                if model not in self.settings.models:
+                    yield _problem(f"there is no model `{model}`{suggestion(model, self.settings.models)}", "teams", name, "models", index)
+            for index, key in enumerate(team.keys):
+                other = owners.setdefault(key.get_secret_value(), name)
+                if other != name:
+                    yield _problem(f"this key is one of team `{other}` too; a key stands for one team", "teams", name, "keys", index)

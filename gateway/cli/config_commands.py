@@ -1,0 +1,101 @@
+"""`turnout check`, `init`, `config schema`, `providers` and `doctor`: the configuration and the machine, looked at without serving."""
+
+import json
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(check)
+    app.command()(init)
+    app.command()(providers)
+    app.command()(doctor)
+    config = typer.Typer(help="About the configuration file's format.", no_args_is_help=True)
+    config.command("schema")(schema)
+    app.add_typer(config, name="config")
+
+
+def check(file: Annotated[Path, typer.Argument(help="the YAML file")], as_json: JsonOption = False) -> None:
+    """Check a configuration: exit 0 when nothing is to be said, 1 with findings."""
+    from config.load import ConfigError, load, shown
+    from gateway.cli.settings import known_kinds
+
+    try:
+        loaded = load(file, os.environ, known_kinds())
+        findings = loaded.advice
+    except ConfigError as error:
+        findings = error.findings
+    if as_json:
+        rows = [
+            {"file": str(file), "line": f.place.line if f.place else None, "column": f.place.column if f.place else None, "message": f.message}
+            for f in findings
+        ]
+        typer.echo(json.dumps(rows))
+    else:
+        for finding in findings:
+            typer.echo(shown(str(file), finding), err=True)
+        typer.echo(f"{file}: {len(findings)} finding{'' if len(findings) == 1 else 's'}" if findings else f"{file}: ok", err=bool(findings))
+    raise typer.Exit(1 if findings else 0)
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="where to write it")] = Path("turnout.yaml"),
+    force: Annotated[bool, typer.Option(help="overwrite what is there")] = False,
+) -> None:
+    """Write an example configuration that serves the embedded engine as it stands."""
+    try:
+        with file.open("w" if force else "x") as out:
+            out.write(files("config").joinpath("example.yaml").read_text())
+    except FileExistsError as exc:
+        typer.echo(f"{file} exists already; --force overwrites it", err=True)
+        raise typer.Exit(1) from exc
+    except OSError as exc:
+        typer.echo(f"{file} cannot be written: {exc.strerror}", err=True)
+        raise typer.Exit(1) from exc
+    typer.echo(f"wrote {file}; next: turnout check {file} && turnout serve --config {file}")
+
+
+def schema() -> None:
+    """Print the configuration's JSON schema."""
+    from config.schema import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
+def providers(as_json: JsonOption = False) -> None:
+    """List the kinds of provider, with the variable that holds each one's key."""
+    from providers.registry import PROVIDER_KINDS
+
+    rows: list[dict[str, Any]] = [
+        {"kind": name, "base_url": row.base_url, "key": row.key_env, "key_set": bool(row.key_env and os.environ.get(row.key_env))}
+        for name, row in PROVIDER_KINDS.items()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        key = f"{row['key']} ({'set' if row['key_set'] else 'not set'})" if row["key"] else "no key needed"
+        typer.echo(f"{row['kind']:<18} {row['base_url'] or '(name a base_url)':<42} {key}")
+
+
+def doctor(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file; without one: what `turnout serve` would serve")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for what would keep the gateway from working on this machine: exit 0 when nothing would."""
+    from gateway.doctor import examine
+
+    results = examine(config)
+    if as_json:
+        typer.echo(json.dumps([{"check": r.check, "ok": r.ok, "detail": r.detail} for r in results]))
+    else:
+        for result in results:
+            typer.echo(f"{'ok  ' if result.ok else 'FAIL'}  {result.check:<16} {result.detail}", file=sys.stdout)
+    raise typer.Exit(0 if all(result.ok for result in results) else 1)

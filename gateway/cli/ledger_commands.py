@@ -1,0 +1,113 @@
+"""`turnout spend` and `turnout trace`: what the ledger says, read from its file; no gateway needs to run."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+DatabaseOption = Annotated[str | None, typer.Option(help="the ledger's URL [default: the configuration's]")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file whose state.database is read")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+_SPAN = re.compile(r"(\d+)([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(spend)
+    app.command()(trace)
+
+
+def spend(
+    since: Annotated[str, typer.Option(help="how far back: 30m, 24h, 7d …")] = "24h",
+    by: Annotated[str, typer.Option(help="team, key, model, target, model_sent or status")] = "team",
+    team: Annotated[str | None, typer.Option(help="only this team")] = None,
+    database: DatabaseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was spent: requests, tokens and cost by group."""
+    from ledger import queries
+    from ledger.reports import usd
+
+    span = _SPAN.fullmatch(since)
+    if span is None:
+        raise typer.BadParameter(f"{since!r} is not a time span; write 30m, 24h or 7d", param_hint="--since")
+    if by not in queries.GROUPS:
+        raise typer.BadParameter(f"{by!r} is not one of {', '.join(queries.GROUPS)}", param_hint="--by")
+    since_us = int((time.time() - int(span[1]) * _SECONDS[span[2]]) * 1e6)
+    rows = queries.spend(_open(database, config), since_us, by, team)
+    if as_json:
+        typer.echo(json.dumps([{**{name: getattr(row, name) for name in row.__struct_fields__}, "cost_usd": usd(row.cost_nusd)} for row in rows]))
+        return
+    table = [[r.group, r.requests, r.attempts, r.failed, r.input_tokens, r.output_tokens, usd(r.cost_nusd) or "unknown", r.unpriced] for r in rows]
+    _print_table([by, "requests", "attempts", "failed", "input", "output", "cost USD", "unpriced"], table, f"nothing in the last {since}")
+
+
+def trace(
+    request_id: Annotated[str, typer.Argument(help="the x-request-id of an answer")],
+    database: DatabaseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every attempt of one request: target, status, times, tokens, cost."""
+    from ledger.queries import attempts_of
+    from ledger.reports import describe_request
+
+    rows = attempts_of(_open(database, config), request_id, team=None)
+    if not rows:
+        typer.echo(f"the ledger has no request {request_id!r}", err=True)
+        raise typer.Exit(1)
+    report = describe_request(rows)
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    typer.echo(f"{report['request_id']}  team {report['team']}  {report['endpoint']}  model {report['model']}  {report['status']}")
+    _print_table(
+        ["#", "target", "model", "status", "why", "error", "queue ms", "connect", "headers", "first token", "end", "in", "out", "cost USD"],
+        [_attempt(row, told) for row, told in zip(rows, report["attempts"], strict=True)],
+        "",
+    )
+
+
+def _attempt(row: Any, told: dict[str, Any]) -> list[Any]:
+    times = ["-" if ms is None else f"{ms:.1f}" for ms in told["ms"].values()]
+    tokens = [None, None] if row.usage is None else [row.usage.input_total, row.usage.output_total]
+    return [row.attempt, row.target, row.model_sent, row.status, row.reason, row.error_code or "-", *times, *tokens, told["cost_usd"] or "unknown"]
+
+
+def _open(database: str | None, config: Path | None) -> "Engine":
+    from config.document import database_folder
+    from gateway.cli.settings import load_or_exit
+    from ledger.store import LedgerError, open_engine
+
+    url = database or load_or_exit(config).settings.state.database
+    if url.startswith("sqlite") and not (database_folder(url) / url.rsplit("/", 1)[-1]).exists():
+        typer.echo(f"there is no ledger at {url}; name one by --database or --config", err=True)
+        raise typer.Exit(1)
+    try:
+        return open_engine(url)
+    except LedgerError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+
+
+def _print_table(head: list[str], rows: list[list[Any]], nothing: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        typer.echo(nothing)
+        return
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=240)
+    console.print(table)

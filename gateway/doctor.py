@@ -1,0 +1,76 @@
+"""What `turnout doctor` looks at: the interpreter, the engine's library and weights, the configuration, the state folder, the port."""
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from config.document import database_folder
+from config.load import ConfigError, Loaded, load
+from gateway.cli.settings import known_kinds
+from gateway.server import bind
+from providers.local.spec import usable_cpus
+from providers.local.weights import WeightsNotFound, resolve_model
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One thing looked at; `detail` says what was found, and what to do when it is not `ok`."""
+
+    check: str
+    ok: bool
+    detail: str
+
+
+def examine(config: Path | None) -> list[Result]:
+    """Every check in order. Writes nothing but a probe file that it takes away again."""
+    results = [_python(), _cpus(), _library()]
+    try:
+        loaded = load(config, os.environ, known_kinds())
+    except ConfigError as error:
+        return [*results, Result("configuration", False, str(error))]
+    results.append(Result("configuration", not loaded.advice, f"{loaded.file}: {len(loaded.advice)} findings; `turnout check` shows them"))
+    return [*results, *_weights(loaded), _state(loaded), _port(loaded)]
+
+
+def _python() -> Result:
+    version = sys.version_info
+    return Result("python", (3, 11) <= version[:2] < (3, 14), f"{version.major}.{version.minor}.{version.micro}; 3.11 to 3.13 are supported")
+
+
+def _cpus() -> Result:
+    return Result("cpus", True, f"{usable_cpus()} usable; the embedded engine computes on all of them")
+
+
+def _library() -> Result:
+    found = find_spec("xllamacpp") is not None
+    return Result("engine library", found, "xllamacpp is installed" if found else "xllamacpp is not installed: run `make install`")
+
+
+def _weights(loaded: Loaded) -> Iterator[Result]:
+    for name, engine in loaded.settings.engines.items():
+        try:
+            path = resolve_model(engine.model)
+        except WeightsNotFound as exc:
+            yield Result(f"engine {name}", False, str(exc))
+            continue
+        yield Result(f"engine {name}", True, f"{engine.model}: {path.stat().st_size / 1e6:.0f} MB")
+
+
+def _state(loaded: Loaded) -> Result:
+    folder = database_folder(loaded.settings.state.database)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if os.access(there, os.W_OK):
+        return Result("state folder", True, f"{folder} can be written")
+    return Result("state folder", False, f"{folder} cannot be written: name another in state.database")
+
+
+def _port(loaded: Loaded) -> Result:
+    server = loaded.settings.server
+    try:
+        bind(server.host, server.port).close()
+    except OSError as exc:
+        return Result("address", False, f"{server.host}:{server.port}: {exc.strerror}; choose another with --port")
+    return Result("address", True, f"{server.host}:{server.port} is free")

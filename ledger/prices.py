@@ -1,0 +1,165 @@
+"""Prices of tokens, compiled to integers: nano-dollars for a million tokens of each class. Facts from genai-prices, or the configuration's own.
+
+A class without a price of its own costs what the class it is a part of costs: cached input like input, reasoning like output.
+"""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from contract.usage import Usage
+
+NUSD_PER_USD = 1_000_000_000
+TOKENS = 1_000_000
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """Nano-dollars for a million tokens. None: not known, so usage in this class has no known cost."""
+
+    input: int | None
+    output: int | None
+    cache_read: int | None = None
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+    reasoning: int | None = None
+    audio_input: int | None = None
+    audio_output: int | None = None
+
+
+class Price(msgspec.Struct, frozen=True):
+    """`tiers`: (input tokens, rates) in rising order; the last whose number the whole input exceeds applies to every token.
+
+    `request_nusd`: what a request costs beside its tokens.
+    """
+
+    rates: Rates
+    tiers: tuple[tuple[int, Rates], ...] = ()
+    request_nusd: int = 0
+
+
+def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
+    """Nano-dollars, rounded half up; None when a class was used whose price is not known, or when nothing is known of the usage."""
+    if price is None or usage is None:
+        return None
+    rates = price.rates
+    if price.tiers:
+        whole = usage.input_total or 0
+        for above, tier in price.tiers:
+            if whole > above:
+                rates = tier
+    total = 0
+    known = False
+    for count, rate in (
+        (usage.input_uncached, rates.input),
+        (usage.output_visible, rates.output),
+        (usage.cache_read, rates.cache_read),
+        (usage.cache_write_5m, rates.cache_write_5m),
+        (usage.cache_write_1h, rates.cache_write_1h),
+        (usage.reasoning, rates.reasoning),
+        (usage.audio_input, rates.audio_input),
+        (usage.audio_output, rates.audio_output),
+    ):
+        if count is None:
+            continue
+        known = True
+        if count:
+            if rate is None:
+                return None
+            total += count * rate
+    return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
+
+
+def override_price(
+    input_usd_per_mtok: float,
+    output_usd_per_mtok: float,
+    cache_read_usd_per_mtok: float | None = None,
+    cache_write_usd_per_mtok: float | None = None,
+    request_usd: float = 0.0,
+) -> Price:
+    """The configuration's own price of a target."""
+    given = (input_usd_per_mtok, output_usd_per_mtok, cache_read_usd_per_mtok, cache_write_usd_per_mtok)
+    into, out, read, write = (None if usd is None else _nusd(Decimal(str(usd))) for usd in given)
+    write = into if write is None else write
+    rates = Rates(into, out, into if read is None else read, write, write, reasoning=out, audio_input=into, audio_output=out)
+    return Price(rates, request_nusd=_nusd(Decimal(str(request_usd))))
+
+
+@lru_cache(maxsize=4096)
+def compile_price(provider: str, model: str) -> Price | None:
+    """The price of a provider's model (genai-prices' ids and matching), as it is now; None when genai-prices does not know it."""
+    found = _find(provider, model)
+    return None if found is None else _compile(found)
+
+
+def _find(provider: str, model: str) -> Any:
+    from genai_prices.data_snapshot import get_snapshot  # 0.3 s of import and data, only when a price is needed
+
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, provider, None)
+    except LookupError:
+        return None
+    return info.get_prices(datetime.now(UTC))
+
+
+def _compile(prices: Any) -> Price | None:
+    starts = sorted({tier.start for name in _NAMES.values() for tier in getattr(_price(prices, name), "tiers", ())})
+    rates = _rates(prices, 0)
+    if rates.input is None and rates.output is None:
+        return None
+    per_request = _price(prices, ("requests_kcount",))
+    request_nusd = _nusd(per_request / 1000) if isinstance(per_request, Decimal) else 0
+    return Price(rates, tuple((start, _rates(prices, start + 1)) for start in starts), request_nusd)
+
+
+# class -> genai-prices' names for it, the most exact first
+_NAMES = {
+    "input": ("input_mtok", "input_text_mtok"),
+    "output": ("output_mtok", "output_text_mtok"),
+    "cache_read": ("cache_read_mtok", "cache_text_read_mtok"),
+    "cache_write_5m": ("cache_write_5m_mtok", "cache_write_mtok"),
+    "cache_write_1h": ("cache_write_1h_mtok",),
+    "reasoning": ("output_reasoning_mtok", "output_text_reasoning_mtok"),
+    "audio_input": ("input_audio_mtok",),
+    "audio_output": ("output_audio_mtok",),
+}
+# class without a price -> the class it is a part of
+_PART_OF = {
+    "cache_read": "input",
+    "cache_write_5m": "input",
+    "cache_write_1h": "cache_write_5m",
+    "reasoning": "output",
+    "audio_input": "input",
+    "audio_output": "output",
+}
+
+
+def _price(prices: Any, names: tuple[str, ...]) -> Any:
+    return next((price for name in names if (price := getattr(prices, name, None)) is not None), None)
+
+
+def _rates(prices: Any, input_tokens: int) -> Rates:
+    found = {name: _at(_price(prices, keys), input_tokens) for name, keys in _NAMES.items()}
+    for part, whole in _PART_OF.items():
+        if found[part] is None:
+            found[part] = found[whole]
+    return Rates(**found)
+
+
+def _at(price: Any, input_tokens: int) -> int | None:
+    """One price, plain or tiered, for a request with that much input."""
+    if price is None:
+        return None
+    if isinstance(price, Decimal):
+        return _nusd(price)
+    chosen = price.base
+    for tier in price.tiers:
+        if input_tokens > tier.start:
+            chosen = tier.price
+    return _nusd(chosen)
+
+
+def _nusd(usd: Decimal) -> int:
+    return int((usd * NUSD_PER_USD).to_integral_value())

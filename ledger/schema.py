@@ -1,0 +1,59 @@
+"""The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with."""
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
+
+VERSION = 1
+
+metadata = MetaData()
+
+USAGE_CLASSES = (
+    "input_uncached",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "audio_input",
+    "output_visible",
+    "reasoning",
+    "audio_output",
+    "server_tool_calls",
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("request_id", String(64), primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("started_at_us", BigInteger, nullable=False),
+    Column("team", String(200), nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("endpoint", String(64), nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("model_asked", String(500), nullable=False),
+    Column("route", String(500), nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("model_sent", String(500), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("reason", String(100), nullable=False),
+    Column("error_code", String(100)),
+    Column("http_status", Integer),
+    Column("client_status", Integer),
+    Column("queue_us", BigInteger),
+    Column("connect_us", BigInteger),
+    Column("headers_us", BigInteger),
+    Column("first_token_us", BigInteger),
+    Column("end_us", BigInteger),
+    *(Column(name, BigInteger) for name in USAGE_CLASSES),
+    Column("usage_source", String(16)),
+    Column("usage_raw", Text),
+    Column("cost_nusd", BigInteger),
+    Column("finish_reason", String(32)),
+    Column("native_finish_reason", String(100)),
+    Column("upstream_id", String(200)),
+    Column("bytes_request", BigInteger, nullable=False),
+    Column("bytes_upstream", BigInteger, nullable=False),
+    Column("bytes_client", BigInteger, nullable=False),
+    Index("attempts_by_time", "started_at_us"),
+    Index("attempts_by_team", "team", "started_at_us"),
+)
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
