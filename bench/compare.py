@@ -151,7 +151,17 @@ def ask(gateway: Gateway, body: bytes, timeout_s: float = 20) -> bytes:
 
 
 def load(gateway: Gateway, body: str, **options: float) -> dict[str, float]:
-    command = [str(HERE / "bin/loadgen"), "-p", str(gateway.port), "-u", PATH, "-b", str(HERE / "bodies" / body), "-H", f"Authorization: Bearer {KEY}"]
+    command = [
+        str(HERE / "bin/loadgen"),
+        "-p",
+        str(gateway.port),
+        "-u",
+        PATH,
+        "-b",
+        str(HERE / "bodies" / body),
+        "-H",
+        f"Authorization: Bearer {KEY}",
+    ]
     for name, value in options.items():
         command += [f"-{name}", str(value)]
     done = subprocess.run(["taskset", "-c", "1", *command], capture_output=True, text=True, timeout=180, check=True)
@@ -206,7 +216,11 @@ def measure(gateway: Gateway, scale: float) -> dict[str, float]:
         out |= {"rps": full["rps"], "p50_ms": light["p50_ms"], "p99_ms": light["p99_ms"], "ttft_ms": ttft["ttft_p50_ms"]}
         out |= {"big_rps": big["rps"], "burst_eps": burst["events_per_s"], "paced_eps": paced["events_per_s"]}
         if process:
-            out |= {"cpu_us": full["cpu_us"] / full["requests"], "event_us": ttft["cpu_us"] / max(1, ttft["events"]), "rss_mb": rss_mb(process.pid)}
+            out |= {
+                "cpu_us": full["cpu_us"] / full["requests"],
+                "event_us": ttft["cpu_us"] / max(1, ttft["events"]),
+                "rss_mb": rss_mb(process.pid),
+            }
         return out
     finally:
         if process:
@@ -249,7 +263,10 @@ def table(passes: list[dict[str, dict[str, float]]]) -> str:
         return f"{statistics.median(mine) / statistics.median(theirs):,.3g}" if mine and theirs else ""
 
     names = [name for name in GATEWAYS if any(name in p for p in passes)]
-    rows = ["| gateway | " + " | ".join(title for title, _, _ in COLUMNS) + " | CPU ÷ nginx | CPU ÷ LiteLLM |", "|---" * (len(COLUMNS) + 3) + "|"]
+    rows = [
+        "| gateway | " + " | ".join(title for title, _, _ in COLUMNS) + " | CPU ÷ nginx | CPU ÷ LiteLLM |",
+        "|---" * (len(COLUMNS) + 3) + "|",
+    ]
     rows += ["| " + " | ".join([n, *(cell(n, key, d) for _, key, d in COLUMNS), ratio(n, "nginx"), ratio(n, "litellm")]) + " |" for n in names]
     return "\n".join(rows)
 

@@ -153,7 +153,12 @@ class _Checker:
             else:
                 variable = kinds[provider.kind]
                 if provider.base_url is None and provider.kind in self.known.needs_url:
-                    yield _problem(f"`providers.{name}.base_url` is missing: the kind `{provider.kind}` has no URL of its own", "providers", name, key=True)
+                    yield _problem(
+                        f"`providers.{name}.base_url` is missing: the kind `{provider.kind}` has no URL of its own",
+                        "providers",
+                        name,
+                        key=True,
+                    )
                 if variable and (provider.api_key is None or not provider.api_key.get_secret_value()):
                     yield _problem(f'`providers.{name}.api_key` is missing; write api_key: "${{{variable}}}"', "providers", name, key=True)
 
@@ -162,7 +167,12 @@ class _Checker:
             prefix, colon, builtin = engine.model.partition(":")
             if colon and prefix == "builtin":
                 if builtin not in self.known.builtin_models:
-                    yield _problem(f"no built-in weights are called `{builtin}`{suggestion(builtin, self.known.builtin_models)}", "engines", name, "model")
+                    yield _problem(
+                        f"no built-in weights are called `{builtin}`{suggestion(builtin, self.known.builtin_models)}",
+                        "engines",
+                        name,
+                        "model",
+                    )
             elif not Path(engine.model).expanduser().is_file():
                 yield _problem("there is no such file; name a GGUF file, or builtin:NAME", "engines", name, "model")
 

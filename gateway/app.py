@@ -145,5 +145,3 @@ def _documented(app: FastAPI) -> dict[str, Any]:
         schema["security"] = [{"key": []}]
         app.openapi_schema = schema
     return app.openapi_schema
-
-

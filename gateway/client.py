@@ -6,6 +6,7 @@ The watch for it starts only once a request has lasted a moment, so that quick a
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from time import monotonic
 from typing import Any
 
 from contract.errors import ClientClosed, RequestTimeout, RequestTooLarge, UnsupportedMediaType
@@ -23,7 +24,20 @@ JSON_TYPE = b"application/json"
 class Client:
     """One request's client. `left` is set when it went away before its answer was whole."""
 
-    __slots__ = ("_loop", "_receive", "_send", "_task", "_timer", "_too_slow", "_watch", "bytes_sent", "left", "read", "started_at", "status")
+    __slots__ = (
+        "_loop",
+        "_receive",
+        "_send",
+        "_task",
+        "_timer",
+        "_too_slow",
+        "_watch",
+        "bytes_sent",
+        "left",
+        "read",
+        "started_at",
+        "status",
+    )
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -35,7 +49,7 @@ class Client:
         self._too_slow = False
         self.left = False
         self.read = False  # the request's body was taken in whole
-        self.started_at = self._loop.time()
+        self.started_at = monotonic()
         self.status = 0
         self.bytes_sent = 0
 

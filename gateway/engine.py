@@ -1,7 +1,7 @@
 """A conversation with an engine of our own, without a gateway: what `turnout chat` talks through."""
 
-import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -64,7 +64,7 @@ class Conversation:
             body: dict[str, Any] = {"model": NAME, "messages": self._messages, "stream": True, "max_tokens": self._max_tokens}
             call = read_chat_call(new_request_id(), msgspec.json.encode(body))
             try:
-                return await self._backend.open(call, NAME, Marks(asyncio.get_running_loop().time()))
+                return await self._backend.open(call, NAME, Marks(monotonic()))
             except ContextLengthExceeded:
                 if len(self._messages) == 1:
                     self._messages.clear()

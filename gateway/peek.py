@@ -37,7 +37,17 @@ _KINDS: dict[str, frozenset[int]] = {
 FIELD_KINDS: dict[str, str] = {
     **dict.fromkeys(("reasoning_effort", "service_tier", "user", "prompt_cache_key", "safety_identifier", "verbosity"), "a string"),
     **dict.fromkeys(
-        ("temperature", "top_p", "n", "max_tokens", "max_completion_tokens", "presence_penalty", "frequency_penalty", "seed", "top_logprobs"),
+        (
+            "temperature",
+            "top_p",
+            "n",
+            "max_tokens",
+            "max_completion_tokens",
+            "presence_penalty",
+            "frequency_penalty",
+            "seed",
+            "top_logprobs",
+        ),
         "a number",
     ),
     **dict.fromkeys(("stream", "logprobs", "parallel_tool_calls", "store"), "true or false"),

@@ -6,6 +6,7 @@ point: from there a failure is told in-band, and the answer never ends as if it 
 
 import asyncio
 from random import random
+from time import monotonic
 
 from contract.errors import AttemptError, AttemptsExhausted, PermissionDenied
 from gateway.client import HeaderList
@@ -18,7 +19,11 @@ from providers.port import Exchange
 from providers.wires.port import Wire
 
 UNARY_HEADERS: HeaderList = [(b"content-type", b"application/json")]
-STREAM_HEADERS: HeaderList = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+STREAM_HEADERS: HeaderList = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
 
 
 class Pipeline:
@@ -101,7 +106,7 @@ class Pipeline:
 
     def _headers(self, job: Job, attempt: Attempt, exchange: Exchange, length: int) -> HeaderList:
         marks, call, target = attempt.marks, job.call, attempt.target
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         first_token = marks.first_token or now
         overhead_s = now - job.client.started_at - job.upstream_s - (first_token - marks.started)
         headers = [

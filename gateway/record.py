@@ -1,8 +1,8 @@
 """What an attempt leaves behind: its ledger row and its mark in the target's statistics."""
 
-import asyncio
 import time
 from dataclasses import dataclass, field
+from time import monotonic
 
 from contract.call import Call
 from contract.errors import AttemptError
@@ -43,7 +43,7 @@ class Attempt:
         self.target = target
         self.reason = reason
         self.started_at_us = time.time_ns() // 1000
-        self.marks = Marks(asyncio.get_running_loop().time())
+        self.marks = Marks(monotonic())
         self.exchange: Exchange | None = None
 
 
@@ -57,7 +57,7 @@ class Recorder:
         """`error`: what ended the attempt when it was not whole; a plain string is a code of our own, such as client_closed."""
         marks, exchange, target = attempt.marks, attempt.exchange, attempt.target
         if marks.ended is None:
-            marks.ended = asyncio.get_running_loop().time()
+            marks.ended = monotonic()
         usage = exchange.usage if exchange is not None else None
         if usage is None and exchange is not None and status != "ok":
             usage = estimated_usage(job.call, exchange.content_events)
@@ -117,5 +117,3 @@ def estimated_usage(call: Call, content_events: int) -> Usage | None:
 
 def _us(at: float | None, started: float) -> int | None:
     return None if at is None else int((at - started) * 1e6)
-
-

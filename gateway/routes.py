@@ -70,4 +70,3 @@ class RouteTable:
     @property
     def all(self) -> list[Route]:
         return [*self._exact.values(), *(route for _, _, route in self._patterns)]
-

@@ -1,5 +1,6 @@
 """The HTTP server under the gateway: uvicorn with httptools and uvloop, no access log (docs/decisions/003)."""
 
+import signal
 import socket
 from collections.abc import Callable
 
@@ -52,4 +53,12 @@ def serve(app: App, listener: socket.socket, on_listening: Callable[[], None]) -
         timeout_graceful_shutdown=GRACE_S,
         backlog=2048,
     )
-    _Server(config, on_listening).run([listener])
+    server = _Server(config, on_listening)
+
+    def leave(*_: object) -> None:
+        if not server.should_exit:  # before uvicorn's own handlers stand
+            raise SystemExit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)  # uvicorn raises the signal again once it has stopped: a clean end is exit code 0
+    server.run([listener])

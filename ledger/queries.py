@@ -64,7 +64,10 @@ def spend(engine: Engine, since_us: int, by: str, team: str | None = None) -> li
     group = GROUPS[by]
     columns = attempts.c
     zero = func.coalesce
-    input_tokens = sum((zero(columns[name], 0) for name in ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input")), zero(columns.input_uncached, 0))
+    input_tokens = sum(
+        (zero(columns[name], 0) for name in ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input")),
+        zero(columns.input_uncached, 0),
+    )
     output_tokens = sum((zero(columns[name], 0) for name in ("reasoning", "audio_output")), zero(columns.output_visible, 0))
     unknown = columns.cost_nusd.is_(None) & columns.usage_source.is_not(None)
     query = (

@@ -14,7 +14,10 @@ NUSD_PER_USD = 1_000_000_000
 
 def usd(cost_nusd: int | None) -> str | None:
     """Nano-dollars as an exact decimal number of dollars; None: not known."""
-    return None if cost_nusd is None else "%d.%09d" % divmod(cost_nusd, NUSD_PER_USD)
+    if cost_nusd is None:
+        return None
+    whole, rest = divmod(cost_nusd, NUSD_PER_USD)
+    return f"{whole}.{rest:09}"
 
 
 def describe_request(rows: Sequence[AttemptRow]) -> dict[str, Any]:
@@ -37,7 +40,13 @@ def describe_request(rows: Sequence[AttemptRow]) -> dict[str, Any]:
 
 
 def _attempt(row: AttemptRow) -> dict[str, Any]:
-    times = {"queue": row.queue_us, "connect": row.connect_us, "headers": row.headers_us, "first_token": row.first_token_us, "end": row.end_us}
+    times = {
+        "queue": row.queue_us,
+        "connect": row.connect_us,
+        "headers": row.headers_us,
+        "first_token": row.first_token_us,
+        "end": row.end_us,
+    }
     return {
         "attempt": row.attempt,
         "target": row.target,

@@ -144,7 +144,7 @@ class Ledger:
         group = list(islice(self._rows, GROUP))
         try:
             self._insert(group)
-        except Exception as exc:  # whatever a driver raises, the rows stay and are tried again
+        except Exception as exc:  # noqa: BLE001 - whatever a driver raises, the rows stay and are tried again
             if self.last_error is None:
                 log.error("ledger_write_failed", error=str(getattr(exc, "orig", exc)))
             self.last_error = f"{type(exc).__name__}: {getattr(exc, 'orig', exc)}"

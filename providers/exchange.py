@@ -4,6 +4,7 @@ All three implement `providers.port.Exchange`, over any HTTP response and any wi
 """
 
 import asyncio
+from time import monotonic
 
 from contract.errors import MalformedResponse
 from contract.events import Ended, Event, Finished, Started, UsageReported
@@ -32,7 +33,7 @@ class UnaryExchange:
         body = await self._response.read(self._max_body)
         marks = self._marks
         marks.bytes_received += len(body)
-        marks.first_token = marks.ended = asyncio.get_running_loop().time()
+        marks.first_token = marks.ended = monotonic()
         self._answer = self._wire.read_unary(body)
         return body
 
@@ -80,7 +81,7 @@ class StreamExchange:
                 marks.bytes_received += len(chunk)
                 out = tap.feed(chunk)
                 if marks.first_token is None and tap.content_seen:
-                    marks.first_token = asyncio.get_running_loop().time()
+                    marks.first_token = monotonic()
                     self._response.first_token()
             if tap.error is not None and not self._given:
                 continue  # nothing has left yet: the attempt as a whole failed, and may be made elsewhere
@@ -100,7 +101,7 @@ class StreamExchange:
 
     def _end(self) -> bytes:
         if self._marks.ended is None:
-            self._marks.ended = asyncio.get_running_loop().time()
+            self._marks.ended = monotonic()
             self._response.release()
         return b""
 
@@ -144,7 +145,7 @@ class FoldedExchange:
             return b""
         events = await self._events()
         self._done = True
-        self._marks.ended = asyncio.get_running_loop().time()
+        self._marks.ended = monotonic()
         return self._wire.encode_response(events)
 
     async def _events(self) -> list[Event]:
@@ -178,7 +179,7 @@ class FoldedExchange:
                 case _:
                     self.content_events += 1
                     if self._marks.first_token is None:
-                        self._marks.first_token = asyncio.get_running_loop().time()
+                        self._marks.first_token = monotonic()
                         self._response.first_token()
         events.extend(new)
         return ended

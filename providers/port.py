@@ -14,7 +14,10 @@ from contract.usage import Usage
 
 
 class Marks(msgspec.Struct):
-    """When things happened in one attempt, in loop.time() seconds (None: not yet), and how many body bytes went each way."""
+    """When things happened in one attempt, in time.monotonic() seconds (None: not yet), and how many body bytes went each way.
+
+    Not in loop.time(): uvloop's counts whole milliseconds.
+    """
 
     started: float
     admitted: float | None = None  # left the engine's queue; equals started where there is none
@@ -39,7 +42,10 @@ class Exchange(Protocol):
     def content_events(self) -> int: ...
 
     async def next(self) -> bytes:
-        """The next bytes for the client; b"" once the answer was whole. Raises AttemptError. The first call gives real output, never a mere preamble."""
+        """The next bytes for the client; b"" once the answer was whole. The first call gives real output, never a mere preamble.
+
+        Raises AttemptError.
+        """
 
     def abort(self) -> None:
         """Stops the upstream now. Idempotent; harmless after the end."""

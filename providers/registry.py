@@ -36,7 +36,9 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
     "mistral": ProviderKind(base_url="https://api.mistral.ai/v1", key_env="MISTRAL_API_KEY", price_provider="mistral", stream_usage="always"),
     "xai": ProviderKind(base_url="https://api.x.ai/v1", key_env="XAI_API_KEY", price_provider="x-ai"),
     "cerebras": ProviderKind(base_url="https://api.cerebras.ai/v1", key_env="CEREBRAS_API_KEY", price_provider="cerebras"),
-    "perplexity": ProviderKind(base_url="https://api.perplexity.ai", key_env="PERPLEXITY_API_KEY", price_provider="perplexity", stream_usage="always"),
+    "perplexity": ProviderKind(
+        base_url="https://api.perplexity.ai", key_env="PERPLEXITY_API_KEY", price_provider="perplexity", stream_usage="always"
+    ),
     "openai-compatible": ProviderKind(base_url=None, key_env=None),
     "ollama": ProviderKind(base_url="http://127.0.0.1:11434/v1", key_env=None, local=True, auth="none"),
     "vllm-server": ProviderKind(base_url="http://127.0.0.1:8000/v1", key_env=None, local=True),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Annotated
@@ -31,7 +32,10 @@ def register(app: typer.Typer) -> None:
 
 
 async def _converse(prompt: str | None, model: str, max_tokens: int, as_json: bool) -> None:
+    from gateway import logs
     from gateway.engine import Conversation
+
+    logs.configure(logging.WARNING)
 
     async with Conversation(model, max_tokens) as conversation:
         questions = [prompt] if prompt is not None else _asked(as_json)

@@ -34,7 +34,12 @@ def check(file: Annotated[Path, typer.Argument(help="the YAML file")], as_json: 
         findings = error.findings
     if as_json:
         rows = [
-            {"file": str(file), "line": f.place.line if f.place else None, "column": f.place.column if f.place else None, "message": f.message}
+            {
+                "file": str(file),
+                "line": f.place.line if f.place else None,
+                "column": f.place.column if f.place else None,
+                "message": f.message,
+            }
             for f in findings
         ]
         typer.echo(json.dumps(rows))

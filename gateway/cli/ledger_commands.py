@@ -78,7 +78,17 @@ def trace(
 def _attempt(row: Any, told: dict[str, Any]) -> list[Any]:
     times = ["-" if ms is None else f"{ms:.1f}" for ms in told["ms"].values()]
     tokens = [None, None] if row.usage is None else [row.usage.input_total, row.usage.output_total]
-    return [row.attempt, row.target, row.model_sent, row.status, row.reason, row.error_code or "-", *times, *tokens, told["cost_usd"] or "unknown"]
+    return [
+        row.attempt,
+        row.target,
+        row.model_sent,
+        row.status,
+        row.reason,
+        row.error_code or "-",
+        *times,
+        *tokens,
+        told["cost_usd"] or "unknown",
+    ]
 
 
 def _open(database: str | None, config: Path | None) -> "Engine":

@@ -18,7 +18,11 @@ def register(app: typer.Typer) -> None:
 
         settings = load_or_exit(config).settings
         rows = [
-            {"model": name, "policy": entry.policy, "targets": [f"{t.provider or t.engine}:{t.model}" if t.model else t.provider or t.engine for t in entry.targets]}
+            {
+                "model": name,
+                "policy": entry.policy,
+                "targets": [f"{t.provider or t.engine}:{t.model}" if t.model else t.provider or t.engine for t in entry.targets],
+            }
             for name, entry in settings.models.items()
         ]
         if as_json:

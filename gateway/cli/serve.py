@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file; without one: the embedded engine and the providers whose keys are set")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="the YAML file; without one: the embedded engine and the providers whose keys are set")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +16,9 @@ def register(app: typer.Typer) -> None:
     def serve(
         config: ConfigOption = None,
         host: Annotated[str | None, typer.Option(help="address to listen on [default: the file's, else 127.0.0.1]")] = None,
-        port: Annotated[int | None, typer.Option(min=0, max=65535, help="port to listen on, 0 for a free one [default: the file's, else 8080]")] = None,
+        port: Annotated[
+            int | None, typer.Option(min=0, max=65535, help="port to listen on, 0 for a free one [default: the file's, else 8080]")
+        ] = None,
     ) -> None:
         """Serve the gateway."""
         # imported here: the other verbs should not wait for the web framework
@@ -47,7 +51,11 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(1) from exc
         app = create_app(runtime, version("turnout"))
         url = f"http://{at_host}:{listener.getsockname()[1]}"
-        serve(FastPath(app, runtime), listener, lambda: typer.echo(banner(url, runtime.bootstrap_key, runtime.example_model, loaded.key_report)))
+        serve(
+            FastPath(app, runtime),
+            listener,
+            lambda: typer.echo(banner(url, runtime.bootstrap_key, runtime.example_model, loaded.key_report)),
+        )
 
 
 def banner(url: str, key: str | None, model: str, key_report: list[str]) -> str:
@@ -61,8 +69,8 @@ def banner(url: str, key: str | None, model: str, key_report: list[str]) -> str:
         f"  key        {key or 'one of those in the configuration file'}",
         f"  docs       {url}/docs",
         "",
-        f"  curl -s {url}/v1/chat/completions -H 'authorization: Bearer {shown}' -H 'content-type: application/json' -d '{body}'",
-        "",
         *(f"  {line}" for line in key_report),
+        "",
+        f"  curl -s {url}/v1/chat/completions -H 'authorization: Bearer {shown}' -H 'content-type: application/json' -d '{body}'",
     ]
     return "\n".join(lines) + "\n"

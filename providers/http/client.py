@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from time import monotonic
 
 from contract.errors import AttemptTimeout, ConnectFailed, ConnectionLost
 from providers.http.connection import Connection, Response
@@ -24,7 +25,7 @@ class PooledClient:
 
     async def send(self, endpoint: Endpoint, body: bytes, clocks: Clocks) -> Response:
         """See `providers.http.port.HttpClient.send`. Give a method whose response has a body unless its status says otherwise: not HEAD."""
-        total_at = asyncio.get_running_loop().time() + clocks.total_s
+        total_at = monotonic() + clocks.total_s
         head = self._heads.get(endpoint) or self._head(endpoint)
         message = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
         pool = self._pools.get(endpoint.origin)

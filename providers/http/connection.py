@@ -6,6 +6,8 @@ The connection goes back to its pool the moment a response's clean end was read;
 import asyncio
 import socket
 from math import inf
+from time import monotonic
+from typing import cast
 
 import httptools
 
@@ -16,14 +18,37 @@ HEAD_LIMIT = 64 << 10  # bytes of status line and headers, interim responses and
 BUFFER_LIMIT = 64 << 10  # unread body bytes at which reading pauses
 DRAIN_S = 1.0  # how long a released response may still come to its clean end
 IDLE_EXPIRY_S = 60.0  # how long an unused connection is kept
+TICK_S = 0.001  # uvloop's timers count whole milliseconds
 LINE_COST = 16  # what an empty header or status line counts, so that a flood of them ends too
 
 
 class Response:
     """Implements `providers.http.port.HttpResponse`."""
 
-    __slots__ = ("_connection", "_done", "_error", "_parts", "_size", "_token_seen", "_waiter", "clocks", "connected_at", "draining",
-                 "first_token_at", "headers", "headers_at", "last_read", "length", "paused", "received", "sent_at", "started", "status", "total_at", "until_eof")  # fmt: skip
+    __slots__ = (  # fmt: skip
+        "_connection",
+        "_done",
+        "_error",
+        "_parts",
+        "_size",
+        "_token_seen",
+        "_waiter",
+        "clocks",
+        "connected_at",
+        "draining",
+        "first_token_at",
+        "headers",
+        "headers_at",
+        "last_read",
+        "length",
+        "paused",
+        "received",
+        "sent_at",
+        "started",
+        "status",
+        "total_at",
+        "until_eof",
+    )
 
     def __init__(self, connection: "Connection", clocks: Clocks, total_at: float, now: float) -> None:
         self._connection: Connection | None = connection
@@ -159,6 +184,7 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._parser = httptools.HttpResponseParser(self)
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._response: Response | None = None
         self._head_size = 0
         self._unparsed = 0
@@ -172,7 +198,7 @@ class Connection(asyncio.Protocol):
 
     # --- the client's side -------------------------------------------------------------------------------------------
     def send(self, message: bytes, clocks: Clocks, total_at: float) -> Response:
-        now = self._loop.time()
+        now = monotonic()
         response = self._response = Response(self, clocks, total_at, now)
         self._head_size = self._unparsed = 0
         self._message_ended = False
@@ -194,7 +220,7 @@ class Connection(asyncio.Protocol):
         response = self._response
         if response is not None:
             response.draining = True
-            response.total_at = self._loop.time() + DRAIN_S
+            response.total_at = monotonic() + DRAIN_S
             self.resume()
             self._arm(response.total_at)
 
@@ -202,23 +228,23 @@ class Connection(asyncio.Protocol):
         response = self._response
         if response is not None and response.paused:
             response.paused = False
-            response.last_read = self._loop.time()
+            response.last_read = monotonic()
             self.transport.resume_reading()
             self._arm(response.last_read + response.clocks.idle_s)
 
     # --- clocks ------------------------------------------------------------------------------------------------------
     def _arm(self, at: float) -> None:
         """Makes the timer fire at `at` or before; one that fires too early arms itself again, which is cheaper than moving it each time."""
-        timer = self._timer
-        if timer is not None:
-            if timer.when() <= at:
+        if self._timer is not None:
+            if self._timer_at <= at:
                 return
-            timer.cancel()
-        self._timer = self._loop.call_at(at, self._on_timer)
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(TICK_S, at - monotonic()), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        now = self._loop.time()
+        now = monotonic()
         response = self._response
         if response is None:
             expires_at = self._idle_since + IDLE_EXPIRY_S
@@ -236,8 +262,7 @@ class Connection(asyncio.Protocol):
 
     # --- asyncio.Protocol --------------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -248,7 +273,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
             return
         response.received = True
-        response.last_read = self._loop.time()
+        response.last_read = monotonic()
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from math import inf
+from time import monotonic
 from typing import Any
 
 import httpx2
@@ -74,18 +75,18 @@ class _Request:
         self._clocks = clocks
         self._releases = releases
         self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
+        self._started = monotonic()
         self._connected_at = 0.0
 
     async def _trace(self, event: str, _: dict[str, Any]) -> None:
         if event.endswith(".send_request_headers.started"):
-            self._connected_at = self._loop.time()
+            self._connected_at = monotonic()
 
     async def send(self) -> "HttpxResponse":
         clocks = self._clocks
         clock, limit_s = _shortest(clocks)
         try:
-            async with asyncio.timeout_at(self._started + limit_s):
+            async with asyncio.timeout(self._started + limit_s - monotonic()):
                 response = await self._client.send(self._request, stream=True)
         except TimeoutError as exc:
             raise AttemptTimeout(clock, limit_s) from exc
@@ -95,13 +96,17 @@ class _Request:
             raise ConnectFailed(f"the gateway could not connect to the upstream: {why_not(_os_error(exc))}") from exc
         except (httpx2.LocalProtocolError, httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError, httpx2.CloseError) as exc:
             raise _before_the_body(exc) from exc
-        answer = HttpxResponse(response, clocks, self._started, self._connected_at or self._loop.time(), self._releases)
+        answer = HttpxResponse(response, clocks, self._started, self._connected_at or monotonic(), self._releases)
         await answer.check()
         return answer
 
 
 def _shortest(clocks: Clocks) -> tuple[Clock, float]:
-    limits: list[tuple[float, Clock]] = [(clocks.headers_s or inf, "headers"), (clocks.first_token_s, "first_token"), (clocks.total_s, "total")]
+    limits: list[tuple[float, Clock]] = [
+        (clocks.headers_s or inf, "headers"),
+        (clocks.first_token_s, "first_token"),
+        (clocks.total_s, "total"),
+    ]
     limit_s, clock = min(limits, key=lambda limit: limit[0])
     return clock, limit_s
 
@@ -140,7 +145,7 @@ class HttpxResponse:
         self.status = response.status_code
         self.headers: Headers = [(name.lower(), value) for name, value in response.headers.raw]
         self.connected_at = connected_at
-        self.headers_at = self._loop.time()
+        self.headers_at = monotonic()
 
     async def check(self) -> None:
         """Refuses a head that is too large, an encoding that was not asked for, a switch of protocols. Raises MalformedResponse."""
@@ -163,7 +168,7 @@ class HttpxResponse:
             return b""
         at, clock, limit_s = self._deadline()
         try:
-            async with asyncio.timeout_at(at):
+            async with asyncio.timeout(at - monotonic()):
                 data = await anext(self._bytes, b"")
         except TimeoutError as exc:
             self.abort()
@@ -183,7 +188,7 @@ class HttpxResponse:
     def _deadline(self) -> tuple[float, Clock, float]:
         clocks = self._clocks
         limits: list[tuple[float, Clock, float]] = [
-            (self._loop.time() + clocks.idle_s, "idle", clocks.idle_s),
+            (monotonic() + clocks.idle_s, "idle", clocks.idle_s),
             (self._first_token_at, "first_token", clocks.first_token_s),
             (self._total_at, "total", clocks.total_s),
         ]

@@ -51,8 +51,8 @@ class HttpResponse(Protocol):
 
     status: int
     headers: Headers  # names in lower case
-    connected_at: float  # loop.time() when the connection stood ready (at once for a pooled one)
-    headers_at: float  # loop.time() when the head was complete
+    connected_at: float  # time.monotonic() when the connection stood ready (at once for a pooled one)
+    headers_at: float  # time.monotonic() when the head was complete
 
     async def chunk(self) -> bytes:
         """The body bytes that came since the last call, at least one; b"" after a clean end. Raises AttemptError."""

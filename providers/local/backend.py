@@ -4,6 +4,7 @@ Always a stream, because llama.cpp goes on computing a unary answer that nobody 
 """
 
 import asyncio
+from time import monotonic
 
 import msgspec
 
@@ -63,13 +64,12 @@ class EngineBackend:
         body = self._wire.rewrite_request(call, model, stream=True, ask_usage=True)
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + spec.max_wait_s
+        give_up_at = monotonic() + spec.max_wait_s
         await self.admission.acquire(call.choices)
         place = _Place(self.admission, call.choices)
         try:
-            address = await supervisor.wait_ready(give_up_at - loop.time())
-            marks.admitted = loop.time()
+            address = await supervisor.wait_ready(give_up_at - monotonic())
+            marks.admitted = monotonic()
             marks.bytes_sent = len(body)
             try:
                 return _EngineExchange(await self._begin(call, body, address, marks), self, address, place, marks)
@@ -118,9 +118,7 @@ class EngineBackend:
 
     def _too_long(self, length: str) -> ContextLengthExceeded:
         limit = self._spec.max_prompt_tokens
-        return ContextLengthExceeded(
-            f"the prompt is {length} long; the engine {self.name!r} takes {limit} tokens at most", param="messages"
-        )
+        return ContextLengthExceeded(f"the prompt is {length} long; the engine {self.name!r} takes {limit} tokens at most", param="messages")
 
     async def _refusal(self, response: HttpResponse, body: bytes, address: EngineAddress) -> AttemptError:
         """llama.cpp says 500 also of requests that it cannot parse or has no ears for: then counting their tokens fails as well."""

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+import uvloop
 from openai import AsyncOpenAI
 
 from config.load import load
@@ -17,10 +18,16 @@ from gateway.cli.settings import known_kinds
 from gateway.fastpath import FastPath
 from gateway.runtime import Runtime, build_runtime
 from gateway.server import bind
-from ledger.queries import attempts_of
+from ledger.queries import all_attempts, attempts_of
 from tests.gateway.upstream import Upstream
 
 KEY = "sk-test-key"
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the gateway runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
 
 CONFIG = """
 state: {{database: "sqlite:///{folder}/turnout.db"}}
@@ -55,6 +62,10 @@ class Gateway:
         await asyncio.to_thread(self.runtime.ledger.flush)
         return attempts_of(self.runtime.ledger.engine, request_id, team=None)
 
+    async def all_rows(self) -> list[Any]:
+        await asyncio.to_thread(self.runtime.ledger.flush)
+        return all_attempts(self.runtime.ledger.engine)
+
 
 @contextlib.asynccontextmanager
 async def running(yaml: str, folder: Path, env: dict[str, str] | None = None) -> AsyncIterator[Gateway]:
@@ -63,7 +74,9 @@ async def running(yaml: str, folder: Path, env: dict[str, str] | None = None) ->
     path.write_text(yaml)
     runtime = build_runtime(load(path, env or {}, known_kinds()).settings)
     listener = bind("127.0.0.1", 0)
-    config = uvicorn.Config(FastPath(create_app(runtime, "test"), runtime), http="httptools", ws="none", lifespan="on", log_config=None, access_log=False)
+    config = uvicorn.Config(
+        FastPath(create_app(runtime, "test"), runtime), http="httptools", ws="none", lifespan="on", log_config=None, access_log=False
+    )
     config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """OpenAI chat through the gateway, by the official SDK and by hand: what goes in, what comes out, what stays untouched."""
 
+import asyncio
 import json
 
 import openai
@@ -33,14 +34,18 @@ async def test_the_sdk_stream_helper_accumulates(gateway: Gateway) -> None:
     assert final.choices[0].message.content == "Hello there"
 
 
-def test_the_synchronous_sdk_works_too(gateway_process: str) -> None:
-    client = openai.OpenAI(base_url=f"{gateway_process}/v1", api_key=KEY, max_retries=0, timeout=60)
-    answer = client.chat.completions.create(model="solo", messages=ASK)
-    assert answer.choices[0].message.content
-    text = "".join(c.choices[0].delta.content or "" for c in client.chat.completions.create(model="solo", messages=ASK, stream=True) if c.choices)
-    assert text
-    assert "solo" in {m.id for m in client.models.list()}
-    client.close()
+async def test_the_synchronous_sdk_works_too(gateway: Gateway) -> None:
+    def use() -> None:
+        with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
+            answer = client.chat.completions.create(model="solo", messages=ASK)
+            assert answer.choices[0].message.content == "Hello there"
+            with client.chat.completions.create(model="solo", messages=ASK, stream=True) as stream:
+                assert "".join(c.choices[0].delta.content or "" for c in stream if c.choices) == "Hello there"
+            with client.chat.completions.stream(model="solo", messages=ASK) as helper:
+                assert helper.get_final_completion().choices[0].finish_reason == "stop"
+            assert "solo" in {m.id for m in client.models.list()}
+
+    await asyncio.to_thread(use)
 
 
 async def test_usage_is_asked_for_and_taken_out_again_unless_the_client_wants_it(gateway: Gateway, one: Upstream) -> None:
@@ -73,7 +78,8 @@ async def test_a_stream_s_bytes_pass_untouched_but_for_the_usage_chunk(gateway: 
 
 
 async def test_a_unary_answer_s_bytes_pass_untouched(gateway: Gateway, one: Upstream) -> None:
-    body = b'{ "id":"c",  "choices":[ {"index":0,"message":{"role":"assistant","content":"\\u017c"},"finish_reason":"stop","x":[1, 2]} ], "unknown" : {"a": 1.50} }\n'
+    body = b'{ "id":"c",  "choices":[ {"index":0,"message":{"role":"assistant","content":"\\u017c"},"finish_reason":"stop","x":[1, 2]} ], '
+    body += b'"unknown" : {"a": 1.50} }\n'
 
     async def play(x: Exchange) -> None:
         await x.respond(200, body)
@@ -83,7 +89,9 @@ async def test_a_unary_answer_s_bytes_pass_untouched(gateway: Gateway, one: Upst
 
 
 async def test_unknown_request_fields_survive_byte_for_byte(gateway: Gateway, one: Upstream) -> None:
-    raw = b'{"model":"solo", "messages":[{"role":"user","content":"Hi","odd":1.10}], "vendor_option":{"z": 1e3, "a":[true , null]}, "temperature":0.70}'
+    raw = (
+        b'{"model":"solo", "messages":[{"role":"user","content":"Hi","odd":1.10}], "vendor_option":{"z": 1e3, "a":[true , null]}, "temperature":0.70}'
+    )
     assert (await gateway.post(raw)).status_code == 200
     sent = one.journal[0].raw
     assert b'"vendor_option":{"z": 1e3, "a":[true , null]}' in sent and b'"temperature":0.70' in sent and b'"odd":1.10' in sent
@@ -158,4 +166,3 @@ teams: {{t: {{keys: [{KEY}]}}}}
     assert row.cost_nusd == 90_000
     if not stream:
         assert answer.headers["x-turnout-cost-usd"] == "0.000090000"
-

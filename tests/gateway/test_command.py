@@ -131,6 +131,12 @@ def test_chat_talks_to_the_engine(tmp_path: Path) -> None:
     done = turnout("chat", "What is the capital of France?", "--max-tokens", "24", cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
     piped = subprocess.run(
-        [COMMAND, "chat", "--json", "--max-tokens", "8"], input="Hi\nAnd again\n", cwd=tmp_path, env=clean_env(), capture_output=True, text=True, timeout=100
+        [COMMAND, "chat", "--json", "--max-tokens", "8"],
+        input="Hi\nAnd again\n",
+        cwd=tmp_path,
+        env=clean_env(),
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert [json.loads(line)["question"] for line in piped.stdout.splitlines()] == ["Hi", "And again"]

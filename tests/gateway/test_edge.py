@@ -179,4 +179,8 @@ def test_every_error_has_a_status_by_intent() -> None:
     assert by_root == {errors.TurnoutError, errors.RequestError, errors.AttemptError, errors.EngineError, errors.AttemptsExhausted}
     last = errors.RateLimited("slow down", retry_after_s=2.5)
     assert status_of(errors.AttemptsExhausted([last])) == (429, "rate_limit_error")
-    assert dict(shown(errors.AttemptsExhausted([last])).headers) == {b"x-should-retry": b"true", b"retry-after": b"3", b"retry-after-ms": b"2500"}
+    assert dict(shown(errors.AttemptsExhausted([last])).headers) == {
+        b"x-should-retry": b"true",
+        b"retry-after": b"3",
+        b"retry-after-ms": b"2500",
+    }

@@ -28,7 +28,8 @@ async def html(x: Exchange) -> None:
 
 async def error_in_200(x: Exchange) -> None:
     if not x.seen.body.get("stream"):
-        return await x.respond(200, b'{"error":{"message":"CANARY","code":500}}')
+        await x.respond(200, b'{"error":{"message":"CANARY","code":500}}')
+        return
     await x.start_stream()
     await x.event({"error": {"message": "CANARY", "code": 500}})
     await x.end_stream()
@@ -41,7 +42,8 @@ async def short_body(x: Exchange) -> None:
 
 async def cut_before_output(x: Exchange) -> None:
     if not x.seen.body.get("stream"):
-        return await short_body(x)
+        await short_body(x)
+        return
     await x.start_stream()
     await x.event(chunk({"role": "assistant", "content": ""}))
     x.reset()
@@ -50,7 +52,8 @@ async def cut_before_output(x: Exchange) -> None:
 async def never_ends(x: Exchange) -> None:
     """A role, then an end without finish reason or [DONE]."""
     if not x.seen.body.get("stream"):
-        return await short_body(x)
+        await short_body(x)
+        return
     await x.start_stream()
     await x.event(chunk({"role": "assistant", "content": ""}))
     await x.end_stream()
@@ -73,7 +76,9 @@ FAULTS = {
 
 @BOTH
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_failure_before_the_first_output_moves_to_the_next_target(gateway: Gateway, one: Upstream, two: Upstream, fault: str, stream: bool) -> None:
+async def test_a_failure_before_the_first_output_moves_to_the_next_target(
+    gateway: Gateway, one: Upstream, two: Upstream, fault: str, stream: bool
+) -> None:
     play, code = FAULTS[fault]
     one.plays["m1"] = play
     answer = await gateway.post(body("pair", stream))
@@ -90,9 +95,20 @@ async def test_a_failure_before_the_first_output_moves_to_the_next_target(gatewa
 @BOTH
 @pytest.mark.parametrize(
     ("fault", "code", "seen"),
-    [("500", 502, 3), ("503", 503, 1), ("429", 429, 1), ("quota", 429, 1), ("401", 502, 1), ("reset", 502, 3), ("html", 502, 1), ("cut", 502, 1)],
+    [
+        ("500", 502, 3),
+        ("503", 503, 1),
+        ("429", 429, 1),
+        ("quota", 429, 1),
+        ("401", 502, 1),
+        ("reset", 502, 3),
+        ("html", 502, 1),
+        ("cut", 502, 1),
+    ],
 )
-async def test_with_no_other_target_the_client_gets_a_clear_error(gateway: Gateway, one: Upstream, fault: str, code: int, seen: int, stream: bool) -> None:
+async def test_with_no_other_target_the_client_gets_a_clear_error(
+    gateway: Gateway, one: Upstream, fault: str, code: int, seen: int, stream: bool
+) -> None:
     one.plays["m1"] = FAULTS[fault][0]
     answer = await gateway.post(body("solo", stream))
     assert answer.status_code == code

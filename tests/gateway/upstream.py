@@ -81,13 +81,22 @@ USAGE = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25, "promp
 def completion(text: str = "Hello there", **extra: Any) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-    return {"id": "chatcmpl-up", "object": "chat.completion", "created": 1, "model": "up-model", "choices": choices, "usage": USAGE, **extra}
+    return {
+        "id": "chatcmpl-up",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "up-model",
+        "choices": choices,
+        "usage": USAGE,
+        **extra,
+    }
 
 
 async def good(x: Exchange) -> None:
     """What a provider does on a good day: streamed or unary as asked, usage in the stream when asked."""
     if not x.seen.body.get("stream"):
-        return await x.respond(200, json.dumps(completion()).encode())
+        await x.respond(200, json.dumps(completion()).encode())
+        return
     asked = (x.seen.body.get("stream_options") or {}).get("include_usage")
     await x.start_stream()
     await x.event(chunk({"role": "assistant", "content": ""}))

@@ -11,7 +11,14 @@ from msgspec import Raw
 from contract.errors import InvalidRequest
 
 _AT = re.compile(r" - at `\$(.*)`$")
-_WORDS = {"str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false", "object": "an object", "array": "an array"}
+_WORDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "an array",
+}
 
 
 @cache

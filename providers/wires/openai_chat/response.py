@@ -186,7 +186,7 @@ class ChatStreamDecoder:
             self._take(last.data, events)
         if not self._ended:
             if self._reader.finished < self._choices:
-                raise StreamCut("the upstream's stream ended without a finish reason or [DONE]")
+                raise StreamCut("the upstream's stream ended before its answer was whole")
             self._ended = True
             events.append(ev.Ended())
         return events

@@ -32,7 +32,15 @@ class _Delta(msgspec.Struct, gc=False):
     def has_output(self) -> bool:
         return any(
             bytes(value) not in _NOTHING
-            for value in (self.content, self.tool_calls, self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio)
+            for value in (
+                self.content,
+                self.tool_calls,
+                self.reasoning_content,
+                self.reasoning,
+                self.refusal,
+                self.function_call,
+                self.audio,
+            )
         )
 
 
@@ -119,7 +127,7 @@ class ChatStreamTap:
         if self.error is not None or self.complete:
             return out
         if not self.finished:
-            self.error = StreamCut("the upstream's stream ended without a finish reason or [DONE]")
+            self.error = StreamCut("the upstream's stream ended before its answer was whole")
             return out
         self.complete = True
         return out + DONE

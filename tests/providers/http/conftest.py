@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 import trustme
+import uvloop
 
 from providers.http.client import PooledClient
 from providers.http.httpx_client import HttpxClient
 from providers.http.port import Endpoint, HttpClient, Origin
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Every test runs on the loop that the gateway runs on, and on the standard library's."""
+    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+
 
 Script = Callable[["Peer"], Awaitable[None]]
 

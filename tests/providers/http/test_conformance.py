@@ -57,7 +57,7 @@ async def test_an_answer_is_read_however_it_is_split(client: HttpClient, server:
             await peer.send(answer[cut:])
 
     server.script = script
-    for cut in range(len(answer)):  # noqa: B007 - the script reads it
+    for cut in range(len(answer)):
         response = await client.send(server.endpoint(), b"{}", CLOCKS)
         assert response.status == 200
         assert await response.read(LIMIT) == b"hello world", cut
@@ -209,7 +209,14 @@ async def test_once_a_byte_came_a_pooled_connection_is_not_replaced(server: Serv
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-@pytest.mark.parametrize("body", [b"content-length: 40\r\n\r\npart", b"transfer-encoding: chunked\r\n\r\n4\r\npart\r\n", b"transfer-encoding: chunked\r\n\r\n40\r\npart"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"content-length: 40\r\n\r\npart",
+        b"transfer-encoding: chunked\r\n\r\n4\r\npart\r\n",
+        b"transfer-encoding: chunked\r\n\r\n40\r\npart",
+    ],
+)
 async def test_what_came_before_a_cut_is_given_and_then_the_cut(client: HttpClient, server: Server, body: bytes, how: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

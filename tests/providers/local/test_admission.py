@@ -85,9 +85,7 @@ def test_no_schedule_runs_too_many_overtakes_or_loses_a_slot(slots: int, max_que
             await asyncio.gather(*crowd.tasks, return_exceptions=True)
         assert (admission.running, admission.waiting) == (0, 0)
         assert crowd.most_held <= slots
-        assert sorted({*crowd.admitted, *crowd.left} | {n for n, t in enumerate(crowd.tasks) if t.cancelled()}) == list(
-            range(len(crowd.tasks))
-        )
+        assert sorted({*crowd.admitted, *crowd.left} | {n for n, t in enumerate(crowd.tasks) if t.cancelled()}) == list(range(len(crowd.tasks)))
 
     asyncio.run(play())
 

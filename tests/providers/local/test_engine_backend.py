@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -45,7 +46,7 @@ class Engine:
         self.marks = Marks(0.0)
 
     async def open(self, content: Any = "Say hello.", **fields: Any) -> Exchange:
-        self.marks = Marks(asyncio.get_running_loop().time())
+        self.marks = Marks(monotonic())
         body = {"model": "chat", "messages": [{"role": "user", "content": content}], **fields}
         return await self.backend.open(call_of(body), "cpu", self.marks)
 

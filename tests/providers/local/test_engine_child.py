@@ -45,9 +45,7 @@ async def shared() -> AsyncIterator[EngineProcess]:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_real_tokens_come_over_the_socket(shared: EngineProcess) -> None:
-    status, body = await fetch(
-        shared.address, "POST", "/v1/chat/completions", chat("What is the capital of France?", max_tokens=12, temperature=0)
-    )
+    status, body = await fetch(shared.address, "POST", "/v1/chat/completions", chat("What is the capital of France?", max_tokens=12, temperature=0))
     answer = json.loads(body)
     assert status == 200 and answer["usage"]["completion_tokens"] > 3 and answer["model"] == "cpu"
     assert answer["choices"][0]["message"]["content"].strip()
