@@ -25,7 +25,8 @@ LINE_COST = 16  # what an empty header or status line counts, so that a flood of
 class Response:
     """Implements `providers.http.port.HttpResponse`."""
 
-    __slots__ = (  # fmt: skip
+    # fmt: off
+    __slots__ = (
         "_connection",
         "_done",
         "_error",

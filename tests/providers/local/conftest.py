@@ -33,7 +33,7 @@ def engine_spec(**fields: Any) -> EngineSpec:
 async def eventually(holds: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:
     """Waits until `holds()`; fails the test after `limit_s`."""
     async with asyncio.timeout(limit_s):
-        while not holds():  # noqa: ASYNC110 - processes have no events
+        while not holds():
             await asyncio.sleep(0.005)
 
 

@@ -180,7 +180,7 @@ async def test_a_client_that_leaves_mid_stream_frees_the_engine_s_slot(engine: E
     exchange.abort()
     assert engine.at_rest()
     async with asyncio.timeout(PATIENCE_S):
-        while await busy_slots(engine.supervisor.address):  # noqa: ASYNC110 - only the engine can say
+        while await busy_slots(engine.supervisor.address):
             await asyncio.sleep(0.01)
 
 
@@ -194,7 +194,7 @@ async def test_a_unary_client_that_leaves_frees_the_engine_s_slot_too(engine: En
     exchange.abort()
     assert engine.at_rest() and engine.supervisor.address is not None
     async with asyncio.timeout(PATIENCE_S):
-        while await busy_slots(engine.supervisor.address):  # noqa: ASYNC110 - only the engine can say
+        while await busy_slots(engine.supervisor.address):
             await asyncio.sleep(0.01)
 
 

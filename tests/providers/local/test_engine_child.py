@@ -91,7 +91,7 @@ async def test_a_client_that_hangs_up_mid_stream_frees_the_slot(shared: EnginePr
     assert await busy_slots(shared.address) == 1
     writer.close()
     async with asyncio.timeout(PATIENCE_S):
-        while await busy_slots(shared.address):  # noqa: ASYNC110 - only the engine can say
+        while await busy_slots(shared.address):
             await asyncio.sleep(0.01)
 
 
