@@ -1,7 +1,5 @@
 """A request's bytes to a `Call`: valid JSON of bounded depth, a few top-level types checked, nothing else decoded."""
 
-from itertools import accumulate
-
 import msgspec
 
 from contract.call import Call
@@ -14,7 +12,8 @@ MAX_CHOICES = 128
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _string = msgspec.json.Decoder(str)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
+_TO_BRACES = bytes.maketrans(b"[]", b"{}")
 
 
 class _StreamOptions(msgspec.Struct):
@@ -99,19 +98,23 @@ def _decode(body: bytes) -> dict[str, msgspec.Raw]:
         raise InvalidRequest("the body must be a JSON object") from exc
     except msgspec.DecodeError as exc:
         raise InvalidRequest(f"the body is not valid JSON: {exc}") from exc
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and too_deep(body, MAX_DEPTH):
+    if len(body.translate(None, _NOT_OPENING)) > MAX_DEPTH and too_deep(body, MAX_DEPTH):
         raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} levels deep")
     return fields
 
 
 def too_deep(body: bytes, limit: int) -> bool:
-    """Whether valid JSON nests deeper than `limit`, in linear time: the strings go, then all but brackets, and these are counted up and down."""
+    """Whether valid JSON nests deeper than `limit`: the strings go, then all but brackets, then these from the innermost pair outwards."""
     if b'\\"' in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(body.split(b'"')[::2]).translate(None, _NOT_BRACKETS)
+    brackets = b"".join(body.split(b'"')[::2]).translate(_TO_BRACES, _NOT_BRACKETS)
     if len(brackets) > MAX_BRACKETS:
         raise InvalidRequest(f"the body holds more than {MAX_BRACKETS // 2} arrays and objects")
-    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > limit
+    for _ in range(limit):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"{}", b"")  # takes the innermost level away
+    return bool(brackets)
 
 
 def _model(fields: dict[str, msgspec.Raw]) -> str:

@@ -185,8 +185,12 @@ class _EngineExchange:
         try:
             piece = await self._inner.next()
         except AttemptError as error:
-            self.abort()
-            raise await self._backend.judge(error, self._address) from error
+            self._inner.abort()
+            try:
+                judged = await self._backend.judge(error, self._address)
+            finally:
+                self._place.leave()  # not before: who waits for this place must find the engine's death known
+            raise judged from error
         if not piece or self._marks.ended is not None:  # a folded answer is whole with its one piece
             self._place.leave()
         return piece

@@ -228,7 +228,9 @@ async def test_a_gateway_killed_outright_takes_its_engine_with_it() -> None:
     gateway = await asyncio.create_subprocess_exec(sys.executable, "-I", "-c", GATEWAY, WEIGHTS, stdout=asyncio.subprocess.PIPE)
     assert gateway.stdout is not None
     async with asyncio.timeout(PATIENCE_S):
-        pid, path = (await gateway.stdout.readline()).decode().split()
+        while len(words := (await gateway.stdout.readline()).decode().split()) != 2:
+            assert words, "the gateway ended"
+    pid, path = words
     assert not is_gone(int(pid))
     gateway.kill()
     await gateway.wait()
