@@ -25,7 +25,6 @@ LINE_COST = 16  # what an empty header or status line counts, so that a flood of
 class Response:
     """Implements `providers.http.port.HttpResponse`."""
 
-    # fmt: off
     __slots__ = (
         "_connection",
         "_done",
