@@ -25,11 +25,12 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class SseDecoder:
-    """Holds back what is not yet a whole event. Raises MalformedResponse for a line or event beyond its limit."""
+    """Holds back what is not yet a whole event. Raises MalformedResponse for a line or event beyond its limit, after the good ones before it."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._at_start = True
+        self._bad: MalformedResponse | None = None
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """The events that this chunk completes."""
@@ -37,24 +38,38 @@ class SseDecoder:
         if b"\r" in data:
             return self._split_any(data)
         pieces = data.split(b"\n\n")
-        self._hold(pieces.pop())
-        return [self._event(piece + b"\n\n") for piece in pieces]
+        try:
+            self._hold(pieces.pop())
+            return [self._event(piece + b"\n\n") for piece in pieces]
+        except MalformedResponse:
+            self._at_start = data.startswith(BOM)
+            return self._split_any(data)  # again, for the events before the bad one
 
     def end(self) -> SseEvent | None:
         """The last event, when the stream ended without the blank line that should close it; its `raw` is closed here."""
+        if self._bad is not None:
+            raise self._bad
         rest, self._rest = self._rest, b""
         return self._event(rest.rstrip(b"\r\n") + b"\n\n") if rest.strip() else None
 
     def _split_any(self, data: bytes) -> list[SseEvent]:
-        events = []
+        if self._bad is not None:
+            raise self._bad
+        events: list[SseEvent] = []
         start = 0
-        for blank in _BLANK_LINE.finditer(data):
-            end = blank.end()
-            if end == len(data) and data.endswith(b"\r"):
-                break  # its LF may still come
-            events.append(self._event(data[start:end]))
-            start = end
-        self._hold(data[start:])
+        try:
+            for blank in _BLANK_LINE.finditer(data):
+                end = blank.end()
+                if end == len(data) and data.endswith(b"\r"):
+                    break  # its LF may still come
+                events.append(self._event(data[start:end]))
+                start = end
+            self._hold(data[start:])
+        except MalformedResponse as error:
+            self._bad = error
+            self._rest = b"\r"  # whatever comes next is raised, not read
+            if not events:
+                raise
         return events
 
     def _hold(self, rest: bytes) -> None:
