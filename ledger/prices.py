@@ -4,7 +4,7 @@ A class without a price of its own costs what the class it is a part of costs: c
 """
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -162,4 +162,4 @@ def _at(price: Any, input_tokens: int) -> int | None:
 
 
 def _nusd(usd: Decimal) -> int:
-    return int((usd * NUSD_PER_USD).to_integral_value())
+    return int((usd * NUSD_PER_USD).to_integral_value(ROUND_HALF_UP))

@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import Engine, Row, case, func, select
 
 from contract.usage import Usage
-from ledger.row import AttemptRow
+from ledger.row import ANSWERED, AttemptRow
 from ledger.schema import USAGE_CLASSES, attempts
 
 GROUPS = {
@@ -69,7 +69,7 @@ def spend(engine: Engine, since_us: int, by: str, team: str | None = None) -> li
         zero(columns.input_uncached, 0),
     )
     output_tokens = sum((zero(columns[name], 0) for name in ("reasoning", "audio_output")), zero(columns.output_visible, 0))
-    unknown = columns.cost_nusd.is_(None) & columns.usage_source.is_not(None)
+    unknown = columns.cost_nusd.is_(None) & (columns.usage_source.is_not(None) | columns.status.in_(ANSWERED))
     query = (
         select(
             group,

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.row import AttemptRow
+from ledger.row import ANSWERED, AttemptRow
 from ledger.schema import USAGE_CLASSES
 
 NUSD_PER_USD = 1_000_000_000
@@ -23,7 +23,7 @@ def usd(cost_nusd: int | None) -> str | None:
 def describe_request(rows: Sequence[AttemptRow]) -> dict[str, Any]:
     """One request with its attempts in order; the last decides how it ended. The sum of costs is null when one attempt's is unknown."""
     last = rows[-1]
-    costs = [row.cost_nusd for row in rows if row.usage is not None]
+    costs = [row.cost_nusd for row in rows if row.usage is not None or row.status in ANSWERED]
     return {
         "request_id": last.request_id,
         "team": last.team,

@@ -10,6 +10,7 @@ import msgspec
 from contract.usage import Usage
 
 Status = Literal["ok", "failed", "cut", "client_closed"]
+ANSWERED = ("ok", "cut")  # tokens came, so there was a cost, told or not
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):

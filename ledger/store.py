@@ -1,18 +1,19 @@
 """The append-only store: rows go in from the event loop, a thread writes them in groups (docs/decisions/005)."""
 
 import atexit
+import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Engine, create_engine, event, insert, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, VERSION, attempts, metadata, schema_version
@@ -23,6 +24,10 @@ MAX_PENDING = 200_000  # rows kept in memory while the database fails: about 200
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 5.0
 BUSY_TIMEOUT_S = 5.0
+EXAMPLE = "sqlite:///var/turnout.db"
+
+# What a driver raises for a row that no database would take: the others are written without it. Everything else is the database's fault.
+BAD_ROW = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError, ValueError, TypeError)
 
 log = structlog.get_logger("turnout.ledger")
 
@@ -31,27 +36,51 @@ class LedgerError(Exception):
     """The database cannot be used as a ledger; the message says what to do."""
 
 
+def database_file(url: str) -> Path:
+    """The file of a ledger's URL. Raises LedgerError for a URL that a ledger cannot be kept in."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as exc:
+        raise LedgerError(f"{url!r} is not a database's URL; use one such as {EXAMPLE}") from exc
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise LedgerError(f"the ledger cannot be kept in {parsed.drivername!r} yet; use a URL such as {EXAMPLE}")
+    if parsed.database in (None, "", ":memory:"):
+        raise LedgerError(f"the ledger needs a file; use a URL such as {EXAMPLE}")
+    return Path(str(parsed.database)).expanduser()
+
+
 def open_engine(url: str) -> Engine:
     """An engine for a ledger's database, its folder and tables made where they are missing. Raises LedgerError."""
-    if not url.startswith("sqlite"):
-        raise LedgerError(f"the ledger cannot be kept in {url.split(':')[0]!r} yet; use a URL such as sqlite:///var/turnout.db")
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    file = database_file(url)
+    engine = create_engine(make_url(url).set(database=str(file)), connect_args={"timeout": BUSY_TIMEOUT_S})
     event.listen(engine, "connect", _prepare_sqlite)
     try:
-        if engine.url.database:
-            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with engine.begin() as connection:
-            metadata.create_all(connection)
-            version = connection.execute(select(schema_version.c.version)).scalar()
-            if version is None:
-                connection.execute(insert(schema_version).values(version=VERSION))
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with engine.connect() as connection:
+            version = _version(connection) or _make_tables(connection)
     except (SQLAlchemyError, OSError) as exc:
         engine.dispose()
         raise LedgerError(f"the ledger's database {url!r} cannot be opened: {getattr(exc, 'orig', exc)}") from exc
-    if version not in (None, VERSION):
+    if version != VERSION:
         engine.dispose()
         raise LedgerError(f"the ledger's database {url!r} has version {version}; this gateway writes version {VERSION}: name another database")
     return engine
+
+
+def _version(connection: Connection) -> int | None:
+    return connection.execute(select(schema_version.c.version)).scalar() if inspect(connection).has_table(schema_version.name) else None
+
+
+def _make_tables(connection: Connection) -> int | None:
+    """Makes what is missing, and gives the version; one process at a time, for two may start with the same new file."""
+    connection.rollback()
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    metadata.create_all(connection)
+    if (version := _version(connection)) is None:
+        connection.execute(insert(schema_version).values(version=VERSION))
+        version = VERSION
+    connection.commit()
+    return version
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -60,17 +89,19 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 
 class Ledger:
-    """`append` never blocks and never fails a request. `dropped` counts rows lost because the database failed for too long."""
+    """`append` never blocks and never fails a request."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, max_pending: int = MAX_PENDING) -> None:
         self.engine = open_engine(url)
-        self.dropped = 0
         self.last_error: str | None = None
         self._rows: deque[AttemptRow] = deque()
         self._wake = threading.Event()
         self._asleep = False
+        self._max_pending = max_pending
+        self._refused = 0  # counted by whoever appends
+        self._lost = 0  # counted by the thread
+        self._gone = 0  # rows that left the queue; guarded by _written
         self._written = threading.Condition()
-        self._busy = False
         self._closing = False
         self._statement = str(attempts.insert().compile(dialect=self.engine.dialect, column_keys=COLUMNS))
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -82,10 +113,15 @@ class Ledger:
         """Rows that wait to be written."""
         return len(self._rows)
 
+    @property
+    def dropped(self) -> int:
+        """Rows lost: the database failed for too long, or would not take that row (a duplicate), or the ledger was closed."""
+        return self._refused + self._lost
+
     def append(self, row: AttemptRow) -> None:
         """Hands a row over; it is on disk within GATHER_S when the database is well."""
-        if len(self._rows) >= MAX_PENDING:
-            self.dropped += 1
+        if len(self._rows) >= self._max_pending:
+            self._refused += 1
             return
         self._rows.append(row)
         if self._asleep:
@@ -94,9 +130,10 @@ class Ledger:
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Waits until what was appended so far is written; False when it was not in time."""
-        self._wake.set()
         with self._written:
-            return self._written.wait_for(lambda: not self._rows and not self._busy, timeout_s)
+            goal = self._gone + len(self._rows)
+            self._wake.set()
+            return self._written.wait_for(lambda: self._gone >= goal, timeout_s)
 
     def close(self) -> None:
         """Writes what is left and closes. Idempotent."""
@@ -106,6 +143,8 @@ class Ledger:
         atexit.unregister(self.close)
         self._wake.set()
         self._thread.join()
+        self._max_pending = 0  # whatever comes now is counted
+        self._lose()
         self.engine.dispose()
 
     # --- the thread ----------------------------------------------------------------------------------------------------
@@ -123,12 +162,11 @@ class Ledger:
                     time.sleep(GATHER_S)
                 continue
             if self._closing:
-                self.dropped += len(self._rows)
-                log.error("ledger_rows_lost", rows=len(self._rows), error=self.last_error)
-                self._rows.clear()
+                self._lose()
                 return
             self._wake.clear()
-            self._wake.wait(backoff_s)
+            if not self._closing:  # looked at again after the flag, as in _sleep
+                self._wake.wait(backoff_s)
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
 
     def _sleep(self) -> None:
@@ -140,28 +178,37 @@ class Ledger:
 
     def _write(self) -> bool:
         """One group, one transaction; rows leave the queue only once it is committed."""
-        self._busy = True
-        group = list(islice(self._rows, GROUP))
         try:
-            self._insert(group)
+            group = list(islice(self._rows, GROUP))
+            bad = self._insert(group)
         except Exception as exc:  # noqa: BLE001 - whatever a driver raises, the rows stay and are tried again
             if self.last_error is None:
-                log.error("ledger_write_failed", error=str(getattr(exc, "orig", exc)))
+                _tell("ledger_write_failed", error=str(getattr(exc, "orig", exc)))
             self.last_error = f"{type(exc).__name__}: {getattr(exc, 'orig', exc)}"
-            self._busy = False
             return False
-        for _ in group:
-            self._rows.popleft()
+        if bad:
+            row, error = bad[0]
+            self._lost += len(bad)
+            _tell("ledger_rows_refused", rows=len(bad), request_id=row.request_id, attempt=row.attempt, error=str(error))
         self.last_error = None
-        with self._written:
-            self._busy = False
-            self._written.notify_all()
+        self._forget(len(group))
         return True
 
-    def _insert(self, group: Iterable[AttemptRow]) -> None:
+    def _insert(self, group: Sequence[AttemptRow]) -> list[tuple[AttemptRow, Exception]]:
+        """Commits the group, without the rows that no database would take: those come back."""
         connection = self.engine.raw_connection()
+        bad: list[tuple[AttemptRow, Exception]] = []
         try:
-            connection.cursor().executemany(self._statement, [values(row) for row in group])
+            cursor = connection.cursor()
+            try:
+                cursor.executemany(self._statement, [values(row) for row in group])
+            except BAD_ROW:
+                connection.rollback()
+                for row in group:
+                    try:
+                        cursor.execute(self._statement, values(row))
+                    except BAD_ROW as exc:
+                        bad.append((row, exc))
             connection.commit()
         except BaseException:
             with suppress(Exception):  # the error that matters is the first one
@@ -169,6 +216,26 @@ class Ledger:
             raise
         finally:
             connection.close()
+        return bad
+
+    def _forget(self, count: int) -> None:
+        with self._written:
+            for _ in range(count):
+                self._rows.popleft()
+            self._gone += count
+            self._written.notify_all()
+
+    def _lose(self) -> None:
+        """The end: what is still here will never be written."""
+        if left := len(self._rows):
+            self._lost += left
+            _tell("ledger_rows_lost", rows=left, error=self.last_error)
+            self._forget(left)
+
+
+def _tell(what: str, **fields: Any) -> None:
+    with suppress(Exception):  # a log that cannot be written must not end the thread
+        log.error(what, **fields)
 
 
 COLUMNS = [column.name for column in attempts.columns]

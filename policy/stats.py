@@ -1,8 +1,9 @@
 """Live statistics of one target: counts, and times in log-scale buckets. No raw samples, a few KB, a few microseconds to record."""
 
-from math import frexp
+from math import floor, inf, log2
 
 STEPS = 4  # buckets per doubling: a percentile is right within 19 %
+LEAST = 2.0**-30  # a nanosecond: what is smaller, or no number, counts as this
 
 
 class LogBuckets:
@@ -15,8 +16,7 @@ class LogBuckets:
         self.total = 0
 
     def add(self, value: float) -> None:
-        mantissa, exponent = frexp(value)  # value = mantissa * 2**exponent, mantissa in [0.5, 1)
-        bucket = exponent * STEPS + int((mantissa - 0.5) * 2 * STEPS)
+        bucket = floor(log2(value if LEAST < value < inf else LEAST) * STEPS)
         self.counts[bucket] = self.counts.get(bucket, 0) + 1
         self.total += 1
 
@@ -29,8 +29,7 @@ class LogBuckets:
             left -= self.counts[bucket]
             if left <= 0:
                 break
-        exponent, step = divmod(bucket, STEPS)
-        return float((0.5 + (step + 1) / (2 * STEPS)) * 2.0**exponent)
+        return float(2.0 ** ((bucket + 1) / STEPS))
 
 
 class TargetStats:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.text import Text
     from sqlalchemy import Engine
 
 DatabaseOption = Annotated[str | None, typer.Option(help="the ledger's URL [default: the configuration's]")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file whose state.database is read")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
-_SPAN = re.compile(r"(\d+)([smhdw])")
+_SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -40,7 +41,7 @@ def spend(
         raise typer.BadParameter(f"{since!r} is not a time span; write 30m, 24h or 7d", param_hint="--since")
     if by not in queries.GROUPS:
         raise typer.BadParameter(f"{by!r} is not one of {', '.join(queries.GROUPS)}", param_hint="--by")
-    since_us = int((time.time() - int(span[1]) * _SECONDS[span[2]]) * 1e6)
+    since_us = max(0, int((time.time() - int(span[1]) * _SECONDS[span[2]]) * 1e6))
     rows = queries.spend(_open(database, config), since_us, by, team)
     if as_json:
         typer.echo(json.dumps([{**{name: getattr(row, name) for name in row.__struct_fields__}, "cost_usd": usd(row.cost_nusd)} for row in rows]))
@@ -92,15 +93,13 @@ def _attempt(row: Any, told: dict[str, Any]) -> list[Any]:
 
 
 def _open(database: str | None, config: Path | None) -> "Engine":
-    from config.document import database_folder
     from gateway.cli.settings import load_or_exit
-    from ledger.store import LedgerError, open_engine
+    from ledger.store import LedgerError, database_file, open_engine
 
     url = database or load_or_exit(config).settings.state.database
-    if url.startswith("sqlite") and not (database_folder(url) / url.rsplit("/", 1)[-1]).exists():
-        typer.echo(f"there is no ledger at {url}; name one by --database or --config", err=True)
-        raise typer.Exit(1)
     try:
+        if not database_file(url).exists():
+            raise LedgerError(f"there is no ledger at {url}; name one by --database or --config")
         return open_engine(url)
     except LedgerError as error:
         typer.echo(str(error), err=True)
@@ -116,8 +115,15 @@ def _print_table(head: list[str], rows: list[list[Any]], nothing: str) -> None:
         return
     table = Table(*head, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        table.add_row(*("-" if cell is None else _plain(str(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=240)
     console.print(table)
+
+
+def _plain(text: str) -> "Text":
+    """Names come from callers: no markup is read in them, and nothing that moves a terminal's cursor goes through."""
+    from rich.text import Text
+
+    return Text("".join(char if char.isprintable() else "?" for char in text))
