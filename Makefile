@@ -8,12 +8,12 @@ CONFIG ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 LOCKS := requirements.lock requirements-engine.lock
 
-.PHONY: help install serve test check acceptance bench bench-quick lock clean
+.PHONY: help install serve test check bench bench-quick lock clean
 
 help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
 	@echo "make test     every check and test        make check   ruff, mypy, import-linter only"
-	@echo "make bench    the side-by-side benchmark  make lock    renew the hashed lock files"
+	@echo "make bench    gateways side by side    make lock    renew the hashed lock files"
 
 install: $(VENV)/.installed
 
@@ -46,10 +46,21 @@ check: $(VENV)/.installed-dev
 test: check
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# Peers that are installed are compared too: nginx, and LiteLLM in bench/venvs/litellm (docs/performance.md).
+bench: $(VENV)/.installed-bench
+	$(BIN)/python bench/compare.py --passes 3
+
+bench-quick: $(VENV)/.installed-bench
+	$(BIN)/python bench/compare.py --scale 0.3
+
+$(VENV)/.installed-bench: $(VENV)/.installed requirements-bench.lock
+	@$(PIP) --require-hashes -r requirements-bench.lock
+	@touch $@
+
 lock: $(VENV)/.created
 	$(PIP) uv
 	for f in requirements requirements-dev; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q $$f.in -o $$f.lock; done
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-deps -q requirements-engine.in -o requirements-engine.lock
+	for f in requirements-engine requirements-bench; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-deps -q $$f.in -o $$f.lock; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -78,10 +78,10 @@ class Pipeline:
         client = job.client
         try:
             await client.start(200, self._headers(job, attempt, exchange, len(piece)))
-            while piece:
+            while job.call.stream and piece:
                 await client.write(piece)
                 piece = await exchange.next()
-            await client.end()
+            await client.end(piece)  # a unary answer is one piece
         except AttemptError as error:
             error.target = attempt.target.label
             self._recorder.record(job, attempt, "cut", error)
