@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 from pydantic import BaseModel, ValidationError
 
-from config.document import ConfigError, Document, Finding, Path_, shown
+from config.document import ConfigError, Document, Finding, Path_, expanded, shown
 from config.settings import Settings, TargetSettings
 
 __all__ = ["ConfigError", "Finding", "Known", "Loaded", "load", "shown"]
@@ -44,10 +44,9 @@ def load(path: Path | None, env: Mapping[str, str], known: Known) -> Loaded:
     try:
         settings = Settings.model_validate(document.data)
     except ValidationError as exc:
-        raise ConfigError(document.file, [_finding(document, error) for error in exc.errors(include_url=False)]) from None
-    findings = [
-        Finding(message, document.place(at, key=is_key), advice) for message, at, is_key, advice in _Checker(settings, known, path.parent).all()
-    ]
+        raise ConfigError(document.file, _in_order([_finding(document, error) for error in _told(exc)])) from None
+    problems = _Checker(settings, known, document.written).all()
+    findings = _in_order([Finding(message, document.place(at, key=is_key), advice) for message, at, is_key, advice in problems])
     if faults := [finding for finding in findings if not finding.advice]:
         raise ConfigError(document.file, faults)
     report = ["providers  " + (", ".join(settings.providers) or "none"), "engines    " + (", ".join(settings.engines) or "none")]
@@ -73,9 +72,32 @@ def _without_a_file(env: Mapping[str, str], known: Known) -> Loaded:
     return Loaded(Settings.model_validate(data), report)
 
 
+def _in_order(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: (finding.place.line, finding.place.column) if finding.place else (0, 0))
+
+
 # --- shape -------------------------------------------------------------------------------------------------------------
+WORDS = {
+    "model_type": "must be a section: `key: value` lines",
+    "dict_type": "must be a section: `key: value` lines",
+    "tuple_type": "must be a list",
+    "too_short": "must have at least one entry",
+    "string_type": "must be text; put it in quotes",
+    "string_too_short": "must not be empty",
+}
+
+
+def _told(error: ValidationError) -> list[Any]:
+    """Its errors, without `too short` where only an entry's own error made the list so."""
+    errors = error.errors(include_url=False)
+    places = [e["loc"] for e in errors]
+    return [e for e in errors if e["type"] != "too_short" or not any(at != e["loc"] and at[: len(e["loc"])] == e["loc"] for at in places)]
+
+
 def _finding(document: Document, error: Any) -> Finding:
-    path: Path_ = tuple(step for step in error["loc"] if step != "[key]")
+    path: Path_ = error["loc"]
+    is_key = path[-1:] == ("[key]",)
+    path = path[:-1] if is_key else path
     kind = error["type"]
     name = ".".join(map(str, path)) or "the file"
     if kind == "extra_forbidden":
@@ -83,24 +105,25 @@ def _finding(document: Document, error: Any) -> Finding:
         return Finding(f"`{path[-1]}` is not a key of {'.'.join(map(str, path[:-1])) or 'the configuration'}{hint}", document.place(path, key=True))
     if kind == "missing":
         return Finding(f"`{name}` is missing", document.place(path[:-1], key=True))
-    if "[key]" in error["loc"]:
+    if is_key:
         return Finding(f"the name `{path[-1]}` is not allowed: {_words(error)}", document.place(path, key=True))
-    hint = suggestion(error["input"], error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")) if kind == "literal_error" else ""
+    values = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ") if kind == "literal_error" else []
+    hint = suggestion(error["input"], values, or_all=False)
     return Finding(f"`{name}`: {_words(error)}{hint}", document.place(path))
 
 
 def _words(error: Any) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Input ")
     return message[:1].lower() + message[1:]
 
 
-def suggestion(word: Any, known: Any) -> str:
-    """`; did you mean …?` when something known looks like the word, else what there is."""
+def suggestion(word: Any, known: Any, *, or_all: bool = True) -> str:
+    """`; did you mean …?` when something known looks like the word, else (if wanted) what there is."""
     known = sorted(map(str, known))
     close = get_close_matches(word, known, 1, 0.6) if isinstance(word, str) else []
     if close:
         return f"; did you mean `{close[0]}`?"
-    return f"; there is {', '.join(known)}" if known else ""
+    return f"; known: {', '.join(known)}" if known and or_all else ""
 
 
 def _fields_at(path: Path_) -> list[str]:
@@ -127,10 +150,14 @@ def _problem(message: str, *path: str | int, key: bool = False, advice: bool = F
 class _Checker:
     """What types cannot say: names that refer to something, and what could never take effect."""
 
-    def __init__(self, settings: Settings, known: Known, folder: Path) -> None:
+    def __init__(self, settings: Settings, known: Known, written: Mapping[Path_, str]) -> None:
         self.settings = settings
         self.known = known
-        self.folder = folder
+        self.written = written
+
+    def _unknown(self, what: str, value: str, known: Any, *at: str | int) -> Problem:
+        """A value that a variable filled in is shown as it is written: it may be a secret in the wrong place."""
+        return _problem(f"there is no {what} `{self.written.get(at, value)}`{suggestion(value, known)}", *at)
 
     def all(self) -> Iterator[Problem]:
         yield from self._providers()
@@ -149,7 +176,7 @@ class _Checker:
             if provider.kind in self.known.later_kinds:
                 yield _problem(f"the kind `{provider.kind}` is not supported yet", "providers", name, "kind")
             elif provider.kind not in kinds:
-                yield _problem(f"there is no kind `{provider.kind}`{suggestion(provider.kind, kinds)}", "providers", name, "kind")
+                yield self._unknown("kind", provider.kind, kinds, "providers", name, "kind")
             else:
                 variable = kinds[provider.kind]
                 if provider.base_url is None and provider.kind in self.known.needs_url:
@@ -167,20 +194,16 @@ class _Checker:
             prefix, colon, builtin = engine.model.partition(":")
             if colon and prefix == "builtin":
                 if builtin not in self.known.builtin_models:
-                    yield _problem(
-                        f"no built-in weights are called `{builtin}`{suggestion(builtin, self.known.builtin_models)}",
-                        "engines",
-                        name,
-                        "model",
-                    )
-            elif not Path(engine.model).expanduser().is_file():
+                    names = [f"builtin:{known}" for known in self.known.builtin_models]
+                    yield self._unknown("built-in model", engine.model, names, "engines", name, "model")
+            elif not expanded(engine.model).is_file():
                 yield _problem("there is no such file; name a GGUF file, or builtin:NAME", "engines", name, "model")
 
     def _model(self, name: str) -> Iterator[Problem]:
         settings = self.settings
         model = settings.models[name]
         if model.policy is not None and model.policy not in settings.policies:
-            yield _problem(f"there is no policy `{model.policy}`{suggestion(model.policy, settings.policies)}", "models", name, "policy")
+            yield self._unknown("policy", model.policy, settings.policies, "models", name, "policy")
         for index, target in enumerate(model.targets):
             yield from self._target(name, target, ("models", name, "targets", index))
         yield from self._unreachable(name)
@@ -189,19 +212,22 @@ class _Checker:
         settings = self.settings
         if target.engine is not None:
             if target.engine not in settings.engines:
-                yield _problem(f"there is no engine `{target.engine}`{suggestion(target.engine, settings.engines)}", *at, "engine")
+                yield self._unknown("engine", target.engine, settings.engines, *at, "engine")
             return
-        if target.provider not in settings.providers:
-            yield _problem(f"there is no provider `{target.provider}`{suggestion(target.provider, settings.providers)}", *at, "provider")
+        provider = target.provider or ""
+        if provider not in settings.providers:
+            yield self._unknown("provider", provider, settings.providers, *at, "provider")
             return
         model = target.model or name
         if "*" in model:
             if "*" not in name:
                 yield _problem(f"`*` stands for what a pattern matched, and `{name}` is no pattern", *at, "model")
             return
-        kind = settings.providers[target.provider].kind
+        kind = settings.providers[provider].kind
         if target.price is None and kind in self.known.provider_kinds and not self.known.price_known(kind, model):
-            yield _problem(f"the price of `{model}` at `{target.provider}` is not known, so its cost would be null; add `price`", *at, advice=True)
+            shown_model, shown_provider = self.written.get((*at, "model"), model), self.written.get((*at, "provider"), provider)
+            words = f"the price of `{shown_model}` at `{shown_provider}` is not known, so its cost would be null; add `price`"
+            yield _problem(words, *at, advice=True)
 
     def _unreachable(self, name: str) -> Iterator[Problem]:
         """Targets that the policy would never try."""
@@ -227,10 +253,10 @@ class _Checker:
         owners: dict[str, str] = {}
         for name, team in self.settings.teams.items():
             if team.policy is not None and team.policy not in self.settings.policies:
-                yield _problem(f"there is no policy `{team.policy}`{suggestion(team.policy, self.settings.policies)}", "teams", name, "policy")
+                yield self._unknown("policy", team.policy, self.settings.policies, "teams", name, "policy")
             for index, model in enumerate(team.models or ()):
                 if model not in self.settings.models:
-                    yield _problem(f"there is no model `{model}`{suggestion(model, self.settings.models)}", "teams", name, "models", index)
+                    yield self._unknown("model", model, self.settings.models, "teams", name, "models", index)
             for index, key in enumerate(team.keys):
                 other = owners.setdefault(key.get_secret_value(), name)
                 if other != name:

@@ -1,9 +1,26 @@
 """The YAML contract as types. Frozen; unknown keys are errors; what a later version serves is refused, never ignored."""
 
-from typing import Annotated, Any, Literal
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, LiteralString
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import PydanticCustomError, core_schema
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -30,26 +47,102 @@ def _later_values(*values: str) -> BeforeValidator:
     return BeforeValidator(refuse)
 
 
-Later = Annotated[Any, AfterValidator(_not_yet)]
+def _only(value: int) -> AfterValidator:
+    def refuse(given: int) -> int:
+        if given > value:
+            raise PydanticCustomError("later", "more than {value} is not supported yet", {"value": value})
+        return given
+
+    return AfterValidator(refuse)
+
+
+@dataclass(frozen=True)
+class _Like:
+    """Text of a form that the error tells in words and the JSON schema as a pattern."""
+
+    pattern: str
+    words: LiteralString
+
+    def _check(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value):
+            raise PydanticCustomError("like", self.words)
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": f"^{self.pattern}$"}
+
+
+def _url(value: str) -> str:
+    try:
+        port = urlsplit(value).port
+        value.encode("ascii")
+    except ValueError as exc:
+        raise PydanticCustomError("like", "is not a URL: the host or the port is not one") from exc
+    if port == 0:
+        raise PydanticCustomError("like", "is not a URL: there is no port 0")
+    return value
+
+
+def _host(value: str) -> str:
+    try:
+        value.encode("idna")
+    except UnicodeError as exc:
+        raise PydanticCustomError("like", "is not an address to listen on") from exc
+    return value
+
+
+def _header_name(value: str) -> str:
+    if value.lower() in ("connection", "content-length", "content-type", "host", "transfer-encoding"):
+        raise PydanticCustomError("like", "the gateway sets this header itself")
+    return value
+
+
+def _key_text(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[\x21-\x7e]*", value.get_secret_value()):
+        raise PydanticCustomError("like", "holds a space or a character that a key cannot have")
+    return value
+
+
+Later = Annotated[Any, AfterValidator(_not_yet), WithJsonSchema({"type": "null"})]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+Name = Annotated[
+    str, _Like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "it must be a letter or digit, then letters, digits, `_`, `.` and `-`, 100 in all at most")
+]
+ModelName = Annotated[str, Field(max_length=200), _Like(r"(?=.)[^*\s]*\*?[^*\s]*", "it must have no space and one `*` at most, and not be empty")]
+Host = Annotated[str, Field(min_length=1), AfterValidator(_host)]
+Url = Annotated[str, _Like(r"https?://[^/?#@\s]+(/[^?#\s]*)?", "must be http://HOST or https://HOST, with a path if need be"), AfterValidator(_url)]
+HeaderName = Annotated[str, _Like(r"[A-Za-z0-9-]+", "it must be letters, digits and `-`"), AfterValidator(_header_name)]
+HeaderValue = Annotated[str, _Like(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?", "must be printable ASCII, without a space at either end")]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag(cls, value: Any, info: ValidationInfo) -> Any:
+        """There are no flags here, and `port: yes` would be port 1."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not Any:
+            raise PydanticCustomError("flag", "must not be true or false (YAML reads yes, no, on and off so too); put text in quotes")
+        return value
+
 
 class ServerSettings(_Section):
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535, description="0: a free one")
-    workers: Annotated[int, Field(ge=1, le=1, description="more than one is not supported yet")] = 1
+    workers: Annotated[int, _only(1), Field(ge=1, description="more than one is not supported yet", json_schema_extra={"maximum": 1})] = 1
     max_body_bytes: int = Field(32 << 20, ge=1024, le=1 << 30, description="a larger request is refused with 413")
     body_idle_s: Seconds = Field(30.0, description="a request whose body does not come on for so long is refused with 408")
 
 
 class StateSettings(_Section):
-    database: str = Field("sqlite:///var/turnout.db", pattern="^sqlite:///.", description="the ledger; its folder also holds the bootstrap key")
+    database: Annotated[str, _Like(r"sqlite:///.+", "must be sqlite:///PATH; other databases are not supported yet")] = Field(
+        "sqlite:///var/turnout.db", description="the ledger; its folder also holds the bootstrap key"
+    )
     redis: Later = Field(None, description="not supported yet")
 
 
@@ -63,13 +156,11 @@ class TimeoutSettings(_Section):
 
 class ProviderSettings(_Section):
     kind: str = Field(description="a row of the registry: `turnout providers` lists them")
-    base_url: str | None = Field(None, pattern=r"^https?://[^/?#@\s]+[^?#\s]*$", description="default: the kind's own")
-    api_key: SecretStr | None = None
+    base_url: Url | None = Field(None, description="default: the kind's own")
+    api_key: Annotated[SecretStr, AfterValidator(_key_text)] | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
     transport: Literal["native", "httpx"] = Field("native", description="httpx: the general client, which honours proxy variables")
-    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")]] = Field(
-        {}, description="constant headers added to every request"
-    )
+    headers: dict[HeaderName, HeaderValue] = Field({}, repr=False, description="constant headers added to every request")
 
 
 class EngineSettings(_Section):
@@ -136,7 +227,7 @@ class PolicySettings(_Section):
     residency: Annotated[Literal["any", "local_only"], _later_values()] = "any"
     retry: RetrySettings = RetrySettings()
     recovery: Annotated[Literal["error"], _later_values("hold", "continue")] = "error"
-    commit_after_ms: Annotated[int, Field(ge=0, le=0, description="more than 0 is not supported yet")] = 0
+    commit_after_ms: Annotated[int, _only(0), Field(ge=0, description="more than 0 is not supported yet", json_schema_extra={"maximum": 0})] = 0
     slo: Later = Field(None, description="not supported yet")
     hedge: Later = Field(None, description="not supported yet")
     max_usd_per_request: Later = Field(None, description="not supported yet")
@@ -155,6 +246,6 @@ class Settings(_Section):
     state: StateSettings = StateSettings()
     providers: dict[Name, ProviderSettings] = {}
     engines: dict[Name, EngineSettings] = {}
-    models: dict[Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^*\s]*\*?[^*\s]*$")], ModelSettings] = {}
+    models: dict[ModelName, ModelSettings] = {}
     policies: dict[Name, PolicySettings] = {}
     teams: dict[Name, TeamSettings] = {}

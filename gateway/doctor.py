@@ -25,14 +25,20 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def examine(config: Path | None) -> list[Result]:
-    """Every check in order. Writes nothing but a probe file that it takes away again."""
+    """Every check in order. Writes nothing."""
     results = [_python(), _cpus(), _library()]
     try:
         loaded = load(config, os.environ, known_kinds())
     except ConfigError as error:
         return [*results, Result("configuration", False, str(error))]
-    results.append(Result("configuration", not loaded.advice, f"{loaded.file}: {len(loaded.advice)} findings; `turnout check` shows them"))
+    results.append(Result("configuration", not loaded.advice, _count(loaded)))
     return [*results, *_weights(loaded), _state(loaded), _port(loaded)]
+
+
+def _count(loaded: Loaded) -> str:
+    if not loaded.advice:
+        return f"{loaded.file}: ok"
+    return f"{loaded.file}: {len(loaded.advice)} finding{'' if len(loaded.advice) == 1 else 's'}; `turnout check` shows them"
 
 
 def _python() -> Result:
@@ -62,7 +68,7 @@ def _weights(loaded: Loaded) -> Iterator[Result]:
 def _state(loaded: Loaded) -> Result:
     folder = database_folder(loaded.settings.state.database)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if os.access(there, os.W_OK):
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Result("state folder", True, f"{folder} can be written")
     return Result("state folder", False, f"{folder} cannot be written: name another in state.database")
 

@@ -39,6 +39,7 @@ def check(file: Annotated[Path, typer.Argument(help="the YAML file")], as_json: 
                 "line": f.place.line if f.place else None,
                 "column": f.place.column if f.place else None,
                 "message": f.message,
+                "advice": f.advice,
             }
             for f in findings
         ]
@@ -56,8 +57,8 @@ def init(
 ) -> None:
     """Write an example configuration that serves the embedded engine as it stands."""
     try:
-        with file.open("w" if force else "x") as out:
-            out.write(files("config").joinpath("example.yaml").read_text())
+        with file.open("w" if force else "x", encoding="utf-8") as out:
+            out.write(files("config").joinpath("example.yaml").read_text(encoding="utf-8"))
     except FileExistsError as exc:
         typer.echo(f"{file} exists already; --force overwrites it", err=True)
         raise typer.Exit(1) from exc
