@@ -71,9 +71,9 @@ def decode_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> e.
     return _error(_class_of(status, details := _details(body)), status, details, retry_after_s(headers))
 
 
-def in_band_error(error: Any) -> e.AttemptError:
-    """The error that an error object under a 200 means."""
-    details = error if isinstance(error, dict) else {}
+def in_band_error(raw: bytes) -> e.AttemptError:
+    """The error that an error object under a 200 means; it may be the value of `error`, or hold it."""
+    details = _details(raw)
     code = details.get("code")
     cls = _by_code(details)
     if cls is None and isinstance(code, int) and 400 <= code < 600:
@@ -107,13 +107,13 @@ def _by_code(details: dict[str, Any]) -> type[e.AttemptError] | None:
 def _details(body: bytes) -> dict[str, Any]:
     try:
         decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     if isinstance(decoded, list) and decoded:  # Gemini's OpenAI-compatible endpoint wraps it in an array
         decoded = decoded[0]
     if not isinstance(decoded, dict):
         return {}
-    error = decoded.get("error", decoded)  # vLLM before 0.10 sent the object bare
+    error = decoded.get("error") or decoded  # vLLM before 0.10 sent the object bare
     return error if isinstance(error, dict) else {}
 
 
@@ -128,7 +128,7 @@ def retry_after_s(headers: Mapping[bytes, bytes]) -> float | None:
             return _sane(float(value))
         then, now = _date(value), _date(headers[b"date"])
         return _sane((then - now).total_seconds())
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, IndexError):
         return None
 
 

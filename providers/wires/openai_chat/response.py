@@ -1,6 +1,7 @@
 """OpenAI chat answers to events and back, streamed and whole. A whole answer is a stream that came at once."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Raw
 from contract import events as ev
 from contract.errors import MalformedResponse, StreamCut
 from contract.usage import Usage
-from providers.sse import SseDecoder
+from providers.sse import SseDecoder, SseEvent
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import decode_finish, encode_finish
 from providers.wires.openai_chat.usage import decode_usage, encode_usage
@@ -58,6 +59,7 @@ class _Choice(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     id: str | None = None
+    object: str | None = None
     model: str | None = None
     created: int | float | None = None
     choices: list[_Choice] | None = None
@@ -74,8 +76,8 @@ def _read(data: bytes) -> _Answer:
         answer = _answer.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a chat completion") from exc
-    if bytes(answer.error) != b"null":
-        raise in_band_error(msgspec.json.decode(answer.error))
+    if bytes(answer.error) != b"null" or answer.object == "error":
+        raise in_band_error(data)
     return answer
 
 
@@ -103,7 +105,7 @@ class _Reader:
             output = choice.message or choice.delta
             if output is not None:
                 self._output(choice.index, output, choice.logprobs, events)
-            if choice.finish_reason is not None:
+            if choice.finish_reason:  # some send an empty one until there is one
                 self._finished.add(choice.index)
                 events.append(ev.Finished(finish=decode_finish(choice.finish_reason), choice=choice.index))
         if bytes(answer.usage) != b"null":
@@ -167,23 +169,27 @@ class ChatStreamDecoder:
     def feed(self, chunk: bytes) -> list[ev.Event]:
         events: list[ev.Event] = []
         for event in self._sse.feed(chunk):
-            self._take(event.data, events)
+            self._take(event, events)
         return events
 
-    def _take(self, data: bytes | None, events: list[ev.Event]) -> None:
+    def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
+        data = event.data
         if data is None or self._ended:
             return
         if data == b"[DONE]":
             self._ended = True
             events.append(ev.Ended())
             return
+        if event.name == b"error":
+            raise in_band_error(data)
         events += self._reader.read(data)
 
     def end(self) -> list[ev.Event]:
         events: list[ev.Event] = []
         last = self._sse.end()
         if last is not None:
-            self._take(last.data, events)
+            with suppress(MalformedResponse):  # it was cut, and counts for nothing
+                self._take(last, events)
         if not self._ended:
             if self._reader.finished < self._choices:
                 raise StreamCut("the upstream's stream ended before its answer was whole")

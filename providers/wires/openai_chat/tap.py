@@ -13,6 +13,7 @@ from providers.wires.openai_chat.usage import decode_usage
 
 DONE = b"data: [DONE]\n\n"
 _TRUE = msgspec.Raw(b"true")
+_FALSE = msgspec.Raw(b"false")
 _USAGE_ONLY = msgspec.Raw(b'{"include_usage":true}')
 _NOTHING = (b"null", b'""', b"[]", b"{}")
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -77,6 +78,9 @@ def rewrite_request(call: Call, model: str, *, stream: bool, ask_usage: bool) ->
     fields = dict(call.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     if not stream:
+        if call.stream:
+            fields["stream"] = _FALSE
+            fields.pop("stream_options", None)  # refused where there is no stream
         return msgspec.json.encode(fields)
     fields["stream"] = _TRUE
     if ask_usage:
@@ -122,8 +126,7 @@ class ChatStreamTap:
     def end(self) -> bytes:
         if self.error is not None or self.complete:
             return b""
-        last = self._sse.end()
-        out = self._pass([last]) if last is not None else b""
+        out = self._last()
         if self.error is not None or self.complete:
             return out
         if not self.finished:
@@ -131,6 +134,20 @@ class ChatStreamTap:
             return out
         self.complete = True
         return out + DONE
+
+    def _last(self) -> bytes:
+        """The last event may lack its blank line; when it lacks more, it was cut, and counts for nothing."""
+        try:
+            last = self._sse.end()
+        except MalformedResponse as error:
+            self.error = error
+            return b""
+        if last is None or last.data is None:
+            return b""
+        out = self._pass([last])
+        if isinstance(self.error, MalformedResponse):
+            self.error = None
+        return out
 
     def _pass(self, events: list[SseEvent]) -> bytes:
         """The bytes of the events that may go on; stops at an error or at the terminal event."""
@@ -158,12 +175,12 @@ class ChatStreamTap:
         try:
             chunk = _chunk.decode(data)
         except msgspec.ValidationError:
-            return True  # JSON of a shape we do not know: the client may
-        except msgspec.DecodeError:
+            return self._keep_strange(event, data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.error = MalformedResponse("an event of the upstream's stream is not valid JSON")
             return False
         if bytes(chunk.error) != b"null" or chunk.object == "error" or event.name == b"error":
-            self.error = in_band_error(msgspec.json.decode(data if bytes(chunk.error) == b"null" else chunk.error))
+            self.error = in_band_error(data)
             return False
         if self.upstream_id is None and chunk.id:
             self.upstream_id = chunk.id
@@ -175,11 +192,23 @@ class ChatStreamTap:
             self._see(choice)
         return True
 
+    def _keep_strange(self, event: SseEvent, data: bytes) -> bool:
+        """JSON of a shape we do not know: the client may. But what says that it is an error is one."""
+        try:
+            decoded = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.error = MalformedResponse("an event of the upstream's stream is not valid JSON")
+            return False
+        if event.name == b"error" or (isinstance(decoded, dict) and (decoded.get("error") is not None or decoded.get("object") == "error")):
+            self.error = in_band_error(data)
+            return False
+        return True
+
     def _see(self, choice: _Choice) -> None:
         if choice.delta is not None and choice.delta.has_output():
             self.content_events += 1
             self.content_seen = True
-        if choice.finish_reason is not None:
+        if choice.finish_reason:  # some send an empty one until there is one
             self.content_seen = True
             self._finished.add(choice.index)
             self.finished = len(self._finished) >= self._choices
@@ -204,9 +233,9 @@ def read_unary(body: bytes) -> ChatUnaryAnswer:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a chat completion") from exc
     if bytes(answer.error) != b"null" or answer.object == "error":
-        raise in_band_error(msgspec.json.decode(body if bytes(answer.error) == b"null" else answer.error))
+        raise in_band_error(body)
     if not answer.choices:
         raise MalformedResponse("the upstream's answer holds no choices")
     native = next((choice.finish_reason for choice in answer.choices if choice.index == 0), None)
     usage = decode_usage(answer.usage) if bytes(answer.usage) != b"null" else None
-    return ChatUnaryAnswer(body, answer.id, usage, decode_finish(native) if native is not None else None)
+    return ChatUnaryAnswer(body, answer.id, usage, decode_finish(native) if native else None)
