@@ -5,6 +5,7 @@ Codes: https://platform.openai.com/docs/guides/error-codes, and the bodies that 
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -119,9 +120,9 @@ def _details(body: bytes) -> dict[str, Any]:
 
 def retry_after_s(headers: Mapping[bytes, bytes]) -> float | None:
     """`retry-after-ms`, or `retry-after` in seconds or as a date (read against the response's own Date). None: not said, or not sane."""
+    with suppress(KeyError, ValueError):
+        return _sane(float(headers[b"retry-after-ms"]) / 1000)
     try:
-        if millis := headers.get(b"retry-after-ms"):
-            return _sane(float(millis) / 1000)
         if (value := headers.get(b"retry-after")) is None:
             return None
         if value.strip().replace(b".", b"", 1).isdigit():
