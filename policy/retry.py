@@ -60,7 +60,7 @@ def after_failure(error: AttemptError, now: Situation) -> Verdict:
     if error.retry_after_s is not None and error.retry_after_s > MAX_WAIT_S:
         return Stop("retry-after is too long to wait for")
     if error.disposition == "retry_same" or isinstance(error, ConnectFailed):
-        ceiling = min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (now.attempts_at_target - 1))
+        ceiling = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** min(now.attempts_at_target - 1, 9))
         return RetrySame((error.retry_after_s or 0.0) + ceiling * now.jitter, error.reason)
     return Stop("no other target")
 

@@ -1,0 +1,158 @@
+"""What follows a failed attempt is decided by the error's class, the room that is left, and nothing else; every request ends."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract import errors
+from contract.errors import AttemptError, AttemptTimeout
+from policy.retry import BACKOFF_S, MAX_BACKOFF_S, MAX_WAIT_S, FailOver, RetrySame, Situation, Stop, Verdict, after_failure
+
+
+def every_class(root: type[AttemptError] = AttemptError) -> list[type[AttemptError]]:
+    return [root, *(found for child in root.__subclasses__() for found in every_class(child))]
+
+
+def make(cls: type[AttemptError], retry_after_s: float | None = None) -> AttemptError:
+    if cls is AttemptTimeout:
+        error: AttemptError = AttemptTimeout("headers", 60.0)
+        error.retry_after_s = retry_after_s
+        return error
+    return cls("it failed", retry_after_s=retry_after_s)
+
+
+ROOM = Situation(attempts_made=1, max_attempts=3, attempts_at_target=1, targets_left=0, jitter=0.5)
+OTHERS_LEFT = msgspec.structs.replace(ROOM, targets_left=1)
+
+# class -> with another target left, with none left
+DECISIONS: dict[type[AttemptError], tuple[type[Verdict], type[Verdict]]] = {  # type: ignore[valid-type]
+    errors.AttemptError: (FailOver, Stop),
+    errors.ConnectFailed: (FailOver, RetrySame),
+    errors.AttemptTimeout: (FailOver, Stop),
+    errors.ConnectionLost: (FailOver, RetrySame),
+    errors.StreamCut: (FailOver, Stop),
+    errors.MalformedResponse: (FailOver, Stop),
+    errors.UpstreamError: (FailOver, RetrySame),
+    errors.UpstreamOverloaded: (FailOver, RetrySame),
+    errors.RateLimited: (FailOver, Stop),
+    errors.QuotaExhausted: (FailOver, Stop),
+    errors.UpstreamAuthFailed: (FailOver, Stop),
+    errors.UpstreamModelNotFound: (FailOver, Stop),
+    errors.UpstreamRejected: (Stop, Stop),
+    errors.ContextLengthExceeded: (FailOver, Stop),
+    errors.ContentPolicyRefused: (Stop, Stop),
+    errors.EngineRefused: (FailOver, Stop),
+    errors.EngineError: (FailOver, Stop),
+    errors.EngineUnavailable: (FailOver, Stop),
+    errors.EngineBusy: (FailOver, Stop),
+    errors.EngineLost: (FailOver, Stop),
+}
+CLASSES = list(DECISIONS)
+classes = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+
+
+def test_the_table_names_every_class_of_the_tree() -> None:
+    assert {cls for cls in every_class() if cls.__module__ == "contract.errors"} == set(DECISIONS)
+
+
+@classes
+def test_with_another_target_left_the_table_decides(cls: type[AttemptError]) -> None:
+    assert isinstance(after_failure(make(cls), OTHERS_LEFT), DECISIONS[cls][0])
+
+
+@classes
+def test_with_no_other_target_the_table_decides(cls: type[AttemptError]) -> None:
+    assert isinstance(after_failure(make(cls), ROOM), DECISIONS[cls][1])
+
+
+@classes
+@pytest.mark.parametrize("targets_left", [0, 1, 5])
+@pytest.mark.parametrize("made", [3, 4])
+def test_nothing_is_tried_beyond_max_attempts(cls: type[AttemptError], targets_left: int, made: int) -> None:
+    assert isinstance(after_failure(make(cls, 1.0), Situation(made, 3, 1, targets_left, 0.5)), Stop)
+
+
+@classes
+def test_a_fail_over_names_the_error_that_caused_it(cls: type[AttemptError]) -> None:
+    error = make(cls)
+    verdict = after_failure(error, OTHERS_LEFT)
+    assert verdict == Stop("final") or verdict == FailOver(error.reason)
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 0.0, 1.0, 600.0])
+def test_another_target_is_tried_at_once_whatever_retry_after_says(retry_after_s: float | None) -> None:
+    for cls in CLASSES:
+        if DECISIONS[cls][0] is FailOver:
+            assert isinstance(after_failure(make(cls, retry_after_s), OTHERS_LEFT), FailOver)
+
+
+@pytest.mark.parametrize(
+    ("retry_after_s", "expected"),
+    [
+        (None, Stop("rate limited")),
+        (0.0, RetrySame(0.0, "upstream_rate_limited")),
+        (1.5, RetrySame(1.5, "upstream_rate_limited")),
+        (MAX_WAIT_S, RetrySame(MAX_WAIT_S, "upstream_rate_limited")),
+        (MAX_WAIT_S + 0.001, Stop("rate limited")),
+        (3600.0, Stop("rate limited")),
+    ],
+)
+def test_a_429_is_waited_out_only_for_a_short_time_that_was_named(retry_after_s: float | None, expected: Verdict) -> None:
+    assert after_failure(make(errors.RateLimited, retry_after_s), ROOM) == expected
+
+
+def test_a_429_is_waited_out_only_once() -> None:
+    assert after_failure(make(errors.RateLimited, 1.0), msgspec.structs.replace(ROOM, attempts_made=2, attempts_at_target=2)) == Stop("rate limited")
+
+
+def test_a_spent_quota_is_never_waited_for() -> None:
+    assert isinstance(after_failure(make(errors.QuotaExhausted, 1.0), ROOM), Stop)
+
+
+@pytest.mark.parametrize("cls", [errors.UpstreamError, errors.UpstreamOverloaded, errors.ConnectionLost, errors.ConnectFailed])
+def test_a_retry_after_is_the_least_that_is_waited(cls: type[AttemptError]) -> None:
+    verdict = after_failure(make(cls, 2.0), ROOM)
+    assert isinstance(verdict, RetrySame) and 2.0 <= verdict.delay_s <= 2.0 + BACKOFF_S
+
+
+@pytest.mark.parametrize("cls", [errors.UpstreamError, errors.UpstreamOverloaded, errors.ConnectionLost, errors.ConnectFailed])
+def test_a_retry_after_that_is_too_long_ends_the_request(cls: type[AttemptError]) -> None:
+    assert after_failure(make(cls, MAX_WAIT_S + 1), ROOM) == Stop("retry-after is too long to wait for")
+
+
+@pytest.mark.parametrize(("at_target", "ceiling"), [(1, 0.25), (2, 0.5), (3, 1.0), (4, 2.0), (5, 2.0), (9, 2.0), (2000, 2.0)])
+def test_the_backoff_doubles_up_to_its_bound(at_target: int, ceiling: float) -> None:
+    now = Situation(attempts_made=at_target, max_attempts=10_000, attempts_at_target=at_target, targets_left=0, jitter=1.0)
+    verdict = after_failure(make(errors.UpstreamError), now)
+    assert isinstance(verdict, RetrySame) and verdict.delay_s == ceiling <= MAX_BACKOFF_S
+
+
+def test_the_jitter_is_full() -> None:
+    lowest = after_failure(make(errors.UpstreamError), msgspec.structs.replace(ROOM, jitter=0.0))
+    assert isinstance(lowest, RetrySame) and lowest.delay_s == 0.0
+
+
+WAITS = st.none() | st.floats(0, 10_000)
+FAILURES = st.builds(make, st.sampled_from(CLASSES), WAITS)
+
+
+@given(st.lists(FAILURES, min_size=12, max_size=12), st.integers(1, 10), st.integers(1, 6), st.floats(0, 1, exclude_max=True))
+def test_every_request_ends_within_max_attempts_and_a_bounded_wait(failures: list[AttemptError], most: int, targets: int, jitter: float) -> None:
+    index, at_target, waited_s = 0, 0, 0.0
+    for made, failure in enumerate(failures, start=1):
+        assert made <= most
+        at_target += 1
+        match after_failure(failure, Situation(made, most, at_target, targets - index - 1, jitter)):
+            case Stop():
+                break
+            case FailOver():
+                index, at_target = index + 1, 0
+                assert index < targets
+            case RetrySame(delay_s):
+                assert 0 <= delay_s <= MAX_WAIT_S + MAX_BACKOFF_S
+                assert index == targets - 1, "another target comes before the same one"
+                waited_s += delay_s
+    else:
+        raise AssertionError("it never ended")
+    assert waited_s <= most * (MAX_WAIT_S + MAX_BACKOFF_S)
