@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from contract.errors import AttemptsExhausted, ClientClosed, InvalidRequest, MethodNotAllowed, TurnoutError, UpstreamRejected
+from contract.errors import AttemptsExhausted, ClientClosed, InvalidRequest, MethodNotAllowed, TurnoutError, UnsupportedField, UpstreamRejected
 from gateway.auth import no_such_model
 from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
 from gateway.errors import shown
@@ -71,7 +71,7 @@ class FastPath:
             await runtime.pipeline.run(job)
         except AttemptsExhausted as error:
             if isinstance(error.last, UpstreamRejected) and error.param is None:
-                _find_the_fault(runtime, call.body)
+                _name_the_fault(runtime, call.body, error)
             raise
 
     async def _refuse(self, runtime: Runtime, client: Client, error: TurnoutError, request_id: str) -> None:
@@ -106,9 +106,11 @@ class FastPath:
         await self._app(scope, receive, send_with_id)
 
 
-def _find_the_fault(runtime: Runtime, body: bytes) -> None:
-    """A provider refused the request without naming a field: decode it in full, which names the field when its type is wrong. Off the hot path."""
+def _name_the_fault(runtime: Runtime, body: bytes, error: AttemptsExhausted) -> None:
+    """A provider refused the request without naming a field: decoding it in full names the one whose type is wrong, if one is. Off the hot path."""
     try:
         runtime.wire.decode_request(body)
+    except UnsupportedField:
+        return  # unknown to us is not wrong
     except InvalidRequest as fault:
-        raise fault from None
+        error.message, error.param = fault.message, fault.param

@@ -60,7 +60,8 @@ def register(app: typer.Typer) -> None:
 
 def banner(url: str, key: str | None, model: str, key_report: list[str]) -> str:
     """What the terminal shows once: where, with which key, a line to paste, and which providers are on."""
-    shown = key or "$YOUR_KEY"
+    shown = key or "YOUR_KEY"
+    model = model.replace("*", "NAME")
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Say hello in one sentence."}}]}}'
     lines = [
         f"Turnout {version('turnout')} listens.",
