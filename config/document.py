@@ -14,6 +14,7 @@ _VARIABLE = re.compile(r"\$(?:\$|\{(?P<body>[^}]*)(?P<end>\}?))")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_NODES = 100_000
 MAX_BYTES = 1 << 20
+NULL_TAG = "tag:yaml.org,2002:null"
 MERGE_TAG = "tag:yaml.org,2002:merge"
 TEXT_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:value", MERGE_TAG})
 TAGS = TEXT_TAGS | {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "null", "bool", "int", "float", "timestamp")}
@@ -95,7 +96,7 @@ class Document:
             loader = yaml.SafeLoader(text)
             try:
                 node = loader.get_single_node()
-                return {} if node is None else self._value(loader, node, ())
+                return {} if node is None or node.tag == NULL_TAG else self._value(loader, node, ())
             finally:
                 loader.dispose()
         except OSError as exc:

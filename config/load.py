@@ -13,6 +13,7 @@ from config.settings import Settings, TargetSettings
 
 __all__ = ["ConfigError", "Finding", "Known", "Loaded", "load", "shown"]
 
+WITHOUT = "without a file"
 DEFAULT_ENGINE = "cpu"
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -32,7 +33,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     settings: Settings
     key_report: list[str]
-    file: str = "without a file"
+    file: str = WITHOUT
     advice: list[Finding] = []
 
 
@@ -69,7 +70,11 @@ def _without_a_file(env: Mapping[str, str], known: Known) -> Loaded:
     report = ["found      " + (", ".join(f"{variable} ({kind}/*)" for kind, variable in found.items()) or "no provider key in the environment")]
     if missing:
         report.append("would add  " + ", ".join(missing))
-    return Loaded(Settings.model_validate(data), report)
+    try:
+        return Loaded(Settings.model_validate(data), report)
+    except ValidationError as exc:  # only a key can be at fault
+        faults = [Finding(f"the environment variable {found[str(error['loc'][1])]} {_words(error)}") for error in exc.errors(include_url=False)]
+    raise ConfigError(WITHOUT, faults)
 
 
 def _in_order(findings: list[Finding]) -> list[Finding]:
@@ -113,6 +118,8 @@ def _finding(document: Document, error: Any) -> Finding:
 
 
 def _words(error: Any) -> str:
+    if error["type"] == "too_short" and error["ctx"]["field_type"] == "Value":  # a secret's text
+        return WORDS["string_too_short"]
     message = WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Input ")
     return message[:1].lower() + message[1:]
 
@@ -134,9 +141,14 @@ def _fields_at(path: Path_) -> list[str]:
             field = section.model_fields.get(str(step))
             section = field.annotation if field else None
         else:  # dict[name, X] or tuple[X, ...]: a name or an index chooses nothing
-            arguments = [a for a in get_args(section) if isinstance(a, type) and issubclass(a, BaseModel)]
-            section = arguments[0] if arguments else None
-    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+            section = _section_in(section)
+    section = _section_in(section)
+    return list(section.model_fields) if section else []
+
+
+def _section_in(kind: Any) -> type[BaseModel] | None:
+    """The section that a type is or holds: X in `X`, `X | None`, `dict[name, X]` and `tuple[X, ...]`."""
+    return next((part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, BaseModel)), None)
 
 
 # --- meaning -----------------------------------------------------------------------------------------------------------

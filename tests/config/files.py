@@ -1,6 +1,6 @@
 """Writing a configuration and loading it, as every test here does."""
 
-import inspect
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +30,7 @@ teams:
 
 def written(folder: Path, text: str | bytes) -> Path:
     path = folder / "turnout.yaml"
-    path.write_bytes(text if isinstance(text, bytes) else inspect.cleandoc(text).encode() + b"\n")
+    path.write_bytes(text if isinstance(text, bytes) else textwrap.dedent(text).strip().encode() + b"\n")
     return path
 
 
