@@ -7,7 +7,7 @@ import time
 import openai
 import pytest
 
-from tests.gateway.conftest import Gateway, running
+from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.upstream import Exchange, Upstream, chunk, good, silent, status
 
 ASK = [{"role": "user", "content": "Hi"}]
@@ -310,3 +310,24 @@ async def test_slow_readers_do_not_fill_the_gateway_s_memory(gateway: Gateway, o
             await asyncio.sleep(0.5)
     assert one.journal[0].sent < 30_000_000
     writer.transport.abort()
+
+
+@BOTH
+async def test_killing_the_upstream_mid_run_moves_the_next_request_to_the_embedded_engine(one: Upstream, tmp_path, stream: bool) -> None:
+    yaml = f"""
+state: {{database: "sqlite:///{tmp_path}/t.db"}}
+providers: {{one: {{kind: openai-compatible, base_url: "{one.base_url}", api_key: k}}}}
+engines: {{cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 1, context: 512}}}}
+policies: {{safe: {{fallback: local}}}}
+models: {{m: {{policy: safe, targets: [{{provider: one, model: m1}}]}}}}
+teams: {{t: {{keys: [{KEY}]}}}}
+"""
+    async with running(yaml, tmp_path) as gateway:
+        assert (await gateway.post(body("m", stream))).headers["x-turnout-target"] == "one/m1"
+        await one.stop()
+        answer = await gateway.post({**body("m", stream), "max_tokens": 8})
+        assert answer.status_code == 200 and answer.headers["x-turnout-target"] == "cpu"
+        rows = await gateway.rows(answer.headers["x-request-id"])
+    assert [(r.target, r.status, r.error_code) for r in rows] == [("one", "failed", "upstream_connect_failed"), ("cpu", "ok", None)]
+    assert rows[1].usage is not None and rows[1].usage.output_visible
+    assert rows[1].first_token_us and rows[1].queue_us is not None
