@@ -34,7 +34,7 @@ def read(raw: Raw, kind: Any, path: str) -> Any:
         return _decoder(kind).decode(raw)
     except msgspec.ValidationError as exc:
         raise _wrong(str(exc), path) from exc
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidRequest("the body is not valid JSON", param=path or None) from exc
 
 
@@ -71,12 +71,25 @@ class Fields:
         """Keeps a member that was taken but is not of a kind we know."""
         self._members[name] = raw
 
+    def keep(self, name: str, inner: "Fields") -> None:
+        """Keeps what nobody took of the object that was under that name."""
+        if rest := inner.rest():
+            self._members[name] = Raw(msgspec.json.encode(rest))
+
     def rest(self) -> dict[str, Raw]:
         """What nobody took, as it came."""
         return {name: Raw(bytes(raw)) for name, raw in self._members.items()}
 
     def _at(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name
+
+
+def with_extra(encoded: dict[str, Any], extra: dict[str, Raw]) -> dict[str, Any]:
+    """An object with what was kept of it; under the name of an object within it, that one's own rest."""
+    for name, raw in extra.items():
+        within = encoded.get(name)
+        encoded[name] = with_extra(within, read(raw, dict[str, Raw], name)) if isinstance(within, dict) else raw
+    return encoded
 
 
 def items_of(raw: Raw | None, path: str) -> Iterator[tuple[Raw, str]]:

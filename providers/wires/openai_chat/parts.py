@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from contract import requests as r
 from contract.errors import InvalidRequest, UnsupportedField
-from providers.wires.openai_chat.fields import Fields, items_of, read
+from providers.wires.openai_chat.fields import Fields, items_of, read, with_extra
 
 
 def decode_content(raw: Raw | None, path: str) -> list[r.Part]:
@@ -33,22 +33,20 @@ def _decode_part(raw: Raw, path: str) -> r.Part:
             image = Fields(fields.need("image_url", Raw), f"{path}.image_url")
             media_type, data, url = _data_url(image.need("url", str))
             detail = image.take("detail", str)
+            fields.keep("image_url", image)
             return r.ImagePart(url=url, data=data, media_type=media_type, detail=detail, cache_control=mark, extra=fields.rest())
         case "input_audio":
             audio = Fields(fields.need("input_audio", Raw), f"{path}.input_audio")
-            return r.AudioPart(data=audio.need("data", str), format=audio.take("format", str), cache_control=mark, extra=fields.rest())
+            data, form = audio.need("data", str), audio.take("format", str)
+            fields.keep("input_audio", audio)
+            return r.AudioPart(data=data, format=form, cache_control=mark, extra=fields.rest())
         case "file":
             file = Fields(fields.need("file", Raw), f"{path}.file")
             media_type, data, url = _data_url(file.take("file_data", str))
-            return r.FilePart(
-                file_id=file.take("file_id", str),
-                url=url,
-                data=data,
-                media_type=media_type,
-                filename=file.take("filename", str),
-                cache_control=mark,
-                extra=fields.rest(),
-            )
+            file_id, filename = file.take("file_id", str), file.take("filename", str)
+            fields.keep("file", file)
+            rest = fields.rest()
+            return r.FilePart(file_id=file_id, url=url, data=data, media_type=media_type, filename=filename, cache_control=mark, extra=rest)
     raise UnsupportedField(f"`{path}.type` {kind[:40]!r} is not a content part that this gateway knows", param=f"{path}.type")
 
 
@@ -94,10 +92,11 @@ def _encode_part(part: r.Part) -> dict[str, Any]:
             raise UnsupportedField(f"OpenAI's chat format has no place here for a part of kind {type(part).__name__}", param="messages")
     if part.cache_control is not None:
         encoded["cache_control"] = part.cache_control
-    return encoded | part.extra
+    return with_extra(encoded, part.extra)
 
 
 def _url(part: r.ImagePart | r.FilePart) -> str | None:
     if part.data is None:
         return part.url
-    return f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}"
+    media_type = "application/octet-stream" if part.media_type is None else part.media_type
+    return f"data:{media_type};base64,{part.data}"

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from contract import requests as r
 from contract.errors import InvalidRequest, UnsupportedField
-from providers.wires.openai_chat.fields import Fields, items_of, read
+from providers.wires.openai_chat.fields import Fields, items_of, read, with_extra
 from providers.wires.openai_chat.parts import decode_content, encode_content, encode_result
 
 _SAMPLING: dict[str, Any] = {
@@ -34,7 +34,7 @@ def decode_request(body: bytes) -> r.ChatRequest:
     fields = Fields(Raw(body), "")
     model, messages = fields.need("model", str), fields.need("messages", Raw)
     limit, old_limit = fields.take("max_completion_tokens", int), fields.take("max_tokens", int)
-    effort, options = fields.take("reasoning_effort", str), fields.take("stream_options", Raw)
+    effort, include_usage = fields.take("reasoning_effort", str), _includes_usage(fields)
     return r.ChatRequest(
         model=model,
         messages=tuple(_message(raw, path) for raw, path in items_of(messages, "messages")),
@@ -49,7 +49,7 @@ def decode_request(body: bytes) -> r.ChatRequest:
         metadata=fields.take("metadata", dict[str, str]) or {},
         user=fields.take("user", str),
         stream=fields.take("stream", bool) or False,
-        include_usage=_includes_usage(options),
+        include_usage=include_usage,
         extra=fields.rest(),
     )
 
@@ -58,8 +58,14 @@ def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
     return (stop,) if isinstance(stop, str) else tuple(stop or ())
 
 
-def _includes_usage(options: Raw | None) -> bool:
-    return options is not None and bool(Fields(options, "stream_options").take("include_usage", bool))
+def _includes_usage(fields: Fields) -> bool:
+    raw = fields.take("stream_options", Raw)
+    if raw is None:
+        return False
+    options = Fields(raw, "stream_options")
+    include = bool(options.take("include_usage", bool))
+    fields.keep("stream_options", options)
+    return include
 
 
 def _message(raw: Raw, path: str) -> r.Message:
@@ -93,8 +99,10 @@ def _assistant(fields: Fields, path: str) -> list[r.Part]:
     parts += decode_content(fields.take("content", Raw), f"{path}.content")
     if (refusal := fields.take("refusal", str)) is not None:
         parts.append(r.RefusalPart(text=refusal))
-    if (audio := fields.take("audio", Raw)) is not None:
-        parts.append(r.AudioPart(id=Fields(audio, f"{path}.audio").need("id", str)))
+    if (raw := fields.take("audio", Raw)) is not None:
+        audio = Fields(raw, f"{path}.audio")
+        parts.append(r.AudioPart(id=audio.need("id", str)))
+        fields.keep("audio", audio)
     parts += [_tool_call(raw, at) for raw, at in items_of(fields.take("tool_calls", Raw), f"{path}.tool_calls")]
     return parts
 
@@ -106,26 +114,26 @@ def _tool_call(raw: Raw, path: str) -> r.ToolCallPart:
     call_id = fields.need("id", str)
     if kind == "custom":
         custom = Fields(fields.need("custom", Raw), f"{path}.custom")
-        extra = {"type": Raw(b'"custom"'), **fields.rest()}
-        return r.ToolCallPart(id=call_id, name=custom.need("name", str), arguments=custom.need("input", str), extra=extra)
+        name, arguments = custom.need("name", str), custom.need("input", str)
+        fields.keep("custom", custom)
+        return r.ToolCallPart(id=call_id, name=name, arguments=arguments, extra={"type": Raw(b'"custom"'), **fields.rest()})
     function = Fields(fields.need("function", Raw), f"{path}.function")
-    return r.ToolCallPart(id=call_id, name=function.need("name", str), arguments=function.need("arguments", str), extra=fields.rest())
+    name, arguments = function.need("name", str), function.need("arguments", str)
+    fields.keep("function", function)
+    return r.ToolCallPart(id=call_id, name=name, arguments=arguments, extra=fields.rest())
 
 
 def _tool(raw: Raw, path: str) -> r.Tool:
     fields = Fields(raw, path)
-    kind = fields.need("type", str)
+    kind = fields.take("type", str) or "function"
     if kind != "function":
         return r.NativeTool(type=kind, raw=Raw(bytes(raw)))
     function = Fields(fields.need("function", Raw), f"{path}.function")
-    return r.FunctionTool(
-        name=function.need("name", str),
-        description=function.take("description", str),
-        parameters=function.take("parameters", Raw),
-        strict=function.take("strict", bool),
-        cache_control=fields.take("cache_control", Raw),
-        extra={**function.rest(), **fields.rest()},
-    )
+    name, description = function.need("name", str), function.take("description", str)
+    parameters, strict = function.take("parameters", Raw), function.take("strict", bool)
+    mark = fields.take("cache_control", Raw)
+    fields.keep("function", function)
+    return r.FunctionTool(name=name, description=description, parameters=parameters, strict=strict, cache_control=mark, extra=fields.rest())
 
 
 def _tool_choice(fields: Fields) -> r.ToolChoice | None:
@@ -138,7 +146,7 @@ def _tool_choice(fields: Fields) -> r.ToolChoice | None:
             raise InvalidRequest("`tool_choice` is not auto, none, required or an object", param="tool_choice")
         return r.ToolChoice(mode=word)
     choice = Fields(raw, "tool_choice")
-    if choice.need("type", str) != "function":
+    if (choice.take("type", str) or "function") != "function":
         fields.put_back("tool_choice", raw)  # allowed_tools, custom: OpenAI's own
         return None
     return r.ToolChoice(mode="named", name=Fields(choice.need("function", Raw), "tool_choice.function").need("name", str))
@@ -149,21 +157,26 @@ def _response_format(fields: Fields) -> r.ResponseFormat | None:
     if raw is None:
         return None
     wanted = Fields(raw, "response_format")
+    found: r.ResponseFormat
     match wanted.need("type", str):
         case "text":
-            return r.TextFormat()
+            found = r.TextFormat()
         case "json_object":
-            return r.JsonObjectFormat()
+            found = r.JsonObjectFormat()
         case "json_schema":
             schema = Fields(wanted.need("json_schema", Raw), "response_format.json_schema")
-            return r.JsonSchemaFormat(
+            found = r.JsonSchemaFormat(
                 name=schema.need("name", str),
                 schema=schema.take("schema", Raw),
                 description=schema.take("description", str),
                 strict=schema.take("strict", bool),
             )
-    fields.put_back("response_format", raw)
-    return None
+            wanted.keep("json_schema", schema)
+        case _:
+            fields.put_back("response_format", raw)
+            return None
+    fields.keep("response_format", wanted)
+    return found
 
 
 # --- encode ----------------------------------------------------------------------------------------------------------
@@ -189,7 +202,7 @@ def encode_request(request: r.ChatRequest, model: str) -> bytes:
         "stream_options": {"include_usage": True} if request.include_usage else None,
     }
     body |= {name: value for name, value in optional.items() if value is not None}
-    return msgspec.json.encode({**body, **request.extra})
+    return msgspec.json.encode(with_extra(body, request.extra))
 
 
 def _encode_message(message: r.Message) -> dict[str, Any]:
@@ -218,13 +231,13 @@ def _encode_message(message: r.Message) -> dict[str, Any]:
         encoded["content"] = encode_content(content)
     elif message.role == "assistant":
         encoded["content"] = None
-    return {**encoded, **message.extra}
+    return with_extra(encoded, message.extra)
 
 
 def _encode_call(part: r.ToolCallPart) -> dict[str, Any]:
     if "type" in part.extra:
-        return {"id": part.id, "custom": {"name": part.name, "input": part.arguments}, **part.extra}
-    return {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}, **part.extra}
+        return with_extra({"id": part.id, "custom": {"name": part.name, "input": part.arguments}}, part.extra)
+    return with_extra({"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}, part.extra)
 
 
 def _encode_tool(tool: r.Tool) -> Any:
@@ -234,10 +247,10 @@ def _encode_tool(tool: r.Tool) -> Any:
     for name, value in (("description", tool.description), ("parameters", tool.parameters), ("strict", tool.strict)):
         if value is not None:
             function[name] = value
-    encoded: dict[str, Any] = {"type": "function", "function": function | tool.extra}
+    encoded: dict[str, Any] = {"type": "function", "function": function}
     if tool.cache_control is not None:
         encoded["cache_control"] = tool.cache_control
-    return encoded
+    return with_extra(encoded, tool.extra)
 
 
 def _encode_format(wanted: r.ResponseFormat) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class _Output(msgspec.Struct):
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
     annotations: list[Raw] | None = None
-    audio: Raw | None = None
+    audio: Raw = Raw(b"null")  # `Raw | None` takes nothing but null
 
 
 class _Choice(msgspec.Struct):
@@ -86,6 +86,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self._started = False
+        self._extra: dict[str, Raw] = {}
         self._finished: set[int] = set()
         self._parts: dict[int, tuple[str, int]] = {}  # choice -> the open part's kind and number
         self._calls: dict[tuple[int, int], int] = {}  # choice, tool call's index -> part
@@ -98,19 +99,24 @@ class _Reader:
         answer = _read(data)
         events: list[ev.Event] = []
         if not self._started:
-            self._started = True
-            extra = {name: Raw(bytes(raw)) for name, raw in _members.decode(data).items() if name not in _KNOWN and bytes(raw) != b"null"}
-            events.append(ev.Started(id=answer.id or "", model=answer.model or "", created_s=int(answer.created or 0), extra=extra))
+            self._start(answer, data, events)
         for choice in answer.choices or ():
             output = choice.message or choice.delta
             if output is not None:
                 self._output(choice.index, output, choice.logprobs, events)
-            if choice.finish_reason:  # some send an empty one until there is one
+            if choice.finish_reason and choice.index not in self._finished:  # some send an empty one until there is one
                 self._finished.add(choice.index)
                 events.append(ev.Finished(finish=decode_finish(choice.finish_reason), choice=choice.index))
         if bytes(answer.usage) != b"null":
             events.append(ev.UsageReported(usage=decode_usage(answer.usage)))
         return events
+
+    def _start(self, answer: _Answer, data: bytes, events: list[ev.Event]) -> None:
+        """Azure's first chunk has neither id nor choices: what it holds goes with the next."""
+        self._extra |= {name: Raw(bytes(raw)) for name, raw in _members.decode(data).items() if name not in _KNOWN and bytes(raw) != b"null"}
+        if answer.id or answer.choices or bytes(answer.usage) != b"null":
+            self._started = True
+            events.append(ev.Started(id=answer.id or "", model=answer.model or "", created_s=int(answer.created or 0), extra=self._extra))
 
     def _output(self, choice: int, output: _Output, logprobs: Raw, events: list[ev.Event]) -> None:
         probabilities = None if bytes(logprobs) == b"null" else Raw(bytes(logprobs))
@@ -122,7 +128,7 @@ class _Reader:
             events.append(ev.RefusalDelta(text=output.refusal, choice=choice, part=self._part(choice, "refusal"), logprobs=probabilities))
         for annotation in output.annotations or ():
             events.append(ev.Annotated(annotation=Raw(bytes(annotation)), choice=choice, part=self._part(choice, "text")))
-        if output.audio is not None:
+        if bytes(output.audio) != b"null":
             events.append(ev.AudioDelta(audio=Raw(bytes(output.audio)), choice=choice, part=self._part(choice, "audio")))
         for place, call in enumerate(output.tool_calls or ()):
             self._tool_call(choice, place if call.index is None else call.index, call, events)

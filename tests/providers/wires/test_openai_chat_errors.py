@@ -90,7 +90,12 @@ CODES = [
     (400, body_of(code="content_policy_violation"), e.ContentPolicyRefused, None),
     (400, body_of(code="invalid_api_key"), e.UpstreamAuthFailed, None),
     (400, body_of(code="model_not_found"), e.UpstreamModelNotFound, None),
-    (400, body_of(type="invalid_request_error", param="messages[0].content[1].image_url.url"), e.UpstreamRejected, "messages[0].content[1].image_url.url"),
+    (
+        400,
+        body_of(type="invalid_request_error", param="messages[0].content[1].image_url.url"),
+        e.UpstreamRejected,
+        "messages[0].content[1].image_url.url",
+    ),
     (400, body_of(code="unsupported_parameter", param="max_tokens"), e.UpstreamRejected, "max_tokens"),
     (401, body_of(code="invalid_api_key", type="invalid_request_error"), e.UpstreamAuthFailed, None),
     (403, body_of(code="insufficient_quota"), e.QuotaExhausted, None),
@@ -106,7 +111,7 @@ CODES = [
     (400, b'[{"error":{"code":400,"message":"canary sk-CANARY","status":"INVALID_ARGUMENT"}}]', e.UpstreamRejected, None),
     (400, b'{"object":"error","message":"canary","type":"BadRequestError","param":"n","code":400}', e.UpstreamRejected, "n"),
     (400, b'{"error":null,"object":"error","message":"canary","code":"context_length_exceeded"}', e.ContextLengthExceeded, None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("status", "body", "error", "param"), CODES, ids=[f"{n} {body[:90]!r}" for n, (_, body, _, _) in enumerate(CODES)])
@@ -126,7 +131,7 @@ def test_a_code_means_the_same_in_code_and_in_type(code: str) -> None:
 
 @pytest.mark.parametrize(
     "param",
-    ["", " ", "a b", "messages[0", "messages[]", "messages[x]", "a..b", ".a", "a.", "1a", "é", "<b>", "a\n", "a`", "x" * 65, "a" + ".b" * 13, 5, None, [], {}],
+    ["", " ", "a b", "messages[0", "messages[]", "messages[x]", "a..b", ".a", "a.", "1a", "é", "<b>", "a\n", "a`", "x" * 65, "a" + ".b" * 13, 5, []],
 )  # fmt: skip
 def test_a_param_that_is_no_path_of_a_field_is_left_out(param: object) -> None:
     found = decoded(400, body_of(param=param))
