@@ -1,0 +1,64 @@
+"""The JSON schema: as the types say it, as the file holds it, and strict enough to be of use in an editor."""
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import yaml
+
+from config.schema import json_schema, schema_text
+from config.settings import Settings
+from tests.config.files import ROOT
+
+FILE = ROOT / "config" / "turnout.schema.json"
+
+
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from nodes(child)
+
+
+def test_the_file_holds_the_schema_of_the_types() -> None:
+    assert FILE.read_text() == schema_text(), "write it again: turnout config schema > config/turnout.schema.json"
+
+
+def test_the_schema_has_every_section() -> None:
+    schema = json.loads(FILE.read_text())
+    assert set(schema["properties"]) == set(Settings.model_fields)
+    assert schema["additionalProperties"] is False and schema["title"] == "Turnout configuration"
+
+
+def test_every_section_of_the_schema_refuses_unknown_keys() -> None:
+    assert all(section["additionalProperties"] is False for section in json_schema()["$defs"].values())
+
+
+def test_every_reference_of_the_schema_leads_somewhere() -> None:
+    schema = json_schema()
+    references = [node["$ref"] for node in nodes(schema) if isinstance(node.get("$ref"), str)]
+    assert references and all(reference.removeprefix("#/$defs/") in schema["$defs"] for reference in references)
+
+
+def test_every_pattern_of_the_schema_is_one() -> None:
+    patterns = [node["pattern"] for node in nodes(json_schema()) if isinstance(node.get("pattern"), str)]
+    patterns += [name for node in nodes(json_schema()) for name in node.get("patternProperties", {})]
+    assert patterns and all(re.compile(pattern) for pattern in patterns)
+
+
+@pytest.mark.parametrize(
+    ("section", "field"), [("StateSettings", "redis"), ("PolicySettings", "slo"), ("TeamSettings", "limits"), ("EngineSettings", "quantization")]
+)
+def test_the_schema_allows_nothing_for_what_is_not_supported_yet(section: str, field: str) -> None:
+    node = json_schema()["$defs"][section]["properties"][field]
+    assert node["type"] == "null" and node["description"] == "not supported yet"
+
+
+@pytest.mark.skipif(find_spec("jsonschema") is None, reason="jsonschema is not installed")
+def test_the_schema_allows_the_example() -> None:
+    import jsonschema
+
+    jsonschema.validate(yaml.safe_load((ROOT / "config" / "example.yaml").read_text()), json_schema())
