@@ -1,0 +1,224 @@
+"""`turnout spend` and `turnout trace` as an operator runs them: the real command, a real file."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.usage import Usage
+from ledger.row import AttemptRow
+from ledger.store import Ledger
+from tests.ledger.rows import row, sql, url_of
+
+TURNOUT = Path(sys.executable).with_name("turnout")
+Turnout = Callable[..., subprocess.CompletedProcess[str]]
+KNOWN = Usage(input_uncached=100, cache_read=20, output_visible=10, reasoning=5)
+
+
+@pytest.fixture
+def turnout(tmp_path: Path) -> Turnout:
+    def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([TURNOUT, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, (done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done
+
+    return call
+
+
+def fill(file: Path, *rows: AttemptRow) -> str:
+    ledger = Ledger(url_of(file))
+    for one in rows:
+        ledger.append(one)
+    ledger.close()
+    return url_of(file)
+
+
+def ago(seconds: float) -> int:
+    return int((time.time() - seconds) * 1e6)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return fill(
+        tmp_path / "some.db",
+        row("req_a", 1, started_at_us=ago(60), status="failed", error_code="upstream_error", http_status=500, queue_us=150, end_us=2_000),
+        row(
+            "req_a", 2, started_at_us=ago(59), target="two", reason="fallback", usage=KNOWN, cost_nusd=1_234_567, end_us=1_500_000, client_status=200
+        ),
+        row("req_b", 1, started_at_us=ago(7_000), team="blue", model_asked="other", usage=KNOWN),
+        row("req_c", 1, started_at_us=ago(100_000), team="blue", usage=KNOWN, cost_nusd=1),
+    )
+
+
+def groups(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    return {found["group"]: found for found in json.loads(done.stdout)}
+
+
+def words(done: subprocess.CompletedProcess[str]) -> str:
+    return " ".join(done.stderr.replace("│", " ").split())
+
+
+# --- spend -----------------------------------------------------------------------------------------------------------------
+def test_spend_shows_a_line_for_each_team_of_the_last_day(turnout: Turnout, url: str) -> None:
+    head, *lines = turnout("spend", "--database", url).stdout.splitlines()
+    assert head.split() == ["team", "requests", "attempts", "failed", "input", "output", "cost", "USD", "unpriced"]
+    assert [line.split() for line in lines] == [
+        ["red", "1", "2", "1", "120", "15", "0.001234567", "0"],
+        ["blue", "1", "1", "0", "120", "15", "unknown", "1"],
+    ]
+
+
+def test_spend_as_json_has_integers_and_an_exact_cost(turnout: Turnout, url: str) -> None:
+    found = groups(turnout("spend", "--database", url, "--json"))
+    assert found["red"] == {
+        "group": "red",
+        "requests": 1,
+        "attempts": 2,
+        "failed": 1,
+        "input_tokens": 120,
+        "output_tokens": 15,
+        "cost_nusd": 1_234_567,
+        "unpriced": 0,
+        "cost_usd": "0.001234567",
+    }
+    assert found["blue"]["cost_nusd"] is None and found["blue"]["cost_usd"] is None and found["blue"]["unpriced"] == 1
+
+
+@pytest.mark.parametrize(("since", "attempts"), [("30s", 0), ("2m", 2), ("2h", 3), ("1d", 3), ("999999999w", 4)])
+def test_since_says_how_far_back_to_look(turnout: Turnout, url: str, since: str, attempts: int) -> None:
+    assert sum(found["attempts"] for found in groups(turnout("spend", "--database", url, "--since", since, "--json")).values()) == attempts
+
+
+@pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("model", {"solo", "other"}),
+        ("target", {"one", "two"}),
+        ("status", {"ok", "failed"}),
+    ],
+)
+def test_by_chooses_the_group(turnout: Turnout, url: str, by: str, names: set[str]) -> None:
+    assert set(groups(turnout("spend", "--database", url, "--by", by, "--json"))) == names
+
+
+def test_team_leaves_the_others_out(turnout: Turnout, url: str) -> None:
+    assert set(groups(turnout("spend", "--database", url, "--team", "blue", "--since", "7d", "--json"))) == {"blue"}
+    assert groups(turnout("spend", "--database", url, "--team", "nobody", "--json")) == {}
+
+
+def test_spend_of_nothing_says_so(turnout: Turnout, url: str) -> None:
+    assert turnout("spend", "--database", url, "--since", "1s").stdout == "nothing in the last 1s\n"
+    assert turnout("spend", "--database", url, "--since", "1s", "--json").stdout == "[]\n"
+
+
+@pytest.mark.parametrize("since", ["", "5", "-5m", "1h30m", "٣h", "9" * 5_000 + "h"])
+def test_a_wrong_since_exits_2_and_says_what_to_write(turnout: Turnout, url: str, since: str) -> None:
+    said = words(turnout("spend", "--database", url, "--since", since, code=2))
+    assert "--since" in said and "is not a time span; write 30m, 24h or 7d" in said
+
+
+@pytest.mark.parametrize("by", ["", "cost"])
+def test_a_wrong_by_exits_2_and_names_the_right_ones(turnout: Turnout, url: str, by: str) -> None:
+    said = words(turnout("spend", "--database", url, "--by", by, code=2))
+    assert "--by" in said and "is not one of team, key, model, target, model_sent, status" in said
+
+
+def test_names_from_callers_are_shown_as_they_are_and_cannot_steer_a_terminal(turnout: Turnout, tmp_path: Path) -> None:
+    names = ["[red]x[/red]", "[/nothing]", ":fire:", "a\x1b[2Jb\r\nc"]
+    url = fill(tmp_path / "odd.db", *(row(f"req_{n}", started_at_us=ago(5), model_asked=name) for n, name in enumerate(names)))
+    shown = turnout("spend", "--database", url, "--by", "model").stdout
+    assert all(name in shown for name in ("[red]x[/red]", "[/nothing]", ":fire:", "a?[2Jb??c"))
+    assert "\x1b" not in shown
+    assert set(groups(turnout("spend", "--database", url, "--by", "model", "--json"))) == set(names)
+    assert "req_1" in turnout("trace", "req_1", "--database", url).stdout
+
+
+# --- trace -----------------------------------------------------------------------------------------------------------------
+def test_trace_shows_every_attempt_of_a_request(turnout: Turnout, url: str) -> None:
+    title, _, first, second = turnout("trace", "req_a", "--database", url).stdout.splitlines()
+    assert title.split() == ["req_a", "team", "red", "chat.completions", "model", "solo", "ok"]
+    assert first.split()[:4] == ["1", "one", "gpt-5", "failed"] and "upstream_error" in first
+    assert first.split()[-8:] == ["0.1", "-", "-", "-", "2.0", "-", "-", "unknown"]
+    assert second.split()[:4] == ["2", "two", "gpt-5", "ok"] and "fallback" in second
+    assert second.split()[-4:] == ["1500.0", "120", "15", "0.001234567"]
+
+
+def test_trace_as_json_is_the_whole_report(turnout: Turnout, url: str) -> None:
+    told = json.loads(turnout("trace", "req_a", "--database", url, "--json").stdout)
+    assert told["request_id"] == "req_a" and told["status"] == "ok" and told["cost_usd"] == "0.001234567"
+    assert [attempt["upstream_status"] for attempt in told["attempts"]] == [500, None]
+    assert told["attempts"][0]["usage"] is None and told["attempts"][1]["usage"]["cache_read"] == 20
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["", "json"])
+def test_trace_of_a_request_that_is_not_there_exits_1_and_says_so(turnout: Turnout, url: str, options: list[str]) -> None:
+    done = turnout("trace", "req_nothing", "--database", url, *options, code=1)
+    assert done.stderr == "the ledger has no request 'req_nothing'\n" and not done.stdout
+
+
+# --- which ledger ----------------------------------------------------------------------------------------------------------
+COMMANDS = pytest.mark.parametrize("command", [["spend"], ["trace", "req_a"]], ids=["spend", "trace"])
+
+
+@COMMANDS
+@pytest.mark.parametrize("where", [[], ["--database", "sqlite:///x.db?timeout=3"]], ids=str)
+def test_without_a_ledger_it_exits_1_and_makes_none(turnout: Turnout, tmp_path: Path, command: list[str], where: list[str]) -> None:
+    said = turnout(*command, *where, code=1).stderr
+    assert said.startswith("there is no ledger at sqlite:///") and "--database or --config" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["postgresql://db/turnout", "some.db", "sqlite://"])
+def test_a_url_that_cannot_be_used_exits_1_and_shows_one_that_can(turnout: Turnout, tmp_path: Path, where: str) -> None:
+    assert "sqlite:///var/turnout.db" in turnout("spend", "--database", where, code=1).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_ledger_exits_1_and_says_so(turnout: Turnout, tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("no database, but some text\n" * 100)
+    assert "cannot be opened: file is not a database" in turnout("spend", "--database", "sqlite:///x.db", code=1).stderr
+
+
+def test_a_ledger_of_a_later_version_exits_1_and_says_so(turnout: Turnout, tmp_path: Path, url: str) -> None:
+    sql(tmp_path / "some.db", "UPDATE schema_version SET version = 9")
+    assert "has version 9; this gateway writes version 1" in turnout("spend", "--database", url, code=1).stderr
+
+
+def test_the_ledger_is_the_default_one_when_none_is_named(turnout: Turnout, tmp_path: Path) -> None:
+    fill(tmp_path / "var" / "turnout.db", row(started_at_us=ago(5)))
+    assert set(groups(turnout("spend", "--json"))) == {"red"}
+
+
+CONFIG = """
+state: {database: "sqlite:///state/ledger.db"}
+providers: {one: {kind: openai-compatible, base_url: "http://127.0.0.1:9/v1", api_key: sk-x}}
+models: {solo: {targets: [{provider: one, model: m}]}}
+"""
+
+
+@COMMANDS
+def test_the_ledger_is_the_one_that_a_configuration_names(turnout: Turnout, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    assert "there is no ledger at sqlite:///state/ledger.db" in turnout(*command, "--config", "c.yaml", code=1).stderr
+    fill(tmp_path / "state" / "ledger.db", row("req_a", started_at_us=ago(5), team="green"))
+    assert "green" in turnout(*command, "--config", "c.yaml").stdout
+
+
+def test_a_configuration_that_cannot_be_read_exits_1(turnout: Turnout) -> None:
+    assert "none.yaml" in turnout("spend", "--config", "none.yaml", code=1).stderr
+
+
+def test_spend_reads_while_a_gateway_writes(turnout: Turnout, tmp_path: Path) -> None:
+    ledger = Ledger(url_of(tmp_path / "some.db"))
+    ledger.append(row(started_at_us=ago(5)))
+    assert ledger.flush()
+    assert set(groups(turnout("spend", "--database", url_of(tmp_path / "some.db"), "--json"))) == {"red"}
+    ledger.append(row("req_2", started_at_us=ago(5)))
+    assert ledger.flush()
+    ledger.close()

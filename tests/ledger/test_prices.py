@@ -1,0 +1,217 @@
+"""Costs are integers, agree with genai-prices' own calculation to the nano-dollar, and are unknown rather than wrong."""
+
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from genai_prices import Usage as TheirUsage
+from genai_prices.data_snapshot import get_snapshot
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.usage import Usage
+from ledger.prices import Price, Rates, compile_price, cost_nusd, override_price
+
+CLASSES = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "output_visible", "reasoning", "audio_output")
+RATE_OF = {"input_uncached": "input", "output_visible": "output"}
+NANO = Decimal(1_000_000_000)
+
+
+def theirs(usage: Usage) -> TheirUsage:
+    """Our disjoint classes as genai-prices' nested ones."""
+    nested = {
+        "input_tokens": usage.input_total,
+        "output_tokens": usage.output_total,
+        "cache_read_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write_5m,
+        "output_reasoning_tokens": usage.reasoning,
+        "input_audio_tokens": usage.audio_input,
+        "output_audio_tokens": usage.audio_output,
+    }
+    return TheirUsage(**{name: count for name, count in nested.items() if count is not None})
+
+
+def their_cost(provider: str, model: str, usage: Usage) -> Decimal:
+    _, info = get_snapshot().find_provider_model(model, None, provider, None)
+    return info.get_prices(datetime.now(UTC)).calc_price(theirs(usage))["total_price"] * NANO
+
+
+USAGES = {
+    "plain": Usage(input_uncached=1_000, output_visible=500),
+    "one token": Usage(input_uncached=1, output_visible=1),
+    "nothing": Usage(input_uncached=0, output_visible=0),
+    "cached input": Usage(input_uncached=1_000, cache_read=9_000, output_visible=500),
+    "a cache that is written": Usage(input_uncached=1_000, cache_write_5m=9_000, output_visible=500),
+    "reasoning": Usage(input_uncached=1_000, output_visible=500, reasoning=4_321),
+    "output alone": Usage(output_visible=777),
+    "just below 200k": Usage(input_uncached=199_999, output_visible=500),
+    "200k": Usage(input_uncached=200_000, output_visible=500),
+    "just above 200k": Usage(input_uncached=200_001, output_visible=500),
+    "above 200k by its cache": Usage(input_uncached=1, cache_read=200_000, output_visible=500, reasoning=7),
+    "a million": Usage(input_uncached=1_000_000, output_visible=1_000_000),
+}
+MODELS = [
+    ("openai", "gpt-5"),
+    ("openai", "gpt-5-mini"),
+    ("openai", "gpt-4o"),
+    ("openai", "gpt-4.1-nano"),
+    ("openai", "o3"),
+    ("google", "gemini-2.5-pro"),
+    ("google", "gemini-2.5-flash"),
+    ("anthropic", "claude-sonnet-4-5"),
+    ("anthropic", "claude-haiku-4-5"),
+    ("groq", "llama-3.3-70b-versatile"),
+    ("deepseek", "deepseek-chat"),
+    ("mistral", "mistral-large-latest"),
+]
+
+
+@pytest.mark.parametrize(("provider", "model"), MODELS, ids=[model for _, model in MODELS])
+@pytest.mark.parametrize("usage", USAGES.values(), ids=USAGES)
+def test_a_cost_is_what_genai_prices_says(provider: str, model: str, usage: Usage) -> None:
+    found = cost_nusd(compile_price(provider, model), usage)
+    assert isinstance(found, int)
+    assert found == int(their_cost(provider, model, usage).to_integral_value(ROUND_HALF_UP))
+
+
+def test_every_priced_model_of_the_catalogue_agrees_or_is_unknown() -> None:
+    agreed = unknown = 0
+    for provider in get_snapshot().providers:
+        for model in provider.models:
+            price = compile_price(provider.id, model.id)
+            if price is None:
+                continue
+            for usage in (USAGES["reasoning"], USAGES["above 200k by its cache"], USAGES["a cache that is written"]):
+                found = cost_nusd(price, usage)
+                if found is None:
+                    unknown += 1
+                    assert price.rates.input is None or price.rates.output is None
+                    continue
+                agreed += 1
+                assert abs(found - their_cost(provider.id, model.id, usage)) <= 1, (provider.id, model.id, usage)
+    assert agreed > 1_000 and unknown < agreed / 5
+
+
+def test_a_tier_applies_to_the_whole_request_once_its_input_exceeds_it() -> None:
+    price = compile_price("google", "gemini-2.5-pro")
+    assert price is not None and [above for above, _ in price.tiers] == [200_000]
+    below, above = (cost_nusd(price, Usage(input_uncached=count, output_visible=1_000)) for count in (200_000, 200_001))
+    assert below == 200_000 * 1_250 + 1_000 * 10_000
+    assert above == 200_001 * 2_500 + 1_000 * 15_000
+
+
+def test_the_highest_tier_that_is_exceeded_applies() -> None:
+    price = Price(Rates(1_000_000, 0), ((10, Rates(2_000_000, 0)), (20, Rates(3_000_000, 0))))
+    assert [cost_nusd(price, Usage(input_uncached=n)) for n in (10, 11, 20, 21)] == [10, 22, 40, 63]
+    assert cost_nusd(price, Usage(output_visible=50)) == 0, "output does not reach a tier of input"
+
+
+@pytest.mark.parametrize(("provider", "model"), [("openai", "no-such-model"), ("no-such-provider", "gpt-5"), ("openai", ""), ("", "")])
+def test_an_unknown_model_has_no_price_and_no_cost(provider: str, model: str) -> None:
+    assert compile_price(provider, model) is None
+    assert cost_nusd(None, USAGES["plain"]) is None
+
+
+PRICE = Price(Rates(1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000, 6_000_000, 7_000_000, 8_000_000))
+
+
+def test_unknown_usage_has_no_cost() -> None:
+    assert cost_nusd(PRICE, None) is None
+    assert cost_nusd(PRICE, Usage()) is None
+    assert cost_nusd(PRICE, Usage(server_tool_calls=3)) is None
+
+
+def test_usage_of_zeros_costs_zero_and_not_nothing() -> None:
+    assert cost_nusd(PRICE, Usage(input_uncached=0)) == 0
+
+
+@pytest.mark.parametrize(("name", "rate"), list(zip(CLASSES, (1, 3, 4, 5, 7, 2, 6, 8), strict=True)), ids=CLASSES)
+def test_each_class_costs_its_own_rate(name: str, rate: int) -> None:
+    assert cost_nusd(PRICE, Usage(**{name: 10})) == 10 * rate
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_whose_price_is_unknown_makes_the_cost_unknown_when_it_was_used(name: str) -> None:
+    price = Price(msgspec.structs.replace(PRICE.rates, **{RATE_OF.get(name, name): None}))
+    assert cost_nusd(price, Usage(**{name: 1})) is None
+    assert cost_nusd(price, Usage(**{name: 0})) == 0
+    assert cost_nusd(price, Usage(server_tool_calls=1, **dict.fromkeys([c for c in CLASSES if c != name], 1))) is not None
+
+
+@pytest.mark.parametrize(
+    ("rate", "count", "cost"),
+    [(1, 499_999, 0), (1, 500_000, 1), (1, 1_499_999, 1), (1, 1_500_000, 2), (1, 2_500_000, 3), (3, 500_000, 2), (5, 100_000, 1), (0, 10**9, 0)],
+)
+def test_a_cost_is_rounded_half_up(rate: int, count: int, cost: int) -> None:
+    assert cost_nusd(Price(Rates(rate, rate)), Usage(input_uncached=count)) == cost
+
+
+def test_rounding_is_done_once_for_the_request() -> None:
+    assert cost_nusd(Price(Rates(1, 1)), Usage(input_uncached=300_000, output_visible=300_000)) == 1
+
+
+def test_a_request_fee_is_added_to_the_tokens() -> None:
+    price = msgspec.structs.replace(PRICE, request_nusd=5_000)
+    assert cost_nusd(price, Usage(input_uncached=1)) == 5_001
+    assert cost_nusd(price, None) is None
+
+
+OVERRIDES: list[tuple[dict[str, float], Usage, int]] = [
+    ({}, Usage(input_uncached=1, output_visible=1), 3_000),
+    ({}, Usage(cache_read=1, cache_write_5m=1, cache_write_1h=1, audio_input=1), 4_000),
+    ({}, Usage(reasoning=1, audio_output=1), 4_000),
+    ({"cache_read_usd_per_mtok": 0.1}, Usage(cache_read=10), 1_000),
+    ({"cache_read_usd_per_mtok": 0.0}, Usage(cache_read=10), 0),
+    ({"cache_write_usd_per_mtok": 1.25}, Usage(cache_write_5m=4, cache_write_1h=4), 10_000),
+    ({"request_usd": 0.01}, Usage(input_uncached=1), 10_001_000),
+]
+
+
+@pytest.mark.parametrize(("options", "usage", "cost"), OVERRIDES)
+def test_a_price_of_ones_own_applies_to_every_class(options: dict[str, float], usage: Usage, cost: int) -> None:
+    assert cost_nusd(override_price(1.0, 2.0, **options), usage) == cost
+
+
+@pytest.mark.parametrize(
+    ("usd", "rate"), [(0.1, 100_000_000), (0.3, 300_000_000), (0.07, 70_000_000), (1e-9, 1), (5e-10, 1), (4.9e-10, 0), (2.5e-9, 3), (1e6, 10**15)]
+)
+def test_a_price_of_ones_own_is_taken_as_it_is_written(usd: float, rate: int) -> None:
+    assert override_price(usd, usd).rates.input == rate
+
+
+def test_compiled_prices_are_integers_all_through() -> None:
+    for provider, model in MODELS:
+        price = compile_price(provider, model)
+        assert price is not None
+        for rates in (price.rates, *(tier for _, tier in price.tiers)):
+            assert all(rate is None or type(rate) is int for rate in msgspec.structs.astuple(rates))
+        assert type(price.request_nusd) is int
+
+
+RATE = st.integers(0, 10**12)
+RATES = st.builds(Rates, **dict.fromkeys(Rates.__struct_fields__, RATE))
+COUNTS = st.dictionaries(st.sampled_from(CLASSES), st.integers(0, 10**8), min_size=1)
+
+
+@given(RATES, COUNTS)
+def test_a_cost_is_the_exact_sum_within_a_nano_dollar(rates: Rates, counts: dict[str, int]) -> None:
+    found = cost_nusd(Price(rates), Usage(**counts))
+    exact = sum((Decimal(count) * getattr(rates, RATE_OF.get(name, name)) / 1_000_000 for name, count in counts.items()), Decimal(0))
+    assert type(found) is int and abs(found - exact) <= Decimal("0.5")
+
+
+@given(RATES, COUNTS, st.sampled_from(CLASSES), st.integers(1, 10**8))
+def test_a_cost_never_falls_when_a_class_grows(rates: Rates, counts: dict[str, int], name: str, more: int) -> None:
+    grown = {**counts, name: counts.get(name, 0) + more}
+    less, greater = cost_nusd(Price(rates), Usage(**counts)), cost_nusd(Price(rates), Usage(**grown))
+    assert less is not None and greater is not None and less <= greater
+
+
+@pytest.mark.parametrize(("provider", "model"), MODELS, ids=[model for _, model in MODELS])
+def test_the_cost_of_a_known_model_never_falls_when_a_class_grows(provider: str, model: str) -> None:
+    price = compile_price(provider, model)
+    for name in ("input_uncached", "cache_read", "output_visible", "reasoning"):
+        costs: list[Any] = [cost_nusd(price, Usage(**{**dict.fromkeys(CLASSES, 10), name: count})) for count in range(0, 400_000, 20_000)]
+        assert costs == sorted(costs)
