@@ -1,0 +1,105 @@
+"""What the ledger costs: microseconds of an `append` on the calling thread, and rows a second written end to end.
+
+Run it as `python bench/ledger.py` from the repository's root. Three ways of calling: in one burst, at a steady pace, and with the database locked.
+"""
+
+import sqlite3
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter, sleep
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from contract.usage import Usage
+from ledger.row import AttemptRow
+from ledger.store import Ledger
+
+ROWS = 50_000
+PACED = 2_000
+PACE_S = 0.001
+
+
+def rows(count: int) -> list[AttemptRow]:
+    return [
+        AttemptRow(
+            request_id=f"req_{number:024x}",
+            attempt=1,
+            started_at_us=1_790_000_000_000_000 + number,
+            team="red",
+            key_id="key_1",
+            endpoint="chat.completions",
+            stream=True,
+            model_asked="chat",
+            route="chat",
+            target="openai",
+            model_sent="gpt-4o-mini",
+            status="ok",
+            reason="first in order",
+            http_status=200,
+            client_status=200,
+            connect_us=1_000,
+            headers_us=100_000,
+            first_token_us=150_000,
+            end_us=900_000,
+            usage=Usage(input_uncached=1_000, cache_read=200, output_visible=300, reasoning=0),
+            cost_nusd=345_000,
+            finish_reason="stop",
+            native_finish_reason="stop",
+            upstream_id="chatcmpl-0123456789abcdef",
+            bytes_request=4_000,
+            bytes_upstream=20_000,
+            bytes_client=20_000,
+        )
+        for number in range(count)
+    ]
+
+
+def timed(ledger: Ledger, made: list[AttemptRow], pace_s: float = 0.0) -> list[float]:
+    """Microseconds of each append."""
+    took = []
+    for row in made:
+        began = perf_counter()
+        ledger.append(row)
+        took.append((perf_counter() - began) * 1e6)
+        if pace_s:
+            sleep(pace_s)
+    return sorted(took)
+
+
+def report(what: str, took: list[float]) -> None:
+    mean, p50, p99 = sum(took) / len(took), took[len(took) // 2], took[len(took) * 99 // 100]
+    print(f"append, {what:<24} mean {mean:6.2f} us   p50 {p50:5.2f}   p99 {p99:6.2f}   worst {took[-1]:9.2f}")
+
+
+def main() -> None:
+    made = rows(ROWS)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "burst.db"
+        ledger = Ledger(f"sqlite:///{file}")
+        began = perf_counter()
+        report("burst", timed(ledger, made))
+        if not ledger.flush(120):
+            sys.exit("the rows were not written in time")
+        took_s = perf_counter() - began
+        ledger.close()
+        print(f"written end to end: {ROWS} rows in {took_s:.2f} s = {ROWS / took_s:,.0f} rows/s, {file.stat().st_size / ROWS:.0f} bytes a row")
+
+        ledger = Ledger(f"sqlite:///{Path(folder) / 'paced.db'}")
+        report(f"one every {PACE_S * 1e3:g} ms", timed(ledger, made[:PACED], PACE_S))
+        ledger.close()
+
+        file = Path(folder) / "locked.db"
+        ledger = Ledger(f"sqlite:///{file}")
+        lock = sqlite3.connect(file, isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        report("the database locked", timed(ledger, made))
+        lock.execute("COMMIT")
+        lock.close()
+        ledger.close()
+        if ledger.dropped:
+            sys.exit(f"{ledger.dropped} rows were lost")
+
+
+if __name__ == "__main__":
+    main()
