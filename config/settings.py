@@ -106,6 +106,13 @@ def _key_text(value: SecretStr) -> SecretStr:
     return value
 
 
+def _client_key(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text != text.strip() or not text.isprintable():
+        raise PydanticCustomError("like", "is no key that a client could send: it has a space at an end, or a control character")
+    return value
+
+
 Later = Annotated[Any, AfterValidator(_not_yet), WithJsonSchema({"type": "null"})]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
@@ -236,7 +243,7 @@ class PolicySettings(_Section):
 class TeamSettings(_Section):
     policy: str | None = Field(None, description="instead of each model's own")
     models: tuple[str, ...] | None = Field(None, description="entries of `models` that the team may use; default: all")
-    keys: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = ()
+    keys: tuple[Annotated[SecretStr, Field(min_length=1), AfterValidator(_client_key)], ...] = ()
     limits: Later = Field(None, description="not supported yet")
     budget: Later = Field(None, description="not supported yet")
 

@@ -242,6 +242,14 @@ WRONG_VALUES = [
     ("policies: {p: {residency: eu}}", "1:27: `policies.p.residency`: should be 'any' or 'local_only'"),
     ("policies: {p: {retry: {max_attempts: 11}}}", "1:38: `policies.p.retry.max_attempts`: should be less than or equal to 10"),
     ("teams: {t: {keys: ['']}}", "1:20: `teams.t.keys.0`: must not be empty"),
+    (
+        "teams: {t: {keys: [' sk']}}",
+        "1:20: `teams.t.keys.0`: is no key that a client could send: it has a space at an end, or a control character",
+    ),
+    (
+        'teams: {t: {keys: ["a\\nb"]}}',
+        "1:20: `teams.t.keys.0`: is no key that a client could send: it has a space at an end, or a control character",
+    ),
     ("state: {database: 'sqlite:///'}", "1:19: `state.database`: must be sqlite:///PATH; other databases are not supported yet"),
     (
         "providers: {'a b': {kind: ollama}}",
@@ -297,6 +305,12 @@ def test_a_base_url_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
 def test_a_base_url_may_have_a_port_and_a_path(tmp_path: Path, url: str) -> None:
     result = loaded(tmp_path, f'providers: {{a: {{kind: openai-compatible, base_url: "{url}"}}}}')
     assert result.settings.providers["a"].base_url == url
+
+
+@pytest.mark.parametrize("key", ["k", "my own key", "ключ", "a" * 5000, "' OR 1=1 --"])
+def test_a_teams_key_may_be_any_text_that_a_client_may_send(tmp_path: Path, key: str) -> None:
+    settings = loaded(tmp_path, f'teams: {{t: {{keys: ["{key}"]}}}}').settings
+    assert settings.teams["t"].keys[0].get_secret_value() == key
 
 
 # --- names that refer to something -----------------------------------------------------------------------------------------
