@@ -14,7 +14,7 @@ _FINISHES = {native: Finish(reason, native) for native, reason in _REASONS.items
 
 def decode_finish(native: str) -> Finish:
     """A word that the table does not know stays itself, as `unknown`."""
-    return _FINISHES.get(native) or Finish("unknown", native)
+    return _FINISHES.get(native) or Finish("unknown", native or None)
 
 
 def encode_finish(finish: Finish) -> str:

@@ -73,6 +73,8 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 
 def _read(data: bytes) -> _Answer:
     try:
+        if not data.isascii():
+            data.decode()  # what stays JSON is read later
         answer = _answer.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a chat completion") from exc
@@ -104,9 +106,11 @@ class _Reader:
             output = choice.message or choice.delta
             if output is not None:
                 self._output(choice.index, output, choice.logprobs, events)
-            if choice.finish_reason and choice.index not in self._finished:  # some send an empty one until there is one
-                self._finished.add(choice.index)
-                events.append(ev.Finished(finish=decode_finish(choice.finish_reason), choice=choice.index))
+            native = choice.finish_reason
+            if native is None or (not native and choice.message is None) or choice.index in self._finished:
+                continue  # some send an empty one until there is one, some again what they have sent
+            self._finished.add(choice.index)
+            events.append(ev.Finished(finish=decode_finish(native), choice=choice.index))
         if bytes(answer.usage) != b"null":
             events.append(ev.UsageReported(usage=decode_usage(answer.usage)))
         return events
@@ -119,25 +123,24 @@ class _Reader:
             events.append(ev.Started(id=answer.id or "", model=answer.model or "", created_s=int(answer.created or 0), extra=self._extra))
 
     def _output(self, choice: int, output: _Output, logprobs: Raw, events: list[ev.Event]) -> None:
-        probabilities = None if bytes(logprobs) == b"null" else Raw(bytes(logprobs))
+        probabilities = Raw(bytes(logprobs)) if bytes(logprobs)[:1] == b"{" else None
         if reasoning := output.reasoning_content or output.reasoning:
             events.append(ev.ReasoningDelta(text=reasoning, choice=choice, part=self._part(choice, "reasoning")))
-        if output.content or (probabilities is not None and not output.refusal):
+        if output.content or (probabilities is not None and not output.refusal and any(msgspec.json.decode(probabilities).values())):
             events.append(ev.TextDelta(text=output.content or "", choice=choice, part=self._part(choice, "text"), logprobs=probabilities))
         if output.refusal:
             events.append(ev.RefusalDelta(text=output.refusal, choice=choice, part=self._part(choice, "refusal"), logprobs=probabilities))
         for annotation in output.annotations or ():
             events.append(ev.Annotated(annotation=Raw(bytes(annotation)), choice=choice, part=self._part(choice, "text")))
-        if bytes(output.audio) != b"null":
+        if bytes(output.audio)[:1] == b"{":
             events.append(ev.AudioDelta(audio=Raw(bytes(output.audio)), choice=choice, part=self._part(choice, "audio")))
         for place, call in enumerate(output.tool_calls or ()):
             self._tool_call(choice, place if call.index is None else call.index, call, events)
-        if output.function_call is not None:
+        if output.function_call is not None and (output.function_call.name or output.function_call.arguments):
             self._tool_call(choice, 0, _ToolCall(function=output.function_call), events)
 
     def _tool_call(self, choice: int, index: int, call: _ToolCall, events: list[ev.Event]) -> None:
-        custom = call.custom
-        name, arguments = (custom.name, custom.input) if custom else (call.function.name, call.function.arguments) if call.function else (None, None)
+        name, arguments = _named(call)
         part = self._calls.get((choice, index))
         if part is None:
             part = self._calls[choice, index] = self._part(choice, f"tool {index}")
@@ -152,6 +155,13 @@ class _Reader:
             number += 1
             self._parts[choice] = (kind, number)
         return number
+
+
+def _named(call: _ToolCall) -> tuple[str | None, str | None]:
+    """Name and arguments; some send an empty object of the other kind beside the one that is meant."""
+    if call.custom is not None and (call.function is None or call.custom.name or call.custom.input):
+        return call.custom.name, call.custom.input
+    return (call.function.name, call.function.arguments) if call.function is not None else (None, None)
 
 
 def decode_response(body: bytes) -> list[ev.Event]:
@@ -243,6 +253,8 @@ class _Message:
         """Streamed audio comes as pieces of base64 and of transcript beside an id."""
         whole = self.audio = self.audio or {}
         for name, value in piece.items():
+            if value is None:
+                continue
             whole[name] = whole[name] + value if name in ("data", "transcript") and name in whole else value
 
     def encode(self, index: int) -> dict[str, Any]:
