@@ -224,13 +224,13 @@ def endpoint_of(kind: ProviderKind, settings: ProviderSettings) -> Endpoint:
     """Where a provider's chat requests go, and the headers that every one of them carries."""
     url = urlsplit(settings.base_url or kind.base_url or "")
     tls = url.scheme == "https"
-    headers = [(b"content-type", b"application/json"), (b"user-agent", USER_AGENT)]
+    headers = {b"content-type": b"application/json", b"user-agent": USER_AGENT}
     key = settings.api_key.get_secret_value() if settings.api_key else ""
-    if key and kind.auth == "bearer":
-        headers.append((b"authorization", b"Bearer " + key.encode()))
-    headers += [(name.lower().encode(), value.encode()) for name, value in settings.headers.items()]
+    if key:
+        headers[b"authorization"] = b"Bearer " + key.encode()
+    headers |= {name.lower().encode(): text.encode() for name, text in settings.headers.items()}
     origin = Origin(url.hostname or "", url.port or (443 if tls else 80), tls)
-    return Endpoint(origin, url.path.rstrip("/") + "/chat/completions", tuple(headers))
+    return Endpoint(origin, url.path.rstrip("/") + "/chat/completions", tuple(headers.items()))
 
 
 def assemble(name: str, rule: Rule, targets: list[Target]) -> Route:

@@ -8,22 +8,19 @@ from typing import Literal
 import msgspec
 
 StreamUsage = Literal["ask", "always"]
-AuthStyle = Literal["bearer", "none"]
 
 
 class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     """One row. `key_env`: the variable that usually holds the key; None: none is needed. `base_url` None: the configuration must name it.
 
-    `price_provider`: genai-prices' id; None: prices come from the configuration only. `local`: runs on the user's machine, no price.
+    `price_provider`: genai-prices' id; None: prices come from the configuration only.
     `stream_usage`: ask for usage in streams by `stream_options`, or it comes always and asking may be refused.
     """
 
     base_url: str | None
     key_env: str | None
     price_provider: str | None = None
-    local: bool = False
     stream_usage: StreamUsage = "ask"
-    auth: AuthStyle = "bearer"
 
 
 PROVIDER_KINDS: dict[str, ProviderKind] = {
@@ -40,8 +37,8 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
         base_url="https://api.perplexity.ai", key_env="PERPLEXITY_API_KEY", price_provider="perplexity", stream_usage="always"
     ),
     "openai-compatible": ProviderKind(base_url=None, key_env=None),
-    "ollama": ProviderKind(base_url="http://127.0.0.1:11434/v1", key_env=None, local=True, auth="none"),
-    "vllm-server": ProviderKind(base_url="http://127.0.0.1:8000/v1", key_env=None, local=True),
+    "ollama": ProviderKind(base_url="http://127.0.0.1:11434/v1", key_env=None),
+    "vllm-server": ProviderKind(base_url="http://127.0.0.1:8000/v1", key_env=None),
 }
 # kinds that the configuration's contract names and a later release serves
 LATER_KINDS = frozenset({"anthropic", "azure-openai", "gemini", "vertex", "bedrock", "cohere"})

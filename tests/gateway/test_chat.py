@@ -166,3 +166,33 @@ teams: {{t: {{keys: [{KEY}]}}}}
     assert row.cost_nusd == 90_000
     if not stream:
         assert answer.headers["x-turnout-cost-usd"] == "0.000090000"
+
+
+async def test_a_provider_s_own_headers_are_sent_and_stand_in_for_ours(one: Upstream, tmp_path) -> None:
+    headers = "{HTTP-Referer: https://example.test, User-Agent: mine, authorization: Basic abc}"
+    yaml = f"""
+state: {{database: "sqlite:///{tmp_path}/t.db"}}
+providers: {{one: {{kind: openai-compatible, base_url: "{one.base_url}", api_key: k, headers: {headers}}}}}
+models: {{m: {{targets: [{{provider: one, model: m1}}]}}}}
+teams: {{t: {{keys: [{KEY}]}}}}
+"""
+    async with running(yaml, tmp_path) as gateway:
+        assert (await gateway.post({"model": "m", "messages": ASK}, **{"x-client": "stays here", "cookie": "a=b"})).status_code == 200
+    head = one.journal[0].head
+    assert (head["http-referer"], head["user-agent"], head["authorization"]) == ("https://example.test", "mine", "Basic abc")
+    assert "x-client" not in head and "cookie" not in head
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_general_client_serves_a_provider_that_asks_for_it(one: Upstream, tmp_path, stream: bool) -> None:
+    yaml = f"""
+state: {{database: "sqlite:///{tmp_path}/t.db"}}
+providers: {{one: {{kind: openai-compatible, base_url: "{one.base_url}", api_key: k, transport: httpx}}}}
+models: {{m: {{targets: [{{provider: one, model: m1}}]}}}}
+teams: {{t: {{keys: [{KEY}]}}}}
+"""
+    async with running(yaml, tmp_path) as gateway:
+        answer = await gateway.post({"model": "m", "messages": ASK, "stream": stream})
+        assert answer.status_code == 200 and "Hello" in answer.text
+        (row,) = await gateway.rows(answer.headers["x-request-id"])
+    assert row.status == "ok" and row.connect_us is not None and row.headers_us is not None
