@@ -73,13 +73,13 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 
 def _read(data: bytes) -> _Answer:
     try:
+        answer = _answer.decode(data)
+        if bytes(answer.error) != b"null" or answer.object == "error":
+            raise in_band_error(data)
         if not data.isascii():
             data.decode()  # what stays JSON is read later
-        answer = _answer.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a chat completion") from exc
-    if bytes(answer.error) != b"null" or answer.object == "error":
-        raise in_band_error(data)
     return answer
 
 
