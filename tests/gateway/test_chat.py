@@ -6,7 +6,7 @@ import json
 import openai
 import pytest
 
-from tests.gateway.conftest import KEY, Gateway
+from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.upstream import USAGE, Exchange, Upstream, chunk
 
 ASK = [{"role": "user", "content": "Hi"}]
@@ -151,8 +151,6 @@ async def test_every_answer_carries_its_headers(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_priced_target_s_cost_is_in_the_ledger_to_the_nano_dollar(one: Upstream, tmp_path, stream: bool) -> None:
-    from tests.gateway.conftest import running
-
     yaml = f"""
 state: {{database: "sqlite:///{tmp_path}/t.db"}}
 providers: {{one: {{kind: openai-compatible, base_url: "{one.base_url}", api_key: k}}}}
