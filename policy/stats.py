@@ -1,9 +1,9 @@
 """Live statistics of one target: counts, and times in log-scale buckets. No raw samples, a few KB, a few microseconds to record."""
 
-from math import floor, inf, log2
+from math import floor, log2
 
 STEPS = 4  # buckets per doubling: a percentile is right within 19 %
-LEAST = 2.0**-30  # a nanosecond: what is smaller, or no number, counts as this
+LEAST, MOST = 2.0**-30, 2.0**30  # a nanosecond, 34 years: what is beyond counts as the nearer one
 
 
 class LogBuckets:
@@ -16,7 +16,7 @@ class LogBuckets:
         self.total = 0
 
     def add(self, value: float) -> None:
-        bucket = floor(log2(value if LEAST < value < inf else LEAST) * STEPS)
+        bucket = floor(log2(min(MOST, max(LEAST, value))) * STEPS)
         self.counts[bucket] = self.counts.get(bucket, 0) + 1
         self.total += 1
 
