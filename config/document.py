@@ -1,6 +1,5 @@
 """A YAML file as plain data, with the place of every key and value, and its variables filled in."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -246,8 +245,3 @@ def expanded(path: str) -> Path:
 
 def _place(mark: Any) -> Place:
     return Place(mark.line + 1, mark.column + 1)
-
-
-def database_folder(url: str) -> Path:
-    """The folder of a SQLite URL's file."""
-    return Path(os.path.expanduser(url.removeprefix("sqlite:///"))).parent  # noqa: PTH111 - the URL is text

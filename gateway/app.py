@@ -18,6 +18,8 @@ from gateway.runtime import Runtime
 from ledger.queries import attempts_of
 from ledger.reports import describe_request
 
+FLUSH_S = 1.0  # how long a report waits for the rows of a moment ago
+
 log = structlog.get_logger("turnout.edge")
 
 
@@ -75,7 +77,7 @@ def _add_reports(app: FastAPI, runtime: Runtime) -> None:
     @app.get("/v1/requests/{request_id}", tags=["reports"])
     def get_request(request_id: str, caller: Caller) -> dict[str, Any]:
         """Every attempt of one request of the caller's team: target, status, times, usage, cost."""
-        runtime.ledger.flush()
+        runtime.ledger.flush(FLUSH_S)
         rows = attempts_of(runtime.ledger.engine, request_id, team=caller.team)
         if not rows:
             raise NotFound(f"there is no request {request_id[:80]!r} of this team", param="request_id")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from config.document import database_folder
 from config.load import ConfigError, Loaded, load
 from gateway.cli.settings import known_kinds
 from gateway.server import bind
+from ledger.store import LedgerError, database_file
 from providers.local.spec import usable_cpus
 from providers.local.weights import WeightsNotFound, resolve_model
 
@@ -66,7 +66,10 @@ def _weights(loaded: Loaded) -> Iterator[Result]:
 
 
 def _state(loaded: Loaded) -> Result:
-    folder = database_folder(loaded.settings.state.database)
+    try:
+        folder = database_file(loaded.settings.state.database).parent
+    except LedgerError as error:
+        return Result("state folder", False, str(error))
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Result("state folder", True, f"{folder} can be written")

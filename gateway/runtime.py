@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit
 
-from config.document import database_folder
 from config.settings import EngineSettings, ModelSettings, PolicySettings, ProviderSettings, Settings, TargetSettings
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_key
@@ -11,7 +10,7 @@ from gateway.pipeline import Pipeline
 from gateway.record import Recorder
 from gateway.routes import Route, RouteTable, Target
 from ledger.prices import Price, compile_price, override_price
-from ledger.store import Ledger
+from ledger.store import Ledger, database_file
 from policy.plan import Candidate, Rule
 from policy.stats import TargetStats
 from providers.backend import HttpBackend, ProviderSpec
@@ -184,7 +183,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
     routes = RouteTable([builder.route(name, model) for name, model in settings.models.items()], builder.fill_in)
     principals = builder.principals()
     if bootstrap is None and not principals:
-        bootstrap = bootstrap_key(database_folder(settings.state.database))
+        bootstrap = bootstrap_key(database_file(settings.state.database).parent)
     if bootstrap is not None:
         principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap))))
     ledger = Ledger(settings.state.database)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from msgspec.structs import astuple
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -239,17 +240,17 @@ def _tell(what: str, **fields: Any) -> None:
 
 
 COLUMNS = [column.name for column in attempts.columns]
-_BEFORE_USAGE = COLUMNS[: COLUMNS.index(USAGE_CLASSES[0])]
-_AFTER_USAGE = COLUMNS[COLUMNS.index("cost_nusd") :]
+_USAGE_AT = AttemptRow.__struct_fields__.index("usage")  # AttemptRow and Usage list their fields in the table's order; a test holds them to it
 _NO_USAGE = (None,) * (len(USAGE_CLASSES) + 2)
 
 
 def values(row: AttemptRow) -> tuple[Any, ...]:
     """A row's column values, in the table's order."""
+    plain = astuple(row)
     usage = row.usage
     if usage is None:
         counted: tuple[Any, ...] = _NO_USAGE
     else:
-        raw = None if usage.raw is None else bytes(usage.raw).decode()
-        counted = (*[getattr(usage, name) for name in USAGE_CLASSES], usage.source, raw)
-    return (*[getattr(row, name) for name in _BEFORE_USAGE], *counted, *[getattr(row, name) for name in _AFTER_USAGE])
+        *classes, source, raw = astuple(usage)
+        counted = (*classes, source, None if raw is None else bytes(raw).decode())
+    return (*plain[:_USAGE_AT], *counted, *plain[_USAGE_AT + 1 :])

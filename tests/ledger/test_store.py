@@ -22,7 +22,7 @@ from sqlalchemy import event
 from contract.usage import Usage
 from ledger.queries import all_attempts, attempts_of
 from ledger.row import AttemptRow
-from ledger.schema import USAGE_CLASSES, VERSION
+from ledger.schema import USAGE_CLASSES, VERSION, attempts
 from ledger.store import Ledger, LedgerError, open_engine
 from tests.ledger.rows import FULL_ROW, row, sql, url_of
 
@@ -585,3 +585,11 @@ def test_two_ledgers_may_write_to_one_file(file: Path) -> None:
     assert len(all_attempts(engine)) == 4_000
     engine.dispose()
     assert one.dropped == other.dropped == 0
+
+
+def test_rows_and_usage_list_their_fields_in_the_table_s_order() -> None:
+    fields = list(AttemptRow.__struct_fields__)
+    at = fields.index("usage")
+    fields[at : at + 1] = [*USAGE_CLASSES, "usage_source", "usage_raw"]
+    assert fields == [column.name for column in attempts.columns]
+    assert Usage.__struct_fields__ == (*USAGE_CLASSES, "source", "raw")
