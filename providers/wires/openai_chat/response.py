@@ -126,8 +126,9 @@ class _Reader:
         probabilities = Raw(bytes(logprobs)) if bytes(logprobs)[:1] == b"{" else None
         if reasoning := output.reasoning_content or output.reasoning:
             events.append(ev.ReasoningDelta(text=reasoning, choice=choice, part=self._part(choice, "reasoning")))
-        if output.content or (probabilities is not None and not output.refusal and any(msgspec.json.decode(probabilities).values())):
+        if output.content or (probabilities is not None and _has_tokens(probabilities, "content" if output.refusal else None)):
             events.append(ev.TextDelta(text=output.content or "", choice=choice, part=self._part(choice, "text"), logprobs=probabilities))
+            probabilities = None
         if output.refusal:
             events.append(ev.RefusalDelta(text=output.refusal, choice=choice, part=self._part(choice, "refusal"), logprobs=probabilities))
         for annotation in output.annotations or ():
@@ -155,6 +156,12 @@ class _Reader:
             number += 1
             self._parts[choice] = (kind, number)
         return number
+
+
+def _has_tokens(probabilities: Raw, kind: str | None) -> bool:
+    """Whether an object of log probabilities says anything, of that kind of text or of any."""
+    tokens: dict[str, Any] = msgspec.json.decode(probabilities)
+    return bool(tokens.get(kind)) if kind is not None else any(tokens.values())
 
 
 def _named(call: _ToolCall) -> tuple[str | None, str | None]:

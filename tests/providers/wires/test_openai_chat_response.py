@@ -68,7 +68,7 @@ def test_a_call_is_the_one_that_is_meant(call: dict[str, Any]) -> None:
 
 
 def test_members_that_are_there_but_empty_are_nothing() -> None:
-    empty = {
+    empty: dict[str, Any] = {
         "refusal": "",
         "tool_calls": [],
         "annotations": [],
@@ -82,6 +82,16 @@ def test_members_that_are_there_but_empty_are_nothing() -> None:
 def test_probabilities_of_nothing_make_no_piece_of_text() -> None:
     nothing = {**delta(tool_calls=[call_delta(0, "{}", "c", "f")]), "logprobs": {"content": None, "refusal": None}}
     assert kinds(decoded(chunk(nothing), FINISH, DONE)) == ["Started", "ToolCallStarted", "ToolCallDelta", "Finished", "Ended"]
+
+
+@pytest.mark.parametrize(
+    ("content", "refusal", "owners"),
+    [([{"token": "a"}], None, ["TextDelta"]), (None, [{"token": "a"}], ["RefusalDelta"]), ([{"token": "a"}], [{"token": "b"}], ["TextDelta"])],
+)
+def test_probabilities_go_with_the_text_that_they_are_of(content: Any, refusal: Any, owners: list[str]) -> None:
+    both = {**delta(content="a" if content else "", refusal="b" if refusal else ""), "logprobs": {"content": content, "refusal": refusal}}
+    events = decoded(chunk(both), FINISH, DONE)
+    assert [type(event).__name__ for event in events if getattr(event, "logprobs", None) is not None] == owners
 
 
 def test_a_reason_that_comes_twice_finishes_once() -> None:
