@@ -1,6 +1,6 @@
 """What one request costs in each upstream HTTP client: CPU microseconds of this process, against the mock provider in another.
 
-    python bench/http_client.py [--requests N]
+python bench/http_client.py [--requests N]
 """
 
 import argparse

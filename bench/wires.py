@@ -1,6 +1,6 @@
 """What the OpenAI chat wire costs: microseconds a request or event for peeking, rewriting, tapping and decoding.
 
-    python bench/wires.py
+python bench/wires.py
 """
 
 import time
@@ -19,7 +19,7 @@ EVENT = (
 ANSWER = (
     b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"'
     + b"word " * 180
-    + b'"},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":180,"total_tokens":200,"prompt_tokens_details":{"cached_tokens":0}}}'
+    + b'"},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":180,"prompt_tokens_details":{"cached_tokens":0}}}'
 )
 
 

@@ -11,6 +11,7 @@ closes the open one when `part` changes.
 import msgspec
 
 from contract.finish import Finish
+from contract.raw import ABSENT
 from contract.usage import Usage
 
 
@@ -33,14 +34,14 @@ class TextDelta(_Event, frozen=True, kw_only=True):
     text: str
     choice: int = 0
     part: int = 0
-    logprobs: msgspec.Raw | None = None
+    logprobs: msgspec.Raw = ABSENT
 
 
 class RefusalDelta(_Event, frozen=True, kw_only=True):
     text: str
     choice: int = 0
     part: int = 0
-    logprobs: msgspec.Raw | None = None
+    logprobs: msgspec.Raw = ABSENT
 
 
 class ReasoningDelta(_Event, frozen=True, kw_only=True):

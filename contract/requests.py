@@ -8,13 +8,15 @@ from typing import Literal
 import msgspec
 from msgspec import Raw
 
+from contract.raw import ABSENT
+
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
 class _Part(msgspec.Struct, frozen=True, tag=True, tag_field="part", omit_defaults=True, kw_only=True):
     """Base of the tagged union of content parts. `cache_control` is the provider's prompt-cache mark, as JSON."""
 
-    cache_control: Raw | None = None
+    cache_control: Raw = ABSENT
     extra: dict[str, Raw] = {}
 
 
@@ -94,9 +96,9 @@ class FunctionTool(msgspec.Struct, frozen=True, tag="function", tag_field="tool"
 
     name: str
     description: str | None = None
-    parameters: Raw | None = None
+    parameters: Raw = ABSENT
     strict: bool | None = None
-    cache_control: Raw | None = None
+    cache_control: Raw = ABSENT
     extra: dict[str, Raw] = {}
 
 
@@ -119,7 +121,7 @@ class ToolChoice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 class JsonSchemaFormat(msgspec.Struct, frozen=True, tag="json_schema", tag_field="type", omit_defaults=True, kw_only=True):
     name: str
-    schema: Raw | None = None
+    schema: Raw = ABSENT
     description: str | None = None
     strict: bool | None = None
 

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from contract.raw import ABSENT
+
 UsageSource = Literal["provider", "estimated"]
 
 
@@ -25,7 +27,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     audio_output: int | None = None
     server_tool_calls: int | None = None
     source: UsageSource = "provider"
-    raw: msgspec.Raw | None = None
+    raw: msgspec.Raw = ABSENT
 
     @property
     def input_total(self) -> int | None:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine, Row, case, func, select
 
+from contract.raw import ABSENT
 from contract.usage import Usage
 from ledger.row import ANSWERED, AttemptRow
 from ledger.schema import USAGE_CLASSES, attempts
@@ -55,7 +56,7 @@ def _row(found: Row[Any]) -> AttemptRow:
     if columns["usage_source"] is not None:
         raw = columns["usage_raw"]
         counts = {name: columns[name] for name in USAGE_CLASSES}
-        usage = Usage(**counts, source=columns["usage_source"], raw=None if raw is None else msgspec.Raw(raw.encode()))
+        usage = Usage(**counts, source=columns["usage_source"], raw=ABSENT if raw is None else msgspec.Raw(raw.encode()))
     return AttemptRow(**{name: columns[name] for name in _ROW_FIELDS}, usage=usage)
 
 

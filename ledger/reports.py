@@ -71,4 +71,4 @@ def _usage(row: AttemptRow) -> dict[str, Any] | None:
         return None
     counts = {name: getattr(row.usage, name) for name in USAGE_CLASSES}
     raw = row.usage.raw
-    return {**counts, "source": row.usage.source, "raw": None if raw is None else msgspec.json.decode(raw)}
+    return {**counts, "source": row.usage.source, "raw": msgspec.json.decode(raw) if raw else None}

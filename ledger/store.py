@@ -252,5 +252,5 @@ def values(row: AttemptRow) -> tuple[Any, ...]:
         counted: tuple[Any, ...] = _NO_USAGE
     else:
         *classes, source, raw = astuple(usage)
-        counted = (*classes, source, None if raw is None else bytes(raw).decode())
+        counted = (*classes, source, bytes(raw).decode() if raw else None)
     return (*plain[:_USAGE_AT], *counted, *plain[_USAGE_AT + 1 :])

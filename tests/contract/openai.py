@@ -9,6 +9,7 @@ from msgspec import Raw
 from contract import events as ev
 from contract import requests as r
 from contract.finish import Finish
+from contract.raw import ABSENT
 from contract.usage import Usage
 from tests.contract.strategies import COUNTS, NAMES, OBJECTS, REASONS, TEXTS, WORDS, chat_requests, extras, maybe, tuples
 
@@ -134,7 +135,7 @@ def content(events: list[ev.Event]) -> Any:
             case ev.TextDelta() | ev.RefusalDelta() | ev.ReasoningDelta():
                 key = (type(event).__name__, event.choice)
                 said[key] = said.get(key, "") + event.text
-                if isinstance(event, ev.TextDelta) and event.logprobs is not None:
+                if isinstance(event, ev.TextDelta) and event.logprobs:
                     said.setdefault(("tokens", event.choice), []).extend(msgspec.json.decode(event.logprobs)["content"])
             case ev.ToolCallStarted():
                 calls[event.choice, event.part] = [event.id, event.name, ""]
@@ -145,7 +146,7 @@ def content(events: list[ev.Event]) -> Any:
             case ev.Finished():
                 said["finish", event.choice] = event.finish
             case ev.UsageReported():
-                said["usage"] = msgspec.structs.replace(event.usage, raw=None)
+                said["usage"] = msgspec.structs.replace(event.usage, raw=ABSENT)
             case ev.Ended():
                 said["ended"] = True
     for (choice, _), call in calls.items():

@@ -10,6 +10,7 @@ from contract import events as ev
 from contract import requests as r
 from contract.call import Call
 from contract.finish import Finish, FinishReason
+from contract.raw import ABSENT
 from contract.usage import Usage
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -37,8 +38,8 @@ def extras() -> st.SearchStrategy[dict[str, Raw]]:
 
 
 def marks(raw: bool) -> st.SearchStrategy[Any]:
-    """A field of type `Raw | None`; None alone where `raw` is false."""
-    return maybe(OBJECTS) if raw else st.none()
+    """A field of JSON, present or absent; absent alone where `raw` is false."""
+    return st.just(ABSENT) | OBJECTS if raw else st.just(ABSENT)
 
 
 def part_kinds(raw: bool) -> dict[str, st.SearchStrategy[Any]]:

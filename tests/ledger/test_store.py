@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
+from contract.raw import ABSENT
 from contract.usage import Usage
 from ledger.queries import all_attempts, attempts_of
 from ledger.row import AttemptRow
@@ -89,8 +90,8 @@ def same(left: AttemptRow, right: AttemptRow) -> bool:
 
     def parts(found: AttemptRow) -> tuple[Any, ...]:
         raw = found.usage.raw if found.usage else None
-        usage = msgspec.structs.replace(found.usage, raw=None) if found.usage else None
-        return msgspec.structs.replace(found, usage=usage), None if raw is None else bytes(raw)
+        usage = msgspec.structs.replace(found.usage, raw=ABSENT) if found.usage else None
+        return msgspec.structs.replace(found, usage=usage), bytes(raw) if raw else None
 
     return parts(left) == parts(right)
 
@@ -124,7 +125,7 @@ USAGES = st.builds(
     Usage,
     **dict.fromkeys(USAGE_CLASSES, NUMBERS),
     source=st.sampled_from(["provider", "estimated"]),
-    raw=st.none() | st.dictionaries(TEXT, TEXT).map(lambda data: msgspec.Raw(msgspec.json.encode(data))),
+    raw=st.just(ABSENT) | st.dictionaries(TEXT, TEXT).map(lambda data: msgspec.Raw(msgspec.json.encode(data))),
 )
 
 

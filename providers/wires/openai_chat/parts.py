@@ -6,6 +6,7 @@ from msgspec import Raw
 
 from contract import requests as r
 from contract.errors import InvalidRequest, UnsupportedField
+from contract.raw import ABSENT
 from providers.wires.openai_chat.fields import Fields, items_of, read, with_extra
 
 
@@ -23,7 +24,7 @@ def decode_content(raw: Raw | None, path: str) -> list[r.Part]:
 def _decode_part(raw: Raw, path: str) -> r.Part:
     fields = Fields(raw, path)
     kind = fields.need("type", str)
-    mark = fields.take("cache_control", Raw)
+    mark = fields.take("cache_control", Raw) or ABSENT
     match kind:
         case "text":
             return r.TextPart(text=fields.need("text", str), cache_control=mark, extra=fields.rest())
@@ -63,7 +64,7 @@ def _data_url(text: str | None) -> tuple[str | None, str | None, str | None]:
 
 def encode_content(parts: list[r.Part]) -> Any:
     """One plain text is a string, as most providers want it; everything else is an array."""
-    if len(parts) == 1 and isinstance(part := parts[0], r.TextPart) and part.cache_control is None and not part.extra:
+    if len(parts) == 1 and isinstance(part := parts[0], r.TextPart) and not part.cache_control and not part.extra:
         return part.text
     return [_encode_part(part) for part in parts]
 
@@ -90,7 +91,7 @@ def _encode_part(part: r.Part) -> dict[str, Any]:
             encoded = {"type": "file", "file": {name: value for name, value in file.items() if value is not None}}
         case _:
             raise UnsupportedField(f"OpenAI's chat format has no place here for a part of kind {type(part).__name__}", param="messages")
-    if part.cache_control is not None:
+    if part.cache_control:
         encoded["cache_control"] = part.cache_control
     return with_extra(encoded, part.extra)
 

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from contract import requests as r
 from contract.errors import InvalidRequest, UnsupportedField
+from contract.raw import ABSENT
 from providers.wires.openai_chat.fields import Fields, items_of, read, with_extra
 from providers.wires.openai_chat.parts import decode_content, encode_content, encode_result
 
@@ -130,8 +131,8 @@ def _tool(raw: Raw, path: str) -> r.Tool:
         return r.NativeTool(type=kind, raw=Raw(bytes(raw)))
     function = Fields(fields.need("function", Raw), f"{path}.function")
     name, description = function.need("name", str), function.take("description", str)
-    parameters, strict = function.take("parameters", Raw), function.take("strict", bool)
-    mark = fields.take("cache_control", Raw)
+    parameters, strict = function.take("parameters", Raw) or ABSENT, function.take("strict", bool)
+    mark = fields.take("cache_control", Raw) or ABSENT
     fields.keep("function", function)
     return r.FunctionTool(name=name, description=description, parameters=parameters, strict=strict, cache_control=mark, extra=fields.rest())
 
@@ -167,7 +168,7 @@ def _response_format(fields: Fields) -> r.ResponseFormat | None:
             schema = Fields(wanted.need("json_schema", Raw), "response_format.json_schema")
             found = r.JsonSchemaFormat(
                 name=schema.need("name", str),
-                schema=schema.take("schema", Raw),
+                schema=schema.take("schema", Raw) or ABSENT,
                 description=schema.take("description", str),
                 strict=schema.take("strict", bool),
             )
@@ -244,11 +245,11 @@ def _encode_tool(tool: r.Tool) -> Any:
     if isinstance(tool, r.NativeTool):
         return tool.raw
     function: dict[str, Any] = {"name": tool.name}
-    for name, value in (("description", tool.description), ("parameters", tool.parameters), ("strict", tool.strict)):
+    for name, value in (("description", tool.description), ("parameters", tool.parameters or None), ("strict", tool.strict)):
         if value is not None:
             function[name] = value
     encoded: dict[str, Any] = {"type": "function", "function": function}
-    if tool.cache_control is not None:
+    if tool.cache_control:
         encoded["cache_control"] = tool.cache_control
     return with_extra(encoded, tool.extra)
 
@@ -260,5 +261,5 @@ def _encode_format(wanted: r.ResponseFormat) -> dict[str, Any]:
         case r.JsonObjectFormat():
             return {"type": "json_object"}
         case r.JsonSchemaFormat():
-            schema = {"name": wanted.name, "schema": wanted.schema, "description": wanted.description, "strict": wanted.strict}
+            schema = {"name": wanted.name, "schema": wanted.schema or None, "description": wanted.description, "strict": wanted.strict}
             return {"type": "json_schema", "json_schema": {name: value for name, value in schema.items() if value is not None}}

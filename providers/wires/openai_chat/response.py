@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from contract import events as ev
 from contract.errors import MalformedResponse, StreamCut
+from contract.raw import ABSENT
 from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
 from providers.wires.openai_chat.errors import in_band_error
@@ -123,12 +124,12 @@ class _Reader:
             events.append(ev.Started(id=answer.id or "", model=answer.model or "", created_s=int(answer.created or 0), extra=self._extra))
 
     def _output(self, choice: int, output: _Output, logprobs: Raw, events: list[ev.Event]) -> None:
-        probabilities = Raw(bytes(logprobs)) if bytes(logprobs)[:1] == b"{" else None
+        probabilities = Raw(bytes(logprobs)) if bytes(logprobs)[:1] == b"{" else ABSENT
         if reasoning := output.reasoning_content or output.reasoning:
             events.append(ev.ReasoningDelta(text=reasoning, choice=choice, part=self._part(choice, "reasoning")))
-        if output.content or (probabilities is not None and _has_tokens(probabilities, "content" if output.refusal else None)):
+        if output.content or (probabilities and _has_tokens(probabilities, "content" if output.refusal else None)):
             events.append(ev.TextDelta(text=output.content or "", choice=choice, part=self._part(choice, "text"), logprobs=probabilities))
-            probabilities = None
+            probabilities = ABSENT
         if output.refusal:
             events.append(ev.RefusalDelta(text=output.refusal, choice=choice, part=self._part(choice, "refusal"), logprobs=probabilities))
         for annotation in output.annotations or ():
@@ -239,7 +240,7 @@ class _Message:
             case ev.RefusalDelta():
                 self._text("refusal", event.text, event.logprobs)
             case ev.ReasoningDelta():
-                self._text("reasoning_content", event.text, None)
+                self._text("reasoning_content", event.text, ABSENT)
             case ev.ToolCallStarted():
                 self.calls[event.part] = {"id": event.id, "type": "function", "function": {"name": event.name, "arguments": ""}}
             case ev.ToolCallDelta():
@@ -251,9 +252,9 @@ class _Message:
             case ev.ReasoningSignature():
                 pass  # OpenAI's chat format has no place for it
 
-    def _text(self, kind: str, text: str, logprobs: Raw | None) -> None:
+    def _text(self, kind: str, text: str, logprobs: Raw) -> None:
         self.texts.setdefault(kind, []).append(text)
-        for name, tokens in (msgspec.json.decode(logprobs) if logprobs is not None else {}).items():
+        for name, tokens in (msgspec.json.decode(logprobs) if logprobs else {}).items():
             self.logprobs.setdefault(name, []).extend(tokens or ())
 
     def _audio(self, piece: dict[str, Any]) -> None:
@@ -344,12 +345,12 @@ class ChatStreamEncoder:
         index = self._calls[key] = sum(1 for choice, _ in self._calls if choice == event.choice)
         return {"index": index, "id": event.id, "type": "function", "function": {"name": event.name, "arguments": ""}}
 
-    def _chunk(self, choice: int, delta: dict[str, Any], finish: str | None = None, logprobs: Raw | None = None) -> bytes:
+    def _chunk(self, choice: int, delta: dict[str, Any], finish: str | None = None, logprobs: Raw = ABSENT) -> bytes:
         if choice not in self._begun:
             self._begun.add(choice)
             delta = {"role": "assistant", **delta}
         encoded: dict[str, Any] = {"index": choice, "delta": delta, "finish_reason": finish}
-        if logprobs is not None:
+        if logprobs:
             encoded["logprobs"] = logprobs
         return b"data: %b\n\n" % msgspec.json.encode({**self._head, "choices": [encoded]})
 
