@@ -11,10 +11,10 @@ from contract import requests as r
 from contract.finish import Finish
 from contract.raw import ABSENT
 from contract.usage import Usage
-from tests.contract.strategies import COUNTS, NAMES, OBJECTS, REASONS, TEXTS, WORDS, chat_requests, extras, maybe, tuples
+from tests.contract.strategies import COUNTS, NAMES, OBJECTS, REASONS, TEXTS, WORDS, chat_requests, extras, marks, maybe, tuples
 
 URLS = TEXTS.map("https://x.test/{}".format)
-SHARED: dict[str, Any] = {"cache_control": maybe(OBJECTS), "extra": extras()}
+SHARED: dict[str, Any] = {"cache_control": marks(True), "extra": extras()}
 TEXT_PARTS = st.builds(r.TextPart, text=TEXTS, **SHARED)
 IMAGE_PARTS = st.builds(r.ImagePart, url=URLS, detail=maybe(NAMES), **SHARED) | st.builds(
     r.ImagePart, data=TEXTS, media_type=TEXTS.filter(lambda text: "," not in text), detail=maybe(NAMES), **SHARED

@@ -91,7 +91,7 @@ def test_probabilities_of_nothing_make_no_piece_of_text() -> None:
 def test_probabilities_go_with_the_text_that_they_are_of(content: Any, refusal: Any, owners: list[str]) -> None:
     both = {**delta(content="a" if content else "", refusal="b" if refusal else ""), "logprobs": {"content": content, "refusal": refusal}}
     events = decoded(chunk(both), FINISH, DONE)
-    assert [type(event).__name__ for event in events if getattr(event, "logprobs", None) is not None] == owners
+    assert [type(event).__name__ for event in events if getattr(event, "logprobs", None)] == owners
 
 
 def test_a_reason_that_comes_twice_finishes_once() -> None:

@@ -155,7 +155,7 @@ def test_a_recorded_stream_is_decoded_right_however_it_is_cut(row: dict[str, Any
         pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
         events = [event for piece in pieces for event in decoder.feed(piece)] + decoder.end()
         assert content(events) == streamed(chunks)
-        assert all(event.text for event in events if isinstance(event, ev.TextDelta) and event.logprobs is None)
+        assert all(event.text for event in events if isinstance(event, ev.TextDelta) and not event.logprobs)
         assert_usage(usage_of(events), last_usage(chunks))
         assert isinstance(events[0], ev.Started) and isinstance(events[-1], ev.Ended)
 
