@@ -9,7 +9,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
-from config.settings import Settings, TargetSettings
+from config.settings import Settings, StateSettings, TargetSettings
 
 __all__ = ["ConfigError", "Finding", "Known", "Loaded", "load", "shown"]
 
@@ -52,6 +52,23 @@ def load(path: Path | None, env: Mapping[str, str], known: Known) -> Loaded:
         raise ConfigError(document.file, faults)
     report = ["providers  " + (", ".join(settings.providers) or "none"), "engines    " + (", ".join(settings.engines) or "none")]
     return Loaded(settings, report, document.file, findings)
+
+
+class _AllSet(dict[str, str]):
+    """An environment in which every variable is set, if only to nothing."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return super().get(key, default or "")
+
+
+def database_url(path: Path, env: Mapping[str, str]) -> str:
+    """The ledger's URL alone, for reports: the rest of the file is not looked at, and its secrets need not be set. Raises ConfigError."""
+    document = Document(path, _AllSet(env))
+    state = document.data.get("state") if isinstance(document.data, dict) else None
+    try:
+        return StateSettings.model_validate(state or {}).database
+    except ValidationError:
+        raise ConfigError(document.file, [Finding("`state` cannot be used; `turnout check` says why", document.place(("state",)))]) from None
 
 
 def _without_a_file(env: Mapping[str, str], known: Known) -> Loaded:

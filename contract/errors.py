@@ -33,6 +33,7 @@
     │       ├── EngineBusy              queue full, or waited too long in it
     │       └── EngineLost              it died under the request
     ├── AttemptsExhausted            every attempt of the plan failed
+    ├── LedgerUnavailable            the ledger cannot be read or written just now
     ├── ServerShuttingDown
     └── ClientClosed                 the caller left; nobody's failure
 
@@ -212,14 +213,21 @@ class EngineLost(EngineError):
 
 
 class AttemptsExhausted(TurnoutError):
-    """Every attempt of the plan failed; `last` decides the status, `attempts` is what was tried, in order."""
+    """Every attempt of the plan failed. `attempts`: what was tried, in order; `last` decides the status.
+
+    That a fallback could not take such a request says nothing of the targets before it, so it is not what the caller hears of.
+    """
 
     code = "all_attempts_failed"
 
     def __init__(self, attempts: list[AttemptError]) -> None:
         self.attempts = attempts
-        self.last = attempts[-1]
+        self.last = next((error for error in reversed(attempts) if not isinstance(error, EngineRefused | ContextLengthExceeded)), attempts[-1])
         super().__init__(self.last.message, param=self.last.param, code=self.last.reason, retry_after_s=self.last.retry_after_s)
+
+
+class LedgerUnavailable(TurnoutError):
+    code = "ledger_unavailable"
 
 
 class ServerShuttingDown(TurnoutError):

@@ -8,9 +8,10 @@ import structlog
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from contract.errors import InvalidRequest, MethodNotAllowed, NotFound, TurnoutError
+from contract.errors import InvalidRequest, LedgerUnavailable, MethodNotAllowed, NotFound, TurnoutError
 from gateway.auth import Principal, no_such_model
 from gateway.errors import shown
 from gateway.openapi import INFERENCE_PATHS
@@ -77,8 +78,13 @@ def _add_reports(app: FastAPI, runtime: Runtime) -> None:
     @app.get("/v1/requests/{request_id}", tags=["reports"])
     def get_request(request_id: str, caller: Caller) -> dict[str, Any]:
         """Every attempt of one request of the caller's team: target, status, times, usage, cost."""
-        runtime.ledger.flush(FLUSH_S)
-        rows = attempts_of(runtime.ledger.engine, request_id, team=caller.team)
+        written = runtime.ledger.flush(FLUSH_S)
+        try:
+            rows = attempts_of(runtime.ledger.engine, request_id, team=caller.team)
+        except SQLAlchemyError as exc:
+            raise LedgerUnavailable("the ledger cannot be read just now; try again") from exc
+        if not rows and not written:
+            raise LedgerUnavailable("the ledger cannot be written just now, so this request may be missing from it; try again")
         if not rows:
             raise NotFound(f"there is no request {request_id[:80]!r} of this team", param="request_id")
         return describe_request(rows)

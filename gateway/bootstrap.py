@@ -12,9 +12,11 @@ def bootstrap_key(folder: Path) -> str:
     """The key kept in `folder`, made (256 random bits, file mode 0600) when there is none. Raises OSError when the folder cannot be written."""
     path = folder / FILE_NAME
     if path.exists():
-        kept = path.read_text().strip()
+        kept = path.read_bytes().strip()
+        if kept.isascii() and kept:
+            return kept.decode()
         if kept:
-            return kept
+            raise OSError(f"{path} holds no key: remove it, and a new one is made")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = PREFIX + secrets.token_urlsafe(32)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

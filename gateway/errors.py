@@ -5,7 +5,7 @@ import msgspec
 from contract import errors as e
 
 # class -> (status, OpenAI's error type). A class without a row of its own takes its nearest ancestor's;
-# tests/gateway/test_errors.py proves that every leaf of the tree is covered by intent, not by the root's row.
+# tests/gateway/test_edge.py proves that every leaf of the tree is covered by intent, not by the root's row.
 STATUS: dict[type[e.TurnoutError], tuple[int, str]] = {
     e.AuthenticationFailed: (401, "authentication_error"),
     e.PermissionDenied: (403, "permission_error"),
@@ -29,6 +29,7 @@ STATUS: dict[type[e.TurnoutError], tuple[int, str]] = {
     e.EngineUnavailable: (503, "overloaded_error"),
     e.EngineBusy: (503, "overloaded_error"),
     e.EngineLost: (502, "upstream_error"),
+    e.LedgerUnavailable: (503, "overloaded_error"),
     e.ServerShuttingDown: (503, "overloaded_error"),
     e.ClientClosed: (499, "client_closed"),
     e.TurnoutError: (500, "internal_error"),

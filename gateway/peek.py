@@ -7,6 +7,7 @@ from contract.errors import InvalidRequest
 
 MAX_DEPTH = 64
 MAX_BRACKETS = 100_000
+MAX_COLONS = 200_000  # bounds the members of all objects, and with them the work; a text of 8 MB holds fewer
 MAX_CHOICES = 128
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -86,6 +87,8 @@ def read_chat_call(request_id: str, body: bytes) -> Call:
 def _decode(body: bytes) -> dict[str, msgspec.Raw]:
     if not body:
         raise InvalidRequest("the request has no body; send a JSON object")
+    if len(body) > MAX_COLONS and body.count(b":") > MAX_COLONS:
+        raise InvalidRequest(f"the body may hold more than {MAX_COLONS} members: it has as many colons")
     try:
         if not body.isascii():
             body.decode()

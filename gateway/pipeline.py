@@ -47,9 +47,11 @@ class Pipeline:
             try:
                 return await self._attempt(job, attempt)
             except AttemptError as error:
-                self._failed(job, attempt, error)
+                error.target = attempt.target.label
+                job.failures.append(error)
                 situation = Situation(made, job.rule.max_attempts, at_target, len(plan.attempts) - index - 1, random())
                 verdict = after_failure(error, situation)
+                self._failed(job, attempt, error, isinstance(verdict, Stop))
             match verdict:
                 case FailOver():
                     index, at_target = index + 1, 0
@@ -58,9 +60,9 @@ class Pipeline:
                 case Stop():
                     raise AttemptsExhausted(job.failures)
 
-    def _failed(self, job: Job, attempt: Attempt, error: AttemptError) -> None:
-        error.target = attempt.target.label
-        job.failures.append(error)
+    def _failed(self, job: Job, attempt: Attempt, error: AttemptError, last: bool) -> None:
+        if last:
+            job.error_status = status_of(AttemptsExhausted(job.failures))[0]
         self._recorder.record(job, attempt, "failed", error)
         job.upstream_s += (attempt.marks.ended or attempt.marks.started) - attempt.marks.started
 
@@ -108,7 +110,8 @@ class Pipeline:
         marks, call, target = attempt.marks, job.call, attempt.target
         now = monotonic()
         first_token = marks.first_token or now
-        overhead_s = now - job.client.started_at - job.upstream_s - (first_token - marks.started)
+        upstream_until = first_token if call.stream else marks.ended or now
+        overhead_s = now - job.client.started_at - job.upstream_s - (upstream_until - marks.started)
         headers = [
             *(STREAM_HEADERS if call.stream else UNARY_HEADERS),
             (b"x-request-id", call.request_id.encode()),

@@ -30,6 +30,7 @@ class Job:
     rule: Rule
     client: Client
     failures: list[AttemptError] = field(default_factory=list)
+    error_status: int | None = None  # the answer's, once the last attempt has failed
     upstream_s: float = 0.0  # time spent in attempts, up to the first output
 
 
@@ -81,7 +82,7 @@ class Recorder:
                 reason=attempt.reason,
                 error_code=code,
                 http_status=200 if exchange is not None else getattr(error, "upstream_status", None),
-                client_status=job.client.status or None,
+                client_status=job.client.status or job.error_status,
                 queue_us=_us(marks.admitted, started),
                 connect_us=_us(marks.connected, started),
                 headers_us=_us(marks.headers, started),

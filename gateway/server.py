@@ -1,20 +1,36 @@
 """The HTTP server under the gateway: uvicorn with httptools and uvloop, no access log (docs/decisions/003)."""
 
 import gc
+import json
 import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.fastpath import App
+from gateway.identity import new_request_id
 
 GC_THRESHOLD = 10_000  # new container objects between two collections; the default of 700 costs a request some microseconds
 GRACE_S = 120  # how long a stopping gateway lets streams finish
 
 
+class _Protocol(HttpToolsProtocol):
+    """Answers what is not HTTP in the shape of every other error."""
+
+    def send_400_response(self, msg: str) -> None:
+        request_id = new_request_id()
+        error = {"message": "the request is not valid HTTP/1.1", "type": "invalid_request_error", "param": None, "code": "invalid_http"}
+        body = json.dumps({"error": {**error, "request_id": request_id, "attempts": 0}})
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
+        self.transport.write(f"{head}x-should-retry: false\r\nconnection: close\r\n\r\n{body}".encode())
+        self.transport.close()
+
+
 class _Server(uvicorn.Server):
-    """Tells once when the socket listens."""
+    """Tells once when the socket listens. The first signal lets streams finish, the second ends them."""
 
     def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -24,6 +40,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_listening()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        super().handle_exit(sig, frame)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -43,7 +63,7 @@ def serve(app: App, listener: socket.socket, on_listening: Callable[[], None]) -
     """Serves until SIGINT or SIGTERM."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=_Protocol,
         loop="uvloop",
         ws="none",
         lifespan="on",

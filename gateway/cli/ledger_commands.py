@@ -1,6 +1,7 @@
 """`turnout spend` and `turnout trace`: what the ledger says, read from its file; no gateway needs to run."""
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.text import Text
     from sqlalchemy import Engine
 
 DatabaseOption = Annotated[str | None, typer.Option(help="the ledger's URL [default: the configuration's]")]
@@ -68,35 +68,36 @@ def trace(
     if as_json:
         typer.echo(json.dumps(report))
         return
-    typer.echo(f"{report['request_id']}  team {report['team']}  {report['endpoint']}  model {report['model']}  {report['status']}")
-    _print_table(
-        ["#", "target", "model", "status", "why", "error", "queue ms", "connect", "headers", "first token", "end", "in", "out", "cost USD"],
-        [_attempt(row, told) for row, told in zip(rows, report["attempts"], strict=True)],
-        "",
+    typer.echo(_plain(f"{report['request_id']}  {report['status']}  team {report['team']}  {report['endpoint']}  model {report['model']}"))
+    for row, told in zip(rows, report["attempts"], strict=True):
+        typer.echo(_plain(_attempt(row, told)[0]))
+        typer.echo(_plain(_attempt(row, told)[1]))
+
+
+def _attempt(row: Any, told: dict[str, Any]) -> tuple[str, str]:
+    """Two lines: what was tried and how it ended; what it took."""
+    times = "  ".join(f"{name} {'-' if ms is None else f'{ms:.1f}'}" for name, ms in told["ms"].items())
+    tokens = "-" if row.usage is None else f"{_known(row.usage.input_total)} in, {_known(row.usage.output_total)} out"
+    return (
+        f"  {row.attempt}  {row.status:<13} {row.target}  model {row.model_sent}  ({row.reason})  {row.error_code or ''}".rstrip(),
+        f"     ms: {times}   tokens: {tokens}   USD: {told['cost_usd'] or 'unknown'}",
     )
 
 
-def _attempt(row: Any, told: dict[str, Any]) -> list[Any]:
-    times = ["-" if ms is None else f"{ms:.1f}" for ms in told["ms"].values()]
-    tokens = [None, None] if row.usage is None else [row.usage.input_total, row.usage.output_total]
-    return [
-        row.attempt,
-        row.target,
-        row.model_sent,
-        row.status,
-        row.reason,
-        row.error_code or "-",
-        *times,
-        *tokens,
-        told["cost_usd"] or "unknown",
-    ]
+def _known(count: int | None) -> str:
+    return "?" if count is None else str(count)
 
 
 def _open(database: str | None, config: Path | None) -> "Engine":
+    from config.load import ConfigError, database_url
     from gateway.cli.settings import load_or_exit
     from ledger.store import LedgerError, database_file, open_engine
 
-    url = database or load_or_exit(config).settings.state.database
+    try:
+        url = database or (load_or_exit(None).settings.state.database if config is None else database_url(config, os.environ))
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
     try:
         if not database_file(url).exists():
             raise LedgerError(f"there is no ledger at {url}; name one by --database or --config")
@@ -109,21 +110,20 @@ def _open(database: str | None, config: Path | None) -> "Engine":
 def _print_table(head: list[str], rows: list[list[Any]], nothing: str) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if not rows:
         typer.echo(nothing)
         return
     table = Table(*head, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*("-" if cell is None else _plain(str(cell)) for cell in row))
+        table.add_row(*("-" if cell is None else Text(_plain(str(cell))) for cell in row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=240)
     console.print(table)
 
 
-def _plain(text: str) -> "Text":
-    """Names come from callers: no markup is read in them, and nothing that moves a terminal's cursor goes through."""
-    from rich.text import Text
-
-    return Text("".join(char if char.isprintable() else "?" for char in text))
+def _plain(text: str) -> str:
+    """Names come from callers: nothing that moves a terminal's cursor goes through."""
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,8 +1,10 @@
 """`turnout serve`: the gateway in the foreground, and the few lines it prints when it listens."""
 
+import json
+import shlex
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -40,8 +42,9 @@ def register(app: typer.Typer) -> None:
         at_host, at_port = host or loaded.settings.server.host, loaded.settings.server.port if port is None else port
         try:
             listener = bind(at_host, at_port)
-        except OSError as exc:
-            typer.echo(f"cannot listen on {at_host}:{at_port}: {exc.strerror}; choose another with --port", err=True)
+        except (OSError, UnicodeError, TypeError) as exc:
+            why = getattr(exc, "strerror", None) or "not an address"
+            typer.echo(f"cannot listen on {at_host}:{at_port}: {why}; choose another with --port", err=True)
             raise typer.Exit(1) from exc
         bootstrap = Environment().bootstrap_key
         try:
@@ -50,28 +53,36 @@ def register(app: typer.Typer) -> None:
             typer.echo(f"the gateway cannot start: {exc}", err=True)
             raise typer.Exit(1) from exc
         app = create_app(runtime, version("turnout"))
-        url = f"http://{at_host}:{listener.getsockname()[1]}"
-        serve(
-            FastPath(app, runtime),
-            listener,
-            lambda: typer.echo(banner(url, runtime.bootstrap_key, runtime.example_model, loaded.key_report)),
-        )
+        url = f"http://{f'[{at_host}]' if ':' in at_host else at_host}:{listener.getsockname()[1]}"
+        key = Key(None, "TURNOUT_BOOTSTRAP_KEY") if bootstrap else Key(runtime.bootstrap_key, "TURNOUT_KEY")
+        serve(FastPath(app, runtime), listener, lambda: typer.echo(banner(url, key, runtime.example_model, loaded.key_report)))
 
 
-def banner(url: str, key: str | None, model: str, key_report: list[str]) -> str:
-    """What the terminal shows once: where, with which key, a line to paste, and which providers are on."""
-    shown = key or "YOUR_KEY"
-    model = model.replace("*", "NAME")
-    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Say hello in one sentence."}}]}}'
+class Key(NamedTuple):
+    """The key to show in full, if it is ours to show; else the variable that the reader keeps it in."""
+
+    shown: str | None
+    variable: str
+
+
+def banner(url: str, key: Key, model: str, key_report: list[str]) -> str:
+    """What the terminal shows once: where, with which key, which providers are on, and a line to paste."""
+    elsewhere = {"TURNOUT_BOOTSTRAP_KEY": "the one in TURNOUT_BOOTSTRAP_KEY"}.get(
+        key.variable, "one of the configuration file's; the line below reads TURNOUT_KEY"
+    )
+    authorization = shlex.quote(f"authorization: Bearer {key.shown}") if key.shown else f'"authorization: Bearer ${key.variable}"'
+    question = {"role": "user", "content": "Say hello in one sentence."}
+    body = shlex.quote(json.dumps({"model": model.replace("*", "NAME"), "messages": [question]}, ensure_ascii=False))
     lines = [
         f"Turnout {version('turnout')} listens.",
         "",
         f"  base URL   {url}/v1",
-        f"  key        {key or 'one of those in the configuration file'}",
+        f"  key        {key.shown or elsewhere}",
         f"  docs       {url}/docs",
         "",
         *(f"  {line}" for line in key_report),
         "",
-        f"  curl -s {url}/v1/chat/completions -H 'authorization: Bearer {shown}' -H 'content-type: application/json' -d '{body}'",
+        f"  curl -s {url}/v1/chat/completions -H {authorization} -H 'content-type: application/json' -d {body}",
+        "",
     ]
     return "\n".join(lines) + "\n"

@@ -35,12 +35,24 @@ from providers.wires.port import Wire
 CHAT_PATH = "/v1/chat/completions"
 COUNT_PATH = "/v1/chat/completions/input_tokens"
 COUNT_BODY_LIMIT = 4096
+PROPS_PATH = "/props"
+PROPS_BODY_LIMIT = 1 << 20
 ABSURD_BYTES_PER_TOKEN = 16  # no text has so few tokens; what is longer is refused uncounted
 DEATH_SHOWS_WITHIN_S = 0.25  # how much later than its connections' end an engine's exit may be seen
 
 
 class _Counted(msgspec.Struct):
     input_tokens: int
+
+
+class _Capabilities(msgspec.Struct, frozen=True):
+    supports_tools: bool = True
+
+
+class _Props(msgspec.Struct):
+    """What llama.cpp found the model's chat template to be able to say."""
+
+    chat_template_caps: _Capabilities = _Capabilities()
 
 
 class EngineBackend:
@@ -54,6 +66,7 @@ class EngineBackend:
         self._supervisor = supervisor
         self._client = client
         self._wire = wire
+        self._takes_tools: bool | None = None  # asked when first needed; a model does not change with its engine's restarts
 
     async def open(self, call: Call, model: str, marks: Marks) -> Exchange:
         """One attempt. Raises EngineUnavailable, EngineBusy, EngineLost, ContextLengthExceeded, EngineRefused, and what HTTP raises."""
@@ -65,8 +78,8 @@ class EngineBackend:
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
         give_up_at = monotonic() + spec.max_wait_s
-        await self.admission.acquire(call.choices)
-        place = _Place(self.admission, call.choices)
+        await self.admission.acquire()
+        place = _Place(self.admission)
         try:
             address = await supervisor.wait_ready(give_up_at - monotonic())
             marks.admitted = monotonic()
@@ -80,6 +93,8 @@ class EngineBackend:
             raise
 
     async def _begin(self, call: Call, body: bytes, address: EngineAddress, marks: Marks) -> Exchange:
+        if wants_tools(call):
+            await self._check_tools(address)
         await self._check_length(body, address)
         response = await self._send(CHAT_PATH, body, address)
         marks.connected, marks.headers = response.connected_at, response.headers_at
@@ -94,9 +109,25 @@ class EngineBackend:
         return await self._client.send(Endpoint(address.origin, path, headers), body, self._spec.clocks)
 
     def _check_choices(self, call: Call) -> None:
-        if call.choices > self._spec.slots:
-            message = f"the engine {self.name!r} gives at most {self._spec.slots} choices at once; {call.choices} were asked for"
-            raise EngineRefused(message, param="n")
+        """llama.cpp gives several, but counts the tokens of one."""
+        if call.choices > 1:
+            raise EngineRefused(f"the engine {self.name!r} gives one choice a request; {call.choices} were asked for", param="n")
+
+    async def _check_tools(self, address: EngineAddress) -> None:
+        """Raises EngineRefused for a model that would answer as if it had been given no tools."""
+        if self._takes_tools is None:
+            endpoint = Endpoint(address.origin, PROPS_PATH, ((b"authorization", address.authorization),), method="GET")
+            response = await self._client.send(endpoint, b"", self._spec.clocks)
+            try:
+                props = msgspec.json.decode(await response.read(PROPS_BODY_LIMIT), type=_Props)
+            except asyncio.CancelledError:
+                response.abort()
+                raise
+            except msgspec.DecodeError as error:
+                raise MalformedResponse(f"the engine {self.name!r} did not say what its model can do") from error
+            self._takes_tools = props.chat_template_caps.supports_tools
+        if not self._takes_tools:
+            raise EngineRefused(f"the model of the engine {self.name!r} cannot call tools", param="tools")
 
     async def _check_length(self, body: bytes, address: EngineAddress) -> None:
         """Raises ContextLengthExceeded. A token is at least a byte of text, so a short body needs no count; else the engine counts."""
@@ -156,19 +187,25 @@ class EngineBackend:
         self.admission.fail_waiting(lambda: EngineUnavailable(f"the engine {self.name!r} is stopping"))
 
 
+def wants_tools(call: Call) -> bool:
+    """Whether the model is given tools that it may or must call."""
+    given = [bytes(call.fields[name]).strip() for name in ("tools", "functions") if name in call.fields]
+    choice = bytes(call.fields["tool_choice"]) if "tool_choice" in call.fields else b""
+    return any(tools not in (b"null", b"[]") for tools in given) and choice != b'"none"'
+
+
 class _Place:
-    """Slots held by one attempt, given back once."""
+    """The slot held by one attempt, given back once."""
 
-    __slots__ = ("_admission", "_slots")
+    __slots__ = ("_admission",)
 
-    def __init__(self, admission: Admission, slots: int) -> None:
+    def __init__(self, admission: Admission) -> None:
         self._admission: Admission | None = admission
-        self._slots = slots
 
     def leave(self) -> None:
         admission, self._admission = self._admission, None
         if admission is not None:
-            admission.release(self._slots)
+            admission.release()
 
 
 class _EngineExchange:

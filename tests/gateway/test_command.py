@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -114,6 +115,38 @@ def test_no_file_of_the_working_folder_shadows_a_package_of_ours(tmp_path: Path)
         assert (done.returncode, done.stdout) == (0, "turnout 0.1.0\n"), done.stderr
     with serving(tmp_path, TURNOUT_BOOTSTRAP_KEY="k", PYTHONPATH=str(tmp_path)) as (url, _):
         assert chat(url, "k").status_code == 200, "the engine's own process is not shadowed either"
+
+
+def test_what_is_not_http_is_told_so_in_the_shape_of_every_error(tmp_path: Path) -> None:
+    with serving(tmp_path, TURNOUT_BOOTSTRAP_KEY="k") as (url, _), socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            head, _, text = answer.read().partition(b"\r\n\r\n")
+    error = json.loads(text)["error"]
+    assert head.startswith(b"HTTP/1.1 400") and error["code"] == "invalid_http" and error["request_id"].encode() in head
+
+
+def test_the_first_signal_lets_an_answer_finish_and_the_second_does_not_wait(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [COMMAND, "serve", "--port", "0"],
+        cwd=tmp_path,
+        env=clean_env(TURNOUT_BOOTSTRAP_KEY="k"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    url = next(match[1] for line in process.stdout if (match := re.search(r"base URL\s+(\S+)/v1", line)))
+    body = {"model": "local", "messages": [{"role": "user", "content": "Count."}], "stream": True, "ignore_eos": True}
+    with httpx2.stream("POST", f"{url}/v1/chat/completions", json=body, headers={"authorization": "Bearer k"}, timeout=60, trust_env=False) as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        process.send_signal(signal.SIGTERM)
+        next(pieces)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    process.stdout.close()
 
 
 def test_a_taken_port_is_a_clear_error(tmp_path: Path) -> None:

@@ -63,6 +63,18 @@ async def test_a_bad_body_is_a_400_that_names_the_field(gateway: Gateway, one: U
     assert not one.journal
 
 
+async def test_a_body_of_countless_members_is_refused_before_they_are_read(gateway: Gateway, one: Upstream) -> None:
+    members = ",".join(f'"k{n}":1' for n in range(250_000))
+    answer = await gateway.post(f'{{"model":"solo","messages":[],{members}}}'.encode())
+    assert answer.status_code == 400 and "members" in answer.json()["error"]["message"] and not one.journal
+
+
+async def test_of_a_member_that_stands_there_twice_provider_and_gateway_see_the_same(gateway: Gateway, one: Upstream) -> None:
+    answer = await gateway.post(b'{"model":"one/dear","messages":[{"role":"user","content":"Hi"}],"model":"one/cheap"}')
+    assert answer.headers["x-turnout-target"] == "one/cheap"
+    assert one.journal[0].raw.count(b'"model"') == 1 and one.journal[0].body["model"] == "cheap"
+
+
 async def test_null_is_the_same_as_absent_for_optional_fields(gateway: Gateway) -> None:
     body = {**GOOD, **dict.fromkeys(("stream", "temperature", "n", "stop", "tools", "stream_options", "metadata", "max_tokens"))}
     assert (await gateway.post(body)).status_code == 200

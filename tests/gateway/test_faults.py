@@ -121,6 +121,7 @@ async def test_with_no_other_target_the_client_gets_a_clear_error(
         assert int(answer.headers["retry-after"]) >= 7
     rows = await gateway.rows(answer.headers["x-request-id"])
     assert [r.status for r in rows] == ["failed"] * seen
+    assert [r.client_status for r in rows] == [None] * (seen - 1) + [code]
 
 
 @BOTH
@@ -145,6 +146,28 @@ async def test_the_caller_s_own_fault_is_final(gateway: Gateway, one: Upstream, 
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "temperature"
     assert "CANARY" not in answer.text and not two.journal
+
+
+async def test_a_fallback_s_own_limits_do_not_hide_why_the_provider_failed(one: Upstream, tmp_path) -> None:
+    one.plays["m1"] = status(503, retry_after="30")
+    yaml = f"""
+state: {{database: "sqlite:///{tmp_path}/t.db"}}
+providers: {{one: {{kind: openai-compatible, base_url: "{one.base_url}", api_key: k}}}}
+engines: {{cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 1, context: 512}}}}
+models: {{m: {{targets: [{{provider: one, model: m1}}, {{engine: cpu}}]}}}}
+teams: {{t: {{keys: [{KEY}]}}}}
+"""
+    async with running(yaml, tmp_path) as gateway:
+        for fields in (
+            {"tools": [{"type": "function", "function": {"name": "f"}}]},
+            {"n": 2},
+            {"messages": [{"role": "user", "content": "x " * 20_000}]},
+        ):
+            answer = await gateway.post({**body("m", False), **fields})
+            assert answer.status_code == 503 and answer.headers["retry-after"] == "30", answer.text
+            assert answer.json()["error"]["code"] == "upstream_overloaded" and answer.json()["error"]["attempts"] == 2
+            rows = await gateway.rows(answer.headers["x-request-id"])
+            assert [r.target for r in rows] == ["one", "cpu"]
 
 
 async def test_a_wrong_type_that_only_the_provider_noticed_is_explained_in_our_words(gateway: Gateway, one: Upstream) -> None:

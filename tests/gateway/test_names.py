@@ -1,11 +1,14 @@
 """Names that clients and operators choose, and what is made of them: routes, headers, request ids, keys, logs."""
 
+import json
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from gateway.bootstrap import bootstrap_key
+from gateway.cli.serve import Key, banner
 from gateway.identity import new_request_id
 from gateway.logs import redact
 from gateway.routes import Route, RouteTable
@@ -72,3 +75,23 @@ def test_the_bootstrap_key_is_made_once_and_only_its_owner_can_read_it(tmp_path:
 @pytest.mark.parametrize("secret", ["sk-proj-abcdefghijkl", "Bearer abc.def", "gsk_12345678901", "xai-1234567890", "AIzaSyA1234567890123456789"])
 def test_what_looks_like_a_key_never_reaches_the_log(secret: str) -> None:
     assert secret not in str(redact(None, "", {"event": f"failed with {secret}!", "exception": f"Traceback {secret}"}))
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "model"),
+    [
+        ("http://[::1]:80", Key('it\'s "k"', "TURNOUT_KEY"), "local"),
+        ("http://h:1", Key(None, "TURNOUT_BOOTSTRAP_KEY"), "a'b\"c ż"),
+        ("http://h:1", Key(None, "TURNOUT_KEY"), "oai/*"),
+    ],
+)
+def test_the_printed_line_is_what_a_shell_reads_as_meant(url: str, key: Key, model: str) -> None:
+    printed = banner(url, key, model, [])
+    line = next(line for line in printed.splitlines() if "curl" in line).strip()
+    variables = {"TURNOUT_BOOTSTRAP_KEY": "secret 1", "TURNOUT_KEY": "secret 2"}
+    said = subprocess.run(["bash", "-c", line.replace("curl", "printf '%s\\0'", 1)], env=variables, capture_output=True, check=True).stdout.decode()
+    _, at, _, authorization, _, content_type, _, body, _ = said.split("\0")
+    assert at == f"{url}/v1/chat/completions" and content_type == "content-type: application/json"
+    assert authorization == f"authorization: Bearer {key.shown or variables[key.variable]}"
+    assert json.loads(body)["model"] == model.replace("*", "NAME")
+    assert key.shown is not None or "secret" not in printed

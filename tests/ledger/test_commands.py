@@ -137,12 +137,18 @@ def test_names_from_callers_are_shown_as_they_are_and_cannot_steer_a_terminal(tu
 
 # --- trace -----------------------------------------------------------------------------------------------------------------
 def test_trace_shows_every_attempt_of_a_request(turnout: Turnout, url: str) -> None:
-    title, _, first, second = turnout("trace", "req_a", "--database", url).stdout.splitlines()
-    assert title.split() == ["req_a", "team", "red", "chat.completions", "model", "solo", "ok"]
-    assert first.split()[:4] == ["1", "one", "gpt-5", "failed"] and "upstream_error" in first
-    assert first.split()[-8:] == ["0.1", "-", "-", "-", "2.0", "-", "-", "unknown"]
-    assert second.split()[:4] == ["2", "two", "gpt-5", "ok"] and "fallback" in second
-    assert second.split()[-4:] == ["1500.0", "120", "15", "0.001234567"]
+    title, first, took, second, cost = turnout("trace", "req_a", "--database", url).stdout.splitlines()
+    assert title.split() == ["req_a", "ok", "team", "red", "chat.completions", "model", "solo"]
+    assert first.split()[:5] == ["1", "failed", "one", "model", "gpt-5"] and "upstream_error" in first
+    assert took.split()[-5:] == ["2.0", "tokens:", "-", "USD:", "unknown"] and "queue 0.1  connect -" in took
+    assert second.split()[:5] == ["2", "ok", "two", "model", "gpt-5"] and "fallback" in second
+    assert cost.endswith("end 1500.0   tokens: 120 in, 15 out   USD: 0.001234567")
+
+
+def test_trace_by_a_configuration_needs_none_of_its_secrets(turnout: Turnout, url: str, tmp_path: Path) -> None:
+    file = tmp_path / "other.yaml"
+    file.write_text(f'state: {{database: "{url}"}}\nproviders: {{p: {{kind: openai, api_key: "${{NOT_SET_ANYWHERE}}"}}}}\n')
+    assert "req_a" in turnout("trace", "req_a", "--config", str(file)).stdout
 
 
 def test_trace_as_json_is_the_whole_report(turnout: Turnout, url: str) -> None:

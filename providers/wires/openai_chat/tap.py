@@ -72,9 +72,7 @@ _completion = msgspec.json.Decoder(_Completion)
 
 
 def rewrite_request(call: Call, model: str, *, stream: bool, ask_usage: bool) -> bytes:
-    """The client's body with our few top-level fields set; the body itself when they already say what they should."""
-    if model == call.model and stream == call.stream and (not stream or ask_usage == call.include_usage):
-        return call.body
+    """The client's body with our few top-level fields set. A member that stands there twice goes on once, as we read it: the last one."""
     fields = dict(call.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     if not stream:

@@ -34,6 +34,7 @@ from tests.providers.local.conftest import PATIENCE_S, QUICK, engine_spec, event
 from tests.providers.local.raw import busy_slots, fetch
 
 Supervise = Callable[..., EngineSupervisor]
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 shared_loop = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -131,12 +132,9 @@ async def test_a_streaming_client_gets_the_engine_s_events(engine: Engine, inclu
 
 
 @shared_loop
-async def test_several_choices_take_as_many_slots(engine: Engine) -> None:
-    exchange = await engine.open(max_tokens=3, n=2)
-    assert engine.backend.admission.running == 2
-    answer = json.loads(await exchange.next())
-    assert sorted(choice["index"] for choice in answer["choices"]) == [0, 1]
-    assert engine.at_rest()
+@pytest.mark.parametrize("fields", [{"tools": []}, {"tools": None}, {"tools": [TOOL], "tool_choice": "none"}])
+async def test_tools_that_are_not_to_be_called_are_no_hindrance(engine: Engine, fields: dict[str, Any]) -> None:
+    assert await engine.ask(max_tokens=1, **fields)
 
 
 @shared_loop
@@ -236,7 +234,10 @@ async def test_a_prompt_of_many_bytes_and_few_tokens_is_served(engine: Engine) -
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
-        ({"n": 3}, EngineRefused),
+        ({"n": 2}, EngineRefused),
+        ({"tools": [TOOL]}, EngineRefused),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, EngineRefused),
+        ({"functions": [TOOL["function"]]}, EngineRefused),
         ({"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}, EngineRefused),
         ({"messages": [{"role": 7, "content": "Hi"}]}, EngineRefused),
         ({"messages": 7}, UpstreamRejected),

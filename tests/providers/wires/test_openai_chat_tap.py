@@ -229,7 +229,8 @@ MESSAGES = '"messages":[{"role":"user","content":"H\\u00e9 \\ud83e\\udd80\\/"}]'
 REWRITES = [
     # the client's body, model, stream, ask for usage, what the upstream gets
     ('{"model":"a",%s}', "a", False, False, '{"model":"a",%s}'),
-    ('{ "model" : "a" , %s }', "a", False, True, '{ "model" : "a" , %s }'),
+    ('{ "model" : "a" , %s }', "a", False, True, '{"model":"a",%s}'),
+    ('{"model":"dear","x":1,%s,"model":"a","x":2}', "a", False, False, '{"model":"a","x":2,%s}'),
     ('{"model":"a",%s}', "b", False, False, '{"model":"b",%s}'),
     ('{%s,"model":"a","zzz":1,"aaa":[1, 2]}', "b", False, False, '{%s,"model":"b","zzz":1,"aaa":[1, 2]}'),
     ('{"model":"a","stream":true,%s}', "a", True, True, '{"model":"a","stream":true,%s,"stream_options":{"include_usage":true}}'),
