@@ -28,7 +28,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    dry = subprocess.run(["make", "-n", "-o", "install", "serve", f"PORT={port}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    dry_run = ["make", "--no-print-directory", "-n", "-o", "install", "serve", f"PORT={port}"]
+    dry = subprocess.run(dry_run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     command = dry.strip().splitlines()[-1]
     assert command.startswith("exec .venv/bin/turnout serve"), dry
     env = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")} | {"TURNOUT_BOOTSTRAP_KEY": KEY}

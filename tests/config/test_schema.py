@@ -3,9 +3,9 @@
 import json
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -57,8 +57,5 @@ def test_the_schema_allows_nothing_for_what_is_not_supported_yet(section: str, f
     assert node["type"] == "null" and node["description"] == "not supported yet"
 
 
-@pytest.mark.skipif(find_spec("jsonschema") is None, reason="jsonschema is not installed")
 def test_the_schema_allows_the_example() -> None:
-    import jsonschema
-
     jsonschema.validate(yaml.safe_load((ROOT / "config" / "example.yaml").read_text()), json_schema())
