@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -184,6 +185,8 @@ def wait_for_answer(gateway: Gateway, process: subprocess.Popen[bytes] | None) -
 
 def measure(gateway: Gateway, scale: float) -> dict[str, float]:
     """One gateway, freshly started, through every phase."""
+    if gateway.command and socket.socket().connect_ex(("127.0.0.1", gateway.port)) == 0:
+        raise RuntimeError(f"something listens on port {gateway.port} already: it would be measured instead of {gateway.name}")
     mock = spawn((str(HERE / "bin/mockup"), str(MOCK_PORT)), 1, {}, HERE / "logs/mock.log")
     time.sleep(0.2)
     process = spawn(gateway.command, 0, gateway.env, HERE / f"logs/{gateway.name}.log") if gateway.command else None

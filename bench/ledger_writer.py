@@ -1,6 +1,8 @@
 """What the ledger costs: microseconds of an `append` on the calling thread, and rows a second written end to end.
 
-Run it as `python bench/ledger_writer.py` from the repository's root. Three ways of calling: in one burst, at a steady pace, and with the database locked.
+    python bench/ledger_writer.py
+
+Three ways of calling: in one burst, at a steady pace, and with the database locked.
 """
 
 import sqlite3

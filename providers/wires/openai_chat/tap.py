@@ -52,14 +52,8 @@ class _Choice(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    id: str | None = None
-    object: str | None = None
-    choices: list[_Choice] | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    """A stream's chunk, or a whole answer, as far as it is read."""
 
-
-class _Completion(msgspec.Struct):
     id: str | None = None
     object: str | None = None
     choices: list[_Choice] | None = None
@@ -68,7 +62,6 @@ class _Completion(msgspec.Struct):
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
-_completion = msgspec.json.Decoder(_Completion)
 
 
 def rewrite_request(call: Call, model: str, *, stream: bool, ask_usage: bool) -> bytes:
@@ -227,7 +220,7 @@ class ChatUnaryAnswer(msgspec.Struct):
 def read_unary(body: bytes) -> ChatUnaryAnswer:
     """Checks a whole answer. Raises MalformedResponse, or what an error object in it means."""
     try:
-        answer = _completion.decode(body)
+        answer = _chunk.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a chat completion") from exc
     if bytes(answer.error) != b"null" or answer.object == "error":
