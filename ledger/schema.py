@@ -53,7 +53,6 @@ attempts = Table(
     Column("bytes_upstream", BigInteger, nullable=False),
     Column("bytes_client", BigInteger, nullable=False),
     Index("attempts_by_time", "started_at_us"),
-    sqlite_with_rowid=False,  # request ids rise with time, so rows are appended to one tree instead of two
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

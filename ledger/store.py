@@ -15,6 +15,7 @@ import structlog
 from msgspec.structs import astuple
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, VERSION, attempts, metadata, schema_version
@@ -85,7 +86,9 @@ def _make_tables(connection: Connection) -> int | None:
     return version
 
 
+@retry(retry=retry_if_exception_type(sqlite3.OperationalError), wait=wait_random(0.01, 0.05), stop=stop_after_delay(BUSY_TIMEOUT_S), reraise=True)
 def _prepare_sqlite(connection: Any, _: Any) -> None:
+    """Tried for a while: SQLite does not wait for others who change a new file's journal mode at the same moment."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
