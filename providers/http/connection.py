@@ -26,29 +26,9 @@ class Response:
     """Implements `providers.http.port.HttpResponse`."""
 
     __slots__ = (
-        "_connection",
-        "_done",
-        "_error",
-        "_parts",
-        "_size",
-        "_token_seen",
-        "_waiter",
-        "clocks",
-        "connected_at",
-        "draining",
-        "first_token_at",
-        "headers",
-        "headers_at",
-        "last_read",
-        "length",
-        "paused",
-        "received",
-        "sent_at",
-        "started",
-        "status",
-        "total_at",
-        "until_eof",
-    )
+        "_connection", "_done", "_error", "_parts", "_size", "_token_seen", "_waiter", "clocks", "connected_at", "draining", "first_token_at",
+        "headers", "headers_at", "last_read", "length", "paused", "received", "sent_at", "started", "status", "total_at", "until_eof",
+    )  # fmt: skip
 
     def __init__(self, connection: "Connection", clocks: Clocks, total_at: float, now: float) -> None:
         self._connection: Connection | None = connection
