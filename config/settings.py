@@ -24,14 +24,6 @@ from pydantic_core import PydanticCustomError, core_schema
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class Environment(BaseSettings):
-    """What the process takes from its environment beside the file: `TURNOUT_BOOTSTRAP_KEY`."""
-
-    model_config = SettingsConfigDict(env_prefix="TURNOUT_", extra="ignore", env_ignore_empty=True)
-
-    bootstrap_key: SecretStr | None = Field(None, description="the bootstrap key, instead of one that is made and kept")
-
-
 def _not_yet(value: Any) -> Any:
     if value is None:
         return None
@@ -256,3 +248,13 @@ class Settings(_Section):
     models: dict[ModelName, ModelSettings] = {}
     policies: dict[Name, PolicySettings] = {}
     teams: dict[Name, TeamSettings] = {}
+
+
+class Environment(BaseSettings):
+    """What the process takes from its environment beside the file: `TURNOUT_BOOTSTRAP_KEY`."""
+
+    model_config = SettingsConfigDict(env_prefix="TURNOUT_", extra="ignore", env_ignore_empty=True)
+
+    bootstrap_key: Annotated[SecretStr, AfterValidator(_client_key)] | None = Field(
+        None, description="the bootstrap key, instead of one that is made and kept"
+    )

@@ -7,7 +7,7 @@ from contract.errors import InvalidRequest
 
 MAX_DEPTH = 64
 MAX_BRACKETS = 100_000
-MAX_COLONS = 200_000  # bounds the members of all objects, and with them the work; a text of 8 MB holds fewer
+MAX_MEMBERS = 200_000  # of all objects together: bounds the work that reading them is
 MAX_CHOICES = 128
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -87,8 +87,8 @@ def read_chat_call(request_id: str, body: bytes) -> Call:
 def _decode(body: bytes) -> dict[str, msgspec.Raw]:
     if not body:
         raise InvalidRequest("the request has no body; send a JSON object")
-    if len(body) > MAX_COLONS and body.count(b":") > MAX_COLONS:
-        raise InvalidRequest(f"the body may hold more than {MAX_COLONS} members: it has as many colons")
+    if len(body) > MAX_MEMBERS and body.count(b":") > MAX_MEMBERS and outside_strings(body).count(b":") > MAX_MEMBERS:
+        raise InvalidRequest(f"the body's objects have more than {MAX_MEMBERS} members")
     try:
         if not body.isascii():
             body.decode()
@@ -106,11 +106,16 @@ def _decode(body: bytes) -> dict[str, msgspec.Raw]:
     return fields
 
 
-def too_deep(body: bytes, limit: int) -> bool:
-    """Whether valid JSON nests deeper than `limit`: the strings go, then all but brackets, then these from the innermost pair outwards."""
+def outside_strings(body: bytes) -> bytes:
+    """What of a JSON text is not in its strings; of a text that is no JSON, anything."""
     if b'\\"' in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(body.split(b'"')[::2]).translate(_TO_BRACES, _NOT_BRACKETS)
+    return b"".join(body.split(b'"')[::2])
+
+
+def too_deep(body: bytes, limit: int) -> bool:
+    """Whether valid JSON nests deeper than `limit`: the strings go, then all but brackets, then these from the innermost pair outwards."""
+    brackets = outside_strings(body).translate(_TO_BRACES, _NOT_BRACKETS)
     if len(brackets) > MAX_BRACKETS:
         raise InvalidRequest(f"the body holds more than {MAX_BRACKETS // 2} arrays and objects")
     for _ in range(limit):

@@ -1,32 +1,18 @@
 """The HTTP server under the gateway: uvicorn with httptools and uvloop, no access log (docs/decisions/003)."""
 
 import gc
-import json
 import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.connection import ClientConnection
 from gateway.fastpath import App
-from gateway.identity import new_request_id
 
 GC_THRESHOLD = 10_000  # new container objects between two collections; the default of 700 costs a request some microseconds
 GRACE_S = 120  # how long a stopping gateway lets streams finish
-
-
-class _Protocol(HttpToolsProtocol):
-    """Answers what is not HTTP in the shape of every other error."""
-
-    def send_400_response(self, msg: str) -> None:
-        request_id = new_request_id()
-        error = {"message": "the request is not valid HTTP/1.1", "type": "invalid_request_error", "param": None, "code": "invalid_http"}
-        body = json.dumps({"error": {**error, "request_id": request_id, "attempts": 0}})
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
-        self.transport.write(f"{head}x-should-retry: false\r\nconnection: close\r\n\r\n{body}".encode())
-        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -63,7 +49,7 @@ def serve(app: App, listener: socket.socket, on_listening: Callable[[], None]) -
     """Serves until SIGINT or SIGTERM."""
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=ClientConnection,
         loop="uvloop",
         ws="none",
         lifespan="on",

@@ -24,6 +24,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Serve the gateway."""
         # imported here: the other verbs should not wait for the web framework
+        from pydantic import ValidationError
+
         from config.document import shown
         from config.settings import Environment
         from gateway import logs
@@ -46,7 +48,11 @@ def register(app: typer.Typer) -> None:
             why = getattr(exc, "strerror", None) or "not an address"
             typer.echo(f"cannot listen on {at_host}:{at_port}: {why}; choose another with --port", err=True)
             raise typer.Exit(1) from exc
-        bootstrap = Environment().bootstrap_key
+        try:
+            bootstrap = Environment().bootstrap_key
+        except ValidationError as exc:
+            typer.echo(f"TURNOUT_BOOTSTRAP_KEY {exc.errors()[0]['msg']}", err=True)
+            raise typer.Exit(1) from None
         try:
             runtime = build_runtime(loaded.settings, bootstrap.get_secret_value() if bootstrap else None)
         except (LedgerError, WeightsNotFound, OSError) as exc:

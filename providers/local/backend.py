@@ -188,10 +188,12 @@ class EngineBackend:
 
 
 def wants_tools(call: Call) -> bool:
-    """Whether the model is given tools that it may or must call."""
+    """Whether the model is given tools that it may call, or must call one, given or not."""
     given = [bytes(call.fields[name]).strip() for name in ("tools", "functions") if name in call.fields]
-    choice = bytes(call.fields["tool_choice"]) if "tool_choice" in call.fields else b""
-    return any(tools not in (b"null", b"[]") for tools in given) and choice != b'"none"'
+    choices = [bytes(call.fields[name]) for name in ("tool_choice", "function_call") if name in call.fields]
+    if any(choice not in (b"null", b'"auto"', b'"none"') for choice in choices):
+        return True
+    return any(tools not in (b"null", b"[]") for tools in given) and b'"none"' not in choices
 
 
 class _Place:

@@ -15,6 +15,7 @@ from openai import AsyncOpenAI
 from config.load import load
 from gateway.app import create_app
 from gateway.cli.settings import known_kinds
+from gateway.connection import ClientConnection
 from gateway.fastpath import FastPath
 from gateway.runtime import Runtime, build_runtime
 from gateway.server import bind
@@ -68,14 +69,14 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def running(yaml: str, folder: Path, env: dict[str, str] | None = None) -> AsyncIterator[Gateway]:
+async def running(yaml: str, folder: Path, protocol: type[ClientConnection] = ClientConnection) -> AsyncIterator[Gateway]:
     """Serves a configuration on a free port until the block ends."""
     path = folder / "turnout.yaml"
     path.write_text(yaml)
-    runtime = build_runtime(load(path, env or {}, known_kinds()).settings)
+    runtime = build_runtime(load(path, {}, known_kinds()).settings)
     listener = bind("127.0.0.1", 0)
     config = uvicorn.Config(
-        FastPath(create_app(runtime, "test"), runtime), http="httptools", ws="none", lifespan="on", log_config=None, access_log=False
+        FastPath(create_app(runtime, "test"), runtime), http=protocol, ws="none", lifespan="on", log_config=None, access_log=False
     )
     config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)

@@ -82,6 +82,11 @@ def test_the_bootstrap_key_can_be_set(tmp_path: Path) -> None:
     assert not (tmp_path / "var" / "bootstrap.key").exists()
 
 
+def test_a_bootstrap_key_that_nobody_could_send_is_refused_and_not_shown(tmp_path: Path) -> None:
+    done = turnout("serve", "--port", "0", cwd=tmp_path, TURNOUT_BOOTSTRAP_KEY="canary\r")
+    assert done.returncode == 1 and "TURNOUT_BOOTSTRAP_KEY is no key" in done.stderr and "canary" not in done.stdout + done.stderr
+
+
 def test_found_provider_keys_are_named_and_never_shown(tmp_path: Path) -> None:
     with serving(tmp_path, GROQ_API_KEY="gsk_secret_value_1234567890", TURNOUT_BOOTSTRAP_KEY="k") as (url, printed):
         assert "GROQ_API_KEY" in printed and "gsk_secret" not in printed

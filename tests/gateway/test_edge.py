@@ -1,16 +1,18 @@
 """Bad input at the edge: each kind gets a clear, OpenAI-shaped error that says whose fault it is, in bounded work."""
 
 import asyncio
+import contextlib
 import json
 import time
 
 import pytest
 
 from contract import errors
+from gateway.connection import ClientConnection
 from gateway.errors import STATUS, shown, status_of
 from gateway.peek import too_deep
-from tests.gateway.conftest import KEY, Gateway
-from tests.gateway.upstream import Upstream
+from tests.gateway.conftest import KEY, Gateway, running
+from tests.gateway.upstream import Upstream, silent
 
 GOOD = {"model": "solo", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -69,6 +71,11 @@ async def test_a_body_of_countless_members_is_refused_before_they_are_read(gatew
     assert answer.status_code == 400 and "members" in answer.json()["error"]["message"] and not one.journal
 
 
+async def test_colons_in_a_text_are_no_members(gateway: Gateway) -> None:
+    text = '{"id": 1, "ok": true}, ' * 120_000
+    assert (await gateway.post({"model": "solo", "messages": [{"role": "user", "content": text}]})).status_code == 200
+
+
 async def test_of_a_member_that_stands_there_twice_provider_and_gateway_see_the_same(gateway: Gateway, one: Upstream) -> None:
     answer = await gateway.post(b'{"model":"one/dear","messages":[{"role":"user","content":"Hi"}],"model":"one/cheap"}')
     assert answer.headers["x-turnout-target"] == "one/cheap"
@@ -122,6 +129,51 @@ async def raw(gateway: Gateway, head: str, body: bytes) -> bytes:
         answer = await reader.readuntil(b"\r\n\r\n") + await reader.read(65536)
     writer.close()
     return answer
+
+
+async def talk(gateway: Gateway, *pieces: bytes) -> bytes:
+    """All that comes back on one connection, until it is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0.1)
+    answer = b""
+    async with asyncio.timeout(30):
+        with contextlib.suppress(ConnectionError):
+            answer = await reader.read(-1)
+    writer.transport.abort()
+    return answer
+
+
+@pytest.mark.parametrize("line", [b"x-a: " + b"v" * 10_000_000, b"x-a: v\r\n" * 100_000], ids=["one long", "many"])
+async def test_a_head_without_bound_is_refused(gateway: Gateway, line: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))
+    writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\n" + line)
+    async with asyncio.timeout(30):
+        with contextlib.suppress(ConnectionError):  # what we still send meets a closed connection
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 431")
+        with contextlib.suppress(ConnectionError):
+            await reader.read(-1)
+    writer.transport.abort()
+
+
+async def test_a_head_that_does_not_come_is_a_408(config_text, tmp_path) -> None:
+    class Quick(ClientConnection):
+        head_s = 0.2
+
+    async with running(config_text(), tmp_path, Quick) as gateway:
+        for begun in (b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"):
+            answer = await talk(gateway, begun)
+            assert answer.startswith(b"HTTP/1.1 408") and b"x-request-id: req_" in answer
+
+
+async def test_nothing_is_written_into_an_answer_that_is_under_way(gateway: Gateway, one: Upstream) -> None:
+    one.plays["m1"] = silent
+    body = json.dumps(GOOD).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
+    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    assert await talk(gateway, request, b"\x01\x02 garbage\r\n\r\n") == b""
+    await asyncio.wait_for(one.journal[0].gone.wait(), 5)
 
 
 async def test_a_body_that_declares_too_much_is_refused_unread(gateway: Gateway) -> None:
