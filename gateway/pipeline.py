@@ -13,6 +13,7 @@ from gateway.client import HeaderList
 from gateway.errors import status_of
 from gateway.record import Attempt, Job, Recorder
 from ledger.prices import cost_nusd
+from ledger.reports import usd
 from policy.plan import plan_ordered
 from policy.retry import FailOver, RetrySame, Situation, Stop, after_failure
 from providers.port import Exchange
@@ -124,7 +125,7 @@ class Pipeline:
         ]
         if not call.stream:
             headers.append((b"content-length", b"%d" % length))
-            cost = cost_nusd(target.price, exchange.usage)
+            cost = usd(cost_nusd(target.price, exchange.usage))
             if cost is not None:
-                headers.append((b"x-turnout-cost-usd", b"%d.%09d" % divmod(cost, 1_000_000_000)))
+                headers.append((b"x-turnout-cost-usd", cost.encode()))
         return headers

@@ -6,10 +6,9 @@ from typing import Any
 
 import msgspec
 
+from ledger.prices import NUSD_PER_USD
 from ledger.row import ANSWERED, AttemptRow
 from ledger.schema import USAGE_CLASSES
-
-NUSD_PER_USD = 1_000_000_000
 
 
 def usd(cost_nusd: int | None) -> str | None:

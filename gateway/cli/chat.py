@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 async def _converse(prompt: str | None, model: str, max_tokens: int, as_json: bool) -> None:
     from gateway import logs
-    from gateway.engine import Conversation
+    from gateway.conversation import Conversation
 
     logs.configure(logging.WARNING)
 

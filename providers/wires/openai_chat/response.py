@@ -14,9 +14,9 @@ from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import decode_finish, encode_finish
+from providers.wires.openai_chat.tap import DONE
 from providers.wires.openai_chat.usage import decode_usage, encode_usage
 
-DONE = b"data: [DONE]\n\n"
 _KNOWN = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
 
 
