@@ -8,11 +8,17 @@ from typing import Literal
 
 import msgspec
 
-Dialect = Literal["openai_chat"]
+Dialect = Literal[
+    "openai_chat", "openai_completions", "openai_responses", "anthropic_messages", "anthropic_count_tokens", "openai_embeddings", "passthrough"
+]
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """`fields` are the body's top-level members in the client's order, each still the client's JSON."""
+    """`fields` are the body's top-level members in the client's order, each still the client's JSON.
+
+    `path`: what follows the base URL at a provider of the same dialect. `headers`: those of the client that go on to such a provider.
+    `content_type`: the body's, where it is not JSON.
+    """
 
     request_id: str
     dialect: Dialect
@@ -22,3 +28,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     choices: int
     body: bytes
     fields: dict[str, msgspec.Raw]
+    path: str = ""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    content_type: bytes = b"application/json"

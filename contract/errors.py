@@ -27,7 +27,8 @@
     │   ├── UpstreamRejected            400, 413, 422 and other 4xx: the same request would fail again
     │   │   ├── ContextLengthExceeded
     │   │   ├── ContentPolicyRefused
-    │   │   └── EngineRefused           an owned engine cannot take such a request; another target may
+    │   │   ├── EngineRefused           an owned engine cannot take such a request; another target may
+    │   │   └── TargetCannot            the target has no way to honour a field; nothing was sent, another target may
     │   └── EngineError                 an owned engine
     │       ├── EngineUnavailable       not up: starting, restarting, given up
     │       ├── EngineBusy              queue full, or waited too long in it
@@ -194,6 +195,14 @@ class EngineRefused(UpstreamRejected):
     disposition = "fail_over"
 
 
+class TargetCannot(UpstreamRejected):
+    """The target's format or provider has no place for what the request asks; `param` is the field in the client's dialect."""
+
+    code = "unsupported_field"
+    disposition = "fail_over"
+    sent = False
+
+
 class EngineError(AttemptError):
     code = "local_engine_error"
 
@@ -222,7 +231,8 @@ class AttemptsExhausted(TurnoutError):
 
     def __init__(self, attempts: list[AttemptError]) -> None:
         self.attempts = attempts
-        self.last = next((error for error in reversed(attempts) if not isinstance(error, EngineRefused | ContextLengthExceeded)), attempts[-1])
+        told = (error for error in reversed(attempts) if not isinstance(error, EngineRefused | TargetCannot | ContextLengthExceeded))
+        self.last = next(told, attempts[-1])
         super().__init__(self.last.message, param=self.last.param, code=self.last.reason, retry_after_s=self.last.retry_after_s)
 
 

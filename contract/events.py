@@ -5,7 +5,7 @@ A stream that stops without `Ended` was cut. A unary answer is the same stream, 
 
 `choice` counts the alternatives of one request (`n`). `part` counts the content parts within a choice and never goes
 back, but for OpenAI's parallel tool calls, whose deltas may interleave; an encoder whose format wants closed blocks
-closes the open one when `part` changes.
+closes the open one when `part` changes, and holds the deltas of a later tool call back until its turn.
 """
 
 import msgspec
@@ -51,17 +51,26 @@ class ReasoningDelta(_Event, frozen=True, kw_only=True):
 
 
 class ReasoningSignature(_Event, frozen=True, kw_only=True):
-    """Closes a reasoning part: an opaque proof that must be returned unchanged. `redacted`: the text itself is withheld."""
+    """Closes a reasoning part: an opaque proof that must be returned unchanged. `redacted`: the text itself is withheld.
+
+    `maker`: the wire it came by. `id`: the provider's name for the reasoning (OpenAI's rs_…).
+    """
 
     signature: str
+    maker: str = ""
+    id: str | None = None
     redacted: bool = False
     choice: int = 0
     part: int = 0
 
 
 class ToolCallStarted(_Event, frozen=True, kw_only=True):
+    """`id` is never empty: a wire whose provider sends none makes one. `signature`, `maker`: as a reasoning part's."""
+
     id: str
     name: str
+    signature: str | None = None
+    maker: str = ""
     choice: int = 0
     part: int = 0
 
@@ -83,9 +92,28 @@ class AudioDelta(_Event, frozen=True, kw_only=True):
 
 
 class Annotated(_Event, frozen=True, kw_only=True):
-    """A citation or other annotation on the part, as the provider's object."""
+    """A citation or other annotation on the part: what is common to all, and the provider's object in its wire's own form.
+
+    `start`, `end`: character offsets into the part's text.
+    """
 
     annotation: msgspec.Raw
+    maker: str = ""
+    url: str | None = None
+    title: str | None = None
+    cited_text: str | None = None
+    start: int | None = None
+    end: int | None = None
+    choice: int = 0
+    part: int = 0
+
+
+class NativeOutput(_Event, frozen=True, kw_only=True):
+    """A whole piece of output that only its own format knows (a server tool's call or result), as the wire `maker`'s object."""
+
+    kind: str
+    raw: msgspec.Raw
+    maker: str
     choice: int = 0
     part: int = 0
 
@@ -115,8 +143,11 @@ Event = (
     | ToolCallDelta
     | AudioDelta
     | Annotated
+    | NativeOutput
     | Finished
     | UsageReported
     | Ended
 )
-ContentEvent = TextDelta | RefusalDelta | ReasoningDelta | ReasoningSignature | ToolCallStarted | ToolCallDelta | AudioDelta | Annotated
+ContentEvent = (
+    TextDelta | RefusalDelta | ReasoningDelta | ReasoningSignature | ToolCallStarted | ToolCallDelta | AudioDelta | Annotated | NativeOutput
+)

@@ -56,29 +56,37 @@ class FilePart(_Part, frozen=True, kw_only=True):
 
 
 class ToolCallPart(_Part, frozen=True, kw_only=True):
-    """A call the model made. `arguments` is JSON text as the model wrote it; it may be empty or not parse."""
+    """A call the model made. `arguments` is JSON text as the model wrote it; it may be empty or not parse.
+
+    `signature` binds it to the target that made it (Gemini's thoughtSignature); `maker`: the wire that made it, when a seal says so.
+    """
 
     id: str
     name: str
     arguments: str
     signature: str | None = None
+    maker: str | None = None
 
 
 class ToolResultPart(_Part, frozen=True, kw_only=True):
-    """What a call gave back: text and images."""
+    """What a call gave back: text, images and files."""
 
     tool_call_id: str
-    content: tuple[TextPart | ImagePart, ...]
+    content: tuple[TextPart | ImagePart | FilePart, ...]
     is_error: bool = False
 
 
 class ReasoningPart(_Part, frozen=True, kw_only=True):
-    """Earlier reasoning, returned to the model. A `signature` binds it to the target that made it; `redacted`: no text."""
+    """Earlier reasoning, returned to the model. A `signature` binds it to the target that made it; `redacted`: no text.
+
+    `maker`: the wire whose target made it, when a seal says so (providers/wires/seal.py); None: the dialect's own.
+    """
 
     text: str = ""
     signature: str | None = None
     redacted: bool = False
     id: str | None = None
+    maker: str | None = None
 
 
 Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart | ToolCallPart | ToolResultPart | ReasoningPart
@@ -153,7 +161,10 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Reasoning(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """`effort` is the provider's word (none, minimal, low, medium, high, xhigh …); `budget_tokens` where a number is asked."""
+    """`effort` is the provider's word (none, minimal, low, medium, high, xhigh …); `budget_tokens` where a number is asked.
+
+    With neither, reasoning is on and its amount left to the model. `effort` none is off.
+    """
 
     effort: str | None = None
     budget_tokens: int | None = None
@@ -161,8 +172,12 @@ class Reasoning(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """`max_output_tokens` covers reasoning and visible text together. `include_usage`: the client wants usage in its stream."""
+    """`max_output_tokens` covers reasoning and visible text together. `include_usage`: the client wants usage in its stream.
 
+    `dialect`: what the request was written in, which is what every `extra` in it belongs to.
+    """
+
+    dialect: str = "openai_chat"
     model: str
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()

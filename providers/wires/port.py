@@ -1,17 +1,31 @@
-"""What a wire format must give: four verbs towards the provider, the same four mirrored towards the client, and the byte path.
+"""What a wire format must give. Pure: no I/O, no clock; streams get an object of their own per answer.
 
-Pure: no I/O, no clock. One object per wire format implements `Wire`; streams get an object of their own per answer.
+`Upstream`: four verbs towards a provider. `Dialect`: the same four mirrored, towards a client. `Native`: both sides speak the same, and
+bytes pass. A format may have one, two or all of them; `providers/wires/table.py` lists which has what.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+import msgspec
+
 from contract.call import Call
+from contract.embeddings import EmbeddingAnswer, EmbeddingRequest
 from contract.errors import AttemptError, TurnoutError
 from contract.events import Event
 from contract.finish import Finish
 from contract.requests import ChatRequest
 from contract.usage import Usage
+from providers.wires.facts import Facts
+from providers.wires.losses import Losses
+
+
+class Answering(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dialect needs to word an answer: the call it answers, the target's label (for seals), and the Unix time in seconds."""
+
+    call: Call
+    target: str
+    now_s: int
 
 
 class Seen(Protocol):
@@ -21,6 +35,7 @@ class Seen(Protocol):
     usage: Usage | None
     finish: Finish | None  # of choice 0
     content_events: int  # events that carried output
+    bound: list[str]  # signatures, encrypted reasoning, a kept answer's id: what binds a later request to this target
 
 
 class StreamTap(Seen, Protocol):
@@ -41,9 +56,15 @@ class StreamTap(Seen, Protocol):
     def end(self) -> bytes:
         """The upstream ended cleanly: gives what is left to send. Sets `error` to StreamCut when the answer is not whole."""
 
+    def in_band(self, body: bytes) -> bytes:
+        """An error for the client inside a stream that has begun; nothing follows it, no terminal event above all. `body`: of `encode_error`."""
+
 
 class StreamDecoder(Protocol):
-    """Bytes of a provider's stream to events. Raises AttemptError (MalformedResponse, UpstreamError …); `end` raises StreamCut."""
+    """Bytes of a provider's stream to events. Raises AttemptError (MalformedResponse, UpstreamError …); `end` raises StreamCut.
+
+    The events that came before a failure are never lost: `feed` gives them, and raises at the next call.
+    """
 
     def feed(self, chunk: bytes) -> list[Event]: ...
     def end(self) -> list[Event]: ...
@@ -53,8 +74,8 @@ class StreamEncoder(Protocol):
     """Events to the bytes of a client's stream."""
 
     def feed(self, event: Event) -> bytes: ...
-    def error(self, body: bytes) -> bytes:
-        """An in-band error; nothing follows it, no terminal event above all. `body`: what `encode_error` gave."""
+    def in_band(self, body: bytes) -> bytes:
+        """As `StreamTap.in_band`."""
 
 
 class UnaryAnswer(Seen, Protocol):
@@ -63,24 +84,51 @@ class UnaryAnswer(Seen, Protocol):
     body: bytes
 
 
-class Wire(Protocol):
-    # towards the provider
-    def encode_request(self, request: ChatRequest, model: str) -> bytes: ...
-    def decode_response(self, body: bytes) -> list[Event]: ...
+class Upstream(Protocol):
+    name: str
+    stream_type: bytes  # the media type of its streams
+
+    def path(self, model: str, stream: bool) -> str:
+        """What follows the provider's base URL, the query included."""
+
+    def encode_request(self, request: ChatRequest, model: str, facts: Facts, losses: Losses) -> bytes:
+        """The provider's body. What it has no place for is left out and noted in `losses`; TargetCannot only when nothing could be sent."""
+
+    def decode_response(self, body: bytes) -> list[Event]:
+        """A whole answer: the same events as its stream, come at once. Raises MalformedResponse, or what an error object in it means."""
+
     def stream_decoder(self, choices: int) -> StreamDecoder: ...
     def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError:
         """Classifies by status and structured code, never by wording; the upstream's text does not enter the error."""
 
-    # towards the client
-    def decode_request(self, body: bytes) -> ChatRequest: ...
-    def encode_response(self, events: Iterable[Event]) -> bytes: ...
-    def stream_encoder(self, include_usage: bool) -> StreamEncoder: ...
+
+class Dialect(Protocol):
+    name: str
+    field_names: Mapping[str, str]  # the contract's name of a field -> this dialect's, where they differ (`losses` are shown so)
+
+    def decode_request(self, body: bytes) -> ChatRequest:
+        """Raises InvalidRequest or UnsupportedField with the field's path. Unseals signatures (providers/wires/seal.py)."""
+
+    def encode_response(self, events: Iterable[Event], answering: Answering) -> bytes: ...
+    def stream_encoder(self, answering: Answering) -> StreamEncoder: ...
     def encode_error(self, error: TurnoutError, error_type: str, request_id: str, attempts: int) -> bytes: ...
 
-    # same dialect on both sides: bytes
-    def rewrite_request(self, call: Call, model: str, *, stream: bool, ask_usage: bool) -> bytes:
+
+class Native(Protocol):
+    def rewrite_request(self, call: Call, model: str, facts: Facts, *, stream: bool, ask_usage: bool) -> bytes:
         """The client's body with the fields that we own set: model, stream, stream_options.include_usage. All others as they came."""
 
     def stream_tap(self, call: Call, strip_usage: bool) -> StreamTap: ...
     def read_unary(self, body: bytes) -> UnaryAnswer:
         """Raises MalformedResponse or, for an error object under a 200, what `decode_error` would give."""
+
+    def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError: ...
+
+
+class Embedder(Protocol):
+    """One provider's embeddings, where they are not OpenAI's."""
+
+    def path(self, model: str) -> str: ...
+    def encode_request(self, request: EmbeddingRequest, model: str, losses: Losses) -> bytes: ...
+    def decode_response(self, body: bytes, request: EmbeddingRequest) -> EmbeddingAnswer: ...
+    def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError: ...

@@ -7,7 +7,7 @@ from msgspec import Raw
 from contract import requests as r
 from contract.errors import InvalidRequest, UnsupportedField
 from contract.raw import ABSENT
-from providers.wires.openai_chat.fields import Fields, items_of, read, with_extra
+from providers.wires.fields import Fields, items_of, read, with_extra
 
 
 def decode_content(raw: Raw | None, path: str) -> list[r.Part]:

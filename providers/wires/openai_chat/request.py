@@ -11,7 +11,7 @@ from msgspec import Raw
 from contract import requests as r
 from contract.errors import InvalidRequest, UnsupportedField
 from contract.raw import ABSENT
-from providers.wires.openai_chat.fields import Fields, items_of, read, with_extra
+from providers.wires.fields import Fields, items_of, read, with_extra
 from providers.wires.openai_chat.parts import decode_content, encode_content, encode_result
 
 _SAMPLING: dict[str, Any] = {

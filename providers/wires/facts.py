@@ -1,0 +1,92 @@
+"""What a provider can do, as its documentation says; a row of the registry holds it, encoders read it."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from contract import requests as r
+from providers.wires.losses import Losses
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Capabilities of the provider as a whole: a model of it may have fewer, and then the provider itself refuses.
+
+    `reasoning_field`: how an OpenAI-like chat provider takes earlier reasoning back; None: it does not.
+    `renames`: top-level fields of the wire's own format that this provider calls otherwise.
+    """
+
+    tools: bool = True
+    parallel_tools: bool = True
+    json_schema: bool = True
+    images: bool = True
+    audio: bool = False
+    files: bool = False
+    reasoning: bool = True
+    prefill: bool = False
+    logprobs: bool = False
+    n: bool = False
+    seed: bool = False
+    reasoning_field: Literal["reasoning_content", "reasoning"] | None = None
+    renames: Mapping[str, str] = {}
+
+
+def honoured(request: r.ChatRequest, facts: Facts, losses: Losses) -> r.ChatRequest:
+    """The request without what the provider cannot do at all; each thing taken out is in `losses`."""
+    changes: dict[str, object] = {}
+    if request.tools and not facts.tools:
+        losses.lose("tools")
+        changes |= {"tools": (), "tool_choice": None, "parallel_tool_calls": None}
+    elif request.parallel_tool_calls is not None and not facts.parallel_tools:
+        losses.lose("parallel_tool_calls")
+        changes["parallel_tool_calls"] = None
+    if isinstance(request.response_format, r.JsonSchemaFormat) and not facts.json_schema:
+        losses.lose("response_format")
+        changes["response_format"] = None
+    if request.reasoning is not None and request.reasoning.effort != "none" and not facts.reasoning:
+        losses.lose("reasoning")
+        changes["reasoning"] = None
+    if request.messages and request.messages[-1].role == "assistant" and not facts.prefill:
+        losses.lose("messages.prefill")
+    sampling = _sampling(request.sampling, facts, losses)
+    if sampling is not request.sampling:
+        changes["sampling"] = sampling
+    messages = tuple(_message(message, facts, losses) for message in request.messages)
+    if any(new is not old for new, old in zip(messages, request.messages, strict=True)):
+        changes["messages"] = messages
+    return replace(request, **changes) if changes else request
+
+
+def _sampling(sampling: r.Sampling, facts: Facts, losses: Losses) -> r.Sampling:
+    changes: dict[str, object] = {}
+    if sampling.n is not None and sampling.n > 1 and not facts.n:
+        losses.lose("n")
+        changes["n"] = None
+    if sampling.seed is not None and not facts.seed:
+        losses.lose("seed")
+        changes["seed"] = None
+    if (sampling.logprobs or sampling.top_logprobs) and not facts.logprobs:
+        losses.lose("logprobs")
+        changes |= {"logprobs": None, "top_logprobs": None}
+    return replace(sampling, **changes) if changes else sampling
+
+
+def _message(message: r.Message, facts: Facts, losses: Losses) -> r.Message:
+    kept = tuple(part for part in message.parts if _takes(part, facts, losses))
+    return message if len(kept) == len(message.parts) else replace(message, parts=kept)
+
+
+def _takes(part: r.Part, facts: Facts, losses: Losses) -> bool:
+    match part:
+        case r.ImagePart():
+            taken, name = facts.images, "messages.image"
+        case r.AudioPart():
+            taken, name = facts.audio, "messages.audio"
+        case r.FilePart():
+            taken, name = facts.files, "messages.file"
+        case _:
+            return True
+    if not taken:
+        losses.lose(name)
+    return taken

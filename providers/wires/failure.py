@@ -1,0 +1,81 @@
+"""Errors of providers, by status and structured code alone; a provider's text goes no further. What all wires share.
+
+Each wire brings its own table of codes; statuses, words and `retry-after` are the same for all.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from contract import errors as e
+
+_FIELD_PATH = re.compile(r"[A-Za-z_]\w{0,63}(?:\.\w{1,64}|\[\d{1,6}\]){0,12}")
+MAX_RETRY_AFTER_S = 3600.0
+
+BY_STATUS: dict[int, type[e.AttemptError]] = {
+    401: e.UpstreamAuthFailed,
+    402: e.QuotaExhausted,
+    403: e.UpstreamAuthFailed,
+    404: e.UpstreamModelNotFound,
+    408: e.UpstreamError,
+    409: e.UpstreamError,
+    425: e.UpstreamError,
+    429: e.RateLimited,
+    503: e.UpstreamOverloaded,
+    529: e.UpstreamOverloaded,
+}
+WORDS: dict[type[e.AttemptError], str] = {
+    e.ContextLengthExceeded: "the request is longer than the model's context",
+    e.ContentPolicyRefused: "the provider's content policy refused the request",
+    e.QuotaExhausted: "the gateway's quota at the provider is used up",
+    e.RateLimited: "the provider limits the gateway's rate",
+    e.UpstreamModelNotFound: "the provider does not know this model or path",
+    e.UpstreamAuthFailed: "the provider does not accept the gateway's key",
+    e.UpstreamOverloaded: "the provider is overloaded",
+    e.UpstreamError: "the provider failed",
+    e.UpstreamRejected: "the provider refused the request",
+    e.MalformedResponse: "the provider answered what is not an answer",
+}
+
+
+def class_of_status(status: int) -> type[e.AttemptError]:
+    """What a status other than 200 means where no code says more: an unasked 2xx or a redirect is no answer."""
+    if status < 400:
+        return e.MalformedResponse
+    if status < 500 or status in BY_STATUS:
+        return BY_STATUS.get(status, e.UpstreamRejected)
+    return e.UpstreamError
+
+
+def failure(cls: type[e.AttemptError], status: int, *, param: object = None, wait_s: float | None = None) -> e.AttemptError:
+    """The error to raise, in our words; `param` is shown when it is the path of a field and nothing else."""
+    words = next(WORDS[base] for base in cls.__mro__ if base in WORDS)
+    safe = isinstance(param, str) and _FIELD_PATH.fullmatch(param) is not None
+    error = cls(f"{words} (HTTP {status})" + (f", at `{param}`" if safe else ""), param=str(param) if safe else None, retry_after_s=wait_s)
+    error.upstream_status = status
+    return error
+
+
+def retry_after_s(headers: Mapping[bytes, bytes]) -> float | None:
+    """`retry-after-ms`, or `retry-after` in seconds or as a date (read against the response's own Date). None: not said, or not sane."""
+    with suppress(KeyError, ValueError):
+        return _sane(float(headers[b"retry-after-ms"]) / 1000)
+    try:
+        if (value := headers.get(b"retry-after")) is None:
+            return None
+        if value.strip().replace(b".", b"", 1).isdigit():
+            return _sane(float(value))
+        then, now = _date(value), _date(headers[b"date"])
+        return _sane((then - now).total_seconds())
+    except (ValueError, KeyError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _date(value: bytes) -> datetime:
+    return parsedate_to_datetime(value.decode("ascii", "replace"))
+
+
+def _sane(seconds: float) -> float | None:
+    return min(seconds, MAX_RETRY_AFTER_S) if seconds >= 0 else None

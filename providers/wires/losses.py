@@ -1,0 +1,65 @@
+"""What a request asks for and its target cannot give: collected while it is encoded, then refused or dropped, and always told.
+
+Names are the contract's own (`logprobs`, `messages.image`, `tools.web_search`, `extra.service_tier`); a dialect shows them in its words.
+"""
+
+from collections.abc import Mapping
+
+from contract.requests import ChatRequest, FunctionTool
+
+# What asks for nothing that the answer must have: billing, caching, tracing, style. The last part of a loss's name decides.
+HINTS = frozenset(
+    {
+        "background_storage",
+        "betas",
+        "cache_control",
+        "client_metadata",
+        "detail",
+        "include",
+        "inference_geo",
+        "metadata",
+        "name",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "stream_options",
+        "strict",
+        "user",
+        "verbosity",
+    }
+)
+
+
+class Losses:
+    """`fatal`: fields that would change the answer. `hints`: those that would not. Each name stands once, in the order it was met."""
+
+    def __init__(self) -> None:
+        self.fatal: list[str] = []
+        self.hints: list[str] = []
+
+    def lose(self, name: str) -> None:
+        """Notes one field of the request that the encoded one does not have."""
+        kept = self.hints if name.rpartition(".")[2] in HINTS else self.fatal
+        if name not in kept:
+            kept.append(name)
+
+    def lose_extra(self, request: ChatRequest, known: frozenset[str] = frozenset()) -> None:
+        """Notes every member that only the request's own dialect knows, but for the top-level ones in `known`, which the encoder honours."""
+        for name in request.extra:
+            if name not in known:
+                self.lose(f"extra.{name}")
+        for tool in request.tools:
+            if isinstance(tool, FunctionTool):
+                self._all(tool.extra, "tools")
+        for message in request.messages:
+            self._all(message.extra, "messages")
+            for part in message.parts:
+                self._all(part.extra, "messages")
+
+    def _all(self, extra: Mapping[str, object], where: str) -> None:
+        for name in extra:
+            self.lose(f"{where}.{name}")
