@@ -9,7 +9,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
-from config.settings import Settings, StateSettings, TargetSettings
+from config.settings import ProviderSettings, Settings, StateSettings, TargetSettings
 
 __all__ = ["ConfigError", "Finding", "Known", "Loaded", "load", "shown"]
 
@@ -19,11 +19,14 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What this build knows, told by the gateway: `provider_kinds` with each kind's key variable; whether a metered model has a price."""
+    """What this build knows, told by the gateway: `provider_kinds` with each kind's key variable; whether a metered model has a price.
+
+    `missing`: the settings that a provider of that kind needs beside its key and that are not given.
+    """
 
     provider_kinds: Mapping[str, str | None]
     needs_url: frozenset[str]
-    later_kinds: frozenset[str]
+    missing: Callable[[ProviderSettings], list[str]]
     builtin_models: frozenset[str]
     price_known: Callable[[str, str], bool]
 
@@ -73,8 +76,13 @@ def database_url(path: Path, env: Mapping[str, str]) -> str:
 
 def _without_a_file(env: Mapping[str, str], known: Known) -> Loaded:
     engine = {"engine": DEFAULT_ENGINE}
-    found = {kind: variable for kind, variable in known.provider_kinds.items() if variable and env.get(variable)}
-    missing = [f"{variable} ({kind})" for kind, variable in known.provider_kinds.items() if variable and kind not in found]
+    by_key = {
+        kind: variable
+        for kind, variable in known.provider_kinds.items()
+        if variable and kind not in known.needs_url and not known.missing(ProviderSettings(kind=kind))
+    }
+    found = {kind: variable for kind, variable in by_key.items() if env.get(variable)}
+    missing = [f"{variable} ({kind})" for kind, variable in by_key.items() if kind not in found]
     data = {
         "engines": {DEFAULT_ENGINE: {"kind": "llamacpp", "model": f"builtin:{DEFAULT_MODEL}"}},
         "providers": {kind: {"kind": kind, "api_key": env[variable]} for kind, variable in found.items()},
@@ -202,9 +210,7 @@ class _Checker:
         for name, provider in self.settings.providers.items():
             if name in self.settings.engines:
                 yield _problem(f"`{name}` is the name of an engine too", "providers", name, key=True)
-            if provider.kind in self.known.later_kinds:
-                yield _problem(f"the kind `{provider.kind}` is not supported yet", "providers", name, "kind")
-            elif provider.kind not in kinds:
+            if provider.kind not in kinds:
                 yield self._unknown("kind", provider.kind, kinds, "providers", name, "kind")
             else:
                 variable = kinds[provider.kind]
@@ -215,7 +221,10 @@ class _Checker:
                         name,
                         key=True,
                     )
-                if variable and (provider.api_key is None or not provider.api_key.get_secret_value()):
+                for setting in self.known.missing(provider):
+                    yield _problem(f"`providers.{name}.{setting}` is missing: the kind `{provider.kind}` needs it", "providers", name, key=True)
+                has_key = provider.credentials is not None or (provider.api_key is not None and provider.api_key.get_secret_value())
+                if variable and not has_key:
                     yield _problem(f'`providers.{name}.api_key` is missing; write api_key: "${{{variable}}}"', "providers", name, key=True)
 
     def _engines(self) -> Iterator[Problem]:

@@ -112,6 +112,7 @@ Name = Annotated[
     str, _Like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "it must be a letter or digit, then letters, digits, `_`, `.` and `-`, 100 in all at most")
 ]
 ModelName = Annotated[str, Field(max_length=200), _Like(r"(?=.)[^*\s]*\*?[^*\s]*", "it must have no space and one `*` at most, and not be empty")]
+PlaceName = Annotated[str, _Like(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", "it must be letters, digits, `.`, `_`, `:` and `-`")]
 Host = Annotated[str, Field(min_length=1), AfterValidator(_host)]
 Url = Annotated[str, _Like(r"https?://[^/?#@\s]+(/[^?#\s]*)?", "must be http://HOST or https://HOST, with a path if need be"), AfterValidator(_url)]
 HeaderName = Annotated[str, _Like(r"[A-Za-z0-9-]+", "it must be letters, digits and `-`"), AfterValidator(_header_name)]
@@ -143,6 +144,7 @@ class StateSettings(_Section):
         "sqlite:///var/turnout.db", description="the ledger; its folder also holds the bootstrap key"
     )
     redis: Later = Field(None, description="not supported yet")
+    responses_days: int = Field(30, ge=0, le=3650, description="how long an answer that `previous_response_id` may name is kept; 0: not at all")
 
 
 class TimeoutSettings(_Section):
@@ -153,10 +155,41 @@ class TimeoutSettings(_Section):
     total_s: Seconds = 600.0
 
 
+class CredentialsSettings(_Section):
+    """Amazon's access key, or a Google service account's key file."""
+
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    service_account: SecretStr | None = Field(None, description="the key file's JSON text: `${file:PATH}`")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "CredentialsSettings":
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise PydanticCustomError("credentials", "access_key_id and secret_access_key go together")
+        if (self.access_key_id is None) == (self.service_account is None):
+            raise PydanticCustomError("credentials", "must hold either access_key_id and secret_access_key, or service_account")
+        return self
+
+
 class ProviderSettings(_Section):
     kind: str = Field(description="a row of the registry: `turnout providers` lists them")
     base_url: Url | None = Field(None, description="default: the kind's own")
     api_key: Annotated[SecretStr, AfterValidator(_key_text)] | None = None
+    credentials: CredentialsSettings | None = Field(None, description="where the key is not one text")
+    region: PlaceName | None = Field(None, description="fills `{region}` of the kind's base URL, and signs for it")
+    project: PlaceName | None = Field(None, description="fills `{project}` of the kind's base URL")
+    api_version: PlaceName | None = Field(None, description="fills `{api_version}` of the kind's paths")
+    wire: Literal["openai_chat", "openai_responses", "anthropic_messages", "gemini", "bedrock", "cohere", "mistral"] | None = Field(
+        None, description="what requests of dialects that the provider does not speak are translated to; default: the kind's own"
+    )
+    dialects: (
+        tuple[
+            Literal["openai_chat", "openai_completions", "openai_responses", "openai_embeddings", "anthropic_messages", "anthropic_count_tokens"],
+            ...,
+        ]
+        | None
+    ) = Field(None, description="the dialects that the provider itself speaks; default: the kind's own")
     timeouts: TimeoutSettings = TimeoutSettings()
     transport: Literal["native", "httpx"] = Field("native", description="httpx: the general client, which honours proxy variables")
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False, description="constant headers added to every request")
@@ -227,6 +260,11 @@ class PolicySettings(_Section):
     retry: RetrySettings = RetrySettings()
     recovery: Annotated[Literal["error"], _later_values("hold", "continue")] = "error"
     commit_after_ms: Annotated[int, _only(0), Field(ge=0, description="more than 0 is not supported yet", json_schema_extra={"maximum": 0})] = 0
+    drop_unsupported: bool | Literal["hints"] = Field(
+        "hints",
+        description="of what a target cannot honour, leave out and name in `x-turnout-dropped`: false: nothing, refuse it; "
+        "hints: what does not change the answer; true: everything",
+    )
     slo: Later = Field(None, description="not supported yet")
     hedge: Later = Field(None, description="not supported yet")
     max_usd_per_request: Later = Field(None, description="not supported yet")

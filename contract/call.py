@@ -12,6 +12,8 @@ Dialect = Literal[
     "openai_chat", "openai_completions", "openai_responses", "anthropic_messages", "anthropic_count_tokens", "openai_embeddings", "passthrough"
 ]
 
+Drop = Literal["nothing", "hints", "everything"]  # which of the fields that a target cannot honour are left out, and named, instead of refused
+
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """`fields` are the body's top-level members in the client's order, each still the client's JSON.

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from contract.errors import InvalidRequest, LedgerUnavailable, MethodNotAllowed, NotFound, TurnoutError
 from gateway.auth import Principal, no_such_model
+from gateway.endpoints import words_for
 from gateway.errors import shown
 from gateway.openapi import INFERENCE_PATHS
 from gateway.runtime import Runtime
@@ -120,7 +121,8 @@ def _add_health(app: FastAPI, runtime: Runtime) -> None:
 def _add_errors(app: FastAPI, runtime: Runtime) -> None:
     def answer(request: Request, error: TurnoutError) -> Response:
         shape = shown(error)
-        body = runtime.wire.encode_error(error, shape.type, request.scope["state"]["request_id"], 0)
+        words = words_for(request.scope["path"], "anthropic-version" in request.headers)
+        body = words.encode_error(error, shape.type, request.scope["state"]["request_id"], 0)
         return Response(body, shape.status, {k.decode(): v.decode() for k, v in shape.headers}, "application/json")
 
     @app.exception_handler(TurnoutError)

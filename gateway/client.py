@@ -53,13 +53,14 @@ class Client:
         self.status = 0
         self.bytes_sent = 0
 
-    async def body(self, headers: HeaderList, limit: int, idle_s: float) -> bytes:
+    async def body(self, headers: HeaderList, limit: int, idle_s: float, media: bytes = JSON_TYPE) -> bytes:
         """The request's body. Raises UnsupportedMediaType, RequestTooLarge (unread, by its declared length), RequestTimeout, ClientClosed."""
         for name, value in headers:
             if name == b"content-length" and int(value) > limit:
                 raise too_large(limit)
-            if name == b"content-type" and value.split(b";", 1)[0].strip().lower() != JSON_TYPE:
-                raise UnsupportedMediaType("the body must be JSON; send `content-type: application/json`")
+            if name == b"content-type" and value.split(b";", 1)[0].strip().lower() != media:
+                what = "JSON" if media == JSON_TYPE else "a multipart form"
+                raise UnsupportedMediaType(f"the body must be {what}; send `content-type: {media.decode()}`")
             if name == b"content-encoding" and value.strip().lower() != b"identity":
                 raise UnsupportedMediaType("compressed request bodies are not accepted; send the JSON as it is")
         self._task = asyncio.current_task()

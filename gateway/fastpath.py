@@ -8,14 +8,18 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from contract.call import Call
 from contract.errors import AttemptsExhausted, ClientClosed, InvalidRequest, MethodNotAllowed, TurnoutError, UnsupportedField, UpstreamRejected
 from gateway.auth import no_such_model
+from gateway.binding import resolve
 from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
+from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
-from gateway.peek import read_chat_call
 from gateway.record import Job
 from gateway.runtime import Runtime
+from providers.wires.port import Dialect
+from providers.wires.table import DIALECTS
 
 log = structlog.get_logger("turnout.edge")
 
@@ -28,13 +32,12 @@ class FastPath:
     def __init__(self, app: App, runtime: Runtime) -> None:
         self._app = app
         self.runtime = runtime
-        self._routes = {"/v1/chat/completions": "chat.completions"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         request_id = new_request_id()
-        endpoint = self._routes.get(scope["path"])
+        endpoint = ENDPOINTS.get(scope["path"])
         if endpoint is None:
             return await self._pass_on(scope, receive, send, request_id)
         client = Client(receive, send)
@@ -42,7 +45,7 @@ class FastPath:
         try:
             await self._answer(runtime, client, scope, endpoint, request_id)
         except TurnoutError as error:
-            await self._refuse(runtime, client, error, request_id)
+            await self._refuse(endpoint.words, client, error, request_id)
         except asyncio.CancelledError:
             if not client.left:
                 raise
@@ -51,36 +54,39 @@ class FastPath:
                 task.uncancel()  # it was our own doing: the client is gone, and nobody else asked this task to end
         except Exception as exc:  # the edge is the last line: whatever went wrong, the caller gets an answer and the log the reason
             log.exception("unexpected error", request_id=request_id, error=type(exc).__name__)
-            await self._refuse(runtime, client, TurnoutError("the gateway failed; the request id leads to its log"), request_id)
+            await self._refuse(endpoint.words, client, TurnoutError("the gateway failed; the request id leads to its log"), request_id)
         finally:
             client.unguard()
 
-    async def _answer(self, runtime: Runtime, client: Client, scope: Scope, endpoint: str, request_id: str) -> None:
+    async def _answer(self, runtime: Runtime, client: Client, scope: Scope, endpoint: InferenceEndpoint, request_id: str) -> None:
         headers: HeaderList = scope["headers"]
         principal = runtime.keys.principal(headers)
         if scope["method"] != "POST":
             raise MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}")
-        call = read_chat_call(request_id, await client.body(headers, runtime.limits.max_body_bytes, runtime.limits.body_idle_s))
+        limits = runtime.limits
+        call = endpoint.read(request_id, await client.body(headers, limits.max_body_bytes, limits.body_idle_s, endpoint.media), headers)
         route = runtime.routes.find(call.model)
         if route is None:
             raise no_such_model(call.model)
         principal.require_route(route.name, call.model)
-        job = Job(call, endpoint, principal, route, principal.rule or route.rule, client)
         client.guard()
+        bound = await resolve(call, principal.team, route, runtime.continuity)
+        rule = principal.rule or route.rule
+        job = Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target)
         try:
             await runtime.pipeline.run(job)
         except AttemptsExhausted as error:
             if isinstance(error.last, UpstreamRejected) and error.param is None:
-                _name_the_fault(runtime, call.body, error)
+                _name_the_fault(call, error)
             raise
 
-    async def _refuse(self, runtime: Runtime, client: Client, error: TurnoutError, request_id: str) -> None:
+    async def _refuse(self, words: Dialect, client: Client, error: TurnoutError, request_id: str) -> None:
         """Sends the error, unless the answer has begun already or nobody is there."""
         if client.left or client.status or isinstance(error, ClientClosed):
             return
         shape = shown(error)
         attempts = len(error.attempts) if isinstance(error, AttemptsExhausted) else 0
-        body = runtime.wire.encode_error(error, shape.type, request_id, attempts)
+        body = words.encode_error(error, shape.type, request_id, attempts)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -106,10 +112,13 @@ class FastPath:
         await self._app(scope, receive, send_with_id)
 
 
-def _name_the_fault(runtime: Runtime, body: bytes, error: AttemptsExhausted) -> None:
+def _name_the_fault(call: Call, error: AttemptsExhausted) -> None:
     """A provider refused the request without naming a field: decoding it in full names the one whose type is wrong, if one is. Off the hot path."""
+    dialect = DIALECTS.get(call.dialect)
+    if dialect is None:
+        return
     try:
-        runtime.wire.decode_request(body)
+        dialect.decode_request(call.body)
     except UnsupportedField:
         return  # unknown to us is not wrong
     except InvalidRequest as fault:

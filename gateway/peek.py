@@ -1,9 +1,15 @@
-"""A request's bytes to a `Call`: valid JSON of bounded depth, a few top-level types checked, nothing else decoded."""
+"""A request's bytes to a `Call`: valid JSON of bounded depth, a few top-level types checked, nothing else decoded.
+
+One `Form` for each endpoint says what is required there and of what type the top-level fields are.
+"""
+
+from collections.abc import Mapping
 
 import msgspec
 
-from contract.call import Call
+from contract.call import Call, Dialect
 from contract.errors import InvalidRequest
+from providers.multipart import form_fields
 
 MAX_DEPTH = 64
 MAX_BRACKETS = 100_000
@@ -30,58 +36,184 @@ _KINDS: dict[str, frozenset[int]] = {
     "true or false": frozenset(b"tf"),
     "an array": frozenset(b"["),
     "an object": frozenset(b"{"),
+    "a string or an array": frozenset(b'"['),
     "a string or an array of strings": frozenset(b'"['),
     "a string or an object": frozenset(b'"{'),
 }
-# field -> what it must be; null is allowed for all but the required ones (openapi: CreateChatCompletionRequest)
-FIELD_KINDS: dict[str, str] = {
-    **dict.fromkeys(("reasoning_effort", "service_tier", "user", "prompt_cache_key", "safety_identifier", "verbosity"), "a string"),
-    **dict.fromkeys(
-        (
-            "temperature",
-            "top_p",
-            "n",
-            "max_tokens",
-            "max_completion_tokens",
-            "presence_penalty",
-            "frequency_penalty",
-            "seed",
-            "top_logprobs",
-        ),
-        "a number",
+
+
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """`kinds`: field -> what it must be; null is allowed for all but the `required` ones. `filled`: arrays that must hold something.
+
+    `default_model`: the one that is meant where the client names none.
+    `path`: what follows the base URL at a provider. `passed_on`: the client's headers that go on to a provider of the same dialect.
+    """
+
+    dialect: Dialect
+    path: str
+    kinds: Mapping[str, str]
+    required: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
+    passed_on: frozenset[bytes] = frozenset()
+    multipart: bool = False
+    default_model: str | None = None
+
+    @property
+    def first_bytes(self) -> dict[str, frozenset[int]]:
+        return {field: _KINDS[kind] for field, kind in self.kinds.items()}
+
+
+def _kinds(**fields: str) -> dict[str, str]:
+    """From `a_string="x y z"` to {"x": "a string", …}."""
+    return {field: kind.replace("_", " ") for kind, names in fields.items() for field in names.split()}
+
+
+_BETA = frozenset({b"anthropic-beta", b"anthropic-version"})
+CHAT = Form(  # openapi: CreateChatCompletionRequest
+    dialect="openai_chat",
+    path="/chat/completions",
+    required=("messages",),
+    filled=("messages",),
+    kinds=_kinds(
+        a_string="reasoning_effort service_tier user prompt_cache_key safety_identifier verbosity",
+        a_number="temperature top_p n max_tokens max_completion_tokens presence_penalty frequency_penalty seed top_logprobs",
+        true_or_false="stream logprobs parallel_tool_calls store",
+        an_array="messages tools functions modalities",
+        an_object="stream_options response_format logit_bias metadata audio prediction web_search_options",
+        a_string_or_an_array_of_strings="stop",
+        a_string_or_an_object="tool_choice function_call",
     ),
-    **dict.fromkeys(("stream", "logprobs", "parallel_tool_calls", "store"), "true or false"),
-    **dict.fromkeys(("messages", "tools", "functions", "modalities"), "an array"),
-    **dict.fromkeys(("stream_options", "response_format", "logit_bias", "metadata", "audio", "prediction", "web_search_options"), "an object"),
-    "stop": "a string or an array of strings",
-    "tool_choice": "a string or an object",
-    "function_call": "a string or an object",
-}
-_FIRST_BYTES = {field: _KINDS[kind] for field, kind in FIELD_KINDS.items()}
+)
+COMPLETIONS = Form(  # openapi: CreateCompletionRequest
+    dialect="openai_completions",
+    path="/completions",
+    required=("prompt",),
+    kinds=_kinds(
+        a_string="suffix user",
+        a_number="temperature top_p n best_of max_tokens presence_penalty frequency_penalty seed logprobs",
+        true_or_false="stream echo",
+        an_object="stream_options logit_bias",
+        a_string_or_an_array="prompt",
+        a_string_or_an_array_of_strings="stop",
+    ),
+)
+RESPONSES = Form(  # openapi: CreateResponse
+    dialect="openai_responses",
+    path="/responses",
+    kinds=_kinds(
+        a_string="previous_response_id service_tier user prompt_cache_key safety_identifier truncation",
+        a_number="temperature top_p max_output_tokens max_tool_calls top_logprobs",
+        true_or_false="stream store background parallel_tool_calls",
+        an_array="tools include",
+        an_object="text reasoning metadata stream_options",
+        a_string_or_an_array="input instructions",
+        a_string_or_an_object="tool_choice conversation",
+    ),
+)
+EMBEDDINGS = Form(  # openapi: CreateEmbeddingRequest
+    dialect="openai_embeddings",
+    path="/embeddings",
+    required=("input",),
+    filled=("input",),
+    kinds=_kinds(a_string="encoding_format user", a_number="dimensions", a_string_or_an_array="input"),
+)
+MESSAGES = Form(  # anthropic: MessageCreateParams
+    dialect="anthropic_messages",
+    path="/messages",
+    required=("messages", "max_tokens"),
+    filled=("messages",),
+    passed_on=_BETA,
+    kinds=_kinds(
+        a_string="service_tier",
+        a_number="max_tokens temperature top_p top_k",
+        true_or_false="stream",
+        an_array="messages tools stop_sequences mcp_servers",
+        an_object="thinking tool_choice metadata output_config",
+        a_string_or_an_array="system",
+    ),
+)
+COUNT_TOKENS = Form(
+    dialect="anthropic_count_tokens",
+    path="/messages/count_tokens",
+    required=("messages",),
+    filled=("messages",),
+    passed_on=_BETA,
+    kinds=_kinds(an_array="messages tools", an_object="thinking tool_choice", a_string_or_an_array="system"),
+)
 
 
-def read_chat_call(request_id: str, body: bytes) -> Call:
-    """Reads an OpenAI chat completions request as far as routing needs it. Raises InvalidRequest, with `param` where one field is at fault."""
-    fields = _decode(body)
-    model = _model(fields)
-    if "messages" not in fields:
-        raise InvalidRequest("`messages` is missing", param="messages")
-    for name, raw in fields.items():
-        allowed = _FIRST_BYTES.get(name)
-        if allowed is not None and memoryview(raw)[0] not in allowed:
-            _refuse_kind(name, bytes(raw))
-    if _is_empty_array(bytes(fields["messages"])):
-        raise InvalidRequest("`messages` must hold at least one message", param="messages")
-    return Call(
-        request_id=request_id,
-        dialect="openai_chat",
-        model=model,
-        stream=_is_true(fields, "stream"),
-        include_usage="stream_options" in fields and _includes_usage(bytes(fields["stream_options"])),
-        choices=_choices(bytes(fields["n"])) if "n" in fields else 1,
-        body=body,
-        fields=fields,
-    )
+def passing(path: str, *, multipart: bool = False, default_model: str | None = None) -> Form:
+    """An endpoint whose bodies only the provider reads."""
+    return Form(dialect="passthrough", path=path, kinds=_kinds(true_or_false="stream"), multipart=multipart, default_model=default_model)
+
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Reader:
+    """Reads one endpoint's requests. Built once; `__call__` runs for every request."""
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+        self._first_bytes = form.first_bytes
+        self._needs = tuple((name, name in form.filled) for name in form.required)
+
+    def __call__(self, request_id: str, body: bytes, headers: Headers) -> Call:
+        """The call. Raises InvalidRequest, with `param` where one field is at fault."""
+        form = self.form
+        if form.multipart:
+            return self._form_call(request_id, body, headers)
+        fields = _decode(body)
+        model = _model(fields, form.default_model)
+        first_bytes = self._first_bytes
+        for name, raw in fields.items():
+            allowed = first_bytes.get(name)
+            if allowed is not None and memoryview(raw)[0] not in allowed:
+                self._refuse_kind(name, bytes(raw))
+        for name, must_hold in self._needs:
+            if name not in fields:
+                raise InvalidRequest(f"`{name}` is missing", param=name)
+            if must_hold and _is_empty_array(bytes(fields[name])):
+                raise InvalidRequest(f"`{name}` must hold at least one {'message' if name == 'messages' else 'entry'}", param=name)
+        return Call(
+            request_id=request_id,
+            dialect=form.dialect,
+            model=model,
+            stream=_is_true(fields, "stream"),
+            include_usage="stream_options" in fields and _includes_usage(bytes(fields["stream_options"])),
+            choices=_choices(bytes(fields["n"])) if "n" in fields else 1,
+            body=body,
+            fields=fields,
+            path=form.path,
+            headers=tuple((name, value) for name, value in headers if name in form.passed_on) if form.passed_on else (),
+        )
+
+    def _refuse_kind(self, name: str, raw: bytes) -> None:
+        if raw == b"null" and name not in self.form.required:
+            return
+        raise InvalidRequest(f"`{name}` must be {self.form.kinds[name]}", param=name)
+
+    def _form_call(self, request_id: str, body: bytes, headers: Headers) -> Call:
+        content_type = next((value for name, value in headers if name == b"content-type"), b"")
+        places = form_fields(body, content_type, "model", "stream")
+        values = {name: body[start:end].decode("utf-8", "replace") for name, (start, end) in places.items()}
+        if not values.get("model"):
+            raise InvalidRequest("the form's field `model` is missing", param="model")
+        return Call(
+            request_id=request_id,
+            dialect="passthrough",
+            model=values["model"],
+            stream=values.get("stream") == "true",
+            include_usage=False,
+            choices=1,
+            body=body,
+            fields={},
+            path=self.form.path,
+            content_type=content_type,
+        )
+
+
+read_chat_call = Reader(CHAT)
 
 
 def _decode(body: bytes) -> dict[str, msgspec.Raw]:
@@ -125,8 +257,10 @@ def too_deep(body: bytes, limit: int) -> bool:
     return bool(brackets)
 
 
-def _model(fields: dict[str, msgspec.Raw]) -> str:
+def _model(fields: dict[str, msgspec.Raw], default: str | None) -> str:
     raw = fields.get("model")
+    if raw is None and default is not None:
+        return default
     if raw is None:
         raise InvalidRequest("`model` is missing", param="model")
     try:
@@ -136,12 +270,6 @@ def _model(fields: dict[str, msgspec.Raw]) -> str:
     if not model:
         raise InvalidRequest("`model` is empty", param="model")
     return model
-
-
-def _refuse_kind(name: str, raw: bytes) -> None:
-    if raw == b"null" and name != "messages":
-        return
-    raise InvalidRequest(f"`{name}` must be {FIELD_KINDS[name]}", param=name)
 
 
 def _is_empty_array(raw: bytes) -> bool:

@@ -11,32 +11,27 @@ from time import monotonic
 from contract.errors import AttemptError, AttemptsExhausted, PermissionDenied
 from gateway.client import HeaderList
 from gateway.errors import status_of
+from gateway.keeper import Keeper
 from gateway.record import Attempt, Job, Recorder
 from ledger.prices import cost_nusd
 from ledger.reports import usd
 from policy.plan import plan_ordered
 from policy.retry import FailOver, RetrySame, Situation, Stop, after_failure
 from providers.port import Exchange
-from providers.wires.port import Wire
 
-UNARY_HEADERS: HeaderList = [(b"content-type", b"application/json")]
-STREAM_HEADERS: HeaderList = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
+STREAM_HEADERS: HeaderList = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 class Pipeline:
-    """Runs jobs. `wire` is the client's dialect: it words the error that ends a stream in-band."""
+    """Runs jobs. `keeper` remembers what later requests may refer to."""
 
-    def __init__(self, recorder: Recorder, wire: Wire) -> None:
+    def __init__(self, recorder: Recorder, keeper: Keeper) -> None:
         self._recorder = recorder
-        self._wire = wire
+        self._keeper = keeper
 
     async def run(self, job: Job) -> None:
         """Answers the client, or raises: AttemptsExhausted or PermissionDenied when nothing was sent, CancelledError when it left."""
-        plan = plan_ordered(job.rule, job.route.candidates)
+        plan = plan_ordered(job.rule, job.route.candidates, job.bound_to)
         if not plan.attempts:
             raise PermissionDenied(f"the policy {job.rule.name!r} leaves no target for the model {job.call.model!r}", code="no_allowed_target")
         index = made = at_target = 0
@@ -70,7 +65,7 @@ class Pipeline:
     async def _attempt(self, job: Job, attempt: Attempt) -> None:
         """One attempt up to the commit point, then the delivery. Raises AttemptError only before the commit point."""
         try:
-            exchange = attempt.exchange = await attempt.target.backend.open(job.call, attempt.target.model, attempt.marks)
+            exchange = attempt.exchange = await attempt.target.backend.open(job.call, attempt.target.model, attempt.marks, job.rule.drop)
             piece = await exchange.next()
         except asyncio.CancelledError:
             self._left(job, attempt)
@@ -81,14 +76,16 @@ class Pipeline:
         client = job.client
         try:
             await client.start(200, self._headers(job, attempt, exchange, len(piece)))
-            while job.call.stream and piece:
+            while exchange.streamed and piece:
                 await client.write(piece)
                 piece = await exchange.next()
+            self._keeper.note(job, attempt.target, exchange, piece)  # before the client can ask for what it has just been given
             await client.end(piece)  # a unary answer is one piece
         except AttemptError as error:
             error.target = attempt.target.label
             self._recorder.record(job, attempt, "cut", error)
-            await client.end(self._in_band(job, attempt, error))
+            if told := self._in_band(job, attempt, exchange, error):
+                await client.end(told)  # where nothing can be told, the connection's early end does
         except asyncio.CancelledError:
             self._left(job, attempt)
             raise
@@ -103,18 +100,18 @@ class Pipeline:
         else:
             self._recorder.record(job, attempt, "cut" if job.client.status else "failed", "server_shutting_down")
 
-    def _in_band(self, job: Job, attempt: Attempt, error: AttemptError) -> bytes:
-        body = self._wire.encode_error(error, status_of(error)[1], job.call.request_id, attempt.number)
-        return self._wire.stream_encoder(job.call.include_usage).error(body)
+    def _in_band(self, job: Job, attempt: Attempt, exchange: Exchange, error: AttemptError) -> bytes:
+        return exchange.in_band(job.words.encode_error(error, status_of(error)[1], job.call.request_id, attempt.number))
 
     def _headers(self, job: Job, attempt: Attempt, exchange: Exchange, length: int) -> HeaderList:
         marks, call, target = attempt.marks, job.call, attempt.target
         now = monotonic()
         first_token = marks.first_token or now
-        upstream_until = first_token if call.stream else marks.ended or now
+        upstream_until = first_token if exchange.streamed else marks.ended or now
         overhead_s = now - job.client.started_at - job.upstream_s - (upstream_until - marks.started)
         headers = [
-            *(STREAM_HEADERS if call.stream else UNARY_HEADERS),
+            (b"content-type", exchange.content_type),
+            *(STREAM_HEADERS if exchange.streamed else ()),
             (b"x-request-id", call.request_id.encode()),
             target.header,
             job.route.header,
@@ -122,8 +119,9 @@ class Pipeline:
             (b"x-turnout-decision", attempt.reason.encode()),
             (b"x-turnout-overhead-ms", b"%.2f" % (overhead_s * 1e3)),
             (b"x-turnout-ttft-ms", b"%.1f" % ((first_token - job.client.started_at) * 1e3)),
+            *exchange.notes,
         ]
-        if not call.stream:
+        if not exchange.streamed:
             headers.append((b"content-length", b"%d" % length))
             cost = usd(cost_nusd(target.price, exchange.usage))
             if cost is not None:

@@ -15,6 +15,7 @@ from ledger.row import AttemptRow, Status
 from ledger.store import Ledger
 from policy.plan import Rule
 from providers.port import Exchange, Marks
+from providers.wires.port import Dialect
 
 BYTES_PER_TOKEN = 4  # of English text with common tokenizers; only for estimates, which are flagged as such
 
@@ -29,6 +30,8 @@ class Job:
     route: Route
     rule: Rule
     client: Client
+    words: Dialect  # the client's dialect: it words an error that ends a stream
+    bound_to: str | None = None  # the label of the only target that understands the request's state
     failures: list[AttemptError] = field(default_factory=list)
     error_status: int | None = None  # the answer's, once the last attempt has failed
     upstream_s: float = 0.0  # time spent in attempts, up to the first output

@@ -22,6 +22,8 @@ class Target:
     stats: TargetStats
     label: str
     header: tuple[bytes, bytes]
+    native: frozenset[str] = frozenset()  # the dialects it answers in the client's own bytes
+    keeps_responses: bool = False
 
 
 @dataclass(frozen=True, slots=True)

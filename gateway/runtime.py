@@ -1,33 +1,37 @@
 """The running gateway as one object: settings become frozen routes, keys, backends and a ledger; started and stopped with the app."""
 
 from dataclasses import dataclass, replace
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from config.settings import EngineSettings, ModelSettings, PolicySettings, ProviderSettings, Settings, TargetSettings
+from contract.call import Drop
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_key
+from gateway.chosen import chosen_of, signer_of
+from gateway.keeper import Keeper
 from gateway.pipeline import Pipeline
 from gateway.record import Recorder
 from gateway.routes import Route, RouteTable, Target
+from ledger.continuity import Continuity
 from ledger.prices import Price, compile_price, override_price
 from ledger.store import Ledger, database_file
 from policy.plan import Candidate, Rule
 from policy.stats import TargetStats
+from providers.address import address_of, headers_of, native_dialects
 from providers.backend import HttpBackend, ProviderSpec
+from providers.build import routes_of
 from providers.http.client import PooledClient
 from providers.http.httpx_client import HttpxClient
-from providers.http.port import Clocks, Endpoint, HttpClient, Origin
+from providers.http.port import Clocks, HttpClient
 from providers.local.backend import EngineBackend
 from providers.local.spec import EngineSpec
 from providers.local.supervisor import EngineSupervisor
 from providers.local.weights import resolve_model
 from providers.port import Backend
 from providers.registry import PROVIDER_KINDS, ProviderKind
-from providers.wires.openai_chat import OPENAI_CHAT
-from providers.wires.port import Wire
 
-USER_AGENT = b"turnout"
 STREAM_HEADERS_S = 60.0  # a stream's head comes before its first token; a unary answer's head waits for the whole of it
+DROPS: dict[bool | str, Drop] = {False: "nothing", "hints": "hints", True: "everything"}
 BOOTSTRAP_TEAM = "default"
 MAX_STATS = 10_000
 VISIBLE = "!#$&'()*+,/:;=?@[]~ \"<>^`{|}"
@@ -47,8 +51,8 @@ class Runtime:
     keys: KeyTable
     limits: Limits
     ledger: Ledger
+    continuity: Continuity
     pipeline: Pipeline
-    wire: Wire
     engines: dict[str, EngineSupervisor]
     clients: tuple[HttpClient, ...]
     backends: tuple[Backend, ...]
@@ -68,6 +72,7 @@ class Runtime:
             await engine.stop()
         for client in self.clients:
             await client.aclose()
+        self.continuity.close()
         self.ledger.close()
 
     def readiness(self) -> dict[str, object]:
@@ -86,25 +91,31 @@ class Builder:
         self.httpx_client: HttpxClient | None = None
         self.rules = {name: rule_of(name, policy) for name, policy in settings.policies.items()}
         self.engines = {name: EngineSupervisor(engine_spec(name, engine), self.client) for name, engine in settings.engines.items()}
+        self.chosen = {name: chosen_of(name, provider) for name, provider in settings.providers.items()}
         self.backends: dict[str, Backend] = {name: self._provider(name, p) for name, p in settings.providers.items()}
-        self.backends |= {name: EngineBackend(engine, self.client, OPENAI_CHAT) for name, engine in self.engines.items()}
+        self.backends |= {name: EngineBackend(engine, self.client) for name, engine in self.engines.items()}
         self.stats: dict[tuple[str, str], TargetStats] = {}
 
     # --- backends --------------------------------------------------------------------------------------------------
     def _provider(self, name: str, settings: ProviderSettings) -> Backend:
-        kind = PROVIDER_KINDS[settings.kind]
+        kind, chosen = PROVIDER_KINDS[settings.kind], self.chosen[name]
         timeouts = settings.timeouts
         headers_s = STREAM_HEADERS_S if timeouts.headers_s is None else timeouts.headers_s
         stream = Clocks(timeouts.connect_s, headers_s, timeouts.first_token_s, timeouts.idle_s, timeouts.total_s)
         unary = Clocks(timeouts.connect_s, timeouts.headers_s, timeouts.total_s, timeouts.idle_s, timeouts.total_s)
+        origin, base_path = address_of(kind, chosen)
+        signer = signer_of(settings)
         spec = ProviderSpec(
             name=name,
-            endpoint=endpoint_of(kind, settings),
+            origin=origin,
+            base_path=base_path,
+            headers=headers_of(kind, chosen, signer is not None),
             clocks=stream,
             unary_clocks=unary,
-            asks_stream_usage=kind.stream_usage == "ask",
+            routes=routes_of(kind, chosen),
+            signer=signer,
         )
-        return HttpBackend(spec, self._client(settings.transport), OPENAI_CHAT)
+        return HttpBackend(spec, self._client(settings.transport))
 
     def _client(self, transport: str) -> HttpClient:
         if transport == "native":
@@ -139,6 +150,7 @@ class Builder:
     def _make_target(self, backend: str, model: str, entry: TargetSettings | None) -> Target:
         owned = backend in self.engines
         label = backend if owned else f"{backend}/{model}"
+        native = frozenset({"openai_chat"} if owned else native_dialects(self._kind(backend), self.chosen[backend]))
         return Target(
             backend=self.backends[backend],
             model=model,
@@ -147,7 +159,12 @@ class Builder:
             stats=self._stats_of(backend, model),
             label=label,
             header=(b"x-turnout-target", header_text(label)),
+            native=native,
+            keeps_responses=not owned and self._kind(backend).keeps_responses and "openai_responses" in native,
         )
+
+    def _kind(self, provider: str) -> ProviderKind:
+        return PROVIDER_KINDS[self.settings.providers[provider].kind]
 
     def _stats_of(self, backend: str, model: str) -> TargetStats:
         """One object for a target wherever it is listed. Names that clients make up by a pattern share their backend's after a while."""
@@ -158,7 +175,7 @@ class Builder:
     def _price(self, provider: str, model: str, entry: TargetSettings | None) -> Price | None:
         if entry is not None and entry.price is not None:
             return override_price(**entry.price.model_dump())
-        price_provider = PROVIDER_KINDS[self.settings.providers[provider].kind].price_provider
+        price_provider = self._kind(provider).price_provider
         return None if price_provider is None or "*" in model else compile_price(price_provider, model)
 
     # --- who may ask -------------------------------------------------------------------------------------------------
@@ -187,13 +204,14 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
     if bootstrap is not None:
         principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap))))
     ledger = Ledger(settings.state.database)
+    continuity = Continuity(ledger.engine, settings.state.responses_days)
     return Runtime(
         routes=routes,
         keys=KeyTable(principals),
         limits=Limits(settings.server.max_body_bytes, settings.server.body_idle_s),
         ledger=ledger,
-        pipeline=Pipeline(Recorder(ledger), OPENAI_CHAT),
-        wire=OPENAI_CHAT,
+        continuity=continuity,
+        pipeline=Pipeline(Recorder(ledger), Keeper(continuity)),
         engines=builder.engines,
         clients=builder.clients,
         backends=tuple(builder.backends.values()),
@@ -203,7 +221,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
 
 
 def rule_of(name: str, policy: PolicySettings) -> Rule:
-    return Rule(name, policy.fallback, policy.residency, policy.retry.max_attempts)
+    return Rule(name, policy.fallback, policy.residency, policy.retry.max_attempts, DROPS[policy.drop_unsupported])
 
 
 def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
@@ -217,19 +235,6 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
         max_queue=engine.max_queue,
         max_wait_s=engine.max_wait_s,
     )
-
-
-def endpoint_of(kind: ProviderKind, settings: ProviderSettings) -> Endpoint:
-    """Where a provider's chat requests go, and the headers that every one of them carries."""
-    url = urlsplit(settings.base_url or kind.base_url or "")
-    tls = url.scheme == "https"
-    headers = {b"content-type": b"application/json", b"user-agent": USER_AGENT}
-    key = settings.api_key.get_secret_value() if settings.api_key else ""
-    if key:
-        headers[b"authorization"] = b"Bearer " + key.encode()
-    headers |= {name.lower().encode(): text.encode() for name, text in settings.headers.items()}
-    origin = Origin(url.hostname or "", url.port or (443 if tls else 80), tls)
-    return Endpoint(origin, url.path.rstrip("/") + "/chat/completions", tuple(headers.items()))
 
 
 def assemble(name: str, rule: Rule, targets: list[Target]) -> Route:

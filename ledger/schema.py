@@ -1,8 +1,11 @@
-"""The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with."""
+"""The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
+Version 2 added `bindings` and `kept_answers`; a database of version 1 gets them when it is opened.
+"""
 
-VERSION = 1
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+VERSION = 2
 
 metadata = MetaData()
 
@@ -53,6 +56,25 @@ attempts = Table(
     Column("bytes_upstream", BigInteger, nullable=False),
     Column("bytes_client", BigInteger, nullable=False),
     Index("attempts_by_time", "started_at_us"),
+)
+
+bindings = Table(
+    "bindings",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("target", String(700), nullable=False),
+    Column("made_at_us", BigInteger, nullable=False),
+)
+
+kept_answers = Table(
+    "kept_answers",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("team", String(200), nullable=False),
+    Column("model", String(500), nullable=False),
+    Column("made_at_us", BigInteger, nullable=False),
+    Column("input", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

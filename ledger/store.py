@@ -13,13 +13,14 @@ from typing import Any
 
 import structlog
 from msgspec.structs import astuple
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select, update
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, VERSION, attempts, metadata, schema_version
 
+UPGRADED = frozenset({1})  # older versions that lack nothing but tables
 GATHER_S = 0.03  # how long a group is gathered before it is committed
 BLOCK = 20  # rows in one statement
 GROUP = 5_000  # rows in one transaction
@@ -60,7 +61,9 @@ def open_engine(url: str) -> Engine:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with engine.connect() as connection:
-            version = _version(connection) or _make_tables(connection)
+            version = _version(connection)
+            if version is None or version in UPGRADED:
+                version = _make_tables(connection)
     except (SQLAlchemyError, OSError) as exc:
         engine.dispose()
         raise LedgerError(f"the ledger's database {url!r} cannot be opened: {getattr(exc, 'orig', exc)}") from exc
@@ -79,8 +82,12 @@ def _make_tables(connection: Connection) -> int | None:
     connection.rollback()
     connection.exec_driver_sql("BEGIN IMMEDIATE")
     metadata.create_all(connection)
-    if (version := _version(connection)) is None:
+    version = _version(connection)
+    if version is None:
         connection.execute(insert(schema_version).values(version=VERSION))
+        version = VERSION
+    elif version in UPGRADED:
+        connection.execute(update(schema_version).values(version=VERSION))
         version = VERSION
     connection.commit()
     return version

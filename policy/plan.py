@@ -26,6 +26,7 @@ class Rule(msgspec.Struct, frozen=True):
     fallback: Fallback = "any"
     residency: Residency = "any"
     max_attempts: int = 3
+    drop: Literal["nothing", "hints", "everything"] = "hints"  # of what a target cannot honour; the rest is refused
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -45,16 +46,18 @@ class Plan(msgspec.Struct, frozen=True):
     removed: tuple[Removed, ...]
 
 
-def plan_ordered(rule: Rule, candidates: tuple[Candidate, ...]) -> Plan:
+def plan_ordered(rule: Rule, candidates: tuple[Candidate, ...], bound_to: str | None = None) -> Plan:
     """The objective `ordered`: the list's own order, less what the rule forbids.
 
     residency local_only removes every managed target. The first that is left is the primary; of the rest, fallback `any` keeps all,
-    `local` keeps owned engines, `none` keeps nothing.
+    `local` keeps owned engines, `none` keeps nothing. `bound_to`: the only target that can understand the request's state.
     """
     attempts: list[Planned] = []
     removed: list[Removed] = []
     for candidate in candidates:
-        if rule.residency == "local_only" and not candidate.owned:
+        if bound_to is not None and candidate.name != bound_to:
+            removed.append(Removed(candidate, "the request's state is bound to another target"))
+        elif rule.residency == "local_only" and not candidate.owned:
             removed.append(Removed(candidate, "residency: local_only"))
         elif not attempts:
             attempts.append(Planned(candidate, "first in order"))

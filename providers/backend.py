@@ -1,73 +1,122 @@
-"""A managed API as a backend: one provider's wire, endpoint, key and clocks over the shared HTTP client."""
+"""A managed API as a backend: one provider's routes, address, key and clocks over the shared HTTP client."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 
-from contract.call import Call
-from contract.errors import AttemptError, MalformedResponse
-from providers.exchange import StreamExchange, UnaryExchange
-from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse
+from contract.call import Call, Dialect, Drop
+from contract.errors import AttemptError, MalformedResponse, TargetCannot
+from providers.address import HeaderTuple
+from providers.exchange import JSON, RawExchange, ReadyExchange, StreamExchange, UnaryExchange
+from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, Origin
 from providers.port import Exchange, Marks
-from providers.wires.port import Wire
+from providers.routes import Prepared, ReadError, Route, read_any
 
 ERROR_BODY_LIMIT = 1 << 20
+MAX_ENDPOINTS = 1024
+
+
+class Signer(Protocol):
+    """Headers that depend on the request: a signature, or a token that must be renewed."""
+
+    async def headers(self, host: str, path: str, body: bytes) -> HeaderTuple:
+        """Raises AttemptError when no valid credentials can be had."""
 
 
 class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One configured provider. `unary_clocks` are `clocks` with what a unary answer cannot show (a first token) given all the time there is."""
+    """One configured provider. `unary_clocks` are `clocks` with what a unary answer cannot show (a first token) given all the time there is.
+
+    `headers`: those of every request. `signer`: what adds those that each request needs its own of.
+    """
 
     name: str
-    endpoint: Endpoint
+    origin: Origin
+    base_path: str
+    headers: HeaderTuple
     clocks: Clocks
     unary_clocks: Clocks
-    asks_stream_usage: bool
+    routes: Mapping[Dialect, Route]
+    signer: Signer | None = None
     max_body: int = 64 << 20
 
 
 class HttpBackend:
-    """Implements `providers.port.Backend` for any provider that speaks `wire` over HTTP."""
+    """Implements `providers.port.Backend` for any provider over HTTP."""
 
-    def __init__(self, spec: ProviderSpec, client: HttpClient, wire: Wire) -> None:
+    def __init__(self, spec: ProviderSpec, client: HttpClient) -> None:
         self.name = spec.name
         self._spec = spec
         self._client = client
-        self._wire = wire
+        self._endpoints: dict[tuple[str, HeaderTuple, bytes], Endpoint] = {}
 
-    async def open(self, call: Call, model: str, marks: Marks) -> Exchange:
-        spec, stream = self._spec, call.stream
-        ask_usage = stream and spec.asks_stream_usage
-        body = self._wire.rewrite_request(call, model, stream=stream, ask_usage=ask_usage)
+    async def open(self, call: Call, model: str, marks: Marks, drop: Drop) -> Exchange:
+        spec = self._spec
+        route = spec.routes.get(call.dialect)
+        if route is None:
+            raise TargetCannot(f"the provider {self.name!r} has nothing like {call.path or call.dialect}")
+        prepared = route.prepare(call, model, drop)
         marks.admitted = marks.started
-        marks.bytes_sent = len(body)
-        response = await self._client.send(spec.endpoint, body, spec.clocks if stream else spec.unary_clocks)
+        if prepared.ready is not None:
+            return ReadyExchange(prepared.ready, marks, prepared.notes)
+        marks.bytes_sent = len(prepared.body)
+        endpoint = self._endpoint(prepared.path, call)
+        if spec.signer is not None:
+            signed = await spec.signer.headers(spec.origin.host, endpoint.path, prepared.body)
+            endpoint = Endpoint(endpoint.origin, endpoint.path, (*endpoint.headers, *signed))
+        response = await self._client.send(endpoint, prepared.body, spec.clocks if prepared.tap is not None else spec.unary_clocks)
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
-            raise await read_error(response, self._wire)
-        if not stream:
-            return UnaryExchange(response, self._wire, marks, spec.max_body)
-        if not is_event_stream(response):
-            raise await self._not_a_stream(response)
-        return StreamExchange(response, self._wire.stream_tap(call, ask_usage and not call.include_usage), marks)
+            raise await read_error(response, prepared.error)
+        return await self._exchange(response, prepared, marks)
 
-    async def _not_a_stream(self, response: HttpResponse) -> AttemptError:
-        """A 200 that is no event stream: an error object, a page of HTML, or a server that does not stream."""
-        try:
-            self._wire.read_unary(await response.read(ERROR_BODY_LIMIT))
-        except AttemptError as error:
-            return error
-        return MalformedResponse("the upstream answered a streamed request with a unary body")
+    async def _exchange(self, response: HttpResponse, prepared: Prepared, marks: Marks) -> Exchange:
+        max_body = self._spec.max_body
+        if prepared.tap is not None:
+            if not media_type(response).startswith(prepared.stream_type):
+                raise await _not_a_stream(response, prepared)
+            return StreamExchange(response, prepared.tap, marks, prepared.notes)
+        if prepared.read is not None:
+            return UnaryExchange(response, prepared.read, marks, max_body, prepared.notes)
+        kind = media_type(response)
+        if kind.startswith(JSON):
+            return UnaryExchange(response, read_any, marks, max_body, prepared.notes)
+        return RawExchange(response, kind or b"application/octet-stream", marks)
+
+    def _endpoint(self, path: str, call: Call) -> Endpoint:
+        key = (path, call.headers, call.content_type)
+        found = self._endpoints.get(key)
+        if found is None:
+            spec = self._spec
+            headers = ((b"content-type", call.content_type), *(h for h in spec.headers if h[0] not in dict(call.headers)), *call.headers)
+            found = Endpoint(spec.origin, spec.base_path + path, headers)
+            if len(self._endpoints) >= MAX_ENDPOINTS:
+                self._endpoints.clear()
+            self._endpoints[key] = found
+        return found
 
     async def aclose(self) -> None:
         """The HTTP client is shared and closed by its owner."""
 
 
-def is_event_stream(response: HttpResponse) -> bool:
-    """True when the response says it is `text/event-stream`."""
-    return any(name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in response.headers)
+async def _not_a_stream(response: HttpResponse, prepared: Prepared) -> AttemptError:
+    """A 200 that is no event stream: an error object, a page of HTML, or a server that does not stream."""
+    try:
+        body = await response.read(ERROR_BODY_LIMIT)
+        if prepared.read is not None:
+            prepared.read(body)
+    except AttemptError as error:
+        return error
+    return MalformedResponse("the upstream answered a streamed request with a unary body")
 
 
-async def read_error(response: HttpResponse, wire: Wire) -> AttemptError:
+def media_type(response: HttpResponse) -> bytes:
+    """The response's content type, in lower case; empty when it names none."""
+    return next((value.lower() for name, value in response.headers if name == b"content-type"), b"")
+
+
+async def read_error(response: HttpResponse, decode: ReadError) -> AttemptError:
     """The error that a response other than 200 means. Its body is read to the limit; one that cannot be read classifies by status alone."""
     try:
         body = await response.read(ERROR_BODY_LIMIT)
@@ -76,4 +125,4 @@ async def read_error(response: HttpResponse, wire: Wire) -> AttemptError:
     except asyncio.CancelledError:
         response.abort()
         raise
-    return wire.decode_error(response.status, dict(response.headers), body)
+    return decode(response.status, dict(response.headers), body)

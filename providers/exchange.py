@@ -1,9 +1,10 @@
-"""The three shapes of an attempt in flight: a unary answer, a stream passed on, a stream folded into a unary answer.
+"""The shapes of an attempt in flight: a unary answer, a stream, a stream folded into a unary answer, and bytes that nobody reads.
 
-All three implement `providers.port.Exchange`, over any HTTP response and any wire.
+All implement `providers.port.Exchange`, over any HTTP response and any wire.
 """
 
 import asyncio
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from contract.errors import MalformedResponse
@@ -12,20 +13,27 @@ from contract.finish import Finish
 from contract.usage import Usage
 from providers.http.port import HttpResponse
 from providers.port import Marks
-from providers.wires.port import StreamDecoder, StreamTap, UnaryAnswer, Wire
+from providers.wires.port import StreamDecoder, StreamTap, UnaryAnswer
 
 FINISHED_GRACE_S = 2.0  # how long a terminal event may still come after every choice has its finish reason
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+Notes = tuple[tuple[bytes, bytes], ...]
 
 
 class UnaryExchange:
-    """The provider's whole body, checked, then given untouched as one piece."""
+    """The provider's whole body, checked and read, then given as one piece."""
 
-    def __init__(self, response: HttpResponse, wire: Wire, marks: Marks, max_body: int) -> None:
+    streamed = False
+    content_type = JSON
+
+    def __init__(self, response: HttpResponse, read: Callable[[bytes], UnaryAnswer], marks: Marks, max_body: int, notes: Notes = ()) -> None:
         self._response = response
-        self._wire = wire
+        self._read = read
         self._marks = marks
         self._max_body = max_body
         self._answer: UnaryAnswer | None = None
+        self.notes = notes
 
     async def next(self) -> bytes:
         if self._answer is not None:
@@ -34,8 +42,11 @@ class UnaryExchange:
         marks = self._marks
         marks.bytes_received += len(body)
         marks.first_token = marks.ended = monotonic()
-        self._answer = self._wire.read_unary(body)
-        return body
+        self._answer = self._read(body)
+        return self._answer.body
+
+    def in_band(self, body: bytes) -> bytes:
+        return b""  # it is one piece: nothing can go wrong after it has begun
 
     def abort(self) -> None:
         self._response.abort()
@@ -56,15 +67,23 @@ class UnaryExchange:
     def content_events(self) -> int:
         return 1 if self._answer else 0
 
+    @property
+    def bound(self) -> list[str]:
+        return self._answer.bound if self._answer else []
+
 
 class StreamExchange:
-    """A same-dialect stream: the provider's bytes, whole events at a time, watched by a tap."""
+    """A stream, whole events at a time: the provider's own bytes watched by a tap, or what a translating tap makes of them."""
 
-    def __init__(self, response: HttpResponse, tap: StreamTap, marks: Marks) -> None:
+    streamed = True
+    content_type = EVENT_STREAM
+
+    def __init__(self, response: HttpResponse, tap: StreamTap, marks: Marks, notes: Notes = ()) -> None:
         self._response = response
         self._tap = tap
         self._marks = marks
         self._given = False
+        self.notes = notes
 
     async def next(self) -> bytes:
         tap, marks = self._tap, self._marks
@@ -124,17 +143,100 @@ class StreamExchange:
     def content_events(self) -> int:
         return self._tap.content_events
 
+    @property
+    def bound(self) -> list[str]:
+        return self._tap.bound
+
+    def in_band(self, body: bytes) -> bytes:
+        return self._tap.in_band(body)
+
+
+class ReadyExchange:
+    """An answer for which no upstream had to be asked."""
+
+    streamed = False
+    content_type = JSON
+    content_events = 0
+
+    def __init__(self, answer: UnaryAnswer, marks: Marks, notes: Notes) -> None:
+        self._answer = answer
+        self._marks = marks
+        self.notes = notes
+        self.usage: Usage | None = None
+        self.finish: Finish | None = None
+        self.upstream_id: str | None = None
+        self.bound: list[str] = []
+
+    async def next(self) -> bytes:
+        if self._marks.ended is not None:
+            return b""
+        self._marks.first_token = self._marks.ended = monotonic()
+        return self._answer.body
+
+    def in_band(self, body: bytes) -> bytes:
+        return b""
+
+    def abort(self) -> None:
+        """There is nothing to stop."""
+
+
+class RawExchange:
+    """Bytes of any kind, passed on as they come: audio, images, text. Nothing is read of them."""
+
+    streamed = True
+    usage = None
+    finish = None
+    upstream_id = None
+
+    def __init__(self, response: HttpResponse, content_type: bytes, marks: Marks) -> None:
+        self._response = response
+        self._marks = marks
+        self.content_type = content_type
+        self.notes: Notes = ()
+        self.content_events = 0
+        self.bound: list[str] = []
+
+    async def next(self) -> bytes:
+        marks = self._marks
+        chunk = await self._response.chunk()
+        if not chunk:
+            marks.ended = monotonic()
+        elif marks.first_token is None:
+            marks.first_token = monotonic()
+            self._response.first_token()
+        marks.bytes_received += len(chunk)
+        return chunk
+
+    def in_band(self, body: bytes) -> bytes:
+        return b""  # no place for one; the connection's early end tells
+
+    def abort(self) -> None:
+        self._response.abort()
+
 
 class FoldedExchange:
     """A provider's stream folded into one unary answer in the client's dialect."""
 
-    def __init__(self, response: HttpResponse, decoder: StreamDecoder, wire: Wire, marks: Marks, max_body: int) -> None:
+    streamed = False
+    content_type = JSON
+
+    def __init__(
+        self,
+        response: HttpResponse,
+        decoder: StreamDecoder,
+        encode: Callable[[Iterable[Event]], bytes],
+        marks: Marks,
+        max_body: int,
+        notes: Notes = (),
+    ) -> None:
         self._response = response
         self._decoder = decoder
-        self._wire = wire
+        self._encode = encode
         self._marks = marks
         self._max_body = max_body
         self._done = False
+        self.notes = notes
+        self.bound: list[str] = []
         self.upstream_id: str | None = None
         self.usage: Usage | None = None
         self.finish: Finish | None = None
@@ -146,7 +248,7 @@ class FoldedExchange:
         events = await self._events()
         self._done = True
         self._marks.ended = monotonic()
-        return self._wire.encode_response(events)
+        return self._encode(events)
 
     async def _events(self) -> list[Event]:
         events: list[Event] = []
@@ -186,3 +288,6 @@ class FoldedExchange:
 
     def abort(self) -> None:
         self._response.abort()
+
+    def in_band(self, body: bytes) -> bytes:
+        return b""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from contract.call import Call
+from contract.call import Call, Drop
 from contract.finish import Finish
 from contract.usage import Usage
 
@@ -32,6 +32,10 @@ class Marks(msgspec.Struct):
 class Exchange(Protocol):
     """One attempt in flight. Whoever opened it ends it: by reading to b"", or by `abort`."""
 
+    streamed: bool  # many pieces, not one
+    content_type: bytes
+    notes: tuple[tuple[bytes, bytes], ...]  # response headers that tell what was done to the request: x-turnout-dropped …
+
     @property
     def upstream_id(self) -> str | None: ...
     @property
@@ -40,12 +44,18 @@ class Exchange(Protocol):
     def finish(self) -> Finish | None: ...
     @property
     def content_events(self) -> int: ...
+    @property
+    def bound(self) -> list[str]:
+        """What in the answer binds a later request to this target."""
 
     async def next(self) -> bytes:
         """The next bytes for the client; b"" once the answer was whole. The first call gives real output, never a mere preamble.
 
         Raises AttemptError.
         """
+
+    def in_band(self, body: bytes) -> bytes:
+        """How a stream that has begun tells of an error. `body`: the error in the client's dialect."""
 
     def abort(self) -> None:
         """Stops the upstream now. Idempotent; harmless after the end."""
@@ -54,7 +64,10 @@ class Exchange(Protocol):
 class Backend(Protocol):
     name: str
 
-    async def open(self, call: Call, model: str, marks: Marks) -> Exchange:
-        """Starts one attempt and returns when the response's head has come. Fills `marks` as it goes. Raises AttemptError."""
+    async def open(self, call: Call, model: str, marks: Marks, drop: Drop) -> Exchange:
+        """Starts one attempt and returns when the response's head has come. Fills `marks` as it goes.
+
+        Raises AttemptError; InvalidRequest when the request, read in full to be translated, is not one.
+        """
 
     async def aclose(self) -> None: ...

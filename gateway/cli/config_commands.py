@@ -5,7 +5,7 @@ import os
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -75,20 +75,20 @@ def schema() -> None:
     typer.echo(schema_text(), nl=False)
 
 
-def providers(as_json: JsonOption = False) -> None:
-    """List the kinds of provider, with the variable that holds each one's key."""
+def providers(kind: Annotated[str | None, typer.Argument(help="one kind, with all that is known of it")] = None, as_json: JsonOption = False) -> None:
+    """List the kinds of provider: wire, URL, the variable that holds the key, and with a kind's name all its facts."""
+    from gateway.cli.provider_rows import describe, listed, row_line
     from providers.registry import PROVIDER_KINDS
 
-    rows: list[dict[str, Any]] = [
-        {"kind": name, "base_url": row.base_url, "key": row.key_env, "key_set": bool(row.key_env and os.environ.get(row.key_env))}
-        for name, row in PROVIDER_KINDS.items()
-    ]
+    if kind is not None and kind not in PROVIDER_KINDS:
+        typer.echo(f"there is no kind {kind!r}; `turnout providers` lists them", err=True)
+        raise typer.Exit(2)
+    rows = [describe(name, row, os.environ) for name, row in PROVIDER_KINDS.items() if kind in (None, name)]
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    for row in rows:
-        key = f"{row['key']} ({'set' if row['key_set'] else 'not set'})" if row["key"] else "no key needed"
-        typer.echo(f"{row['kind']:<18} {row['base_url'] or '(name a base_url)':<42} {key}")
+    for line in listed(rows[0]) if kind is not None else map(row_line, rows):
+        typer.echo(line)
 
 
 def doctor(

@@ -6,9 +6,12 @@ from pathlib import Path
 import typer
 
 from config.load import ConfigError, Known, Loaded, load
+from config.settings import ProviderSettings
+from gateway.chosen import chosen_of
 from ledger.prices import compile_price
+from providers.address import missing
 from providers.local.weights import BUILTIN
-from providers.registry import LATER_KINDS, PROVIDER_KINDS
+from providers.registry import PROVIDER_KINDS
 
 
 def known_kinds() -> Known:
@@ -21,10 +24,16 @@ def known_kinds() -> Known:
     return Known(
         provider_kinds={name: row.key_env for name, row in PROVIDER_KINDS.items()},
         needs_url=frozenset(name for name, row in PROVIDER_KINDS.items() if row.base_url is None),
-        later_kinds=LATER_KINDS,
+        missing=missing_settings,
         builtin_models=frozenset(BUILTIN),
         price_known=price_known,
     )
+
+
+def missing_settings(provider: ProviderSettings) -> list[str]:
+    """What else a provider of its kind needs; nothing of a kind that does not exist."""
+    kind = PROVIDER_KINDS.get(provider.kind)
+    return [] if kind is None else missing(kind, chosen_of("", provider))
 
 
 def load_or_exit(path: Path | None) -> Loaded:

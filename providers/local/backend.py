@@ -8,7 +8,7 @@ from time import monotonic
 
 import msgspec
 
-from contract.call import Call
+from contract.call import Call, Drop
 from contract.errors import (
     AttemptError,
     AttemptTimeout,
@@ -24,13 +24,13 @@ from contract.errors import (
 from contract.finish import Finish
 from contract.usage import Usage
 from providers.backend import read_error
-from providers.exchange import FoldedExchange, StreamExchange
 from providers.http.port import Endpoint, HttpClient, HttpResponse
 from providers.local.admission import Admission
+from providers.local.asking import Asked, ask
 from providers.local.process import EngineAddress
 from providers.local.supervisor import EngineSupervisor
 from providers.port import Exchange, Marks
-from providers.wires.port import Wire
+from providers.wires.openai_chat import OPENAI_CHAT
 
 CHAT_PATH = "/v1/chat/completions"
 COUNT_PATH = "/v1/chat/completions/input_tokens"
@@ -58,23 +58,23 @@ class _Props(msgspec.Struct):
 class EngineBackend:
     """Implements `providers.port.Backend` for one supervised engine. `admission` is its queue, to be looked at by metrics."""
 
-    def __init__(self, supervisor: EngineSupervisor, client: HttpClient, wire: Wire) -> None:
+    def __init__(self, supervisor: EngineSupervisor, client: HttpClient) -> None:
         spec = supervisor.spec
         self.name = spec.name
         self.admission = Admission(spec.slots, spec.max_queue, spec.max_wait_s)
         self._spec = spec
         self._supervisor = supervisor
         self._client = client
-        self._wire = wire
         self._takes_tools: bool | None = None  # asked when first needed; a model does not change with its engine's restarts
 
-    async def open(self, call: Call, model: str, marks: Marks) -> Exchange:
-        """One attempt. Raises EngineUnavailable, EngineBusy, EngineLost, ContextLengthExceeded, EngineRefused, and what HTTP raises."""
+    async def open(self, call: Call, model: str, marks: Marks, drop: Drop) -> Exchange:
+        """One attempt. Raises EngineUnavailable, EngineBusy, EngineLost, ContextLengthExceeded, EngineRefused, TargetCannot, and what HTTP raises."""
         spec, supervisor = self._spec, self._supervisor
         if supervisor.state in ("failed", "stopped"):
             raise supervisor.unavailable()
-        self._check_choices(call)
-        body = self._wire.rewrite_request(call, model, stream=True, ask_usage=True)
+        asked = ask(call, self.name, model, spec.max_answer_bytes, drop)
+        self._check_choices(asked.chat)
+        body = asked.body
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
         give_up_at = monotonic() + spec.max_wait_s
@@ -85,24 +85,23 @@ class EngineBackend:
             marks.admitted = monotonic()
             marks.bytes_sent = len(body)
             try:
-                return _EngineExchange(await self._begin(call, body, address, marks), self, address, place, marks)
+                return _EngineExchange(await self._begin(asked, address, marks), self, address, place, marks)
             except AttemptError as error:
                 raise await self.judge(error, address) from error
         except BaseException:
             place.leave()
             raise
 
-    async def _begin(self, call: Call, body: bytes, address: EngineAddress, marks: Marks) -> Exchange:
-        if wants_tools(call):
+    async def _begin(self, asked: Asked, address: EngineAddress, marks: Marks) -> Exchange:
+        body = asked.body
+        if wants_tools(asked.chat):
             await self._check_tools(address)
         await self._check_length(body, address)
         response = await self._send(CHAT_PATH, body, address)
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
             raise await self._refusal(response, body, address)
-        if call.stream:
-            return StreamExchange(response, self._wire.stream_tap(call, not call.include_usage), marks)
-        return FoldedExchange(response, self._wire.stream_decoder(call.choices), self._wire, marks, self._spec.max_answer_bytes)
+        return asked.exchange(response, marks)
 
     async def _send(self, path: str, body: bytes, address: EngineAddress) -> HttpResponse:
         headers = ((b"content-type", b"application/json"), (b"authorization", address.authorization))
@@ -153,7 +152,7 @@ class EngineBackend:
 
     async def _refusal(self, response: HttpResponse, body: bytes, address: EngineAddress) -> AttemptError:
         """llama.cpp says 500 also of requests that it cannot parse or has no ears for: then counting their tokens fails as well."""
-        error = await read_error(response, self._wire)
+        error = await read_error(response, OPENAI_CHAT.decode_error)
         if response.status < 500:
             return error
         counted = await self._send(COUNT_PATH, body, address)
@@ -164,7 +163,7 @@ class EngineBackend:
 
     async def _request_error(self, response: HttpResponse) -> AttemptError:
         """What a failed count means: nothing is computed for it, so the request itself is at fault."""
-        error = await read_error(response, self._wire)
+        error = await read_error(response, OPENAI_CHAT.decode_error)
         if response.status < 500:
             return error
         return EngineRefused(f"the engine {self.name!r} cannot take this request: its messages or their content are not of a kind it knows")
@@ -215,6 +214,7 @@ class _EngineExchange:
 
     def __init__(self, inner: Exchange, backend: EngineBackend, address: EngineAddress, place: _Place, marks: Marks) -> None:
         self._inner = inner
+        self.streamed, self.content_type, self.notes = inner.streamed, inner.content_type, inner.notes
         self._marks = marks
         self._backend = backend
         self._address = address
@@ -253,3 +253,10 @@ class _EngineExchange:
     @property
     def content_events(self) -> int:
         return self._inner.content_events
+
+    @property
+    def bound(self) -> list[str]:
+        return self._inner.bound
+
+    def in_band(self, body: bytes) -> bytes:
+        return self._inner.in_band(body)

@@ -1,0 +1,91 @@
+"""Requests that carry state of an earlier answer: which target understands it, and the history that we keep for those that keep none.
+
+Looked for by a few byte strings; a request without them pays a microsecond.
+"""
+
+import re
+
+import msgspec
+from providers.wires.openai_responses.history import with_history
+
+from contract.call import Call
+from contract.errors import InvalidRequest
+from gateway.routes import Route, Target
+from ledger.continuity import Continuity
+from providers.wires.seal import MARK, unseal
+
+_SIGNS: dict[str, tuple[bytes, ...]] = {
+    "openai_chat": (MARK, b'"thought_signature"', b'"file_id"'),
+    "openai_responses": (b'"previous_response_id"', b'"encrypted_content"', b'"file_id"', b'"conversation"'),
+    "anthropic_messages": (b'"signature"', b'"redacted_thinking"', b'"file_id"', b'"container"'),
+    "anthropic_count_tokens": (),
+}
+_TOKEN = re.compile(
+    rb'"(?:signature|encrypted_content|thought_signature|reasoning_signature|file_id|conversation|container|data)"\s*:\s*"([^"\\]{1,200000})"'
+)
+_string = msgspec.json.Decoder(str)
+MAX_TOKENS = 50  # looked up for one request, the newest first
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """The call to go on with, and the label of the only target that may answer it; None: any may."""
+
+    call: Call
+    target: str | None = None
+
+
+async def resolve(call: Call, team: str, route: Route, continuity: Continuity) -> Bound:
+    """Raises InvalidRequest for a `previous_response_id` that nobody here knows."""
+    signs = _SIGNS.get(call.dialect, ())
+    if not any(sign in call.body for sign in signs):
+        return Bound(call)
+    previous = _previous(call)
+    if previous is not None:
+        kept = await continuity.answer(team, previous)
+        if kept is None:
+            return Bound(call, await _keeper(team, previous, route, continuity))
+        call = _with_history(call, with_history(call.body, kept.input, kept.answer))
+    return Bound(call, await _owner(call, team, route, continuity))
+
+
+def _previous(call: Call) -> str | None:
+    raw = call.fields.get("previous_response_id") if call.dialect == "openai_responses" else None
+    return None if raw is None or bytes(raw) == b"null" else _string.decode(raw)
+
+
+def _with_history(call: Call, body: bytes) -> Call:
+    return msgspec.structs.replace(call, body=body, fields=msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+
+
+async def _keeper(team: str, previous: str, route: Route, continuity: Continuity) -> str:
+    """The target that keeps an answer that we do not: the one it came from, or the first that keeps any."""
+    label = await continuity.target_of(team, previous)
+    keepers = [target.label for target in route.targets if target.keeps_responses]
+    if label in keepers:
+        return label  # type: ignore[return-value]
+    if label is None and keepers:
+        return keepers[0]
+    where = "by another model's target" if label is not None else "here"
+    raise InvalidRequest(
+        f"there is no response {previous[:80]!r} kept {where}; send the conversation's items as `input`",
+        param="previous_response_id",
+        code="previous_response_not_found",
+    )
+
+
+async def _owner(call: Call, team: str, route: Route, continuity: Continuity) -> str | None:
+    """The target that made the newest state in the request. State that nobody here has seen can only be the dialect's own."""
+    tokens = [match[1].decode("utf-8", "replace") for match in _TOKEN.finditer(call.body)][-MAX_TOKENS:]
+    labels = {target.label for target in route.targets}
+    unknown = False
+    for token in reversed(tokens):
+        sealed = unseal(token)
+        label = sealed.target if sealed is not None else await continuity.target_of(team, token)
+        if label in labels:
+            return label
+        unknown = unknown or label is None
+    return _first_native(call, route.targets) if unknown else None
+
+
+def _first_native(call: Call, targets: tuple[Target, ...]) -> str | None:
+    return next((target.label for target in targets if call.dialect in target.native), None)

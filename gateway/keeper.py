@@ -1,0 +1,38 @@
+"""What an answer leaves for later requests: the states that bind them to its target, and answers kept for targets that keep none."""
+
+import msgspec
+from providers.wires.openai_responses.history import input_items
+
+from contract.call import Call
+from gateway.record import Job
+from gateway.routes import Target
+from ledger.continuity import Continuity, KeptAnswer
+from providers.port import Exchange
+
+
+class _Answer(msgspec.Struct):
+    id: str
+
+
+class Keeper:
+    """Called once for each whole answer, on the request path: for most it compares a string and looks at an empty list."""
+
+    def __init__(self, continuity: Continuity) -> None:
+        self._continuity = continuity
+
+    def note(self, job: Job, target: Target, exchange: Exchange, last: bytes) -> None:
+        """`last`: a unary answer's body; b"" at a stream's end."""
+        if bound := exchange.bound:
+            self._continuity.bind(job.principal.team, bound, target.label)
+        call = job.call
+        if call.dialect != "openai_responses" or target.keeps_responses or bytes(call.fields.get("store", b"")) == b"false":
+            return
+        answer = exchange.whole if exchange.streamed else last
+        if answer and self._continuity.days:
+            self._keep(job.principal.team, call, answer)
+
+    def _keep(self, team: str, call: Call, answer: bytes) -> None:
+        kept = KeptAnswer(
+            id=msgspec.json.decode(answer, type=_Answer).id, model=call.model, input=msgspec.json.encode(input_items(call.fields)), answer=answer
+        )
+        self._continuity.keep(team, kept)

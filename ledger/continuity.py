@@ -1,0 +1,135 @@
+"""What a later request may refer to: which target an opaque state belongs to, and the answers that we keep ourselves.
+
+Memory first, so that a follow-up finds what has just been said; the database behind it, written by one thread, so that a restart loses
+nothing. Everything belongs to a team: another team's names find nothing.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import structlog
+from sqlalchemy import Engine, delete, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from ledger.schema import bindings, kept_answers
+
+MAX_BINDINGS = 100_000  # in memory: about 10 MB
+MAX_ANSWERS = 1_000
+DAY_US = 86_400_000_000
+
+log = structlog.get_logger("turnout.ledger")
+
+
+class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer of the Responses dialect. `input`: the request's items with all that went before, `answer`: the whole response, both JSON."""
+
+    id: str
+    model: str
+    input: bytes
+    answer: bytes
+
+
+class Continuity:
+    """Called on the event loop; the database is only touched by its own thread. `days`: how long things are kept; 0: no answer is."""
+
+    def __init__(self, engine: Engine, days: int) -> None:
+        self.days = days
+        self._engine = engine
+        self._bindings: OrderedDict[bytes, str] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, str], KeptAnswer] = OrderedDict()
+        self._thread = ThreadPoolExecutor(1, "continuity")
+        self._later(self._prune)
+
+    # --- bindings ------------------------------------------------------------------------------------------------------
+    def bind(self, team: str, tokens: Iterable[str], target: str) -> None:
+        """Remembers that those opaque states came from that target."""
+        digests = [_digest(team, token) for token in tokens]
+        for digest in digests:
+            _remember(self._bindings, digest, target, MAX_BINDINGS)
+        now = time.time_ns() // 1000
+        rows = [{"digest": digest, "target": target, "made_at_us": now} for digest in digests]
+        self._later(lambda: self._write(insert(bindings).on_conflict_do_nothing(), rows))
+
+    async def target_of(self, team: str, token: str) -> str | None:
+        """The target that gave this state to this team; None: not known."""
+        digest = _digest(team, token)
+        if (known := self._bindings.get(digest)) is not None:
+            return known
+        found: str | None = await self._read(lambda c: c.execute(select(bindings.c.target).where(bindings.c.digest == digest)).scalar())
+        return found
+
+    # --- kept answers --------------------------------------------------------------------------------------------------
+    def keep(self, team: str, answer: KeptAnswer) -> None:
+        """Keeps an answer for later requests of the team."""
+        if not self.days:
+            return
+        _remember(self._answers, (team, answer.id), answer, MAX_ANSWERS)
+        row = {"id": answer.id, "team": team, "model": answer.model, "input": answer.input, "answer": answer.answer}
+        statement = insert(kept_answers).on_conflict_do_nothing()
+        self._later(lambda: self._write(statement, [{**row, "made_at_us": time.time_ns() // 1000}]))
+
+    async def answer(self, team: str, name: str) -> KeptAnswer | None:
+        """An answer of the team by its id."""
+        if (known := self._answers.get((team, name))) is not None:
+            return known
+        chosen = select(kept_answers).where(kept_answers.c.id == name, kept_answers.c.team == team)
+        row = await self._read(lambda c: c.execute(chosen).mappings().first())
+        return None if row is None else KeptAnswer(id=row["id"], model=row["model"], input=row["input"], answer=row["answer"])
+
+    async def forget(self, team: str, name: str) -> bool:
+        """Deletes an answer; False: there was none."""
+        found = await self.answer(team, name) is not None
+        self._answers.pop((team, name), None)
+        chosen = delete(kept_answers).where(kept_answers.c.id == name, kept_answers.c.team == team)
+        self._later(lambda: self._write(chosen, None))
+        return found
+
+    def close(self) -> None:
+        """Writes what waits. Idempotent."""
+        self._thread.shutdown()
+
+    # --- the thread ----------------------------------------------------------------------------------------------------
+    def _later(self, work: Callable[[], None]) -> None:
+        self._thread.submit(work)
+
+    async def _read(self, query: Callable[[Any], Any]) -> Any:
+        """In turn with the writes. Raises nothing: what cannot be read is not known."""
+
+        def read() -> Any:
+            try:
+                with self._engine.connect() as connection:
+                    return query(connection)
+            except SQLAlchemyError as exc:
+                log.error("continuity_read_failed", error=str(getattr(exc, "orig", exc)))
+                return None
+
+        return await asyncio.wrap_future(self._thread.submit(read))
+
+    def _write(self, statement: Any, rows: list[dict[str, Any]] | None) -> None:
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(statement, rows) if rows is not None else connection.execute(statement)
+        except SQLAlchemyError as exc:  # memory still has it; only a restart would lose it
+            log.error("continuity_write_failed", error=str(getattr(exc, "orig", exc)))
+
+    def _prune(self) -> None:
+        before = time.time_ns() // 1000 - max(1, self.days) * DAY_US
+        for table in (bindings, kept_answers):
+            self._write(delete(table).where(table.c.made_at_us < before), None)
+
+
+def _digest(team: str, token: str) -> bytes:
+    return sha256(f"{team}\0{token}".encode()).digest()
+
+
+def _remember(memory: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
+    memory[key] = value
+    if len(memory) > most:
+        memory.popitem(last=False)

@@ -1,0 +1,46 @@
+"""A row of the registry and a provider's own settings to its routes: how it answers each dialect."""
+
+from contract.call import Dialect
+from providers.address import Chosen, native_dialects
+from providers.registry import ProviderKind
+from providers.routes import Counter, CountRoute, EmbeddingRoute, NativeRoute, PassRoute, Route, TranslatedRoute, by_status
+from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
+from providers.wires.bedrock import BEDROCK
+from providers.wires.gemini import GEMINI
+from providers.wires.openai_responses import OPENAI_RESPONSES
+from providers.wires.table import DIALECTS, EMBEDDERS, NATIVES, UPSTREAMS
+
+# wires whose providers count tokens; `openai_chat`'s own count only where they have OpenAI's Responses too
+COUNTERS: dict[str, Counter] = {
+    "anthropic_messages": ANTHROPIC_MESSAGES,
+    "gemini": GEMINI,
+    "bedrock": BEDROCK,
+    "openai_responses": OPENAI_RESPONSES,
+}
+
+
+def routes_of(kind: ProviderKind, chosen: Chosen) -> dict[Dialect, Route]:
+    """A route for every dialect that the provider can serve."""
+    facts = kind.facts
+    upstream = UPSTREAMS[chosen.wire or kind.wire]
+    routes: dict[Dialect, Route] = {name: TranslatedRoute(chosen.name, dialect, upstream, facts) for name, dialect in DIALECTS.items()}
+    routes["anthropic_count_tokens"] = CountRoute(COUNTERS.get(_counting_wire(kind, chosen)), facts)
+    if kind.embeddings is not None:
+        routes["openai_embeddings"] = EmbeddingRoute(EMBEDDERS[kind.embeddings])
+    asks_usage = kind.stream_usage == "ask"
+    for name, path in native_dialects(kind, chosen).items():
+        own = UPSTREAMS.get(name)
+        resealed = None if own is None else TranslatedRoute(chosen.name, DIALECTS[name], own, facts)
+        routes[name] = NativeRoute(NATIVES[name], _versioned(path, chosen), facts, asks_usage, resealed)
+    if kind.passes:
+        routes["passthrough"] = PassRoute({ours: _versioned(theirs, chosen) for ours, theirs in kind.passes.items()}, by_status)
+    return routes
+
+
+def _counting_wire(kind: ProviderKind, chosen: Chosen) -> str:
+    wire = chosen.wire or kind.wire
+    return "openai_responses" if wire == "openai_chat" and "/responses/input_tokens" in kind.passes else wire
+
+
+def _versioned(path: str, chosen: Chosen) -> str:
+    return path.replace("{api_version}", chosen.api_version)

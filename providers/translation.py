@@ -1,0 +1,173 @@
+"""From one format to another: what reads a provider's bytes as events and gives the client those of its own dialect."""
+
+from collections.abc import Iterable
+from time import time
+
+import msgspec
+
+from contract import events as ev
+from contract.call import Call, Drop
+from contract.errors import AttemptError, StreamCut, TargetCannot, UnsupportedField
+from contract.finish import Finish
+from contract.requests import ChatRequest
+from contract.usage import Usage
+from providers.wires.facts import Facts, honoured
+from providers.wires.losses import Losses
+from providers.wires.port import Answering, Dialect, StreamDecoder, StreamEncoder, Upstream
+
+
+class Translated(msgspec.Struct):
+    """A request in the provider's format. `dropped`: what it does not hold of the client's, in the client's words."""
+
+    request: ChatRequest
+    body: bytes
+    dropped: tuple[str, ...]
+
+
+def translate(call: Call, dialect: Dialect, upstream: Upstream, model: str, facts: Facts, drop: Drop) -> Translated:
+    """Raises InvalidRequest; TargetCannot for what this provider cannot be asked, unless `drop` leaves it out."""
+    losses = Losses()
+    try:
+        request = honoured(dialect.decode_request(call.body), facts, losses)
+        body = upstream.encode_request(request, model, facts, losses)
+    except UnsupportedField as error:
+        raise cannot(error.param or "") from error
+    return Translated(request, body, settled(losses, drop, dialect))
+
+
+def settled(losses: Losses, drop: Drop, dialect: Dialect) -> tuple[str, ...]:
+    """The names of what is left out. Raises TargetCannot for the first field that must not be."""
+    refused = [*losses.fatal, *losses.hints] if drop == "nothing" else losses.fatal if drop == "hints" else []
+    if refused:
+        raise cannot(shown(refused[0], dialect))
+    return tuple(shown(name, dialect) for name in (*losses.fatal, *losses.hints))
+
+
+def cannot(field: str) -> TargetCannot:
+    return TargetCannot(
+        f"the target has no way to honour `{field}`: take it out, ask another model, or set `drop_unsupported: true` in the policy", param=field
+    )
+
+
+def shown(name: str, dialect: Dialect) -> str:
+    """A loss in the dialect's words: its own name of the field, of its first part, or the field as it stands."""
+    if name in dialect.field_names:
+        return dialect.field_names[name]
+    first, dot, rest = name.partition(".")
+    if first == "extra":
+        return rest
+    return dialect.field_names.get(first, first) + dot + rest
+
+
+class TranslatedAnswer:
+    """Implements `providers.wires.port.UnaryAnswer` for a whole answer of another format."""
+
+    def __init__(self, events: list[ev.Event], dialect: Dialect, answering: Answering) -> None:
+        self.upstream_id: str | None = None
+        self.usage: Usage | None = None
+        self.finish: Finish | None = None
+        self.content_events = 1
+        self.bound: list[str] = []
+        for event in events:
+            match event:
+                case ev.Started():
+                    self.upstream_id = event.id or None
+                case ev.UsageReported():
+                    self.usage = event.usage
+                case ev.Finished(choice=0):
+                    self.finish = event.finish
+        self.body = dialect.encode_response(events, answering)
+
+
+class TranslatingTap:
+    """Implements `providers.wires.port.StreamTap`: a provider's stream in, the client's dialect out."""
+
+    def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder, choices: int) -> None:
+        self._decoder = decoder
+        self._encoder = encoder
+        self._choices = choices
+        self._finishes = 0
+        self._held: list[bytes] = []
+        self.content_seen = False
+        self.finished = False
+        self.complete = False
+        self.error: AttemptError | None = None
+        self.upstream_id: str | None = None
+        self.usage: Usage | None = None
+        self.finish: Finish | None = None
+        self.content_events = 0
+        self.bound: list[str] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        if self.error is not None or self.complete:
+            return b""
+        try:
+            return self._pass(self._decoder.feed(chunk))
+        except AttemptError as error:
+            self.error = error
+            return b""
+
+    def end(self) -> bytes:
+        if self.error is not None or self.complete:
+            return b""
+        try:
+            out = self._pass(self._decoder.end())
+        except AttemptError as error:
+            self.error = error
+            return b""
+        if not self.complete:
+            self.error = StreamCut("the upstream's stream ended before its answer was whole")
+        return out
+
+    def _pass(self, events: Iterable[ev.Event]) -> bytes:
+        out, encode = self._held, self._encoder.feed
+        for event in events:
+            kind = event.__class__
+            if kind in _CONTENT:
+                self.content_events += 1
+                self.content_seen = True
+            elif kind is not ev.UsageReported:
+                self._see(event)
+            else:
+                self.usage = event.usage  # type: ignore[union-attr]
+            if piece := encode(event):
+                out.append(piece)
+        if not self.content_seen:
+            return b""
+        self._held = []
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _see(self, event: ev.Event) -> None:
+        match event:
+            case ev.Started():
+                self.upstream_id = event.id or None
+            case ev.Finished():
+                self.content_seen = True
+                self._finishes += 1
+                self.finished = self._finishes >= self._choices
+                if event.choice == 0:
+                    self.finish = event.finish
+            case ev.Ended():
+                self.complete = self.content_seen = True
+
+    def in_band(self, body: bytes) -> bytes:
+        return self._encoder.in_band(body)
+
+
+_CONTENT = frozenset(
+    {
+        ev.TextDelta,
+        ev.RefusalDelta,
+        ev.ReasoningDelta,
+        ev.ReasoningSignature,
+        ev.ToolCallStarted,
+        ev.ToolCallDelta,
+        ev.AudioDelta,
+        ev.Annotated,
+        ev.NativeOutput,
+    }
+)
+
+
+def answering(call: Call, target: str) -> Answering:
+    return Answering(call=call, target=target, now_s=int(time()))
