@@ -2,20 +2,22 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from contract.errors import InvalidRequest, LedgerUnavailable, MethodNotAllowed, NotFound, TurnoutError
-from gateway.auth import Principal, no_such_model
+from gateway.app_parts import Caller
+from gateway.auth import no_such_model
 from gateway.endpoints import words_for
 from gateway.errors import shown
 from gateway.openapi import INFERENCE_PATHS
+from gateway.responses_api import add_responses
 from gateway.runtime import Runtime
 from ledger.queries import attempts_of
 from ledger.reports import describe_request
@@ -23,15 +25,6 @@ from ledger.reports import describe_request
 FLUSH_S = 1.0  # how long a report waits for the rows of a moment ago
 
 log = structlog.get_logger("turnout.edge")
-
-
-def principal(request: Request) -> Principal:
-    """Who asks. Raises AuthenticationFailed."""
-    runtime: Runtime = request.app.state.runtime
-    return runtime.keys.principal(request.scope["headers"])
-
-
-Caller = Annotated[Principal, Depends(principal)]
 
 
 def create_app(runtime: Runtime, version: str) -> FastAPI:
@@ -49,6 +42,7 @@ def create_app(runtime: Runtime, version: str) -> FastAPI:
     app.state.runtime = runtime
     app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
     _add_models(app, runtime)
+    add_responses(app, runtime)
     _add_reports(app, runtime)
     _add_health(app, runtime)
     _add_errors(app, runtime)
@@ -57,22 +51,36 @@ def create_app(runtime: Runtime, version: str) -> FastAPI:
 
 def _add_models(app: FastAPI, runtime: Runtime) -> None:
     @app.get("/v1/models", tags=["models"])
-    async def list_models(caller: Caller) -> dict[str, Any]:
-        """The names that this key may ask for; a `*` in one stands for any text."""
-        return {"object": "list", "data": [_model(r.name) for r in runtime.routes.all if caller.models is None or r.name in caller.models]}
+    async def list_models(request: Request, caller: Caller, limit: int = 1000, after_id: str | None = None) -> dict[str, Any]:
+        """The names that this key may ask for; a `*` in one stands for any text. In Anthropic's form for who sends `anthropic-version`."""
+        names = [r.name for r in runtime.routes.all if caller.models is None or r.name in caller.models]
+        if not _speaks_anthropic(request):
+            return {"object": "list", "data": [_model(name) for name in names]}
+        start = names.index(after_id) + 1 if after_id in names else 0
+        page = names[start : start + max(1, min(limit, 1000))]
+        ends = {"first_id": page[0] if page else None, "last_id": page[-1] if page else None}
+        return {"data": [_anthropic_model(name) for name in page], "has_more": start + len(page) < len(names), **ends}
 
     @app.get("/v1/models/{model:path}", tags=["models"])
-    async def get_model(model: str, caller: Caller) -> dict[str, Any]:
+    async def get_model(request: Request, model: str, caller: Caller) -> dict[str, Any]:
         """One model by name, also one that a pattern matches."""
         route = runtime.routes.find(model)
         if route is None:
             raise no_such_model(model)
         caller.require_route(route.name, model)
-        return _model(model)
+        return _anthropic_model(model) if _speaks_anthropic(request) else _model(model)
+
+
+def _speaks_anthropic(request: Request) -> bool:
+    return "anthropic-version" in request.headers
 
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "turnout"}
+
+
+def _anthropic_model(name: str) -> dict[str, Any]:
+    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
 
 
 def _add_reports(app: FastAPI, runtime: Runtime) -> None:
@@ -121,7 +129,7 @@ def _add_health(app: FastAPI, runtime: Runtime) -> None:
 def _add_errors(app: FastAPI, runtime: Runtime) -> None:
     def answer(request: Request, error: TurnoutError) -> Response:
         shape = shown(error)
-        words = words_for(request.scope["path"], "anthropic-version" in request.headers)
+        words = words_for(request.scope["path"], _speaks_anthropic(request))
         body = words.encode_error(error, shape.type, request.scope["state"]["request_id"], 0)
         return Response(body, shape.status, {k.decode(): v.decode() for k, v in shape.headers}, "application/json")
 

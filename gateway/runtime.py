@@ -113,6 +113,7 @@ class Builder:
             clocks=stream,
             unary_clocks=unary,
             routes=routes_of(kind, chosen),
+            dialect_paths=native_dialects(kind, chosen),
             signer=signer,
         )
         return HttpBackend(spec, self._client(settings.transport))

@@ -12,7 +12,7 @@ from providers.address import HeaderTuple
 from providers.exchange import JSON, RawExchange, ReadyExchange, StreamExchange, UnaryExchange
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, Origin
 from providers.port import Exchange, Marks
-from providers.routes import Prepared, ReadError, Route, read_any
+from providers.routes import Prepared, ReadError, Route, by_status, read_any
 
 ERROR_BODY_LIMIT = 1 << 20
 MAX_ENDPOINTS = 1024
@@ -38,6 +38,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
     clocks: Clocks
     unary_clocks: Clocks
     routes: Mapping[Dialect, Route]
+    dialect_paths: Mapping[Dialect, str]
     signer: Signer | None = None
     max_body: int = 64 << 20
 
@@ -83,6 +84,16 @@ class HttpBackend:
         if kind.startswith(JSON):
             return UnaryExchange(response, read_any, marks, max_body, prepared.notes)
         return RawExchange(response, kind or b"application/octet-stream", marks)
+
+    async def manage(self, method: str, dialect: Dialect, suffix: str) -> bytes:
+        """What the provider answers about something that it keeps, below the path of that dialect. Raises AttemptError."""
+        spec = self._spec
+        path = spec.base_path + spec.dialect_paths[dialect] + suffix
+        headers = spec.headers if method == "GET" else ((b"content-type", JSON), *spec.headers)
+        response = await self._client.send(Endpoint(spec.origin, path, headers, method), b"", spec.unary_clocks)
+        if response.status != 200:
+            raise await read_error(response, by_status)
+        return await response.read(spec.max_body)
 
     def _endpoint(self, path: str, call: Call) -> Endpoint:
         key = (path, call.headers, call.content_type)

@@ -36,7 +36,8 @@ def row_line(row: Mapping[str, Any]) -> str:
     """A row in a line of the list."""
     key = f"{row['key']} ({'set' if row['key_set'] else 'not set'})" if row["key"] else "no key needed"
     lacks = [name for name, can in row["capabilities"].items() if not can]
-    return f"{row['kind']:<18} {row['wire']:<19} {row['base_url'] or '(name a base_url)':<52} {key:<40} {'no ' + ', '.join(lacks) if lacks else ''}".rstrip()
+    left = f"{row['kind']:<18} {row['wire']:<19} {row['base_url'] or '(name a base_url)':<52} {key:<40}"
+    return f"{left} {'no ' + ', '.join(lacks) if lacks else ''}".rstrip()
 
 
 def listed(row: Mapping[str, Any]) -> Iterator[str]:

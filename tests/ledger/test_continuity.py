@@ -1,0 +1,83 @@
+"""What later requests refer to is found at once, after a restart, and by its own team alone."""
+
+from pathlib import Path
+
+import pytest
+
+from ledger.continuity import MAX_ANSWERS, Continuity, KeptAnswer
+from ledger.store import open_engine
+
+ANSWER = KeptAnswer(id="resp_1", model="m", input=b"[]", answer=b'{"id":"resp_1"}')
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/turnout.db"
+
+
+def restarted(before: Continuity, url: str, days: int = 30) -> Continuity:
+    before.close()
+    return Continuity(open_engine(url), days)
+
+
+async def test_a_binding_is_found_at_once_and_after_a_restart(url: str) -> None:
+    first = Continuity(open_engine(url), 30)
+    first.bind("search", ["sig-1", "sig-2"], "anthropic/claude")
+    assert await first.target_of("search", "sig-1") == "anthropic/claude"
+    second = restarted(first, url)
+    assert await second.target_of("search", "sig-2") == "anthropic/claude"
+    assert await second.target_of("search", "sig-3") is None
+    second.close()
+
+
+async def test_another_team_finds_nothing(url: str) -> None:
+    kept = Continuity(open_engine(url), 30)
+    kept.bind("search", ["sig-1"], "t")
+    kept.keep("search", ANSWER)
+    assert await kept.target_of("ads", "sig-1") is None
+    assert await kept.answer("ads", "resp_1") is None
+    assert not await kept.forget("ads", "resp_1")
+    assert await kept.answer("search", "resp_1") == ANSWER
+    kept.close()
+
+
+async def test_an_answer_is_found_at_once_and_after_a_restart_until_it_is_forgotten(url: str) -> None:
+    first = Continuity(open_engine(url), 30)
+    first.keep("search", ANSWER)
+    assert await first.answer("search", "resp_1") == ANSWER
+    second = restarted(first, url)
+    assert await second.answer("search", "resp_1") == ANSWER
+    assert await second.forget("search", "resp_1")
+    assert await second.answer("search", "resp_1") is None
+    third = restarted(second, url)
+    assert await third.answer("search", "resp_1") is None
+    assert not await third.forget("search", "resp_1")
+    third.close()
+
+
+async def test_nothing_is_kept_for_no_days(url: str) -> None:
+    kept = Continuity(open_engine(url), 0)
+    kept.keep("search", ANSWER)
+    assert await kept.answer("search", "resp_1") is None
+    kept.close()
+
+
+async def test_memory_is_bounded_and_the_database_has_the_rest(url: str) -> None:
+    kept = Continuity(open_engine(url), 30)
+    for number in range(MAX_ANSWERS + 5):
+        kept.keep("search", KeptAnswer(id=f"r{number}", model="m", input=b"[]", answer=b"{}"))
+    found = await kept.answer("search", "r0")
+    assert found is not None and found.id == "r0"
+    kept.close()
+
+
+async def test_what_is_older_than_its_days_is_gone_after_a_start(url: str) -> None:
+    first = Continuity(open_engine(url), 30)
+    first.keep("search", ANSWER)
+    first.close()
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE kept_answers SET made_at_us = made_at_us - 31 * 86400000000")
+    second = Continuity(engine, 30)
+    assert await second.answer("search", "resp_1") is None
+    second.close()
