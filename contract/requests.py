@@ -89,7 +89,14 @@ class ReasoningPart(_Part, frozen=True, kw_only=True):
     maker: str | None = None
 
 
-Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart | ToolCallPart | ToolResultPart | ReasoningPart
+class NativePart(_Part, frozen=True, kw_only=True):
+    """Content that only its own dialect knows (a server tool's call or result …), whole, as JSON."""
+
+    type: str
+    raw: Raw
+
+
+Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart | ToolCallPart | ToolResultPart | ReasoningPart | NativePart
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -133,7 +133,7 @@ class Counter(Protocol):
     """A wire whose provider counts a prompt's tokens."""
 
     def count_path(self, model: str) -> str: ...
-    def encode_count(self, request: ChatRequest, model: str, facts: Facts, losses: Losses) -> bytes: ...
+    def encode_count_request(self, request: ChatRequest, model: str, facts: Facts, losses: Losses) -> bytes: ...
     def decode_count(self, body: bytes) -> int: ...
     def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError: ...
 
@@ -151,7 +151,7 @@ class CountRoute:
         if counter is None:
             answer = ReadAnswerOf(ANTHROPIC_MESSAGES.encode_count(len(call.body) // BYTES_PER_TOKEN))
             return Prepared(path="", body=b"", error=by_status, ready=answer, notes=((b"x-turnout-estimated", b"input_tokens"),))
-        body = counter.encode_count(honoured(request, self._facts, losses), model, self._facts, losses)
+        body = counter.encode_count_request(honoured(request, self._facts, losses), model, self._facts, losses)
         return Prepared(
             path=counter.count_path(model),
             body=body,

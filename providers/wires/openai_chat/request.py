@@ -1,4 +1,4 @@
-"""OpenAI chat requests to `ChatRequest` and back. What no field of ours names is kept as it came and sent as it came.
+"""OpenAI chat requests to `ChatRequest`. What no field of ours names is kept as it came.
 
 Fields: https://platform.openai.com/docs/api-reference/chat/create; `reasoning_content` as DeepSeek, vLLM and others take it back.
 """
@@ -11,10 +11,11 @@ from msgspec import Raw
 from contract import requests as r
 from contract.errors import InvalidRequest, UnsupportedField
 from contract.raw import ABSENT
-from providers.wires.fields import Fields, items_of, read, with_extra
-from providers.wires.openai_chat.parts import decode_content, encode_content, encode_result
+from providers.wires.fields import Fields, items_of, read
+from providers.wires.openai_chat.parts import decode_content
+from providers.wires.seal import Seal, unseal
 
-_SAMPLING: dict[str, Any] = {
+SAMPLING: dict[str, Any] = {
     "temperature": float,
     "top_p": float,
     "top_k": int,
@@ -26,10 +27,9 @@ _SAMPLING: dict[str, Any] = {
     "top_logprobs": int,
     "n": int,
 }
-_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
-# --- decode ----------------------------------------------------------------------------------------------------------
 def decode_request(body: bytes) -> r.ChatRequest:
     """Raises InvalidRequest with the path of the field at fault, such as `messages[0].content`."""
     fields = Fields(Raw(body), "")
@@ -43,7 +43,7 @@ def decode_request(body: bytes) -> r.ChatRequest:
         tool_choice=_tool_choice(fields),
         parallel_tool_calls=fields.take("parallel_tool_calls", bool),
         response_format=_response_format(fields),
-        sampling=r.Sampling(**{name: fields.take(name, kind) for name, kind in _SAMPLING.items()}),
+        sampling=r.Sampling(**{name: fields.take(name, kind) for name, kind in SAMPLING.items()}),
         max_output_tokens=old_limit if limit is None else limit,
         stop=_stop(fields.take("stop", str | list[str])),
         reasoning=r.Reasoning(effort=effort) if effort is not None else None,
@@ -78,6 +78,9 @@ def _message(raw: Raw, path: str) -> r.Message:
     if role == "tool":
         call_id = fields.need("tool_call_id", str)
         parts.append(r.ToolResultPart(tool_call_id=call_id, content=_result(fields, path)))
+    elif role == "function":  # the form before tools: a call's name is all there is to know it by
+        parts.append(r.ToolResultPart(tool_call_id=fields.need("name", str), content=_result(fields, path)))
+        return r.Message(role="tool", parts=tuple(parts), extra=fields.rest())
     elif role == "assistant":
         parts = _assistant(fields, path)
     else:
@@ -95,8 +98,7 @@ def _result(fields: Fields, path: str) -> tuple[r.TextPart | r.ImagePart, ...]:
 
 def _assistant(fields: Fields, path: str) -> list[r.Part]:
     parts: list[r.Part] = []
-    if (reasoning := fields.take("reasoning_content", str)) is not None:
-        parts.append(r.ReasoningPart(text=reasoning))
+    parts += _reasoning(fields)
     parts += decode_content(fields.take("content", Raw), f"{path}.content")
     if (refusal := fields.take("refusal", str)) is not None:
         parts.append(r.RefusalPart(text=refusal))
@@ -105,7 +107,51 @@ def _assistant(fields: Fields, path: str) -> list[r.Part]:
         parts.append(r.AudioPart(id=audio.need("id", str)))
         fields.keep("audio", audio)
     parts += [_tool_call(raw, at) for raw, at in items_of(fields.take("tool_calls", Raw), f"{path}.tool_calls")]
+    if (raw := fields.take("function_call", Raw)) is not None:
+        call = Fields(raw, f"{path}.function_call")
+        name = call.need("name", str)
+        parts.append(r.ToolCallPart(id=name, name=name, arguments=call.need("arguments", str)))
     return parts
+
+
+def _reasoning(fields: Fields) -> list[r.ReasoningPart]:
+    """Earlier reasoning, with the seal that we gave it, if it is still there."""
+    text, other = fields.take("reasoning_content", str), fields.take("reasoning", str)
+    text = other if text is None else text
+    given = fields.take("reasoning_signature", str)
+    sealed = unseal(given) if given else None
+    if sealed is not None:
+        return [r.ReasoningPart(text=text or "", signature=sealed.signature or None, redacted=sealed.redacted, id=sealed.id, maker=sealed.maker)]
+    if given:
+        return [r.ReasoningPart(text=text or "", signature=given)]
+    return [] if text is None else [r.ReasoningPart(text=text)]
+
+
+class _Google(msgspec.Struct):
+    thought_signature: str = ""
+
+
+class _ExtraContent(msgspec.Struct):
+    """Google's place for a signature in OpenAI's format (ai.google.dev/gemini-api/docs/openai)."""
+
+    google: _Google = _Google()
+
+
+_extra_content = msgspec.json.Decoder(_ExtraContent)
+
+
+def _sealed(extra: dict[str, Raw]) -> Seal | None:
+    """The seal that we put on a call; it is then not of the provider's own."""
+    raw = extra.get("extra_content")
+    if raw is None:
+        return None
+    try:
+        found = unseal(_extra_content.decode(raw).google.thought_signature)
+    except msgspec.DecodeError:
+        return None
+    if found is not None:
+        del extra["extra_content"]
+    return found
 
 
 def _tool_call(raw: Raw, path: str) -> r.ToolCallPart:
@@ -121,7 +167,10 @@ def _tool_call(raw: Raw, path: str) -> r.ToolCallPart:
     function = Fields(fields.need("function", Raw), f"{path}.function")
     name, arguments = function.need("name", str), function.need("arguments", str)
     fields.keep("function", function)
-    return r.ToolCallPart(id=call_id, name=name, arguments=arguments, extra=fields.rest())
+    extra = fields.rest()
+    sealed = _sealed(extra)
+    signature, maker = (sealed.signature or None, sealed.maker) if sealed is not None else (None, None)
+    return r.ToolCallPart(id=call_id, name=name, arguments=arguments, signature=signature, maker=maker, extra=extra)
 
 
 def _tool(raw: Raw, path: str) -> r.Tool:
@@ -178,88 +227,3 @@ def _response_format(fields: Fields) -> r.ResponseFormat | None:
             return None
     fields.keep("response_format", wanted)
     return found
-
-
-# --- encode ----------------------------------------------------------------------------------------------------------
-def encode_request(request: r.ChatRequest, model: str) -> bytes:
-    """Raises UnsupportedField for a part that OpenAI's chat format has no place for."""
-    body: dict[str, Any] = {"model": model, "messages": [_encode_message(message) for message in request.messages]}
-    if request.tools:
-        body["tools"] = [_encode_tool(tool) for tool in request.tools]
-    if request.tool_choice is not None:
-        choice = request.tool_choice
-        body["tool_choice"] = {"type": "function", "function": {"name": choice.name}} if choice.mode == "named" else choice.mode
-    if request.response_format is not None:
-        body["response_format"] = _encode_format(request.response_format)
-    body |= {name: value for name in _SAMPLING if (value := getattr(request.sampling, name)) is not None}
-    optional = {
-        "parallel_tool_calls": request.parallel_tool_calls,
-        "max_completion_tokens": request.max_output_tokens,
-        "stop": request.stop or None,
-        "reasoning_effort": request.reasoning.effort if request.reasoning else None,
-        "metadata": request.metadata or None,
-        "user": request.user,
-        "stream": request.stream or None,
-        "stream_options": {"include_usage": True} if request.include_usage else None,
-    }
-    body |= {name: value for name, value in optional.items() if value is not None}
-    return msgspec.json.encode(with_extra(body, request.extra))
-
-
-def _encode_message(message: r.Message) -> dict[str, Any]:
-    encoded: dict[str, Any] = {"role": message.role}
-    if message.name is not None:
-        encoded["name"] = message.name
-    content: list[r.Part] = []
-    calls: list[dict[str, Any]] = []
-    for part in message.parts:
-        match part:
-            case r.ToolCallPart():
-                calls.append(_encode_call(part))
-            case r.ToolResultPart():
-                encoded |= {"tool_call_id": part.tool_call_id, "content": encode_result(part)}
-            case r.ReasoningPart():
-                encoded["reasoning_content"] = encoded.get("reasoning_content", "") + part.text
-            case r.RefusalPart() if message.role == "assistant":
-                encoded["refusal"] = part.text
-            case r.AudioPart(id=str()):
-                encoded["audio"] = {"id": part.id}
-            case _:
-                content.append(part)
-    if calls:
-        encoded["tool_calls"] = calls
-    if content:
-        encoded["content"] = encode_content(content)
-    elif message.role == "assistant":
-        encoded["content"] = None
-    return with_extra(encoded, message.extra)
-
-
-def _encode_call(part: r.ToolCallPart) -> dict[str, Any]:
-    if "type" in part.extra:
-        return with_extra({"id": part.id, "custom": {"name": part.name, "input": part.arguments}}, part.extra)
-    return with_extra({"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}, part.extra)
-
-
-def _encode_tool(tool: r.Tool) -> Any:
-    if isinstance(tool, r.NativeTool):
-        return tool.raw
-    function: dict[str, Any] = {"name": tool.name}
-    for name, value in (("description", tool.description), ("parameters", tool.parameters or None), ("strict", tool.strict)):
-        if value is not None:
-            function[name] = value
-    encoded: dict[str, Any] = {"type": "function", "function": function}
-    if tool.cache_control:
-        encoded["cache_control"] = tool.cache_control
-    return with_extra(encoded, tool.extra)
-
-
-def _encode_format(wanted: r.ResponseFormat) -> dict[str, Any]:
-    match wanted:
-        case r.TextFormat():
-            return {"type": "text"}
-        case r.JsonObjectFormat():
-            return {"type": "json_object"}
-        case r.JsonSchemaFormat():
-            schema = {"name": wanted.name, "schema": wanted.schema or None, "description": wanted.description, "strict": wanted.strict}
-            return {"type": "json_schema", "json_schema": {name: value for name, value in schema.items() if value is not None}}

@@ -1,6 +1,5 @@
-"""OpenAI chat answers to events and back, streamed and whole. A whole answer is a stream that came at once."""
+"""OpenAI chat answers to events, streamed and whole. A whole answer is a stream that came at once."""
 
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -8,14 +7,13 @@ import msgspec
 from msgspec import Raw
 
 from contract import events as ev
-from contract.errors import MalformedResponse, StreamCut
+from contract.errors import AttemptError, MalformedResponse, StreamCut, UpstreamError
 from contract.raw import ABSENT
-from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
+from providers.wires.failure import failure
 from providers.wires.openai_chat.errors import in_band_error
-from providers.wires.openai_chat.finish import decode_finish, encode_finish
-from providers.wires.openai_chat.tap import DONE
-from providers.wires.openai_chat.usage import decode_usage, encode_usage
+from providers.wires.openai_chat.finish import decode_finish
+from providers.wires.openai_chat.usage import decode_usage
 
 _KNOWN = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
 
@@ -110,6 +108,8 @@ class _Reader:
             native = choice.finish_reason
             if native is None or (not native and choice.message is None) or choice.index in self._finished:
                 continue  # some send an empty one until there is one, some again what they have sent
+            if native == "error":  # OpenRouter's word for a provider behind it that failed
+                raise failure(UpstreamError, 200)
             self._finished.add(choice.index)
             events.append(ev.Finished(finish=decode_finish(native), choice=choice.index))
         if bytes(answer.usage) != b"null":
@@ -133,7 +133,7 @@ class _Reader:
         if output.refusal:
             events.append(ev.RefusalDelta(text=output.refusal, choice=choice, part=self._part(choice, "refusal"), logprobs=probabilities))
         for annotation in output.annotations or ():
-            events.append(ev.Annotated(annotation=Raw(bytes(annotation)), choice=choice, part=self._part(choice, "text")))
+            events.append(_annotated(annotation, choice, self._part(choice, "text")))
         if bytes(output.audio)[:1] == b"{":
             events.append(ev.AudioDelta(audio=Raw(bytes(output.audio)), choice=choice, part=self._part(choice, "audio")))
         for place, call in enumerate(output.tool_calls or ()):
@@ -146,7 +146,7 @@ class _Reader:
         part = self._calls.get((choice, index))
         if part is None:
             part = self._calls[choice, index] = self._part(choice, f"tool {index}")
-            events.append(ev.ToolCallStarted(id=call.id or "", name=name or "", choice=choice, part=part))
+            events.append(ev.ToolCallStarted(id=call.id or f"call_{choice}_{part}", name=name or "", choice=choice, part=part))
         if arguments:
             events.append(ev.ToolCallDelta(arguments=arguments, choice=choice, part=part))
 
@@ -157,6 +157,30 @@ class _Reader:
             number += 1
             self._parts[choice] = (kind, number)
         return number
+
+
+class _UrlCitation(msgspec.Struct):
+    url: str | None = None
+    title: str | None = None
+    start_index: int | None = None
+    end_index: int | None = None
+
+
+class _Annotation(msgspec.Struct):
+    url_citation: _UrlCitation | None = None
+
+
+_annotation = msgspec.json.Decoder(_Annotation)
+
+
+def _annotated(raw: Raw, choice: int, part: int) -> ev.Annotated:
+    kept = Raw(bytes(raw))
+    try:
+        cited = _annotation.decode(kept).url_citation or _UrlCitation()
+    except msgspec.ValidationError:
+        cited = _UrlCitation()
+    place = {"start": cited.start_index, "end": cited.end_index, "choice": choice, "part": part}
+    return ev.Annotated(annotation=kept, maker="openai_chat", url=cited.url, title=cited.title, **place)
 
 
 def _has_tokens(probabilities: Raw, kind: str | None) -> bool:
@@ -189,11 +213,19 @@ class ChatStreamDecoder:
         self._sse = SseDecoder()
         self._reader = _Reader()
         self._ended = False
+        self._failed: AttemptError | None = None
 
     def feed(self, chunk: bytes) -> list[ev.Event]:
         events: list[ev.Event] = []
-        for event in self._sse.feed(chunk):
-            self._take(event, events)
+        if self._failed is not None:
+            raise self._failed
+        try:
+            for event in self._sse.feed(chunk):
+                self._take(event, events)
+        except AttemptError as error:
+            if not events:
+                raise
+            self._failed = error  # what came before it is told first
         return events
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
@@ -209,6 +241,8 @@ class ChatStreamDecoder:
         events += self._reader.read(data)
 
     def end(self) -> list[ev.Event]:
+        if self._failed is not None:
+            raise self._failed
         events: list[ev.Event] = []
         last = self._sse.end()
         if last is not None:
@@ -220,144 +254,3 @@ class ChatStreamDecoder:
             self._ended = True
             events.append(ev.Ended())
         return events
-
-
-class _Message:
-    """One choice's message while its events come in."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, list[str]] = {}
-        self.calls: dict[int, dict[str, Any]] = {}
-        self.annotations: list[Raw] = []
-        self.logprobs: dict[str, list[Any]] = {}
-        self.audio: Any = None
-        self.finish: str | None = None
-
-    def add(self, event: ev.ContentEvent) -> None:
-        match event:
-            case ev.TextDelta():
-                self._text("content", event.text, event.logprobs)
-            case ev.RefusalDelta():
-                self._text("refusal", event.text, event.logprobs)
-            case ev.ReasoningDelta():
-                self._text("reasoning_content", event.text, ABSENT)
-            case ev.ToolCallStarted():
-                self.calls[event.part] = {"id": event.id, "type": "function", "function": {"name": event.name, "arguments": ""}}
-            case ev.ToolCallDelta():
-                self.calls[event.part]["function"]["arguments"] += event.arguments
-            case ev.AudioDelta():
-                self._audio(msgspec.json.decode(event.audio))
-            case ev.Annotated():
-                self.annotations.append(event.annotation)
-            case ev.ReasoningSignature():
-                pass  # OpenAI's chat format has no place for it
-
-    def _text(self, kind: str, text: str, logprobs: Raw) -> None:
-        self.texts.setdefault(kind, []).append(text)
-        for name, tokens in (msgspec.json.decode(logprobs) if logprobs else {}).items():
-            self.logprobs.setdefault(name, []).extend(tokens or ())
-
-    def _audio(self, piece: dict[str, Any]) -> None:
-        """Streamed audio comes as pieces of base64 and of transcript beside an id."""
-        whole = self.audio = self.audio or {}
-        for name, value in piece.items():
-            if value is None:
-                continue
-            whole[name] = whole[name] + value if name in ("data", "transcript") and name in whole else value
-
-    def encode(self, index: int) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": None}
-        message |= {kind: "".join(texts) for kind, texts in self.texts.items()}
-        if self.calls:
-            message["tool_calls"] = list(self.calls.values())
-        if self.annotations:
-            message["annotations"] = self.annotations
-        if self.audio is not None:
-            message["audio"] = self.audio
-        encoded = {"index": index, "message": message, "finish_reason": self.finish}
-        return encoded | {"logprobs": self.logprobs} if self.logprobs else encoded
-
-
-def encode_response(events: Iterable[ev.Event]) -> bytes:
-    """Any provider's events as one whole OpenAI answer."""
-    head = ev.Started(id="", model="", created_s=0)
-    messages: dict[int, _Message] = {}
-    usage: Usage | None = None
-    for event in events:
-        match event:
-            case ev.Started():
-                head = event
-            case ev.Finished():
-                messages.setdefault(event.choice, _Message()).finish = encode_finish(event.finish)
-            case ev.UsageReported():
-                usage = event.usage
-            case ev.Ended():
-                pass
-            case _:
-                messages.setdefault(event.choice, _Message()).add(event)
-    body: dict[str, Any] = {"id": head.id, "object": "chat.completion", "created": head.created_s, "model": head.model}
-    body["choices"] = [messages[index].encode(index) for index in sorted(messages)]
-    if usage is not None:
-        body["usage"] = encode_usage(usage)
-    return msgspec.json.encode({**body, **head.extra})
-
-
-class ChatStreamEncoder:
-    """Implements `providers.wires.port.StreamEncoder`. `include_usage`: the client asked for the usage chunk."""
-
-    def __init__(self, include_usage: bool) -> None:
-        self._include_usage = include_usage
-        self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
-        self._usage: Usage | None = None
-        self._begun: set[int] = set()
-        self._calls: dict[tuple[int, int], int] = {}  # choice, part -> the tool call's index in its choice
-
-    def feed(self, event: ev.Event) -> bytes:
-        match event:
-            case ev.Started():
-                self._head |= {"id": event.id, "created": event.created_s, "model": event.model, **event.extra}
-                return b""
-            case ev.UsageReported():
-                self._usage = event.usage
-                return b""
-            case ev.Ended():
-                return self._usage_chunk() + DONE
-            case ev.Finished():
-                return self._chunk(event.choice, {}, encode_finish(event.finish))
-            case ev.TextDelta() | ev.RefusalDelta():
-                kind = "content" if isinstance(event, ev.TextDelta) else "refusal"
-                return self._chunk(event.choice, {kind: event.text}, None, event.logprobs)
-            case ev.ReasoningDelta():
-                return self._chunk(event.choice, {"reasoning_content": event.text})
-            case ev.ToolCallStarted() | ev.ToolCallDelta():
-                return self._chunk(event.choice, {"tool_calls": [self._call(event)]})
-            case ev.AudioDelta():
-                return self._chunk(event.choice, {"audio": event.audio})
-            case ev.Annotated():
-                return self._chunk(event.choice, {"annotations": [event.annotation]})
-            case ev.ReasoningSignature():
-                return b""
-
-    def _call(self, event: ev.ToolCallStarted | ev.ToolCallDelta) -> dict[str, Any]:
-        key = (event.choice, event.part)
-        if isinstance(event, ev.ToolCallDelta):
-            return {"index": self._calls[key], "function": {"arguments": event.arguments}}
-        index = self._calls[key] = sum(1 for choice, _ in self._calls if choice == event.choice)
-        return {"index": index, "id": event.id, "type": "function", "function": {"name": event.name, "arguments": ""}}
-
-    def _chunk(self, choice: int, delta: dict[str, Any], finish: str | None = None, logprobs: Raw = ABSENT) -> bytes:
-        if choice not in self._begun:
-            self._begun.add(choice)
-            delta = {"role": "assistant", **delta}
-        encoded: dict[str, Any] = {"index": choice, "delta": delta, "finish_reason": finish}
-        if logprobs:
-            encoded["logprobs"] = logprobs
-        return b"data: %b\n\n" % msgspec.json.encode({**self._head, "choices": [encoded]})
-
-    def _usage_chunk(self) -> bytes:
-        if not self._include_usage or self._usage is None:
-            return b""
-        return b"data: %b\n\n" % msgspec.json.encode({**self._head, "choices": [], "usage": encode_usage(self._usage)})
-
-    def error(self, body: bytes) -> bytes:
-        return b"data: %b\n\n" % body

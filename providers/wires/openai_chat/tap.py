@@ -7,6 +7,7 @@ from contract.errors import AttemptError, MalformedResponse, StreamCut
 from contract.finish import Finish
 from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
+from providers.wires.facts import Facts
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import decode_finish
 from providers.wires.openai_chat.usage import decode_usage
@@ -64,9 +65,9 @@ class _Chunk(msgspec.Struct):
 _chunk = msgspec.json.Decoder(_Chunk)
 
 
-def rewrite_request(call: Call, model: str, *, stream: bool, ask_usage: bool) -> bytes:
+def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool, ask_usage: bool) -> bytes:
     """The client's body with our few top-level fields set. A member that stands there twice goes on once, as we read it: the last one."""
-    fields = dict(call.fields)
+    fields = renamed(call.fields, facts) if facts.renames else dict(call.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     if not stream:
         if call.stream:
@@ -77,6 +78,11 @@ def rewrite_request(call: Call, model: str, *, stream: bool, ask_usage: bool) ->
     if ask_usage:
         fields["stream_options"] = _with_usage(call.fields.get("stream_options"))
     return msgspec.json.encode(fields)
+
+
+def renamed(fields: dict[str, msgspec.Raw], facts: Facts) -> dict[str, msgspec.Raw]:
+    """The members under the names that this provider calls them by."""
+    return {facts.renames.get(name, name): raw for name, raw in fields.items()}
 
 
 def _with_usage(given: msgspec.Raw | None) -> msgspec.Raw:
@@ -104,6 +110,10 @@ class ChatStreamTap:
         self.usage: Usage | None = None
         self.finish: Finish | None = None
         self.content_events = 0
+        self.bound: list[str] = []
+
+    def in_band(self, body: bytes) -> bytes:
+        return b"data: %b\n\n" % body
 
     def feed(self, chunk: bytes) -> bytes:
         if self.error is not None or self.complete:
@@ -215,6 +225,7 @@ class ChatUnaryAnswer(msgspec.Struct):
     usage: Usage | None
     finish: Finish | None
     content_events: int = 1
+    bound: list[str] = []
 
 
 def read_unary(body: bytes) -> ChatUnaryAnswer:

@@ -1,4 +1,4 @@
-"""The OpenAI chat wire as one object: `providers.wires.port.Wire`."""
+"""The OpenAI chat wire as one object: provider side, client side and byte path (`providers.wires.port`)."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,14 +8,33 @@ from contract.call import Call
 from contract.errors import AttemptError, TurnoutError
 from contract.events import Event
 from contract.requests import ChatRequest
-from providers.wires.openai_chat import errors, request, response, tap
+from providers.wires.facts import Facts
+from providers.wires.losses import Losses
+from providers.wires.openai_chat import encoder, errors, request, request_encoder, response, tap
+from providers.wires.port import Answering
 
 
 class OpenAIChat:
     """Stateless; one instance serves everybody."""
 
-    def encode_request(self, request_: ChatRequest, model: str) -> bytes:
-        return request.encode_request(request_, model)
+    name = "openai_chat"
+    stream_type = b"text/event-stream"
+    field_names: Mapping[str, str] = {
+        "max_output_tokens": "max_completion_tokens",
+        "reasoning": "reasoning_effort",
+        "messages.image": "messages.content.image_url",
+        "messages.audio": "messages.content.input_audio",
+        "messages.file": "messages.content.file",
+        "messages.signature": "messages.tool_calls.extra_content",
+        "messages.reasoning": "messages.reasoning_signature",
+        "messages.reasoning_text": "messages.reasoning_content",
+    }
+
+    def path(self, model: str, stream: bool) -> str:
+        return "/chat/completions"
+
+    def encode_request(self, request_: ChatRequest, model: str, facts: Facts, losses: Losses) -> bytes:
+        return request_encoder.encode_request(request_, model, facts, losses)
 
     def decode_response(self, body: bytes) -> list[Event]:
         return response.decode_response(body)
@@ -29,18 +48,18 @@ class OpenAIChat:
     def decode_request(self, body: bytes) -> ChatRequest:
         return request.decode_request(body)
 
-    def encode_response(self, events: Iterable[Event]) -> bytes:
-        return response.encode_response(events)
+    def encode_response(self, events: Iterable[Event], answering: Answering) -> bytes:
+        return encoder.encode_response(events, answering)
 
-    def stream_encoder(self, include_usage: bool) -> response.ChatStreamEncoder:
-        return response.ChatStreamEncoder(include_usage)
+    def stream_encoder(self, answering: Answering) -> encoder.ChatStreamEncoder:
+        return encoder.ChatStreamEncoder(answering)
 
     def encode_error(self, error: TurnoutError, error_type: str, request_id: str, attempts: int) -> bytes:
         body = {"message": error.message, "type": error_type, "param": error.param, "code": error.reason}
         return msgspec.json.encode({"error": {**body, "request_id": request_id, "attempts": attempts}})
 
-    def rewrite_request(self, call: Call, model: str, *, stream: bool, ask_usage: bool) -> bytes:
-        return tap.rewrite_request(call, model, stream=stream, ask_usage=ask_usage)
+    def rewrite_request(self, call: Call, model: str, facts: Facts, *, stream: bool, ask_usage: bool) -> bytes:
+        return tap.rewrite_request(call, model, facts, stream=stream, ask_usage=ask_usage)
 
     def stream_tap(self, call: Call, strip_usage: bool) -> tap.ChatStreamTap:
         return tap.ChatStreamTap(call.choices, strip_usage)

@@ -1,0 +1,85 @@
+"""Anthropic's errors, by type and status (platform.claude.com/docs/en/api/errors); and ours in its words."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from contract import errors as e
+from providers.wires.failure import BY_STATUS, MAX_RETRY_AFTER_S, class_of_status, failure, retry_after_s
+
+BY_TYPE: dict[str, type[e.AttemptError]] = {
+    "invalid_request_error": e.UpstreamRejected,
+    "authentication_error": e.UpstreamAuthFailed,
+    "billing_error": e.QuotaExhausted,
+    "permission_error": e.UpstreamAuthFailed,
+    "not_found_error": e.UpstreamModelNotFound,
+    "request_too_large": e.UpstreamRejected,
+    "rate_limit_error": e.RateLimited,
+    "timeout_error": e.UpstreamError,
+    "api_error": e.UpstreamError,
+    "overloaded_error": e.UpstreamOverloaded,
+}
+# OpenAI's word for an error's kind (gateway/errors.py) -> Anthropic's
+TYPES = {
+    "authentication_error": "authentication_error",
+    "permission_error": "permission_error",
+    "invalid_request_error": "invalid_request_error",
+    "rate_limit_error": "rate_limit_error",
+    "overloaded_error": "overloaded_error",
+}
+NOT_FOUND = (e.NotFound, e.UpstreamModelNotFound)
+
+
+class _Error(msgspec.Struct):
+    type: str | None = None
+
+
+class _Body(msgspec.Struct):
+    error: _Error | None = None
+
+
+_body = msgspec.json.Decoder(_Body)
+
+
+def _type_of(body: bytes) -> str:
+    try:
+        found = _body.decode(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    return (found.type if found is not None else None) or ""
+
+
+def decode_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> e.AttemptError:
+    """The error that a response other than 200 means; one from before the API (a proxy's page) classifies by its status alone."""
+    named = BY_TYPE.get(_type_of(body)) if 400 <= status < 500 or status in BY_STATUS else None
+    wait_s = retry_after_s(headers)
+    return failure(named or class_of_status(status), status, wait_s=_until_reset(headers) if wait_s is None else wait_s)
+
+
+def in_band_error(body: bytes) -> e.AttemptError:
+    """The error that an error event, or an error object under a 200, means."""
+    return failure(BY_TYPE.get(_type_of(body), e.UpstreamError), 200)
+
+
+def _until_reset(headers: Mapping[bytes, bytes]) -> float | None:
+    """How long until the limit that is used up fills again, by the `anthropic-ratelimit-*` headers."""
+    waits = []
+    for name in (b"requests", b"tokens", b"input-tokens", b"output-tokens"):
+        try:
+            if headers[b"anthropic-ratelimit-%b-remaining" % name].strip() == b"0":
+                reset = datetime.fromisoformat(headers[b"anthropic-ratelimit-%b-reset" % name].decode())
+                waits.append((reset - datetime.now(reset.tzinfo)).total_seconds())
+        except (KeyError, ValueError):
+            continue
+    return min(MAX_RETRY_AFTER_S, max(0.0, max(waits))) if waits else None
+
+
+def encode_error(error: e.TurnoutError, error_type: str, request_id: str, attempts: int) -> bytes:
+    """Anthropic's error body, with our code, field and attempts beside its own members."""
+    told = error.last if isinstance(error, e.AttemptsExhausted) else error
+    kind = "request_too_large" if isinstance(told, e.RequestTooLarge) else TYPES.get(error_type, "api_error")
+    body: dict[str, Any] = {"type": "not_found_error" if isinstance(told, NOT_FOUND) else kind, "message": error.message}
+    body |= {"code": error.reason, "param": error.param, "attempts": attempts}
+    return msgspec.json.encode({"type": "error", "error": body, "request_id": request_id})
