@@ -24,6 +24,7 @@ Notes = tuple[tuple[bytes, bytes], ...]
 class UnaryExchange:
     """The provider's whole body, checked and read, then given as one piece."""
 
+    whole = b""
     streamed = False
     content_type = JSON
 
@@ -147,6 +148,10 @@ class StreamExchange:
     def bound(self) -> list[str]:
         return self._tap.bound
 
+    @property
+    def whole(self) -> bytes:
+        return self._tap.whole
+
     def in_band(self, body: bytes) -> bytes:
         return self._tap.in_band(body)
 
@@ -154,6 +159,7 @@ class StreamExchange:
 class ReadyExchange:
     """An answer for which no upstream had to be asked."""
 
+    whole = b""
     streamed = False
     content_type = JSON
     content_events = 0
@@ -183,6 +189,7 @@ class ReadyExchange:
 class RawExchange:
     """Bytes of any kind, passed on as they come: audio, images, text. Nothing is read of them."""
 
+    whole = b""
     streamed = True
     usage = None
     finish = None
@@ -217,6 +224,7 @@ class RawExchange:
 class FoldedExchange:
     """A provider's stream folded into one unary answer in the client's dialect."""
 
+    whole = b""
     streamed = False
     content_type = JSON
 

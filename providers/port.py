@@ -45,6 +45,10 @@ class Exchange(Protocol):
     @property
     def content_events(self) -> int: ...
     @property
+    def whole(self) -> bytes:
+        """A stream's answer as one body, where its format has that at the end; b"" elsewhere."""
+
+    @property
     def bound(self) -> list[str]:
         """What in the answer binds a later request to this target."""
 

@@ -150,6 +150,10 @@ class TranslatingTap:
             case ev.Ended():
                 self.complete = self.content_seen = True
 
+    @property
+    def whole(self) -> bytes:
+        return self._encoder.whole
+
     def in_band(self, body: bytes) -> bytes:
         return self._encoder.in_band(body)
 

@@ -255,6 +255,10 @@ class _EngineExchange:
         return self._inner.content_events
 
     @property
+    def whole(self) -> bytes:
+        return self._inner.whole
+
+    @property
     def bound(self) -> list[str]:
         return self._inner.bound
 

@@ -48,6 +48,7 @@ class StreamTap(Seen, Protocol):
     content_seen: bool
     finished: bool  # every choice has its finish reason; only usage and the terminal event may still come
     complete: bool  # the terminal event was seen, or `end` found the answer whole; later bytes are ignored
+    whole: bytes  # the whole answer as one body, where the format's stream ends with it
     error: AttemptError | None  # found in the bytes after those that were let through; ends the answer
 
     def feed(self, chunk: bytes) -> bytes:
@@ -71,7 +72,9 @@ class StreamDecoder(Protocol):
 
 
 class StreamEncoder(Protocol):
-    """Events to the bytes of a client's stream."""
+    """Events to the bytes of a client's stream. `whole`: as a tap's."""
+
+    whole: bytes
 
     def feed(self, event: Event) -> bytes: ...
     def in_band(self, body: bytes) -> bytes:

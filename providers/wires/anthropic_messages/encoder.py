@@ -145,6 +145,8 @@ _NOTHING = ev.Started(id="", model="", created_s=0)
 class MessagesStreamEncoder:
     """Implements `providers.wires.port.StreamEncoder`."""
 
+    whole = b""
+
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
         self._blocks = Blocks(answering)

@@ -31,6 +31,8 @@ def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool) -> by
 class MessagesStreamTap:
     """Implements `providers.wires.port.StreamTap`."""
 
+    whole = b""
+
     def __init__(self) -> None:
         self._sse = SseDecoder()
         self._held: list[bytes] = []

@@ -139,6 +139,8 @@ def encode_response(events: Iterable[ev.Event], answering: Answering) -> bytes:
 class ChatStreamEncoder:
     """Implements `providers.wires.port.StreamEncoder`. Most events are plain text of a choice that has begun: those are put together of bytes."""
 
+    whole = b""
+
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
         self._include_usage = answering.call.include_usage
@@ -154,8 +156,8 @@ class ChatStreamEncoder:
         self._prefix = b"data: " + msgspec.json.encode(self._head)[:-1]
 
     def feed(self, event: ev.Event) -> bytes:
-        if event.__class__ is ev.TextDelta and not event.logprobs and event.choice in self._begun:  # type: ignore[union-attr]
-            return self._piece(event.choice, b"content", event.text)  # type: ignore[union-attr]
+        if event.__class__ is ev.TextDelta and not event.logprobs and event.choice in self._begun:
+            return self._piece(event.choice, b"content", event.text)
         match event:
             case ev.Started():
                 self._start(event)

@@ -32,7 +32,7 @@ def _decode_part(raw: Raw, path: str) -> r.Part:
             return r.RefusalPart(text=fields.need("refusal", str), cache_control=mark, extra=fields.rest())
         case "image_url":
             image = Fields(fields.need("image_url", Raw), f"{path}.image_url")
-            media_type, data, url = _data_url(image.need("url", str))
+            media_type, data, url = data_url(image.need("url", str))
             detail = image.take("detail", str)
             fields.keep("image_url", image)
             return r.ImagePart(url=url, data=data, media_type=media_type, detail=detail, cache_control=mark, extra=fields.rest())
@@ -43,7 +43,7 @@ def _decode_part(raw: Raw, path: str) -> r.Part:
             return r.AudioPart(data=data, format=form, cache_control=mark, extra=fields.rest())
         case "file":
             file = Fields(fields.need("file", Raw), f"{path}.file")
-            media_type, data, url = _data_url(file.take("file_data", str))
+            media_type, data, url = data_url(file.take("file_data", str))
             file_id, filename = file.take("file_id", str), file.take("filename", str)
             fields.keep("file", file)
             rest = fields.rest()
@@ -51,7 +51,7 @@ def _decode_part(raw: Raw, path: str) -> r.Part:
     raise UnsupportedField(f"`{path}.type` {kind[:40]!r} is not a content part that this gateway knows", param=f"{path}.type")
 
 
-def _data_url(text: str | None) -> tuple[str | None, str | None, str | None]:
+def data_url(text: str | None) -> tuple[str | None, str | None, str | None]:
     """Media type, base64 data and URL: of a data URL the first two, of any other text the third."""
     if text is None or not text.startswith("data:"):
         return None, None, text
@@ -81,13 +81,13 @@ def _encode_part(part: r.Part) -> dict[str, Any]:
         case r.RefusalPart():
             encoded = {"type": "refusal", "refusal": part.text}
         case r.ImagePart():
-            image = {"url": _url(part), "detail": part.detail}
+            image = {"url": url_of(part), "detail": part.detail}
             encoded = {"type": "image_url", "image_url": {name: value for name, value in image.items() if value is not None}}
         case r.AudioPart():
             audio = {"data": part.data, "format": part.format}
             encoded = {"type": "input_audio", "input_audio": {name: value for name, value in audio.items() if value is not None}}
         case r.FilePart():
-            file = {"file_id": part.file_id, "file_data": _url(part), "filename": part.filename}
+            file = {"file_id": part.file_id, "file_data": url_of(part), "filename": part.filename}
             encoded = {"type": "file", "file": {name: value for name, value in file.items() if value is not None}}
         case _:
             raise UnsupportedField(f"OpenAI's chat format has no place here for a part of kind {type(part).__name__}", param="messages")
@@ -96,7 +96,8 @@ def _encode_part(part: r.Part) -> dict[str, Any]:
     return with_extra(encoded, part.extra)
 
 
-def _url(part: r.ImagePart | r.FilePart) -> str | None:
+def url_of(part: r.ImagePart | r.FilePart) -> str | None:
+    """The part's URL; of base64 data, a data URL."""
     if part.data is None:
         return part.url
     media_type = "application/octet-stream" if part.media_type is None else part.media_type

@@ -179,7 +179,7 @@ def _annotated(raw: Raw, choice: int, part: int) -> ev.Annotated:
         cited = _annotation.decode(kept).url_citation or _UrlCitation()
     except msgspec.ValidationError:
         cited = _UrlCitation()
-    place = {"start": cited.start_index, "end": cited.end_index, "choice": choice, "part": part}
+    place: dict[str, Any] = {"start": cited.start_index, "end": cited.end_index, "choice": choice, "part": part}
     return ev.Annotated(annotation=kept, maker="openai_chat", url=cited.url, title=cited.title, **place)
 
 

@@ -96,6 +96,8 @@ def _with_usage(given: msgspec.Raw | None) -> msgspec.Raw:
 class ChatStreamTap:
     """Implements `providers.wires.port.StreamTap`."""
 
+    whole = b""
+
     def __init__(self, choices: int, strip_usage: bool) -> None:
         self._choices = choices
         self._strip_usage = strip_usage

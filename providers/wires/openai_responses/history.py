@@ -1,0 +1,31 @@
+"""Conversations by items: a request's input as a list, and a later request with what went before put in front of it."""
+
+import msgspec
+from msgspec import Raw
+
+_members = msgspec.json.Decoder(dict[str, Raw])
+_items = msgspec.json.Decoder(list[Raw])
+
+
+class _Output(msgspec.Struct):
+    output: list[Raw] = []
+
+
+_output = msgspec.json.Decoder(_Output)
+
+
+def input_items(fields: dict[str, Raw]) -> list[Raw]:
+    """The request's input as items; a plain text is a user's message."""
+    raw = fields.get("input")
+    if raw is None or bytes(raw) == b"null":
+        return []
+    if bytes(raw)[:1] == b"[":
+        return _items.decode(raw)
+    return [Raw(msgspec.json.encode({"type": "message", "role": "user", "content": raw}))]
+
+
+def with_history(body: bytes, earlier_input: bytes, earlier_answer: bytes) -> bytes:
+    """The request with the earlier request's items and its answer's in front of its own, and no `previous_response_id`."""
+    fields = _members.decode(body)
+    items = [*_items.decode(earlier_input), *_output.decode(earlier_answer).output, *input_items(fields)]
+    return msgspec.json.encode({**{name: raw for name, raw in fields.items() if name != "previous_response_id"}, "input": items})
