@@ -127,11 +127,11 @@ def _reasoning(fields: Fields) -> list[r.ReasoningPart]:
     return [] if text is None else [r.ReasoningPart(text=text)]
 
 
-class _Google(msgspec.Struct):
+class _Google(msgspec.Struct, frozen=True):
     thought_signature: str = ""
 
 
-class _ExtraContent(msgspec.Struct):
+class _ExtraContent(msgspec.Struct, frozen=True):
     """Google's place for a signature in OpenAI's format (ai.google.dev/gemini-api/docs/openai)."""
 
     google: _Google = _Google()

@@ -163,12 +163,12 @@ class ResponsesStreamTap:
         return failed_event(body, {"id": self._head.id, "model": self._head.model, "created_at": int(self._head.created_at)}, self._sequence + 1)
 
 
-class _OurError(msgspec.Struct):
+class _OurError(msgspec.Struct, frozen=True):
     message: str = ""
     code: str = "server_error"
 
 
-class _OurBody(msgspec.Struct):
+class _OurBody(msgspec.Struct, frozen=True):
     error: _OurError = _OurError()
 
 
