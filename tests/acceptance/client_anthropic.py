@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import anthropic
+import httpx2
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
 
@@ -89,7 +90,7 @@ def test_a_beta_call(client: Anthropic, model: str) -> None:
 
 def test_a_cut_stream_is_an_error(client: Anthropic, cut: str) -> None:
     with (
-        pytest.raises((anthropic.APIError, ConnectionError)),
+        pytest.raises((anthropic.APIError, httpx2.RemoteProtocolError)),
         client.messages.stream(model=cut, max_tokens=64, messages=ask("SAY:one two three four five six")) as stream,
     ):
         stream.get_final_message()
@@ -114,3 +115,11 @@ async def test_an_asynchronous_stream_with_an_auth_token(base_url: str, api_key:
 
 def test_models(client: Anthropic) -> None:
     assert [row.id for row in client.models.list()]
+
+
+@pytest.mark.usefixtures("gateway_only")
+def test_a_wrong_key_and_an_unknown_model(base_url: str, client: Anthropic) -> None:
+    with pytest.raises(anthropic.AuthenticationError):
+        Anthropic(base_url=base_url, api_key="sk-wrong", max_retries=0).messages.create(model="standin", max_tokens=64, messages=ask("hi"))
+    with pytest.raises(anthropic.NotFoundError):
+        client.messages.create(model="nowhere/standin", max_tokens=64, messages=ask("hi"))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
@@ -86,7 +87,7 @@ def test_structured_output_in_chat(client: OpenAI, model: str) -> None:
 
 
 def test_a_cut_chat_stream_is_an_error(client: OpenAI, cut: str) -> None:
-    with pytest.raises((openai.APIError, ConnectionError)):
+    with pytest.raises((openai.APIError, httpx2.RemoteProtocolError)):
         list(client.chat.completions.create(model=cut, messages=ask("SAY:one two three four five six"), max_tokens=64, stream=True))
 
 
@@ -148,3 +149,11 @@ def test_embeddings(client: OpenAI, openai_model: str) -> None:
 
 def test_models(client: OpenAI, model: str) -> None:
     assert [row.id for row in client.models.list()]
+
+
+@pytest.mark.usefixtures("gateway_only")
+def test_a_wrong_key_and_an_unknown_model(base_url: str, api_key: str, client: OpenAI) -> None:
+    with pytest.raises(openai.AuthenticationError):
+        OpenAI(base_url=f"{base_url}/v1", api_key="sk-wrong", max_retries=0).responses.create(model="standin", input="hi")
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="nowhere/standin", messages=ask("hi"))
