@@ -85,7 +85,7 @@ def _format(wanted: r.ResponseFormat) -> dict[str, Any]:
         case r.JsonObjectFormat():
             return {"type": "json_object"}
         case r.JsonSchemaFormat():
-            told = {"type": "json_schema", "name": wanted.name, "schema": wanted.schema or None}
+            told: dict[str, Any] = {"type": "json_schema", "name": wanted.name, "schema": wanted.schema or None}
             told |= {"description": wanted.description, "strict": wanted.strict}
             return {name: value for name, value in told.items() if value is not None}
 

@@ -18,8 +18,15 @@ def decode(body: object) -> r.ChatRequest:
     return OPENAI_CHAT.decode_request(json.dumps(body).encode())
 
 
+def encode(chat: r.ChatRequest, model: str | None = None) -> bytes:
+    losses = Losses()
+    body = OPENAI_CHAT.encode_request(chat, model or chat.model, Facts(), losses)
+    assert losses.fatal == losses.hints == []
+    return body
+
+
 def encoded(chat: r.ChatRequest) -> Any:
-    return json.loads(OPENAI_CHAT.encode_request(chat, chat.model))
+    return json.loads(encode(chat))
 
 
 def call(**function: Any) -> dict[str, Any]:
@@ -132,11 +139,11 @@ def test_a_request_means_the_same_after_decoding_and_encoding(body: dict[str, An
 @pytest.mark.parametrize("body", REQUESTS.values(), ids=REQUESTS)
 def test_decoding_what_was_encoded_gives_the_same_request(body: dict[str, Any]) -> None:
     chat = decode(body)
-    assert OPENAI_CHAT.decode_request(OPENAI_CHAT.encode_request(chat, chat.model)) == chat
+    assert OPENAI_CHAT.decode_request(encode(chat)) == chat
 
 
 def test_the_target_s_model_is_set() -> None:
-    assert json.loads(OPENAI_CHAT.encode_request(decode(request()), "other"))["model"] == "other"
+    assert json.loads(encode(decode(request()), "other"))["model"] == "other"
 
 
 LEVELS = {

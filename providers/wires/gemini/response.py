@@ -1,0 +1,351 @@
+"""Google's generateContent answers to events, streamed and whole. A stream has no terminal event: it is whole once it told why it ended."""
+
+from contextlib import suppress
+from hashlib import sha256
+
+import msgspec
+from msgspec import Raw
+
+from contract import events as ev
+from contract.errors import AttemptError, ContentPolicyRefused, MalformedResponse, StreamCut, UpstreamError
+from contract.finish import Finish, FinishReason
+from contract.raw import ABSENT
+from contract.usage import Usage
+from providers.sse import SseDecoder, SseEvent
+from providers.wires.failure import failure
+from providers.wires.gemini.errors import in_band_error
+
+NAME = "gemini"
+_NULL = Raw(b"null")
+_REASONS: dict[str, FinishReason] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    **dict.fromkeys(
+        ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "MODEL_ARMOR"),
+        "content_filter",
+    ),
+}
+FAILURES = frozenset({"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "OTHER", "NO_IMAGE", "IMAGE_OTHER", "MISSING_THOUGHT_SIGNATURE"})
+
+
+class _FunctionCall(msgspec.Struct):
+    name: str = ""
+    id: str | None = None
+    args: Raw = Raw(b"{}")
+
+
+class _Part(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    thought: bool = False
+    thought_signature: str | None = None
+    function_call: _FunctionCall | None = None
+    inline_data: Raw = _NULL
+    executable_code: Raw = _NULL
+    code_execution_result: Raw = _NULL
+    tool_call: Raw = _NULL
+    tool_response: Raw = _NULL
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part] | None = None
+
+
+class _Web(msgspec.Struct):
+    uri: str | None = None
+    title: str | None = None
+
+
+class _Chunk(msgspec.Struct, rename="camel"):
+    web: _Web | None = None
+    retrieved_context: _Web | None = None
+
+
+class _Segment(msgspec.Struct, rename="camel"):
+    start_index: int | None = None
+    end_index: int | None = None
+    text: str | None = None
+
+
+class _Support(msgspec.Struct, rename="camel"):
+    segment: _Segment | None = None
+    grounding_chunk_indices: list[int] | None = None
+
+
+class _Grounding(msgspec.Struct, rename="camel"):
+    grounding_chunks: list[_Chunk] | None = None
+    grounding_supports: list[_Support] | None = None
+
+
+class _Token(msgspec.Struct, rename="camel"):
+    token: str = ""
+    log_probability: float = 0.0
+
+
+class _Top(msgspec.Struct):
+    candidates: list[_Token] | None = None
+
+
+class _Logprobs(msgspec.Struct, rename="camel"):
+    chosen_candidates: list[_Token] | None = None
+    top_candidates: list[_Top] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    index: int = 0
+    content: _Content | None = None
+    finish_reason: str | None = None
+    grounding_metadata: _Grounding | None = None
+    logprobs_result: _Logprobs | None = None
+
+
+class _Modality(msgspec.Struct, rename="camel"):
+    modality: str | None = None
+    token_count: int | None = None
+
+
+class _Counts(msgspec.Struct, rename="camel"):
+    prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+    total_token_count: int | None = None
+    prompt_tokens_details: list[_Modality] | None = None
+    candidates_tokens_details: list[_Modality] | None = None
+
+
+class _Feedback(msgspec.Struct, rename="camel"):
+    block_reason: str | None = None
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    response_id: str | None = None
+    model_version: str | None = None
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: Raw = _NULL
+    error: Raw = _NULL
+
+
+_answer = msgspec.json.Decoder(_Answer)
+_counts = msgspec.json.Decoder(_Counts)
+_NATIVE = ("inline_data", "executable_code", "code_execution_result", "tool_call", "tool_response")
+
+
+def decode_usage(raw: Raw) -> Usage:
+    """Google's counts to disjoint classes: the prompt includes cached tokens, the candidates do not include thoughts."""
+    kept = Raw(bytes(raw))
+    try:
+        given = _counts.decode(kept)
+    except msgspec.ValidationError:
+        return Usage(raw=kept)
+    audio, spoken = _audio(given.prompt_tokens_details), _audio(given.candidates_tokens_details)
+    prompt, output = given.prompt_token_count, given.candidates_token_count
+    if output is None and given.total_token_count is not None and prompt is not None:
+        output = max(0, given.total_token_count - prompt - (given.thoughts_token_count or 0) - (given.tool_use_prompt_token_count or 0))
+    fresh = None if prompt is None else max(0, prompt - (given.cached_content_token_count or 0) - (audio or 0))
+    return Usage(
+        input_uncached=None if fresh is None else fresh + (given.tool_use_prompt_token_count or 0),
+        cache_read=given.cached_content_token_count,
+        audio_input=audio,
+        output_visible=None if output is None else max(0, output - (spoken or 0)),
+        reasoning=given.thoughts_token_count,
+        audio_output=spoken,
+        raw=kept,
+    )
+
+
+def _audio(details: list[_Modality] | None) -> int | None:
+    counts = [detail.token_count or 0 for detail in details or () if detail.modality == "AUDIO"]
+    return sum(counts) if counts else None
+
+
+def _read(data: bytes) -> _Answer:
+    try:
+        answer = _answer.decode(data)
+        if not data.isascii():
+            data.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise MalformedResponse("the upstream's answer is not a generateContent response") from exc
+    if bytes(answer.error) != b"null":
+        raise in_band_error(data)
+    if answer.prompt_feedback is not None and answer.prompt_feedback.block_reason is not None and not answer.candidates:
+        raise failure(ContentPolicyRefused, 200)
+    return answer
+
+
+class _Choice:
+    """One candidate's parts so far."""
+
+    def __init__(self) -> None:
+        self.kind = ""
+        self.part = -1
+        self.calls = 0
+        self.text = ""
+        self.finished = False
+
+    def enter(self, kind: str) -> int:
+        """The number of the part that output of this kind belongs to; each call is one of its own."""
+        if kind != self.kind or kind in ("call", "native", "signature"):
+            self.kind = kind
+            self.part += 1
+        return self.part
+
+
+class _Reader:
+    """Answers, or pieces of one, to events."""
+
+    def __init__(self) -> None:
+        self._choices: dict[int, _Choice] = {}
+        self._id = ""
+        self._started = False
+        self._usage: ev.UsageReported | None = None
+
+    @property
+    def finished(self) -> int:
+        return sum(choice.finished for choice in self._choices.values())
+
+    def read(self, data: bytes, events: list[ev.Event]) -> None:
+        answer = _read(data)
+        if not self._started:
+            self._started, self._id = True, answer.response_id or ""
+            events.append(ev.Started(id=self._id, model=answer.model_version or "", created_s=0))
+        for candidate in answer.candidates or ():
+            self._candidate(candidate, events)
+        if bytes(answer.usage_metadata)[:1] == b"{":
+            self._usage = ev.UsageReported(usage=decode_usage(answer.usage_metadata))
+
+    def end(self) -> list[ev.Event]:
+        """What ends a whole answer: usage comes in every piece, and the last one is the truth."""
+        return [self._usage, ev.Ended()] if self._usage is not None else [ev.Ended()]
+
+    def _candidate(self, candidate: _Candidate, events: list[ev.Event]) -> None:
+        index = candidate.index
+        choice = self._choices.setdefault(index, _Choice())
+        for part in (candidate.content.parts if candidate.content is not None else None) or ():
+            self._part(choice, index, part, events)
+        if candidate.logprobs_result is not None and (logprobs := logprobs_of(candidate.logprobs_result)):
+            events.append(ev.TextDelta(text="", choice=index, part=choice.enter("text"), logprobs=logprobs))
+        if candidate.grounding_metadata is not None:
+            events += _citations(candidate.grounding_metadata, choice, index)
+        native = candidate.finish_reason
+        if native is None or native == "FINISH_REASON_UNSPECIFIED" or choice.finished:
+            return
+        if native in FAILURES:
+            raise failure(UpstreamError, 200)
+        choice.finished = True
+        reason = _REASONS.get(native, "unknown")
+        events.append(ev.Finished(finish=Finish("tool_calls" if reason == "stop" and choice.calls else reason, native), choice=index))
+
+    def _part(self, choice: _Choice, index: int, part: _Part, events: list[ev.Event]) -> None:
+        if part.function_call is not None:
+            self._call(choice, index, part, part.function_call, events)
+            return
+        if part.text:
+            if part.thought:
+                events.append(ev.ReasoningDelta(text=part.text, choice=index, part=choice.enter("reasoning")))
+            else:
+                choice.text += part.text
+                events.append(ev.TextDelta(text=part.text, choice=index, part=choice.enter("text")))
+        for kind in _NATIVE:
+            raw: Raw = getattr(part, kind)
+            if bytes(raw)[:1] == b"{":
+                events.append(ev.NativeOutput(kind=kind, raw=Raw(bytes(raw)), maker=NAME, choice=index, part=choice.enter("native")))
+        if part.thought_signature:
+            number = choice.part if part.text and part.thought else choice.enter("signature")
+            events.append(ev.ReasoningSignature(signature=part.thought_signature, maker=NAME, choice=index, part=number))
+            choice.kind = "signature"
+
+    def _call(self, choice: _Choice, index: int, part: _Part, call: _FunctionCall, events: list[ev.Event]) -> None:
+        number = choice.enter("call")
+        choice.calls += 1
+        name = call.id or f"call_{sha256(f'{self._id} {index} {number} {call.name}'.encode()).hexdigest()[:24]}"
+        events.append(ev.ToolCallStarted(id=name, name=call.name, signature=part.thought_signature or None, maker=NAME, choice=index, part=number))
+        arguments = bytes(call.args).decode()
+        events.append(ev.ToolCallDelta(arguments="{}" if arguments == "null" else arguments, choice=index, part=number))
+
+
+def _citations(grounding: _Grounding, choice: _Choice, index: int) -> list[ev.Event]:
+    """Supports, each with the pages it rests on. Google counts UTF-8 bytes; we count characters."""
+    events: list[ev.Event] = []
+    text = choice.text.encode()
+    chunks = grounding.grounding_chunks or []
+    for support in grounding.grounding_supports or ():
+        segment = support.segment or _Segment()
+        start = None if segment.end_index is None else len(text[: segment.start_index or 0].decode("utf-8", "ignore"))
+        end = None if segment.end_index is None else len(text[: segment.end_index].decode("utf-8", "ignore"))
+        for at in support.grounding_chunk_indices or ():
+            page = (chunks[at].web or chunks[at].retrieved_context) if 0 <= at < len(chunks) else None
+            page = page or _Web()
+            raw = Raw(msgspec.json.encode({"segment": segment, "page": page}))
+            told = ev.Annotated(
+                annotation=raw, maker=NAME, url=page.uri, title=page.title, cited_text=segment.text, start=start, end=end,
+                choice=index, part=choice.enter("text"),
+            )  # fmt: skip
+            events.append(told)
+    return events
+
+
+def logprobs_of(result: _Logprobs) -> Raw:
+    """In chat's object, as events carry them."""
+    chosen, tops = result.chosen_candidates or [], result.top_candidates or []
+    if not chosen:
+        return ABSENT
+    content = [
+        {**_token(token), "top_logprobs": [_token(other) for other in (tops[at].candidates or () if at < len(tops) else ())]}
+        for at, token in enumerate(chosen)
+    ]
+    return Raw(msgspec.json.encode({"content": content}))
+
+
+def _token(token: _Token) -> dict[str, object]:
+    return {"token": token.token, "logprob": token.log_probability, "bytes": list(token.token.encode())}
+
+
+def decode_response(body: bytes) -> list[ev.Event]:
+    """A whole answer. Raises MalformedResponse, or what an error object in it means."""
+    reader = _Reader()
+    events: list[ev.Event] = []
+    reader.read(body, events)
+    if not reader.finished:
+        raise MalformedResponse("the upstream's answer holds no finished candidate")
+    return [*events, *reader.end()]
+
+
+class GeminiStreamDecoder:
+    """Implements `providers.wires.port.StreamDecoder`."""
+
+    def __init__(self, choices: int) -> None:
+        self._choices = choices
+        self._sse = SseDecoder()
+        self._reader = _Reader()
+        self._failed: AttemptError | None = None
+
+    def feed(self, chunk: bytes) -> list[ev.Event]:
+        if self._failed is not None:
+            raise self._failed
+        events: list[ev.Event] = []
+        try:
+            for event in self._sse.feed(chunk):
+                self._take(event, events)
+        except AttemptError as error:
+            if not events:
+                raise
+            self._failed = error  # what came before it is told first
+        return events
+
+    def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
+        if event.data is not None:
+            self._reader.read(event.data, events)
+
+    def end(self) -> list[ev.Event]:
+        if self._failed is not None:
+            raise self._failed
+        events: list[ev.Event] = []
+        last = self._sse.end()
+        if last is not None:
+            with suppress(MalformedResponse):  # it was cut, and counts for nothing
+                self._take(last, events)
+        if self._reader.finished < self._choices:
+            raise StreamCut("the upstream's stream ended before its answer was whole")
+        return [*events, *self._reader.end()]
