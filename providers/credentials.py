@@ -6,7 +6,7 @@ from google.auth import jwt
 from google.auth.exceptions import GoogleAuthError
 
 from providers.address import HeaderTuple
-from providers.sigv4 import Credentials, sign
+from providers.sigv4 import Credentials, Request, Scope, sign
 
 GOOGLE_AUDIENCE = "https://aiplatform.googleapis.com/"  # a self-signed token is taken there as it is (google.aip.dev/auth/4111)
 
@@ -16,14 +16,12 @@ class AmazonSigner:
 
     def __init__(self, credentials: Credentials, region: str, service: str = "bedrock") -> None:
         self._credentials = credentials
-        self._region = region
-        self._service = service
+        self._scope = Scope(region, service)
 
     async def headers(self, host: str, path: str, body: bytes) -> HeaderTuple:
         path, _, query = path.partition("?")
-        content = ((b"content-type", b"application/json"),)
-        signed = sign("POST", host, path, query, content, body, self._credentials, self._region, self._service, datetime.now(UTC))
-        return tuple(signed)
+        request = Request("POST", host, path, query, ((b"content-type", b"application/json"),), body)
+        return tuple(sign(request, self._credentials, self._scope, datetime.now(UTC)))
 
 
 class GoogleSigner:

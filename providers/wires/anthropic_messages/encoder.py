@@ -13,9 +13,9 @@ from contract import events as ev
 from contract.finish import Finish
 from contract.usage import Usage
 from providers.wires.anthropic_messages.finish import encode_finish
-from providers.wires.anthropic_messages.request_encoder import as_object
 from providers.wires.anthropic_messages.response import NAME
 from providers.wires.anthropic_messages.usage import encode_usage
+from providers.wires.arguments import as_object
 from providers.wires.port import Answering
 from providers.wires.seal import Seal, seal
 

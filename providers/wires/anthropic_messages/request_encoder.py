@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from contract import requests as r
 from providers.wires.anthropic_messages.request import NAME
+from providers.wires.arguments import as_object
 from providers.wires.effort import budget_of, effort_of
 from providers.wires.facts import Facts
 from providers.wires.fields import with_extra
@@ -24,7 +25,6 @@ MIN_BUDGET = 1024
 ID_ALLOWED = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 EFFORTS = {"minimal": "low"}
 _ANY_OBJECT = Raw(b'{"type":"object"}')
-_EMPTY = Raw(b"{}")
 
 
 def tool_id(given: str) -> str:
@@ -263,17 +263,6 @@ class _Encoder:
             else:
                 self._losses.lose("tools.cache_control")
         return with_extra(encoded, tool.extra) if self._own else encoded
-
-
-def as_object(arguments: str) -> Raw:
-    """Arguments as the JSON object that they should be; text that is none goes on as one member, so that nothing is lost."""
-    if not arguments.strip():
-        return _EMPTY
-    try:
-        decoded = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
-        return Raw(msgspec.json.encode({"_arguments": arguments}))
-    return Raw(arguments.encode()) if isinstance(decoded, dict) else Raw(msgspec.json.encode({"_arguments": decoded}))
 
 
 def _in_order(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from contract import requests as r
-from providers.wires.anthropic_messages.request_encoder import as_object
+from providers.wires.arguments import as_object
 from providers.wires.effort import budget_of, effort_of
 from providers.wires.losses import Losses
 
