@@ -10,6 +10,7 @@ from contract.call import Call, Dialect, Drop
 from contract.errors import AttemptError, MalformedResponse, TargetCannot
 from providers.address import HeaderTuple
 from providers.exchange import JSON, RawExchange, ReadyExchange, StreamExchange, UnaryExchange
+from providers.http.client import host_header
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, Origin
 from providers.port import Exchange, Marks
 from providers.routes import Prepared, ReadError, Route, by_status, read_any
@@ -64,7 +65,7 @@ class HttpBackend:
         marks.bytes_sent = len(prepared.body)
         endpoint = self._endpoint(prepared.path, call)
         if spec.signer is not None:
-            signed = await spec.signer.headers(spec.origin.host, endpoint.path, prepared.body)
+            signed = await spec.signer.headers(host_header(spec.origin), endpoint.path, prepared.body)
             endpoint = Endpoint(endpoint.origin, endpoint.path, (*endpoint.headers, *signed))
         response = await self._client.send(endpoint, prepared.body, spec.clocks if prepared.tap is not None else spec.unary_clocks)
         marks.connected, marks.headers = response.connected_at, response.headers_at

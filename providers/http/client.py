@@ -48,11 +48,8 @@ class PooledClient:
 
     def _head(self, endpoint: Endpoint) -> bytes:
         """All of a request's head but its length. Raises ValueError for a header that would break out of its line."""
-        origin = endpoint.origin
-        host = f"[{origin.host}]" if ":" in origin.host else origin.host
-        if origin.uds is None and origin.port != (443 if origin.tls else 80):
-            host += f":{origin.port}"
-        lines = [f"{endpoint.method} {endpoint.path} HTTP/1.1".encode(), b"host: " + host.encode(), b"accept-encoding: identity"]
+        host = host_header(endpoint.origin).encode()
+        lines = [f"{endpoint.method} {endpoint.path} HTTP/1.1".encode(), b"host: " + host, b"accept-encoding: identity"]
         lines += [name + b": " + value for name, value in endpoint.headers]
         if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
             raise ValueError("a path or header to be sent holds a line break or a null byte")
@@ -101,6 +98,12 @@ class PooledClient:
     def idle(self, origin: Origin) -> int:
         """How many unused connections are kept for an origin."""
         return len(self._pools.get(origin, ()))
+
+
+def host_header(origin: Origin) -> str:
+    """The Host header's value: the port is in it unless it is the scheme's own."""
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return host if origin.uds is not None or origin.port == (443 if origin.tls else 80) else f"{host}:{origin.port}"
 
 
 def why_not(exc: OSError) -> str:

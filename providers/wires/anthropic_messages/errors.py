@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -9,17 +10,23 @@ import msgspec
 from contract import errors as e
 from providers.wires.failure import BY_STATUS, MAX_RETRY_AFTER_S, class_of_status, failure, retry_after_s
 
+# says what a status alone does not
 BY_TYPE: dict[str, type[e.AttemptError]] = {
-    "invalid_request_error": e.UpstreamRejected,
     "authentication_error": e.UpstreamAuthFailed,
     "billing_error": e.QuotaExhausted,
     "permission_error": e.UpstreamAuthFailed,
     "not_found_error": e.UpstreamModelNotFound,
     "request_too_large": e.UpstreamRejected,
     "rate_limit_error": e.RateLimited,
+    "overloaded_error": e.UpstreamOverloaded,
+}
+# these say something only where no status does: in an error event, or under a 200
+BY_TYPE_IN_BAND: dict[str, type[e.AttemptError]] = {
+    **BY_TYPE,
+    "invalid_request_error": e.UpstreamRejected,
     "timeout_error": e.UpstreamError,
     "api_error": e.UpstreamError,
-    "overloaded_error": e.UpstreamOverloaded,
+    "conflict_error": e.UpstreamError,
 }
 # OpenAI's word for an error's kind (gateway/errors.py) -> Anthropic's
 TYPES = {
@@ -29,6 +36,7 @@ TYPES = {
     "rate_limit_error": "rate_limit_error",
     "overloaded_error": "overloaded_error",
 }
+LIMITS = (b"requests", b"tokens", b"input-tokens", b"output-tokens")
 NOT_FOUND = (e.NotFound, e.UpstreamModelNotFound)
 
 
@@ -60,20 +68,27 @@ def decode_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> e.
 
 def in_band_error(body: bytes) -> e.AttemptError:
     """The error that an error event, or an error object under a 200, means."""
-    return failure(BY_TYPE.get(_type_of(body), e.UpstreamError), 200)
+    return failure(BY_TYPE_IN_BAND.get(_type_of(body), e.UpstreamError), 200)
 
 
 def _until_reset(headers: Mapping[bytes, bytes]) -> float | None:
-    """How long until the limit that is used up fills again, by the `anthropic-ratelimit-*` headers."""
-    waits = []
-    for name in (b"requests", b"tokens", b"input-tokens", b"output-tokens"):
-        try:
-            if headers[b"anthropic-ratelimit-%b-remaining" % name].strip() == b"0":
-                reset = datetime.fromisoformat(headers[b"anthropic-ratelimit-%b-reset" % name].decode())
-                waits.append((reset - datetime.now(reset.tzinfo)).total_seconds())
-        except (KeyError, ValueError):
-            continue
-    return min(MAX_RETRY_AFTER_S, max(0.0, max(waits))) if waits else None
+    """How long until the limits that are used up fill again, by the `anthropic-ratelimit-*` headers read against the response's own Date."""
+    try:
+        now = parsedate_to_datetime(headers[b"date"].decode("ascii", "replace"))
+    except (KeyError, ValueError):
+        return None
+    waits = [wait_s for name in LIMITS if (wait_s := _reset_s(headers, name, now)) is not None]
+    return min(MAX_RETRY_AFTER_S, max(0.0, *waits)) if waits else None
+
+
+def _reset_s(headers: Mapping[bytes, bytes], name: bytes, now: datetime) -> float | None:
+    try:
+        if headers[b"anthropic-ratelimit-%b-remaining" % name].strip() != b"0":
+            return None
+        reset = datetime.fromisoformat(headers[b"anthropic-ratelimit-%b-reset" % name].decode("ascii", "replace").strip())
+        return (reset - now).total_seconds()
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def encode_error(error: e.TurnoutError, error_type: str, request_id: str, attempts: int) -> bytes:

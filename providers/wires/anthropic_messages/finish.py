@@ -2,7 +2,7 @@
 
 from contract.finish import Finish, FinishReason
 
-_REASONS: dict[str, FinishReason] = {
+REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
@@ -10,8 +10,9 @@ _REASONS: dict[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
     "pause_turn": "paused",
+    "compaction": "paused",  # beta: sent back, the answer goes on
 }
-_WORDS: dict[FinishReason, str] = {
+WORDS: dict[FinishReason, str] = {
     "stop": "end_turn",
     "length": "max_tokens",
     "tool_calls": "tool_use",
@@ -20,15 +21,15 @@ _WORDS: dict[FinishReason, str] = {
 }
 
 
-def decode_finish(native: str, stop_sequence: str | None = None) -> Finish:
+def decode_finish(native: str | None, stop_sequence: str | None = None) -> Finish:
     """A word that the table does not know stays itself, as `unknown`."""
-    return Finish(_REASONS.get(native, "unknown"), native, stop_sequence)
+    return Finish(REASONS.get(native or "", "unknown"), native or None, stop_sequence)
 
 
 def encode_finish(finish: Finish) -> tuple[str, str | None]:
     """Anthropic's word and the sequence that matched; for what it has no word for, the provider's own."""
     if finish.stop_sequence is not None:
         return "stop_sequence", finish.stop_sequence
-    if finish.native in _REASONS and _REASONS[finish.native] == finish.reason and finish.native != "stop_sequence":
+    if finish.native is not None and REASONS.get(finish.native) == finish.reason:
         return finish.native, None
-    return _WORDS.get(finish.reason) or finish.native or finish.reason, None
+    return WORDS.get(finish.reason) or finish.native or finish.reason, None

@@ -16,14 +16,21 @@ class _OutputDetails(msgspec.Struct, frozen=True):
     thinking_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct, frozen=True):
+class _Counts(msgspec.Struct, frozen=True):
+    """`type`: of one iteration among several."""
+
+    type: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     cache_creation: _CacheCreation | None = None
+
+
+class _Usage(_Counts, frozen=True):
     output_tokens_details: _OutputDetails | None = None
-    server_tool_use: dict[str, int | None] | None = None
+    server_tool_use: dict[str, object] | None = None
+    iterations: list[_Counts] | None = None
 
 
 _decoder = msgspec.json.Decoder(_Usage)
@@ -45,24 +52,36 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
     kept = msgspec.Raw(bytes(raw))
     try:
         given = _decoder.decode(kept)
-    except msgspec.ValidationError:
+    except msgspec.DecodeError:
         return Usage(raw=kept)
-    split, thinking = given.cache_creation, given.output_tokens_details.thinking_tokens if given.output_tokens_details else None
-    output = given.output_tokens
+    thinking = given.output_tokens_details.thinking_tokens if given.output_tokens_details else None
+    # what it took to shorten the context is billed, and not in the sums (SDK: BetaUsage.iterations)
+    more = [each for each in given.iterations or () if each.type == "compaction"]
+    output = _sum(given.output_tokens, *(each.output_tokens for each in more))
+    writes = [_writes(each) for each in (given, *more)]
     return Usage(
-        input_uncached=given.input_tokens,
-        cache_read=given.cache_read_input_tokens,
-        cache_write_5m=split.ephemeral_5m_input_tokens if split is not None else given.cache_creation_input_tokens,
-        cache_write_1h=split.ephemeral_1h_input_tokens if split is not None else None,
+        input_uncached=_sum(given.input_tokens, *(each.input_tokens for each in more)),
+        cache_read=_sum(given.cache_read_input_tokens, *(each.cache_read_input_tokens for each in more)),
+        cache_write_5m=_sum(*(short for short, _ in writes)),
+        cache_write_1h=_sum(*(long for _, long in writes)),
         output_visible=output if output is None or thinking is None else max(0, output - thinking),
         reasoning=thinking,
-        server_tool_calls=_sum(given.server_tool_use),
+        server_tool_calls=_sum(*(count for count in (given.server_tool_use or {}).values() if isinstance(count, int))),
         raw=kept,
     )
 
 
-def _sum(counts: dict[str, int | None] | None) -> int | None:
-    known = [count for count in (counts or {}).values() if count is not None]
+def _writes(counts: _Counts) -> tuple[int | None, int | None]:
+    """Tokens written for 5 minutes and for an hour. The sum is the truth: a stream's last report has it alone, and its parts may be older."""
+    split, total = counts.cache_creation, counts.cache_creation_input_tokens
+    if split is None:
+        return total, None
+    long = split.ephemeral_1h_input_tokens
+    return split.ephemeral_5m_input_tokens if total is None else max(0, total - (long or 0)), long
+
+
+def _sum(*counts: int | None) -> int | None:
+    known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
 
@@ -70,11 +89,11 @@ def encode_usage(usage: Usage | None) -> dict[str, Any]:
     """Anthropic's object for any provider's usage. Its schema wants numbers: what is unknown counts nothing in them, or is left out."""
     if usage is None:
         return {"input_tokens": 0, "output_tokens": 0}
-    fresh = [count for count in (usage.input_uncached, usage.audio_input) if count is not None]
-    writes = [count for count in (usage.cache_write_5m, usage.cache_write_1h) if count is not None]
-    encoded: dict[str, Any] = {"input_tokens": sum(fresh)}
-    if writes:
-        encoded["cache_creation_input_tokens"] = sum(writes)
+    encoded: dict[str, Any] = {"input_tokens": _sum(usage.input_uncached, usage.audio_input) or 0}
+    if (written := _sum(usage.cache_write_5m, usage.cache_write_1h)) is not None:
+        encoded["cache_creation_input_tokens"] = written
+        split = {"ephemeral_5m_input_tokens": usage.cache_write_5m or 0, "ephemeral_1h_input_tokens": usage.cache_write_1h or 0}
+        encoded["cache_creation"] = split
     if usage.cache_read is not None:
         encoded["cache_read_input_tokens"] = usage.cache_read
     encoded["output_tokens"] = usage.output_total or 0

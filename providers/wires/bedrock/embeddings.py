@@ -21,7 +21,7 @@ class _Embedding(msgspec.Struct):
 
 
 class _ByType(msgspec.Struct):
-    float: list[list[float]] | None = None  # type: ignore[valid-type]
+    float: list[list[float]] | None = None
 
 
 class _Answer(msgspec.Struct, rename="camel"):
@@ -88,3 +88,6 @@ def _vectors(raw: msgspec.Raw) -> list[list[float]]:
     if text[1:].lstrip()[:1] == b"{":
         return [each.embedding for each in msgspec.json.decode(text, type=list[_Embedding])]
     return msgspec.json.decode(text, type=list[list[float]])
+
+
+BEDROCK_EMBEDDINGS = BedrockEmbeddings()

@@ -40,7 +40,7 @@ def tool_id(given: str) -> str:
 def encode_request(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
     """What the format has no place for is in `losses`. Whether to stream is in the path."""
     body = prompt(request, losses)
-    inference = {"maxTokens": request.max_output_tokens, "temperature": request.sampling.temperature, "topP": request.sampling.top_p}
+    inference: dict[str, Any] = {"maxTokens": request.max_output_tokens, "temperature": request.sampling.temperature, "topP": request.sampling.top_p}
     inference["stopSequences"] = list(request.stop) or None
     if known := {name: value for name, value in inference.items() if value is not None}:
         body["inferenceConfig"] = known

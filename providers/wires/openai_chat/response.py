@@ -1,6 +1,7 @@
 """OpenAI chat answers to events, streamed and whole. A whole answer is a stream that came at once."""
 
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -13,17 +14,20 @@ from providers.sse import SseDecoder, SseEvent
 from providers.wires.failure import failure
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import decode_finish
+from providers.wires.openai_chat.state import MessageState, call_signature, state_text
 from providers.wires.openai_chat.usage import decode_usage
 
+NAME = "openai_chat"
 _KNOWN = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
+_NULL = Raw(b"null")  # `Raw | None` takes nothing but null
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: str | None = None
 
 
-class _Custom(msgspec.Struct):
+class _Custom(msgspec.Struct, gc=False):
     name: str | None = None
     input: str | None = None
 
@@ -33,6 +37,7 @@ class _ToolCall(msgspec.Struct):
     id: str | None = None
     function: _Function | None = None
     custom: _Custom | None = None
+    extra_content: Raw = _NULL
 
 
 class _Output(msgspec.Struct):
@@ -45,7 +50,9 @@ class _Output(msgspec.Struct):
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
     annotations: list[Raw] | None = None
-    audio: Raw = Raw(b"null")  # `Raw | None` takes nothing but null
+    audio: Raw = _NULL
+    reasoning_details: Raw = _NULL
+    extra_content: Raw = _NULL
 
 
 class _Choice(msgspec.Struct):
@@ -53,7 +60,8 @@ class _Choice(msgspec.Struct):
     message: _Output | None = None
     delta: _Output | None = None
     finish_reason: str | None = None
-    logprobs: Raw = Raw(b"null")
+    logprobs: Raw = _NULL
+    error: Raw = _NULL
 
 
 class _Answer(msgspec.Struct):
@@ -62,8 +70,8 @@ class _Answer(msgspec.Struct):
     model: str | None = None
     created: int | float | None = None
     choices: list[_Choice] | None = None
-    usage: Raw = Raw(b"null")
-    error: Raw = Raw(b"null")
+    usage: Raw = _NULL
+    error: Raw = _NULL
 
 
 _answer = msgspec.json.Decoder(_Answer)
@@ -82,51 +90,76 @@ def _read(data: bytes) -> _Answer:
     return answer
 
 
+class _OpenCall(msgspec.Struct):
+    """A tool call that began. `part` -1: all that came of it so far is not its name."""
+
+    part: int
+    id: str
+    signature: str | None
+
+
 class _Reader:
-    """Turns outputs into events, and numbers the parts of each choice."""
+    """Turns outputs into events, and numbers the parts of each choice. `usage`: the last that was told, for the end."""
 
     def __init__(self) -> None:
-        self._started = False
+        self._answer_id: str | None = None
+        self._created_s = 0
         self._extra: dict[str, Raw] = {}
         self._finished: set[int] = set()
         self._parts: dict[int, tuple[str, int]] = {}  # choice -> the open part's kind and number
-        self._calls: dict[tuple[int, int], int] = {}  # choice, tool call's index -> part
+        self._calls: dict[tuple[int, int], _OpenCall] = {}  # choice, tool call's index -> the call
+        self._states: dict[int, MessageState] = {}  # choice -> what goes back on the message and was not told yet
+        self.usage = _NULL
 
     @property
     def finished(self) -> int:
         return len(self._finished)
 
-    def read(self, data: bytes) -> list[ev.Event]:
+    def read(self, data: bytes, events: list[ev.Event]) -> None:
+        """Adds the events of one chunk, or of a whole answer; those before a failure are there when it is raised."""
         answer = _read(data)
-        events: list[ev.Event] = []
-        if not self._started:
+        if self._answer_id is None:
             self._start(answer, data, events)
+        if bytes(answer.usage) != b"null":
+            self.usage = answer.usage
         for choice in answer.choices or ():
             output = choice.message or choice.delta
             if output is not None:
-                self._output(choice.index, output, choice.logprobs, events)
+                self._output(choice, output, events)
             native = choice.finish_reason
             if native is None or (not native and choice.message is None) or choice.index in self._finished:
                 continue  # some send an empty one until there is one, some again what they have sent
             if native == "error":  # OpenRouter's word for a provider behind it that failed
-                raise failure(UpstreamError, 200)
+                raise in_band_error(choice.error) if bytes(choice.error) != b"null" else failure(UpstreamError, 200)
+            self._tell_state(choice.index, events)
             self._finished.add(choice.index)
             events.append(ev.Finished(finish=decode_finish(native), choice=choice.index))
-        if bytes(answer.usage) != b"null":
-            events.append(ev.UsageReported(usage=decode_usage(answer.usage)))
-        return events
+
+    def end(self, events: list[ev.Event]) -> None:
+        """Adds the usage, which several chunks may have told: the last is the truth."""
+        if bytes(self.usage) != b"null":
+            events.append(ev.UsageReported(usage=decode_usage(self.usage)))
+            self.usage = _NULL
 
     def _start(self, answer: _Answer, data: bytes, events: list[ev.Event]) -> None:
         """Azure's first chunk has neither id nor choices: what it holds goes with the next."""
         self._extra |= {name: Raw(bytes(raw)) for name, raw in _members.decode(data).items() if name not in _KNOWN and bytes(raw) != b"null"}
         if answer.id or answer.choices or bytes(answer.usage) != b"null":
-            self._started = True
-            events.append(ev.Started(id=answer.id or "", model=answer.model or "", created_s=int(answer.created or 0), extra=self._extra))
+            self._answer_id, self._created_s = answer.id or "", int(answer.created or 0)
+            events.append(ev.Started(id=self._answer_id, model=answer.model or "", created_s=self._created_s, extra=self._extra))
 
-    def _output(self, choice: int, output: _Output, logprobs: Raw, events: list[ev.Event]) -> None:
-        probabilities = Raw(bytes(logprobs)) if bytes(logprobs)[:1] == b"{" else ABSENT
-        if reasoning := output.reasoning_content or output.reasoning:
+    def _output(self, of: _Choice, output: _Output, events: list[ev.Event]) -> None:
+        choice = of.index
+        probabilities = Raw(bytes(of.logprobs)) if bytes(of.logprobs)[:1] == b"{" else ABSENT
+        reasoning = output.reasoning_content or output.reasoning
+        if bytes(output.reasoning_details)[:1] == b"[" or bytes(output.extra_content)[:1] == b"{":
+            state = self._states.setdefault(choice, MessageState())
+            told = state.add(output.reasoning_details, output.extra_content, whole=of.message is not None)
+            reasoning = reasoning or told
+        if reasoning:
             events.append(ev.ReasoningDelta(text=reasoning, choice=choice, part=self._part(choice, "reasoning")))
+        if self._states and (output.content or output.refusal or output.tool_calls):
+            self._tell_state(choice, events)
         if output.content or (probabilities and _has_tokens(probabilities, "content" if output.refusal else None)):
             events.append(ev.TextDelta(text=output.content or "", choice=choice, part=self._part(choice, "text"), logprobs=probabilities))
             probabilities = ABSENT
@@ -141,19 +174,41 @@ class _Reader:
         if output.function_call is not None and (output.function_call.name or output.function_call.arguments):
             self._tool_call(choice, 0, _ToolCall(function=output.function_call), events)
 
+    def _tell_state(self, choice: int, events: list[ev.Event]) -> None:
+        """What the provider wants back on the message, once it is all there: a signature of the reasoning before it."""
+        state = self._states.get(choice)
+        if state is None or not state.binds:
+            return
+        del self._states[choice]
+        has_text = self._parts.get(choice, ("", -1))[0] == "reasoning"
+        part = self._part(choice, "reasoning")
+        events.append(ev.ReasoningSignature(signature=state_text(state), maker=NAME, redacted=not has_text, choice=choice, part=part))
+
     def _tool_call(self, choice: int, index: int, call: _ToolCall, events: list[ev.Event]) -> None:
         name, arguments = _named(call)
-        part = self._calls.get((choice, index))
-        if part is None:
-            part = self._calls[choice, index] = self._part(choice, f"tool {index}")
-            events.append(ev.ToolCallStarted(id=call.id or f"call_{choice}_{part}", name=name or "", choice=choice, part=part))
+        key = (choice, index)
+        open_ = self._calls.get(key)
+        if open_ is None or (name and call.id and open_.id != call.id and open_.part >= 0):  # some give each call the same index
+            open_ = self._calls[key] = _OpenCall(-1, call.id or "", call_signature(call.extra_content))
+        if open_.part < 0:
+            if not name and not arguments:
+                return
+            open_.part = self._part(choice, f"tool {open_.id} {len(events)}", anew=True)
+            open_.id = open_.id or self._made_id(choice, open_.part)
+            maker = "" if open_.signature is None else NAME
+            events.append(ev.ToolCallStarted(id=open_.id, name=name or "", signature=open_.signature, maker=maker, choice=choice, part=open_.part))
         if arguments:
-            events.append(ev.ToolCallDelta(arguments=arguments, choice=choice, part=part))
+            events.append(ev.ToolCallDelta(arguments=arguments, choice=choice, part=open_.part))
 
-    def _part(self, choice: int, kind: str) -> int:
+    def _made_id(self, choice: int, part: int) -> str:
+        """For a call that has none: of the answer it is in, so that no two answers' calls have the same."""
+        told = f"{self._answer_id} {self._created_s} {choice} {part}"
+        return f"call_{sha256(told.encode()).hexdigest()[:24]}"
+
+    def _part(self, choice: int, kind: str, *, anew: bool = False) -> int:
         """The number of the part that output of this kind belongs to: a new one when the kind changes."""
         open_kind, number = self._parts.get(choice, ("", -1))
-        if kind != open_kind:
+        if kind != open_kind or anew:
             number += 1
             self._parts[choice] = (kind, number)
         return number
@@ -180,7 +235,7 @@ def _annotated(raw: Raw, choice: int, part: int) -> ev.Annotated:
     except msgspec.ValidationError:
         cited = _UrlCitation()
     place: dict[str, Any] = {"start": cited.start_index, "end": cited.end_index, "choice": choice, "part": part}
-    return ev.Annotated(annotation=kept, maker="openai_chat", url=cited.url, title=cited.title, **place)
+    return ev.Annotated(annotation=kept, maker=NAME, url=cited.url, title=cited.title, **place)
 
 
 def _has_tokens(probabilities: Raw, kind: str | None) -> bool:
@@ -199,9 +254,11 @@ def _named(call: _ToolCall) -> tuple[str | None, str | None]:
 def decode_response(body: bytes) -> list[ev.Event]:
     """A whole answer. Raises MalformedResponse, or what an error object in it means."""
     reader = _Reader()
-    events = reader.read(body)
+    events: list[ev.Event] = []
+    reader.read(body, events)
     if not reader.finished:
         raise MalformedResponse("the upstream's answer holds no finished choice")
+    reader.end(events)
     return [*events, ev.Ended()]
 
 
@@ -223,6 +280,7 @@ class ChatStreamDecoder:
             for event in self._sse.feed(chunk):
                 self._take(event, events)
         except AttemptError as error:
+            self._reader.end(events)
             if not events:
                 raise
             self._failed = error  # what came before it is told first
@@ -233,12 +291,16 @@ class ChatStreamDecoder:
         if data is None or self._ended:
             return
         if data == b"[DONE]":
-            self._ended = True
-            events.append(ev.Ended())
+            self._end(events)
             return
         if event.name == b"error":
             raise in_band_error(data)
-        events += self._reader.read(data)
+        self._reader.read(data, events)
+
+    def _end(self, events: list[ev.Event]) -> None:
+        self._ended = True
+        self._reader.end(events)
+        events.append(ev.Ended())
 
     def end(self) -> list[ev.Event]:
         if self._failed is not None:
@@ -251,6 +313,5 @@ class ChatStreamDecoder:
         if not self._ended:
             if self._reader.finished < self._choices:
                 raise StreamCut("the upstream's stream ended before its answer was whole")
-            self._ended = True
-            events.append(ev.Ended())
+            self._end(events)
         return events

@@ -14,11 +14,12 @@ from contract.errors import AttemptError, MalformedResponse, StreamCut
 from contract.finish import Finish
 from contract.raw import ABSENT
 from providers.sse import SseDecoder, SseEvent
-from providers.wires.openai_chat.errors import in_band_error
+from providers.wires.openai_responses.errors import in_band_error
 from providers.wires.openai_responses.usage import decode_usage
 
 NAME = "openai_responses"
 _NULL = Raw(b"null")
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Details(msgspec.Struct):
@@ -28,27 +29,27 @@ class _Details(msgspec.Struct):
 class ResponseHead(msgspec.Struct):
     """A response, as far as it is read."""
 
-    id: str = ""
+    id: str | None = None
     object: str | None = None
-    model: str = ""
-    created_at: float = 0
+    model: str | None = None
+    created_at: float | None = None
     status: str | None = None
+    store: bool | None = None
     output: list[Raw] | None = None
     usage: Raw = _NULL
     error: Raw = _NULL
     incomplete_details: _Details | None = None
 
 
-class StreamEvent(msgspec.Struct):
+class StreamEvent(msgspec.Struct, gc=False):
     """One event of a stream; which members it has depends on its type."""
 
     type: str = ""
     delta: Any = None
-    text: str | None = None
-    arguments: str | None = None
     output_index: int = 0
     content_index: int = 0
     summary_index: int = 0
+    sequence_number: int | None = None
     item: Raw = _NULL
     annotation: Raw = _NULL
     logprobs: Raw = _NULL
@@ -56,24 +57,23 @@ class StreamEvent(msgspec.Struct):
 
 
 class _Piece(msgspec.Struct):
-    type: str = ""
-    text: str = ""
-    refusal: str = ""
+    text: str | None = None
+    refusal: str | None = None
     annotations: list[Raw] | None = None
     logprobs: Raw = _NULL
 
 
 class Item(msgspec.Struct):
-    """An output item, as far as it is read."""
+    """An output item, as far as it is read. What its members hold differs by type: `arguments` is an object in a tool search."""
 
     type: str = ""
     id: str | None = None
     call_id: str | None = None
     name: str | None = None
-    arguments: str | None = None
+    arguments: Any = None
     input: Any = None
-    content: list[_Piece] | None = None
-    summary: list[_Piece] | None = None
+    content: Raw = _NULL
+    summary: Raw = _NULL
     encrypted_content: str | None = None
 
 
@@ -85,11 +85,17 @@ class _Annotation(msgspec.Struct):
     end_index: int | None = None
 
 
+class _Kind(msgspec.Struct):
+    type: str = ""
+
+
 stream_event = msgspec.json.Decoder(StreamEvent)
 head_decoder = msgspec.json.Decoder(ResponseHead)
 item_decoder = msgspec.json.Decoder(Item)
+_pieces = msgspec.json.Decoder(list[_Piece] | None)
 _annotation = msgspec.json.Decoder(_Annotation)
-_CALLS = ("function_call", "custom_tool_call")
+_kind = msgspec.json.Decoder(_Kind)
+CALLS = frozenset({"function_call", "custom_tool_call"})
 
 
 def annotated(raw: Raw, part: int) -> ev.Annotated:
@@ -99,21 +105,21 @@ def annotated(raw: Raw, part: int) -> ev.Annotated:
         told = _annotation.decode(kept)
     except msgspec.ValidationError:
         told = _Annotation()
-    return ev.Annotated(
-        annotation=kept, maker=NAME, url=told.url, title=told.title or told.filename, start=told.start_index, end=told.end_index, part=part
-    )
+    place: dict[str, Any] = {"start": told.start_index, "end": told.end_index, "part": part}
+    return ev.Annotated(annotation=kept, maker=NAME, url=told.url, title=told.title or told.filename, **place)
+
+
+_INCOMPLETE = {
+    "max_output_tokens": Finish("length", "max_output_tokens"),
+    "content_filter": Finish("content_filter", "content_filter"),
+}
 
 
 def finish_of(head: ResponseHead, has_calls: bool) -> Finish:
     """Why a whole answer ended. Status and, where it is incomplete, its reason."""
     if head.status == "incomplete":
         reason = head.incomplete_details.reason if head.incomplete_details is not None else None
-        match reason:
-            case "max_output_tokens":
-                return Finish("length", reason)
-            case "content_filter":
-                return Finish("content_filter", reason)
-        return Finish("unknown", reason or "incomplete")
+        return _INCOMPLETE.get(reason or "") or Finish("unknown", reason or "incomplete")
     if head.status in ("completed", "complete"):  # the second by some that speak this format
         return Finish("tool_calls" if has_calls else "stop", "completed")
     return Finish("unknown", head.status)
@@ -121,7 +127,8 @@ def finish_of(head: ResponseHead, has_calls: bool) -> Finish:
 
 def logprobs_of(raw: Raw) -> Raw:
     """In chat's object, as events carry them; nothing for an empty list."""
-    return Raw(b'{"content":%b}' % bytes(raw)) if bytes(raw)[:1] == b"[" and bytes(raw)[1:].strip() != b"]" else ABSENT
+    text = bytes(raw)
+    return Raw(b'{"content":%b}' % text) if text[:1] == b"[" and text[1:].strip() != b"]" else ABSENT
 
 
 class _Items:
@@ -131,107 +138,134 @@ class _Items:
         self.has_calls = False
         self._parts: dict[tuple[int, object], int] = {}
         self._told: set[tuple[int, object]] = set()  # parts whose text came in pieces
-        self._summaries: dict[int, int] = {}  # output index -> the summary that was told last
+        self._thoughts: dict[int, tuple[bool, int]] = {}  # output index -> the piece of reasoning that was told last
+        self._annotations: dict[tuple[int, object], int] = {}  # how many of a part were told
+
+    @property
+    def empty(self) -> bool:
+        return not self._parts
 
     def part(self, output: int, content: object) -> int:
         return self._parts.setdefault((output, content), len(self._parts))
 
-    def added(self, output: int, raw: Raw, events: list[ev.Event]) -> None:
-        item = item_decoder.decode(raw)
-        if item.type in _CALLS and (output, "call") not in self._parts:
+    def begun(self, told: StreamEvent, events: list[ev.Event]) -> None:
+        item = item_decoder.decode(told.item)
+        if item.type in CALLS:
+            self._begin_call(told.output_index, item, events)
+
+    def _begin_call(self, output: int, item: Item, events: list[ev.Event]) -> int:
+        key = (output, "call")
+        if key not in self._parts:
             self.has_calls = True
             call_id = item.call_id or item.id or f"call_{output}"
-            events.append(ev.ToolCallStarted(id=call_id, name=item.name or "", part=self.part(output, "call")))
+            events.append(ev.ToolCallStarted(id=call_id, name=item.name or "", part=self.part(*key)))
+        return self._parts[key]
 
     def text(self, told: StreamEvent, events: list[ev.Event]) -> None:
+        logprobs = logprobs_of(told.logprobs)
+        if not told.delta and not logprobs:
+            return
         key = (told.output_index, told.content_index)
         self._told.add(key)
-        events.append(ev.TextDelta(text=str(told.delta or ""), part=self.part(*key), logprobs=logprobs_of(told.logprobs)))
+        events.append(ev.TextDelta(text=str(told.delta or ""), part=self.part(*key), logprobs=logprobs))
 
     def refusal(self, told: StreamEvent, events: list[ev.Event]) -> None:
-        key = (told.output_index, told.content_index)
-        self._told.add(key)
-        events.append(ev.RefusalDelta(text=str(told.delta or ""), part=self.part(*key)))
+        if told.delta:
+            key = (told.output_index, told.content_index)
+            self._told.add(key)
+            events.append(ev.RefusalDelta(text=str(told.delta), part=self.part(*key)))
 
     def arguments(self, told: StreamEvent, events: list[ev.Event]) -> None:
         key = (told.output_index, "call")
         if key not in self._parts:
             raise MalformedResponse("the upstream's stream has arguments of a call that it did not begin")
-        self._told.add(key)
         if told.delta:
+            self._told.add(key)
             events.append(ev.ToolCallDelta(arguments=str(told.delta), part=self._parts[key]))
 
-    def reasoning(self, told: StreamEvent, events: list[ev.Event]) -> None:
+    def summary(self, told: StreamEvent, events: list[ev.Event]) -> None:
+        self._think(told, (False, told.summary_index), events)
+
+    def thought(self, told: StreamEvent, events: list[ev.Event]) -> None:
+        self._think(told, (True, told.content_index), events)
+
+    def _think(self, told: StreamEvent, piece: tuple[bool, int], events: list[ev.Event]) -> None:
+        """Pieces of one item's reasoning are paragraphs of one text."""
+        if not told.delta:
+            return
         key = (told.output_index, "reasoning")
-        text = str(told.delta or "")
-        index = told.summary_index if told.type.startswith("response.reasoning_summary") else -1
-        if key in self._told and self._summaries.get(told.output_index) != index:
-            text = "\n\n" + text
-        self._summaries[told.output_index] = index
+        last = self._thoughts.get(told.output_index, piece)
+        self._thoughts[told.output_index] = piece
         self._told.add(key)
-        events.append(ev.ReasoningDelta(text=text, part=self.part(*key)))
+        text = str(told.delta)
+        events.append(ev.ReasoningDelta(text=text if last == piece else f"\n\n{text}", part=self.part(*key)))
 
     def annotation(self, told: StreamEvent, events: list[ev.Event]) -> None:
-        events.append(annotated(told.annotation, self.part(told.output_index, told.content_index)))
+        key = (told.output_index, told.content_index)
+        self._annotations[key] = self._annotations.get(key, 0) + 1
+        events.append(annotated(told.annotation, self.part(*key)))
 
-    def done(self, output: int, raw: Raw, events: list[ev.Event], *, whole: bool = False) -> None:
-        """An item's end: what of it did not come in pieces. `whole`: none of it did."""
+    def done(self, told: StreamEvent, events: list[ev.Event]) -> None:
+        self.item(told.output_index, told.item, events)
+
+    def item(self, output: int, raw: Raw, events: list[ev.Event]) -> None:
+        """An item's end: what of it did not come in pieces, which is all of it in a whole answer."""
         item = item_decoder.decode(raw)
-        if item.type in _CALLS:
-            self._call(output, item, raw, events)
+        if item.type in CALLS:
+            self._call(output, item, events)
         elif item.type == "message":
-            for index, piece in enumerate(item.content or ()):
-                self._piece(output, index, piece, events, whole)
+            for index, piece in enumerate(_pieces.decode(item.content) or ()):
+                self._piece((output, index), piece, events)
         elif item.type == "reasoning":
             self._reasoning(output, item, events)
         else:
             events.append(ev.NativeOutput(kind=item.type, raw=Raw(bytes(raw)), maker=NAME, part=self.part(output, "native")))
 
-    def _call(self, output: int, item: Item, raw: Raw, events: list[ev.Event]) -> None:
-        self.added(output, raw, events)
+    def _call(self, output: int, item: Item, events: list[ev.Event]) -> None:
+        part = self._begin_call(output, item, events)
         text = item.arguments if item.type == "function_call" else item.input
         if (output, "call") not in self._told and text:
-            events.append(ev.ToolCallDelta(arguments=str(text), part=self._parts[output, "call"]))
+            events.append(ev.ToolCallDelta(arguments=str(text), part=part))
 
-    def _piece(self, output: int, index: int, piece: _Piece, events: list[ev.Event], whole: bool) -> None:
-        if (output, index) not in self._told:
-            part = self.part(output, index)
+    def _piece(self, key: tuple[int, int], piece: _Piece, events: list[ev.Event]) -> None:
+        if key not in self._told:
             if piece.refusal:
-                events.append(ev.RefusalDelta(text=piece.refusal, part=part))
+                events.append(ev.RefusalDelta(text=piece.refusal, part=self.part(*key)))
             elif piece.text:
-                events.append(ev.TextDelta(text=piece.text, part=part, logprobs=logprobs_of(piece.logprobs)))
-        if whole:
-            events += [annotated(raw, self.part(output, index)) for raw in piece.annotations or ()]
+                events.append(ev.TextDelta(text=piece.text, part=self.part(*key), logprobs=logprobs_of(piece.logprobs)))
+        for raw in (piece.annotations or [])[self._annotations.get(key, 0) :]:
+            events.append(annotated(raw, self.part(*key)))
 
     def _reasoning(self, output: int, item: Item, events: list[ev.Event]) -> None:
         key = (output, "reasoning")
-        text = "\n\n".join(piece.text for piece in (*(item.summary or ()), *(item.content or ())))
-        if key not in self._told and text:
-            events.append(ev.ReasoningDelta(text=text, part=self.part(*key)))
+        if key not in self._told:
+            pieces = [*(_pieces.decode(item.summary) or ()), *(_pieces.decode(item.content) or ())]
+            if text := "\n\n".join(piece.text for piece in pieces if piece.text):
+                events.append(ev.ReasoningDelta(text=text, part=self.part(*key)))
         if item.encrypted_content:
             events.append(ev.ReasoningSignature(signature=item.encrypted_content, maker=NAME, id=item.id, part=self.part(*key)))
 
 
-def _terminal(head: ResponseHead, has_calls: bool) -> list[ev.Event]:
+def _started(head: ResponseHead) -> ev.Started:
+    return ev.Started(id=head.id or "", model=head.model or "", created_s=int(head.created_at or 0))
+
+
+def _last(head: ResponseHead, has_calls: bool) -> list[ev.Event]:
     events: list[ev.Event] = [ev.Finished(finish=finish_of(head, has_calls))]
     if bytes(head.usage)[:1] == b"{":
         events.append(ev.UsageReported(usage=decode_usage(head.usage)))
     return [*events, ev.Ended()]
 
 
-def _started(head: ResponseHead) -> ev.Started:
-    return ev.Started(id=head.id, model=head.model, created_s=int(head.created_at))
-
-
 def read_head(body: bytes) -> ResponseHead:
-    """A whole response. Raises MalformedResponse for what is none, or what its error means."""
+    """A whole response. Raises MalformedResponse for what is none, or what its failure means."""
     try:
         head = head_decoder.decode(body)
         if not body.isascii():
-            body.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            body.decode()  # what stays JSON is read later
+    except _UNREADABLE as exc:
         raise MalformedResponse("the upstream's answer is not a response") from exc
-    if bytes(head.error)[:1] == b"{" or head.object == "error":
+    if bytes(head.error) != b"null" or head.object == "error" or head.status == "failed":
         raise in_band_error(body)
     if head.output is None:
         raise MalformedResponse("the upstream's answer holds no output")
@@ -241,29 +275,33 @@ def read_head(body: bytes) -> ResponseHead:
 def decode_response(body: bytes) -> list[ev.Event]:
     """A whole answer. Raises MalformedResponse, or what an error object in it means."""
     head = read_head(body)
-    if head.status in ("queued", "in_progress", "cancelled", "failed"):
+    if head.status in ("queued", "in_progress", "cancelled"):
         raise MalformedResponse("the upstream's answer is not whole")
     events: list[ev.Event] = [_started(head)]
     items = _Items()
     try:
         for index, raw in enumerate(head.output or ()):
-            items.done(index, raw, events, whole=True)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            items.item(index, raw, events)
+    except _UNREADABLE as exc:
         raise MalformedResponse("the upstream's answer is not a response") from exc
-    return [*events, *_terminal(head, items.has_calls)]
+    return [*events, *_last(head, items.has_calls)]
 
 
-_TEXTS = {
+_CONTENT = {
     "response.output_text.delta": _Items.text,
     "response.refusal.delta": _Items.refusal,
     "response.function_call_arguments.delta": _Items.arguments,
     "response.custom_tool_call_input.delta": _Items.arguments,
-    "response.reasoning_summary_text.delta": _Items.reasoning,
-    "response.reasoning_text.delta": _Items.reasoning,
+    "response.reasoning_summary_text.delta": _Items.summary,
+    "response.reasoning_text.delta": _Items.thought,
     "response.output_text.annotation.added": _Items.annotation,
+    "response.output_item.added": _Items.begun,
+    "response.output_item.done": _Items.done,
 }
+PROGRESS = frozenset({"response.created", "response.queued", "response.in_progress"})
 TERMINAL = frozenset({"response.completed", "response.incomplete"})
 FAILED = frozenset({"response.failed", "error"})
+_KNOWN = frozenset(_CONTENT) | PROGRESS | TERMINAL | FAILED
 
 
 class ResponsesStreamDecoder:
@@ -284,35 +322,48 @@ class ResponsesStreamDecoder:
             for event in self._sse.feed(chunk):
                 self._take(event, events)
         except AttemptError as error:
+            self._failed = error  # what came before it is told first
             if not events:
                 raise
-            self._failed = error  # what came before it is told first
         return events
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
-        if event.data is None or self._ended or event.data == b"[DONE]":
+        data = event.data
+        if data is None or self._ended or data == b"[DONE]":
             return
         try:
-            self._read(stream_event.decode(event.data), event.data, events)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            self._read(stream_event.decode(data), data, events)
+        except _UNREADABLE as exc:
+            if isinstance(exc, msgspec.ValidationError) and not is_known(data):
+                return
             raise MalformedResponse("an event of the upstream's stream is not valid") from exc
 
     def _read(self, told: StreamEvent, data: bytes, events: list[ev.Event]) -> None:
-        kind = told.type
-        if (text := _TEXTS.get(kind)) is not None:
-            text(self._items, told, events)
-        elif kind == "response.output_item.added":
-            self._items.added(told.output_index, told.item, events)
-        elif kind == "response.output_item.done":
-            self._items.done(told.output_index, told.item, events)
-        elif kind == "response.created" and not self._started:
-            self._started = True
-            events.append(_started(head_decoder.decode(told.response)))
-        elif kind in TERMINAL:
-            events += _terminal(head_decoder.decode(told.response), self._items.has_calls)
-            self._ended = True
-        elif kind in FAILED:
-            raise stream_error(told, data)
+        content = _CONTENT.get(told.type)
+        if content is not None and self._started:
+            content(self._items, told, events)
+            return
+        if told.type not in _KNOWN:
+            return
+        if told.type in FAILED:
+            raise in_band_error(bytes(told.response) if told.type == "response.failed" else data)
+        if not self._started:
+            self._start(told, events)
+        if content is not None:
+            content(self._items, told, events)
+        elif told.type in TERMINAL:
+            self._end(head_decoder.decode(told.response), events)
+
+    def _start(self, told: StreamEvent, events: list[ev.Event]) -> None:
+        self._started = True
+        events.append(_started(head_decoder.decode(told.response) if bytes(told.response) != b"null" else ResponseHead()))
+
+    def _end(self, head: ResponseHead, events: list[ev.Event]) -> None:
+        if self._items.empty:  # some send all of it at once
+            for index, raw in enumerate(head.output or ()):
+                self._items.item(index, raw, events)
+        events += _last(head, self._items.has_calls)
+        self._ended = True
 
     def end(self) -> list[ev.Event]:
         if self._failed is not None:
@@ -327,8 +378,11 @@ class ResponsesStreamDecoder:
         return events
 
 
-def stream_error(told: StreamEvent, data: bytes) -> AttemptError:
-    """What a failed response, or an error event, means."""
-    if told.type == "error":
-        return in_band_error(data)
-    return in_band_error(bytes(told.response))
+def is_known(data: bytes) -> bool:
+    """Whether an event that does not read as one is of a type that we must understand. Raises MalformedResponse for what is no JSON."""
+    try:
+        return _kind.decode(data).type in _KNOWN
+    except msgspec.ValidationError:
+        return False
+    except _UNREADABLE as exc:
+        raise MalformedResponse("an event of the upstream's stream is not valid JSON") from exc

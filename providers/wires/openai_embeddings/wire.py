@@ -1,0 +1,128 @@
+"""OpenAI's embeddings: the byte path, and the client's side of a provider that has another form.
+
+https://platform.openai.com/docs/api-reference/embeddings; `encoding_format` base64 is little-endian 32-bit floats.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from struct import pack
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from contract.call import Call
+from contract.embeddings import EmbeddingAnswer, EmbeddingRequest
+from contract.errors import AttemptError, InvalidRequest, MalformedResponse
+from contract.finish import Finish
+from contract.usage import Usage
+from providers.wires.facts import Facts
+from providers.wires.fields import Fields
+from providers.wires.openai_chat.errors import decode_error, in_band_error
+from providers.wires.openai_chat.tap import renamed
+from providers.wires.openai_chat.usage import decode_usage
+from providers.wires.port import StreamTap
+
+MAX_INPUTS = 2048
+
+
+class EmbeddingsUnaryAnswer(msgspec.Struct):
+    """Implements `providers.wires.port.UnaryAnswer`."""
+
+    body: bytes
+    usage: Usage | None
+    upstream_id: str | None = None
+    finish: Finish | None = None
+    content_events: int = 1
+    bound: list[str] = []
+
+
+class _Answer(msgspec.Struct):
+    id: str | None = None
+    object: str | None = None
+    data: list[Raw] | None = None
+    usage: Raw = Raw(b"null")
+    error: Raw = Raw(b"null")
+
+
+_answer = msgspec.json.Decoder(_Answer)
+
+
+class OpenAIEmbeddings:
+    """Implements `providers.wires.port.Native`, and reads and words requests and answers for any embedder."""
+
+    field_names: Mapping[str, str] = {}
+
+    def rewrite_request(self, call: Call, model: str, facts: Facts, *, stream: bool, ask_usage: bool) -> bytes:
+        fields = renamed(call.fields, facts) if facts.renames else dict(call.fields)
+        fields["model"] = Raw(msgspec.json.encode(model))
+        return msgspec.json.encode(fields)
+
+    def stream_tap(self, call: Call, strip_usage: bool) -> StreamTap:
+        raise InvalidRequest("embeddings cannot be streamed", param="stream")
+
+    def read_unary(self, body: bytes) -> EmbeddingsUnaryAnswer:
+        """Checks a whole answer. Raises MalformedResponse, or what an error object in it means."""
+        try:
+            answer = _answer.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise MalformedResponse("the upstream's answer holds no embeddings") from exc
+        if bytes(answer.error) != b"null" or answer.object == "error":
+            raise in_band_error(body)
+        if answer.data is None:
+            raise MalformedResponse("the upstream's answer holds no embeddings")
+        usage = decode_usage(answer.usage) if bytes(answer.usage)[:1] == b"{" else None
+        return EmbeddingsUnaryAnswer(body, usage, answer.id)
+
+    def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError:
+        return decode_error(status, headers, body)
+
+    def decode_request(self, body: bytes) -> EmbeddingRequest:
+        """Raises InvalidRequest with the path of the field at fault."""
+        fields = Fields(Raw(body), "")
+        model, given = fields.need("model", str), fields.need("input", Raw)
+        form = fields.take("encoding_format", str)
+        if form not in (None, "float", "base64"):
+            raise InvalidRequest("`encoding_format` must be float or base64", param="encoding_format")
+        return EmbeddingRequest(
+            model=model,
+            inputs=_inputs(given),
+            dimensions=fields.take("dimensions", int),
+            base64=form == "base64",
+            user=fields.take("user", str),
+            input_type=fields.take("input_type", str),
+            extra=fields.rest(),
+        )
+
+    def encode_response(self, answer: EmbeddingAnswer, request: EmbeddingRequest) -> bytes:
+        """The answer in OpenAI's form, floats or base64 as asked."""
+        data = [{"object": "embedding", "index": at, "embedding": _shown(v, request.base64)} for at, v in enumerate(answer.vectors)]
+        body: dict[str, Any] = {"object": "list", "data": data, "model": answer.model or request.model}
+        tokens = answer.usage.input_total if answer.usage is not None else None
+        body["usage"] = {"prompt_tokens": tokens or 0, "total_tokens": tokens or 0}
+        return msgspec.json.encode(body)
+
+
+def _inputs(raw: Raw) -> tuple[str | tuple[int, ...], ...]:
+    try:
+        given: str | list[Any] = msgspec.json.decode(raw, type=str | list[Any])
+    except msgspec.DecodeError as exc:
+        raise InvalidRequest("`input` must be a string or an array", param="input") from exc
+    if isinstance(given, str):
+        return (given,)
+    if not given or len(given) > MAX_INPUTS:
+        raise InvalidRequest(f"`input` must hold 1 to {MAX_INPUTS} entries", param="input")
+    if all(isinstance(each, str) for each in given):
+        return tuple(given)
+    if all(isinstance(each, int) for each in given):
+        return (tuple(given),)
+    if all(isinstance(each, list) and all(isinstance(token, int) for token in each) for each in given):
+        return tuple(tuple(each) for each in given)
+    raise InvalidRequest("`input` must be a string, an array of strings, or token ids", param="input")
+
+
+def _shown(vector: tuple[float, ...], base64: bool) -> Any:
+    return b64encode(pack(f"<{len(vector)}f", *vector)).decode() if base64 else vector
+
+
+OPENAI_EMBEDDINGS = OpenAIEmbeddings()
