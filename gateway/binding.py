@@ -62,7 +62,7 @@ async def _keeper(team: str, previous: str, route: Route, continuity: Continuity
     label = await continuity.target_of(team, previous)
     keepers = [target.label for target in route.targets if target.keeps_responses]
     if label in keepers:
-        return label  # type: ignore[return-value]
+        return label
     if label is None and keepers:
         return keepers[0]
     where = "by another model's target" if label is not None else "here"

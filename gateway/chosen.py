@@ -5,6 +5,7 @@ import json
 from config.settings import ProviderSettings
 from providers.address import Chosen
 from providers.backend import Signer
+from providers.sigv4 import Credentials
 
 
 def chosen_of(name: str, settings: ProviderSettings) -> Chosen:
@@ -27,7 +28,7 @@ def signer_of(settings: ProviderSettings) -> Signer | None:
     given = settings.credentials
     if given is None:
         return None
-    from providers.credentials import AmazonSigner, Credentials, GoogleSigner  # cryptography is heavy, and few need it
+    from providers.credentials import AmazonSigner, GoogleSigner  # cryptography is heavy, and few need it
 
     if given.service_account is not None:
         return GoogleSigner(json.loads(given.service_account.get_secret_value()))

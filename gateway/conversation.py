@@ -30,7 +30,7 @@ class Conversation:
         spec = EngineSpec(name=NAME, model_path=str(resolve_model(model)), slots=1, ctx_per_slot=CONTEXT, max_prompt_tokens=CONTEXT * 3 // 4)
         self._client = PooledClient()
         self._engine = EngineSupervisor(spec, self._client)
-        self._backend = EngineBackend(self._engine, self._client, OPENAI_CHAT)
+        self._backend = EngineBackend(self._engine, self._client)
         self._max_tokens = max_tokens
         self._messages: list[dict[str, str]] = []
 
@@ -62,9 +62,9 @@ class Conversation:
     async def _open(self) -> Exchange:
         while True:
             body: dict[str, Any] = {"model": NAME, "messages": self._messages, "stream": True, "max_tokens": self._max_tokens}
-            call = read_chat_call(new_request_id(), msgspec.json.encode(body))
+            call = read_chat_call(new_request_id(), msgspec.json.encode(body), [])
             try:
-                return await self._backend.open(call, NAME, Marks(monotonic()))
+                return await self._backend.open(call, NAME, Marks(monotonic()), "nothing")
             except ContextLengthExceeded:
                 if len(self._messages) == 1:
                     self._messages.clear()

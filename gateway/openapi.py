@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.peek import FIELD_KINDS
+from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 
 _JSON_TYPES: dict[str, Any] = {
     "a string": {"type": "string"},
@@ -10,61 +10,87 @@ _JSON_TYPES: dict[str, Any] = {
     "true or false": {"type": "boolean"},
     "an array": {"type": "array", "items": {}},
     "an object": {"type": "object"},
+    "a string or an array": {"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]},
     "a string or an array of strings": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     "a string or an object": {"anyOf": [{"type": "string"}, {"type": "object"}]},
 }
-_ERROR_FIELDS = ("message", "type", "param", "code", "request_id")
-ERROR_SCHEMA: dict[str, Any] = {
+_TEXT = {"type": ["string", "null"]}
+_OPENAI_FIELDS = ("message", "type", "param", "code", "request_id")
+_ANTHROPIC_FIELDS = ("type", "message", "code", "param")
+OPENAI_ERROR: dict[str, Any] = {
     "type": "object",
     "required": ["error"],
     "properties": {
         "error": {
             "type": "object",
-            "required": [*_ERROR_FIELDS, "attempts"],
-            "properties": {**{name: {"type": ["string", "null"]} for name in _ERROR_FIELDS}, "attempts": {"type": "integer"}},
+            "required": [*_OPENAI_FIELDS, "attempts"],
+            "properties": {**dict.fromkeys(_OPENAI_FIELDS, _TEXT), "attempts": {"type": "integer"}},
         }
     },
 }
-CHAT_SCHEMA: dict[str, Any] = {
+ANTHROPIC_ERROR: dict[str, Any] = {
     "type": "object",
-    "required": ["model", "messages"],
-    "additionalProperties": True,
+    "required": ["type", "error", "request_id"],
     "properties": {
-        "model": {"type": "string", "description": "a name that GET /v1/models lists"},
-        **{name: _JSON_TYPES[kind] for name, kind in FIELD_KINDS.items()},
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": [*_ANTHROPIC_FIELDS, "attempts"],
+            "properties": {**dict.fromkeys(_ANTHROPIC_FIELDS, _TEXT), "attempts": {"type": "integer"}},
+        },
+        "request_id": {"type": "string"},
     },
 }
-
-
-def _error(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
-
-
-INFERENCE_PATHS: dict[str, Any] = {
-    "/v1/chat/completions": {
-        "post": {
-            "tags": ["inference"],
-            "operationId": "create_chat_completion",
-            "summary": "Create a chat completion (OpenAI's dialect)",
-            "description": "Fields that are not listed pass through to the provider as they are.",
-            "requestBody": {"required": True, "content": {"application/json": {"schema": CHAT_SCHEMA}}},
-            "responses": {
-                "200": {
-                    "description": "The provider's answer; an event stream when `stream` is true.",
-                    "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {"schema": {"type": "string"}}},
-                },
-                "400": _error("The request is malformed, or the provider refused it."),
-                "401": _error("No key, or one that is not known."),
-                "403": _error("The policy leaves no target."),
-                "404": _error("No such model for this key."),
-                "408": _error("The request's body did not come in time."),
-                "413": _error("The body is too large."),
-                "415": _error("The body is not JSON by its content type."),
-                "429": _error("Every target is rate limited; `retry-after` says when to try again."),
-                "502": _error("Every target failed."),
-                "503": _error("No target is available; `retry-after` says when to try again."),
-                "504": _error("Every target took too long."),
-            },
-        }
-    }
+ERRORS = {
+    "400": "The request is malformed, the provider refused it, or no target can honour one of its fields.",
+    "401": "No key, or one that is not known.",
+    "403": "The policy leaves no target.",
+    "404": "No such model for this key.",
+    "408": "The request's body did not come in time.",
+    "413": "The body is too large.",
+    "415": "The body's content type is not the endpoint's.",
+    "429": "Every target is rate limited; `retry-after` says when to try again.",
+    "502": "Every target failed.",
+    "503": "No target is available; `retry-after` says when to try again.",
+    "504": "Every target took too long.",
 }
+SUMMARIES = {
+    "/v1/chat/completions": "Create a chat completion (OpenAI)",
+    "/v1/completions": "Create a completion (OpenAI, legacy)",
+    "/v1/responses": "Create a response (OpenAI)",
+    "/v1/embeddings": "Create embeddings (OpenAI)",
+    "/v1/messages": "Create a message (Anthropic)",
+    "/v1/messages/count_tokens": "Count a message's tokens (Anthropic)",
+}
+
+
+def _body_schema(endpoint: InferenceEndpoint) -> dict[str, Any]:
+    form = endpoint.read.form
+    properties: dict[str, Any] = {name: _JSON_TYPES[kind] for name, kind in form.kinds.items()}
+    properties["model"] = {"type": "string", "description": "a name that GET /v1/models lists"}
+    required = [*([] if form.default_model else ["model"]), *form.required]
+    return {"type": "object", "additionalProperties": True, "properties": properties, "required": required}
+
+
+def _operation(path: str, endpoint: InferenceEndpoint) -> dict[str, Any]:
+    form = endpoint.read.form
+    error = ANTHROPIC_ERROR if form.dialect.startswith("anthropic") else OPENAI_ERROR
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if "stream" in form.kinds:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    if form.dialect == "passthrough":
+        content["*/*"] = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "tags": ["inference"],
+        "operationId": endpoint.name.replace(".", "_"),
+        "summary": SUMMARIES.get(path, f"Passed through to a provider that has {form.path}"),
+        "description": "Fields that are not listed pass through to a provider of the same dialect as they are.",
+        "requestBody": {"required": True, "content": {endpoint.media.decode(): {"schema": _body_schema(endpoint)}}},
+        "responses": {
+            "200": {"description": "The answer; an event stream when `stream` is true.", "content": content},
+            **{status: {"description": text, "content": {"application/json": {"schema": error}}} for status, text in ERRORS.items()},
+        },
+    }
+
+
+INFERENCE_PATHS: dict[str, Any] = {path: {"post": _operation(path, endpoint)} for path, endpoint in ENDPOINTS.items()}

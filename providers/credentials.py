@@ -1,6 +1,7 @@
 """Credentials that each request needs anew: Amazon's signature, and a Google service account's token."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from google.auth import jwt
 from google.auth.exceptions import GoogleAuthError
@@ -30,7 +31,7 @@ class GoogleSigner:
     def __init__(self, key_file: dict[str, str]) -> None:
         """`key_file`: what Google's key file holds. Raises ValueError for one that is not."""
         try:
-            self._credentials = jwt.Credentials.from_service_account_info(key_file, audience=GOOGLE_AUDIENCE)
+            self._credentials: Any = jwt.Credentials.from_service_account_info(key_file, audience=GOOGLE_AUDIENCE)  # type: ignore[no-untyped-call]
         except (GoogleAuthError, KeyError, TypeError) as exc:
             raise ValueError("the service account's key file cannot be used") from exc
 

@@ -13,7 +13,7 @@ from contract.requests import ChatRequest
 from contract.usage import Usage
 from providers.wires.facts import Facts, honoured
 from providers.wires.losses import Losses
-from providers.wires.port import Answering, Dialect, StreamDecoder, StreamEncoder, Upstream
+from providers.wires.port import Answering, Dialect, Named, StreamDecoder, StreamEncoder, Upstream
 
 
 class Translated(msgspec.Struct):
@@ -35,7 +35,7 @@ def translate(call: Call, dialect: Dialect, upstream: Upstream, model: str, fact
     return Translated(request, body, settled(losses, drop, dialect))
 
 
-def settled(losses: Losses, drop: Drop, dialect: Dialect) -> tuple[str, ...]:
+def settled(losses: Losses, drop: Drop, dialect: Named) -> tuple[str, ...]:
     """The names of what is left out. Raises TargetCannot for the first field that must not be."""
     refused = [*losses.fatal, *losses.hints] if drop == "nothing" else losses.fatal if drop == "hints" else []
     if refused:
@@ -49,7 +49,7 @@ def cannot(field: str) -> TargetCannot:
     )
 
 
-def shown(name: str, dialect: Dialect) -> str:
+def shown(name: str, dialect: Named) -> str:
     """A loss in the dialect's words: its own name of the field, of its first part, or the field as it stands."""
     if name in dialect.field_names:
         return dialect.field_names[name]

@@ -46,5 +46,5 @@ def listed(row: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, dict):
             shown = ", ".join(f"{key} {item}" if not isinstance(item, bool) else key for key, item in value.items() if item is not False) or "none"
         else:
-            shown = "none" if value is None else {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else str(value)
+            shown = "none" if value is None else ("yes" if value else "no") if isinstance(value, bool) else str(value)
         yield f"{name.replace('_', ' '):<18} {shown}"

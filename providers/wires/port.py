@@ -48,8 +48,11 @@ class StreamTap(Seen, Protocol):
     content_seen: bool
     finished: bool  # every choice has its finish reason; only usage and the terminal event may still come
     complete: bool  # the terminal event was seen, or `end` found the answer whole; later bytes are ignored
-    whole: bytes  # the whole answer as one body, where the format's stream ends with it
     error: AttemptError | None  # found in the bytes after those that were let through; ends the answer
+
+    @property
+    def whole(self) -> bytes:
+        """The whole answer as one body, where the format's stream ends with it; b"" elsewhere."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Takes what came, gives what may go to the client now. Never raises on bad input: sets `error` and lets through what was good before it."""
@@ -74,8 +77,8 @@ class StreamDecoder(Protocol):
 class StreamEncoder(Protocol):
     """Events to the bytes of a client's stream. `whole`: as a tap's."""
 
-    whole: bytes
-
+    @property
+    def whole(self) -> bytes: ...
     def feed(self, event: Event) -> bytes: ...
     def in_band(self, body: bytes) -> bytes:
         """As `StreamTap.in_band`."""
@@ -105,9 +108,12 @@ class Upstream(Protocol):
         """Classifies by status and structured code, never by wording; the upstream's text does not enter the error."""
 
 
-class Dialect(Protocol):
-    name: str
+class Named(Protocol):
     field_names: Mapping[str, str]  # the contract's name of a field -> this dialect's, where they differ (`losses` are shown so)
+
+
+class Dialect(Named, Protocol):
+    name: str
 
     def decode_request(self, body: bytes) -> ChatRequest:
         """Raises InvalidRequest or UnsupportedField with the field's path. Unseals signatures (providers/wires/seal.py)."""
