@@ -332,7 +332,10 @@ class ResponsesStreamDecoder:
         if data is None or self._ended or data == b"[DONE]":
             return
         try:
-            self._read(stream_event.decode(data), data, events)
+            told = stream_event.decode(data)
+            if not data.isascii():
+                data.decode()  # what stays JSON is read later
+            self._read(told, data, events)
         except _UNREADABLE as exc:
             if isinstance(exc, msgspec.ValidationError) and not is_known(data):
                 return
@@ -346,7 +349,7 @@ class ResponsesStreamDecoder:
         if told.type not in _KNOWN:
             return
         if told.type in FAILED:
-            raise in_band_error(bytes(told.response) if told.type == "response.failed" else data)
+            raise stream_error(told, data)
         if not self._started:
             self._start(told, events)
         if content is not None:
@@ -376,6 +379,11 @@ class ResponsesStreamDecoder:
         if not self._ended:
             raise StreamCut("the upstream's stream ended before its answer was whole")
         return events
+
+
+def stream_error(told: StreamEvent, data: bytes) -> AttemptError:
+    """What a failed response, or an error event, means."""
+    return in_band_error(data if told.type == "error" else bytes(told.response))
 
 
 def is_known(data: bytes) -> bool:

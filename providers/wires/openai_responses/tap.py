@@ -1,5 +1,7 @@
 """Responses to Responses: bytes pass, and are only watched."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from contract.call import Call
@@ -10,13 +12,16 @@ from providers.sse import SseDecoder, SseEvent
 from providers.wires.facts import Facts
 from providers.wires.openai_chat.tap import renamed
 from providers.wires.openai_responses.response import (
+    CALLS,
     FAILED,
+    PROGRESS,
     TERMINAL,
     Item,
     ResponseHead,
     StreamEvent,
     finish_of,
     head_decoder,
+    is_known,
     item_decoder,
     read_head,
     stream_error,
@@ -26,8 +31,8 @@ from providers.wires.openai_responses.usage import decode_usage
 
 _TRUE = msgspec.Raw(b"true")
 _FALSE = msgspec.Raw(b"false")
-_PREAMBLE = frozenset({"response.created", "response.queued", "response.in_progress", "response.output_item.added", "response.content_part.added"})
-_CALLS = ("function_call", "custom_tool_call")
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_QUIET = frozenset({"message", "reasoning"})  # items that begin before there is any output in them
 
 
 def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool) -> bytes:
@@ -36,6 +41,8 @@ def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool) -> by
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     if stream != call.stream:
         fields["stream"] = _TRUE if stream else _FALSE
+        if not stream:
+            fields.pop("stream_options", None)  # refused where there is no stream
     return msgspec.json.encode(fields)
 
 
@@ -45,7 +52,10 @@ def is_kept(call: Call) -> bool:
 
 
 class ResponsesStreamTap:
-    """Implements `providers.wires.port.StreamTap`. `whole`: the terminal event's response."""
+    """Implements `providers.wires.port.StreamTap`. `whole`: the terminal event's response.
+
+    A failure after the first output passes as it came: it is the stream's own legal end, and holds what the answer cost.
+    """
 
     def __init__(self, kept: bool) -> None:
         self._kept = kept
@@ -53,7 +63,8 @@ class ResponsesStreamTap:
         self._held: list[bytes] = []
         self._has_calls = False
         self._sequence = -1
-        self._head = ResponseHead()
+        self._begun = b"{}"  # the response as the stream's first event had it
+        self._failure_passed = False
         self.content_seen = False
         self.finished = False
         self.complete = False
@@ -96,7 +107,7 @@ class ResponsesStreamTap:
             if event.data is not None and event.data != b"[DONE]" and not self._keep(event.data):
                 break
             out.append(event.raw)
-            if self.complete:
+            if self.complete or self.error is not None:
                 break
         if not self.content_seen:
             return b""
@@ -108,76 +119,112 @@ class ResponsesStreamTap:
         try:
             return self._read(stream_event.decode(data), data)
         except msgspec.ValidationError:
-            return True  # JSON of a shape we do not know: the client may
+            return self._keep_strange(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.error = MalformedResponse("an event of the upstream's stream is not valid JSON")
             return False
 
+    def _keep_strange(self, data: bytes) -> bool:
+        """JSON of a shape we do not know: the client may. But what we must understand is no answer so."""
+        try:
+            if is_known(data):
+                raise MalformedResponse("an event of the upstream's stream is not valid")
+        except MalformedResponse as error:
+            self.error = error
+            return False
+        return True
+
     def _read(self, told: StreamEvent, data: bytes) -> bool:
         kind = told.type
-        self._sequence += 1
+        self._sequence = self._sequence + 1 if told.sequence_number is None else told.sequence_number
         if kind.endswith(".delta"):
-            self.content_events += 1
-            self.content_seen = True
+            if told.delta:
+                self.content_events += 1
+                self.content_seen = True
+        elif kind == "response.output_item.added":
+            self._item_begun(item_decoder.decode(told.item))
+        elif kind == "response.output_item.done":
+            self._item_done(item_decoder.decode(told.item))
+        elif kind in PROGRESS:
+            self._progress(told)
         elif kind in TERMINAL:
             self._end(told)
         elif kind in FAILED:
-            self.error = stream_error(told, data)
-            return False
-        elif kind == "response.created":
-            self._head = head_decoder.decode(told.response)
-            self.upstream_id = self._head.id or None
-        elif kind == "response.output_item.added":
-            self._added(item_decoder.decode(told.item))
-        elif kind == "response.output_item.done":
-            self._done(item_decoder.decode(told.item))
-        elif kind not in _PREAMBLE:
-            self.content_seen = True
+            return self._fail(told, data)
         return True
 
-    def _added(self, item: Item) -> None:
-        if item.type in _CALLS:
+    def _progress(self, told: StreamEvent) -> None:
+        head = head_decoder.decode(told.response)
+        self.upstream_id = head.id or self.upstream_id
+        self._begun = bytes(told.response)
+
+    def _item_begun(self, item: Item) -> None:
+        if item.type in CALLS:
             self._has_calls = True
-        if item.type not in ("message", "reasoning"):
+        if item.type not in _QUIET:
             self.content_events += 1
             self.content_seen = True
 
-    def _done(self, item: Item) -> None:
+    def _item_done(self, item: Item) -> None:
         if item.type != "reasoning":
             self.content_seen = True
+        if item.type in CALLS:
+            self._has_calls = True
         if item.encrypted_content:
             self.bound.append(item.encrypted_content)
 
     def _end(self, told: StreamEvent) -> None:
-        head = head_decoder.decode(told.response)
+        head = self._read_last(told)
         self.whole = bytes(told.response)
-        self.finish = finish_of(head, self._has_calls)
-        self.upstream_id = head.id or self.upstream_id
-        if bytes(head.usage)[:1] == b"{":
-            self.usage = decode_usage(head.usage)
+        self.finish = finish_of(head, self._has_calls or has_calls(head))
         if self._kept and self.upstream_id:
             self.bound.append(self.upstream_id)
         self.complete = self.finished = self.content_seen = True
 
+    def _fail(self, told: StreamEvent, data: bytes) -> bool:
+        """Before any output it fails the attempt, and nobody hears of it; after some it also ends the client's stream."""
+        if told.type == "response.failed":
+            self._read_last(told)
+        self.error = stream_error(told, data)
+        self._failure_passed = self.content_seen
+        return self.content_seen
+
+    def _read_last(self, told: StreamEvent) -> ResponseHead:
+        head = head_decoder.decode(told.response) if bytes(told.response) != b"null" else ResponseHead()
+        self.upstream_id = head.id or self.upstream_id
+        if bytes(head.usage)[:1] == b"{":
+            self.usage = decode_usage(head.usage)
+        return head
+
     def in_band(self, body: bytes) -> bytes:
-        return failed_event(body, {"id": self._head.id, "model": self._head.model, "created_at": int(self._head.created_at)}, self._sequence + 1)
+        if self._failure_passed:
+            return b""
+        return failed_event(body, _members.decode(self._begun), self._sequence + 1)
+
+
+def has_calls(head: ResponseHead) -> bool:
+    """Whether a whole response asks for a tool of the client's."""
+    return any(item_decoder.decode(raw).type in CALLS for raw in head.output or ())
 
 
 class _OurError(msgspec.Struct, frozen=True):
     message: str = ""
-    code: str = "server_error"
+    code: str | None = None
 
 
 class _OurBody(msgspec.Struct, frozen=True):
     error: _OurError = _OurError()
 
 
-def failed_event(body: bytes, head: dict[str, object], sequence: int) -> bytes:
-    """The event that ends a stream which cannot go on; `body`: our error in OpenAI's form."""
-    error = msgspec.json.decode(body, type=_OurBody).error
-    told = {"object": "response", "status": "failed", "error": {"code": error.code, "message": error.message}}
-    response = {**head, **told, "incomplete_details": None, "output": [], "usage": None}
-    event = {"type": "response.failed", "sequence_number": sequence, "response": response}
+_our_body = msgspec.json.Decoder(_OurBody)
+
+
+def failed_event(body: bytes, response: Mapping[str, object], sequence: int) -> bytes:
+    """The event that ends a stream which cannot go on; `body`: our error in OpenAI's form, `response`: the answer as far as it is told."""
+    error = _our_body.decode(body).error
+    told = {"status": "failed", "error": {"code": error.code or "server_error", "message": error.message}, "incomplete_details": None}
+    failed = {"object": "response", "output": [], **response, **told}
+    event = {"type": "response.failed", "sequence_number": sequence, "response": failed}
     return b"event: response.failed\ndata: %b\n\n" % msgspec.json.encode(event)
 
 
@@ -199,9 +246,10 @@ def read_unary(body: bytes) -> ResponsesUnaryAnswer:
         items = [item_decoder.decode(raw) for raw in head.output or ()]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a response") from exc
-    finish = finish_of(head, any(item.type in _CALLS for item in items)) if head.status is not None else None
+    ended = head.status not in (None, "queued", "in_progress")
+    finish = finish_of(head, any(item.type in CALLS for item in items)) if ended else None
     usage = decode_usage(head.usage) if bytes(head.usage)[:1] == b"{" else None
     bound = [item.encrypted_content for item in items if item.encrypted_content]
-    if head.id:
+    if head.id and head.store is not False:  # an answer says whether it is kept
         bound.append(head.id)
     return ResponsesUnaryAnswer(body, head.id or None, usage, finish, bound=bound)
