@@ -1,5 +1,7 @@
 """OpenAI chat to OpenAI chat: bytes pass, and are only watched. The request's few fields of ours, the stream's tap, the unary check."""
 
+from typing import TypeVar
+
 import msgspec
 
 from contract.call import Call
@@ -18,6 +20,7 @@ _FALSE = msgspec.Raw(b"false")
 _USAGE_ONLY = msgspec.Raw(b'{"include_usage":true}')
 _NOTHING = (b"null", b'""', b"[]", b"{}")
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+T = TypeVar("T")
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -47,9 +50,12 @@ class _Delta(msgspec.Struct, gc=False):
 
 
 class _Choice(msgspec.Struct):
+    """`text`: the legacy completions' output, which stands in the place of a delta."""
+
     index: int = 0
     finish_reason: str | None = None
     delta: _Delta | None = None
+    text: str | None = None
 
 
 class _Chunk(msgspec.Struct):
@@ -80,9 +86,10 @@ def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool, ask_u
     return msgspec.json.encode(fields)
 
 
-def renamed(fields: dict[str, msgspec.Raw], facts: Facts) -> dict[str, msgspec.Raw]:
-    """The members under the names that this provider calls them by."""
-    return {facts.renames.get(name, name): raw for name, raw in fields.items()}
+def renamed(fields: dict[str, T], facts: Facts) -> dict[str, T]:
+    """The members under the names that this provider calls them by; one that stands there under both goes by the format's own."""
+    named = {name: value for name, value in fields.items() if name not in facts.renames}
+    return named | {new: fields[name] for name, new in facts.renames.items() if name in fields}
 
 
 def _with_usage(given: msgspec.Raw | None) -> msgspec.Raw:
@@ -208,7 +215,7 @@ class ChatStreamTap:
         return True
 
     def _see(self, choice: _Choice) -> None:
-        if choice.delta is not None and choice.delta.has_output():
+        if choice.text or (choice.delta is not None and choice.delta.has_output()):
             self.content_events += 1
             self.content_seen = True
         if choice.finish_reason:  # some send an empty one until there is one

@@ -1,0 +1,66 @@
+"""Legacy completion requests to `ChatRequest`: the prompt becomes a user's message. What chat cannot do is refused.
+
+Fields: https://platform.openai.com/docs/api-reference/completions/create.
+"""
+
+from typing import Any
+
+from msgspec import Raw
+
+from contract import requests as r
+from contract.errors import UnsupportedField
+from providers.wires.fields import Fields
+
+NAME = "openai_completions"
+DEFAULT_MAX_TOKENS = 16  # the API's own
+_SAMPLING: dict[str, Any] = {
+    "temperature": float,
+    "top_p": float,
+    "frequency_penalty": float,
+    "presence_penalty": float,
+    "seed": int,
+    "logit_bias": dict[str, float],
+    "n": int,
+}
+
+
+def decode_request(body: bytes) -> r.ChatRequest:
+    """Raises InvalidRequest, or UnsupportedField for what only a completions API can do."""
+    fields = Fields(Raw(body), "")
+    model, prompt = fields.need("model", str), _prompt(fields.need("prompt", Raw))
+    for name, kind in (("suffix", str), ("logprobs", int)):
+        if fields.take(name, kind):
+            raise _cannot(name)
+    if fields.take("echo", bool):
+        raise _cannot("echo")
+    if (fields.take("best_of", int) or 1) > 1:
+        raise _cannot("best_of")
+    stop = fields.take("stop", str | list[str])
+    options = fields.take("stream_options", dict[str, Raw]) or {}
+    limit = fields.take("max_tokens", int)
+    return r.ChatRequest(
+        dialect=NAME,
+        model=model,
+        messages=(r.Message(role="user", parts=(r.TextPart(text=prompt),)),),
+        sampling=r.Sampling(**{name: fields.take(name, kind) for name, kind in _SAMPLING.items()}),
+        max_output_tokens=DEFAULT_MAX_TOKENS if limit is None else limit,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+        user=fields.take("user", str),
+        stream=bool(fields.take("stream", bool)),
+        include_usage=bytes(options.get("include_usage", b"")) == b"true",
+        extra=fields.rest(),
+    )
+
+
+def _prompt(raw: Raw) -> str:
+    fields = Fields(Raw(b'{"prompt":%b}' % bytes(raw)), "")
+    if bytes(raw)[:1] == b'"':
+        return str(fields.need("prompt", str))
+    several = fields.need("prompt", list[Any])
+    if len(several) == 1 and isinstance(several[0], str):
+        return several[0]
+    raise _cannot("prompt", "several prompts, or token ids, need a provider with a completions API")
+
+
+def _cannot(name: str, why: str = "only a provider with a completions API can honour it") -> UnsupportedField:
+    return UnsupportedField(f"`{name}`: {why}", param=name)
