@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from contract import events as ev
 from contract.finish import Finish
@@ -30,6 +31,9 @@ class Blocks:
         self._answering = answering
         self._open: tuple[str, int] | None = None  # kind and part
         self._waiting: dict[int, list[ev.ContentEvent]] = {}
+
+    def is_open(self, kind: str, part: int) -> bool:
+        return self._open == (kind, part)
 
     def feed(self, event: ev.ContentEvent) -> Iterator[Step]:
         if self._open is not None and self._open[0] == "tool_use" and event.part != self._open[1]:
@@ -60,14 +64,14 @@ class Blocks:
             case ev.ToolCallStarted():
                 yield from self._call(event)
             case ev.ToolCallDelta():
-                if event.arguments:
+                if event.arguments and self._open == ("tool_use", event.part):
                     yield "delta", {"type": "input_json_delta", "partial_json": event.arguments}
             case ev.Annotated():
                 yield from self._enter("text", event.part, {"type": "text", "text": ""})
-                yield "delta", {"type": "citations_delta", "citation": citation_of(event)}
+                yield "delta", {"type": "citations_delta", "citation": citation_of(event, self._answering)}
             case ev.NativeOutput() if event.maker == NAME:
                 yield from self._close()
-                yield "start", event.raw
+                yield "start", _on_one_line(event.raw)
                 yield "stop", None
             case _:
                 pass  # audio, and another format's own
@@ -112,17 +116,22 @@ class Blocks:
         yield "stop", None
 
 
-def citation_of(event: ev.Annotated) -> Any:
-    """Anthropic's object for an annotation of any provider."""
+def citation_of(event: ev.Annotated, answering: Answering) -> Any:
+    """Anthropic's object for an annotation of any provider; its index tells that it is not Anthropic's own, should it come back."""
     if event.maker == NAME:
-        return event.annotation
+        return _on_one_line(event.annotation)
     return {
         "type": "web_search_result_location",
         "cited_text": event.cited_text or "",
         "url": event.url or "",
         "title": event.title,
-        "encrypted_index": "",
+        "encrypted_index": seal(Seal(answering.target, event.maker)),
     }
+
+
+def _on_one_line(raw: Raw) -> Raw:
+    """JSON that an event can carry."""
+    return Raw(msgspec.json.format(raw, indent=-1)) if b"\n" in bytes(raw) or b"\r" in bytes(raw) else raw
 
 
 def head_of(event: ev.Started, answering: Answering, usage: Usage | None) -> dict[str, Any]:
@@ -142,6 +151,9 @@ def head_of(event: ev.Started, answering: Answering, usage: Usage | None) -> dic
 _NOTHING = ev.Started(id="", model="", created_s=0)
 
 
+_TEXT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
+
+
 class MessagesStreamEncoder:
     """Implements `providers.wires.port.StreamEncoder`."""
 
@@ -157,6 +169,8 @@ class MessagesStreamEncoder:
         self._usage: Usage | None = None
 
     def feed(self, event: ev.Event) -> bytes:
+        if event.__class__ is ev.TextDelta and event.choice == 0 and event.text and self._blocks.is_open("text", event.part):
+            return _TEXT % (self._index, _json(event.text))  # most events are this
         if getattr(event, "choice", 0) != 0:
             return b""
         match event:

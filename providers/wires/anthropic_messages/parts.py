@@ -53,7 +53,7 @@ def _part(raw: Raw, path: str) -> r.Part | _CallSeal:
     fields = Fields(raw, path)
     match fields.need("type", str):
         case "text":
-            return _text(fields)
+            return _text(fields, path)
         case "image" | "document" as kind:
             return _media(fields, kind, raw, path)
         case "tool_use":
@@ -72,8 +72,8 @@ def _mark(fields: Fields) -> Raw:
     return fields.take("cache_control", Raw) or ABSENT
 
 
-def _text(fields: Fields) -> r.TextPart:
-    cited = [raw for raw, at in items_of(fields.take("citations", Raw), "citations") if not is_ours(raw, at)]
+def _text(fields: Fields, path: str) -> r.TextPart:
+    cited = [raw for raw, at in items_of(fields.take("citations", Raw), f"{path}.citations") if not is_ours(raw, at)]
     if cited:
         fields.put_back("citations", Raw(msgspec.json.encode(cited)))
     return r.TextPart(text=fields.need("text", str), cache_control=_mark(fields), extra=rest_of(fields))

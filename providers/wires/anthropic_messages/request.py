@@ -3,6 +3,7 @@
 Fields: the `anthropic` SDK's MessageCreateParams; https://platform.claude.com/docs/en/api/messages.
 """
 
+import msgspec
 from msgspec import Raw
 
 from contract import requests as r
@@ -76,6 +77,9 @@ def _thinking(fields: Fields, effort: str | None) -> r.Reasoning | None:
     if display is not None and not told:
         thinking.put_back("display", display)
     fields.keep("thinking", thinking)
+    if kind == "disabled" and effort is not None:  # of the text, then
+        kept: dict[str, Raw] = fields.take("output_config", dict[str, Raw]) or {}
+        fields.put_back("output_config", Raw(msgspec.json.encode({**kept, "effort": effort})))
     return r.Reasoning(effort="none" if kind == "disabled" else effort, budget_tokens=budget, summary="auto" if told else None)
 
 

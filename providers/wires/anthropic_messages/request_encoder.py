@@ -1,59 +1,54 @@
-"""`ChatRequest` to Anthropic's message requests, whatever dialect it was written in."""
+"""`ChatRequest` to Anthropic's message requests, whatever dialect it was written in.
 
-import re
-from base64 import b64decode
-from hashlib import sha256
+A request in Anthropic's own dialect goes as it is; one in another is fitted to what the model takes (`models.py`).
+"""
+
 from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from contract import requests as r
+from contract.errors import TargetCannot
+from providers.wires.anthropic_messages.blocks import BlockEncoder
+from providers.wires.anthropic_messages.models import ADAPTIVE_MODELS as ADAPTIVE_MODELS
+from providers.wires.anthropic_messages.models import Model, model_of
 from providers.wires.anthropic_messages.request import NAME
-from providers.wires.arguments import as_object
 from providers.wires.effort import budget_of, effort_of
 from providers.wires.facts import Facts
 from providers.wires.fields import with_extra
 from providers.wires.losses import Losses
 
-DEFAULT_MAX_TOKENS = 8192  # Anthropic wants a number where other dialects may leave it out
-OLD_MAX_TOKENS = 4096  # the most that models before 3.5 give
-OLD_MODELS = re.compile(r"claude-(?:2|instant|3-(?:opus|sonnet|haiku))")
-# from here on the model itself decides how long to think, and a budget is refused or deprecated
-ADAPTIVE_MODELS = re.compile(r"claude-(?:(?:opus|sonnet)-4-(?:[6-9]|\d{2})(?!\d)|(?:opus|sonnet|haiku|mythos|fable)-(?:[5-9]|\d{2})(?!\d))")
 MIN_BUDGET = 1024
-ID_ALLOWED = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-EFFORTS = {"minimal": "low"}
-_ANY_OBJECT = Raw(b'{"type":"object"}')
-
-
-def tool_id(given: str) -> str:
-    """A tool call's id as Anthropic allows it: the same for the call and for its result."""
-    return given if ID_ALLOWED.fullmatch(given) else f"toolu_{sha256(given.encode()).hexdigest()[:24]}"
+MIN_TOP_P = 0.95  # the least that goes with thinking
+COUNTED = frozenset({"cache_control", "context_management", "mcp_servers", "output_config", "speed", "thinking", "tool_choice"})
+Body = dict[str, Any]
 
 
 def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Losses) -> bytes:
-    """What Anthropic's format has no place for is in `losses`."""
-    body = _prompt(request, model, losses)
-    body["max_tokens"] = request.max_output_tokens or (OLD_MAX_TOKENS if OLD_MODELS.search(model) else DEFAULT_MAX_TOKENS)
-    sampling = request.sampling
-    body |= {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(sampling, name)) is not None}
-    for name in ("frequency_penalty", "presence_penalty", "seed", "logit_bias"):
-        if getattr(sampling, name):
-            losses.lose(name)
-    if sampling.logprobs or sampling.top_logprobs:
-        losses.lose("logprobs")
-    if sampling.n is not None and sampling.n > 1:
-        losses.lose("n")
-    if request.stop:
-        body["stop_sequences"] = request.stop
+    """What Anthropic's format has no place for is in `losses`. Raises TargetCannot for a request that says nothing."""
+    own = request.dialect == NAME
+    traits = model_of(model)
+    thinking, limit = (_own_thinking(request, traits), request.max_output_tokens) if own else _thinking(request, traits, losses)
+    body = _prompt(request, model, thinking, losses)
+    if not body["messages"]:
+        raise TargetCannot("the request holds no message that the target's format has a place for", param="messages")
+    if not own and body["messages"][-1]["role"] == "assistant":
+        _prefill(body, traits.prefill and facts.prefill and not thinking, losses)
+    body["max_tokens"] = traits.max_tokens if limit is None else limit
+    body |= _own_sampling(request) if own else _sampling(request, traits, "thinking" in thinking, losses)
+    if stop := request.stop if own else tuple(text for text in request.stop if text.strip()):
+        body["stop_sequences"] = stop
+    if len(stop) < len(request.stop):
+        losses.lose("stop")
     if request.user is not None:
         body["metadata"] = {"user_id": request.user}
     if request.metadata:
         losses.lose("metadata")
     if request.stream:
         body["stream"] = True
-    if request.dialect == NAME:
+    if own:
         body = with_extra(body, request.extra)
     else:
         losses.lose_extra(request)
@@ -62,221 +57,195 @@ def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Los
 
 def encode_count(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
     """A count_tokens request: the prompt alone."""
-    return msgspec.json.encode(_prompt(request, model, losses))
+    own = request.dialect == NAME
+    traits = model_of(model)
+    body = _prompt(request, model, _own_thinking(request, traits) if own else _thinking(request, traits, losses)[0], losses)
+    if own:
+        body = with_extra(body, {name: raw for name, raw in request.extra.items() if name in COUNTED})
+    return msgspec.json.encode(body)
 
 
-def _prompt(request: r.ChatRequest, model: str, losses: Losses) -> dict[str, Any]:
+def _prompt(request: r.ChatRequest, model: str, thinking: Body, losses: Losses) -> Body:
     """What is counted as input: messages, system, tools, and how to think."""
-    encoder = _Encoder(request.dialect == NAME, losses)
-    system = [encoder.block(part) for message in _leading(request) for part in message.parts]
-    body: dict[str, Any] = {"model": model, "messages": encoder.messages(request.messages[len(_leading(request)) :])}
-    if system:
-        only = system[0]
-        body["system"] = only["text"] if len(system) == 1 and only.keys() == {"type", "text"} else [block for block in system if block]
+    own, traits = request.dialect == NAME, model_of(model)
+    encoder = BlockEncoder(own, traits.structured, losses)
+    leading, rest = _apart(request, own)
+    body: Body = {"model": model, "messages": encoder.messages(rest)}
+    if system := [block for message in leading for block in encoder.blocks(message.parts)]:
+        plain = len(system) == 1 and system[0].keys() == {"type", "text"}
+        body["system"] = system[0]["text"] if plain else system
     if tools := [tool for given in request.tools if (tool := encoder.tool(given)) is not None]:
         body["tools"] = tools
-    body |= _choice(request, bool(tools), losses)
-    body |= _reasoning(request, model)
-    _format(request, body, losses)
+    if tools or own:
+        body |= _choice(request, traits, losses)
+    body |= thinking
+    _format(request, body, traits, losses)
     return body
 
 
-def _leading(request: r.ChatRequest) -> tuple[r.Message, ...]:
-    count = next((at for at, m in enumerate(request.messages) if m.role not in ("system", "developer")), len(request.messages))
-    return request.messages[:count]
+def _apart(request: r.ChatRequest, own: bool) -> tuple[list[r.Message], list[r.Message]]:
+    """What is for the system's one field, in order, and the conversation. Anthropic's own dialect has the field first and knows later words too."""
+    at_end = len(request.messages)
+    leading = [
+        index for index, message in enumerate(request.messages) if message.role in ("system", "developer") and (index == 0 or not own)
+    ]  # fmt: skip
+    found = [request.messages[index] for index in leading]
+    return found, [request.messages[index] for index in range(at_end) if index not in set(leading)]
 
 
-def _choice(request: r.ChatRequest, tools: bool, losses: Losses) -> dict[str, Any]:
-    choice = request.tool_choice
-    single = {"disable_parallel_tool_use": True} if request.parallel_tool_calls is False else {}
-    if request.parallel_tool_calls is True and request.dialect == NAME:
+def _prefill(body: Body, taken: bool, losses: Losses) -> None:
+    """An answer that the client began. A model that does not go on from one answers what came before it."""
+    blocks = body["messages"][-1]["content"]
+    if not taken:
+        losses.lose("messages.prefill")
+        if len(body["messages"]) > 1:
+            body["messages"].pop()
+        return
+    if blocks[-1]["type"] == "text":
+        blocks[-1]["text"] = blocks[-1]["text"].rstrip()  # refused with white space at its end
+
+
+def _choice(request: r.ChatRequest, traits: Model, losses: Losses) -> Body:
+    choice, own = request.tool_choice, request.dialect == NAME
+    single: Body = {"disable_parallel_tool_use": True} if request.parallel_tool_calls is False else {}
+    if request.parallel_tool_calls is True and own:
         single = {"disable_parallel_tool_use": False}
-    if not tools:
-        return {}
     if choice is None:
         return {"tool_choice": {"type": "auto", **single}} if single else {}
+    if choice.mode == "none":
+        return {"tool_choice": {"type": "none"}}
+    if choice.mode != "auto" and not own and not traits.forced_choice:
+        losses.lose("tool_choice")
+        return {"tool_choice": {"type": "auto", **single}}
     match choice.mode:
         case "named":
             return {"tool_choice": {"type": "tool", "name": choice.name, **single}}
         case "required":
             return {"tool_choice": {"type": "any", **single}}
-        case "auto":
-            return {"tool_choice": {"type": "auto", **single}}
-    return {"tool_choice": {"type": "none"}}
+    return {"tool_choice": {"type": "auto", **single}}
 
 
-def _reasoning(request: r.ChatRequest, model: str) -> dict[str, Any]:
+def _own_thinking(request: r.ChatRequest, traits: Model) -> Body:
+    """As the client of Anthropic's own dialect wrote it."""
     reasoning = request.reasoning
     if reasoning is None:
         return {}
     if reasoning.effort == "none":
-        return {"thinking": {"type": "disabled"}} if request.dialect == NAME else {}
-    if request.dialect == NAME and "thinking" not in request.extra and reasoning.budget_tokens is None:
-        config = {"output_config": {"effort": reasoning.effort}} if reasoning.effort is not None else {}
-        return config if reasoning.effort is not None else {"thinking": {"type": "adaptive"}}
-    if request.dialect != NAME and ADAPTIVE_MODELS.search(model):
-        effort = effort_of(reasoning)
-        config = {"output_config": {"effort": EFFORTS.get(effort, effort)}} if effort is not None else {}
-        return {"thinking": {"type": "adaptive"}, **config}
+        return {"thinking": {"type": "disabled"}}
+    found: Body = {} if reasoning.effort is None else {"output_config": {"effort": reasoning.effort}}
+    if b'"type"' in bytes(request.extra.get("thinking", b"")):
+        return found  # of a kind that no field of ours names
+    display = {} if reasoning.summary is None else {"display": "summarized"}
+    if reasoning.budget_tokens is not None:
+        found["thinking"] = {"type": "enabled", "budget_tokens": reasoning.budget_tokens, **display}
+    elif traits.thinking == "adaptive" or reasoning.effort is None:
+        found["thinking"] = {"type": "adaptive", **display}
+    return found
+
+
+def _thinking(request: r.ChatRequest, traits: Model, losses: Losses) -> tuple[Body, int | None]:
+    """How to think, as the model takes it, and the most tokens of the answer, for thinking is a part of it."""
+    reasoning, limit = request.reasoning, request.max_output_tokens
+    if reasoning is None or reasoning.effort == "none":
+        return {}, limit
     budget = budget_of(reasoning)
-    if budget is None:
-        return {"thinking": {"type": "adaptive"}} if ADAPTIVE_MODELS.search(model) else {"thinking": {"type": "enabled", "budget_tokens": MIN_BUDGET}}
-    config = {"output_config": {"effort": reasoning.effort}} if request.dialect == NAME and reasoning.effort is not None else {}
-    return {"thinking": {"type": "enabled", "budget_tokens": _within(budget, request, model)}, **config}
+    roomy = min(traits.max_tokens + (budget or MIN_BUDGET), traits.most) if limit is None else limit
+    display = {} if reasoning.summary is None else {"display": "summarized"}
+    if traits.thinking == "adaptive":
+        effort = effort_of(reasoning)
+        config = {} if effort is None else {"output_config": {"effort": _word(effort, traits)}}
+        return {"thinking": {"type": "adaptive", **display}, **config}, roomy
+    if traits.thinking == "none" or roomy <= MIN_BUDGET or _is_forced(request) or _is_bare_turn(request):
+        losses.lose("reasoning")
+        return {}, limit
+    within = max(MIN_BUDGET, min(budget or MIN_BUDGET, roomy - 1 if limit is not None else roomy - MIN_BUDGET))
+    return {"thinking": {"type": "enabled", "budget_tokens": within}}, roomy
 
 
-def _within(budget: int, request: r.ChatRequest, model: str) -> int:
-    """A budget below the answer's limit, which it is a part of; a client of Anthropic's own says what it wants."""
-    if request.dialect == NAME:
-        return budget
-    limit = request.max_output_tokens or (OLD_MAX_TOKENS if OLD_MODELS.search(model) else DEFAULT_MAX_TOKENS)
-    return max(MIN_BUDGET, min(budget, limit - 1))
+def _word(effort: str, traits: Model) -> str:
+    if effort == "xhigh" and not traits.xhigh:
+        return "max"
+    return "low" if effort == "minimal" else effort
 
 
-def _format(request: r.ChatRequest, body: dict[str, Any], losses: Losses) -> None:
+def _is_forced(request: r.ChatRequest) -> bool:
+    """A budget of thinking does not go with a call that must be made."""
+    return request.tool_choice is not None and request.tool_choice.mode in ("required", "named")
+
+
+def _is_bare_turn(request: r.ChatRequest) -> bool:
+    """A turn of tool calls goes on that did not begin with signed thinking: with a budget, Anthropic refuses it."""
+    for message in reversed(request.messages):
+        if message.role == "assistant":
+            calls = any(isinstance(part, r.ToolCallPart) for part in message.parts)
+            return calls and not any(isinstance(part, r.ReasoningPart) and part.signature and part.maker == NAME for part in message.parts)
+        if message.role == "user" and not any(isinstance(part, r.ToolResultPart) for part in message.parts):
+            return False
+    return False
+
+
+def _own_sampling(request: r.ChatRequest) -> Body:
+    sampling = request.sampling
+    return {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(sampling, name)) is not None}
+
+
+def _sampling(request: r.ChatRequest, traits: Model, thinks: bool, losses: Losses) -> Body:
+    """What the model takes of it; a value that asks for what happens anyway goes without a word."""
+    sampling = request.sampling
+    for name in ("frequency_penalty", "presence_penalty", "seed", "logit_bias"):
+        if getattr(sampling, name):
+            losses.lose(name)
+    if sampling.logprobs or sampling.top_logprobs:
+        losses.lose("logprobs")
+    if sampling.n is not None and sampling.n > 1:
+        losses.lose("n")
+    found = _own_sampling(replace(request, sampling=_bounded(sampling, losses)))
+    if found.get("top_p") == 1:
+        del found["top_p"]
+    lost = [name for name in found if not _goes(name, found, traits, thinks)]
+    for name in lost:
+        if name != "temperature" or found[name] != 1:
+            losses.lose(name)
+    return {name: value for name, value in found.items() if name not in lost}
+
+
+def _bounded(sampling: r.Sampling, losses: Losses) -> r.Sampling:
+    """OpenAI's temperature goes up to 2, Anthropic's to 1."""
+    if sampling.temperature is None or sampling.temperature <= 1:
+        return sampling
+    losses.lose("temperature")
+    return replace(sampling, temperature=1.0)
+
+
+def _goes(name: str, found: Body, traits: Model, thinks: bool) -> bool:
+    if traits.sampling == "none":
+        return False
+    if thinks:
+        return name == "top_p" and found[name] >= MIN_TOP_P
+    return name != "top_p" or traits.sampling == "both" or "temperature" not in found
+
+
+def _format(request: r.ChatRequest, body: Body, traits: Model, losses: Losses) -> None:
+    own = request.dialect == NAME
     match request.response_format:
-        case r.JsonSchemaFormat() as wanted if wanted.schema:
-            body["output_config"] = {**body.get("output_config", {}), "format": {"type": "json_schema", "schema": wanted.schema}}
+        case r.JsonSchemaFormat() as wanted if wanted.schema and (own or traits.structured):
+            schema = wanted.schema if own else closed(wanted.schema)
+            body["output_config"] = {**body.get("output_config", {}), "format": {"type": "json_schema", "schema": schema}}
         case r.JsonSchemaFormat() | r.JsonObjectFormat():
             losses.lose("response_format")
 
 
-class _Encoder:
-    """One request's messages and tools."""
-
-    def __init__(self, own: bool, losses: Losses) -> None:
-        self._own = own
-        self._losses = losses
-
-    def messages(self, messages: tuple[r.Message, ...]) -> list[dict[str, Any]]:
-        """Consecutive messages of one role become one, so that results stand together right after their calls."""
-        encoded: list[dict[str, Any]] = []
-        for message in messages:
-            role = self._role(message)
-            if message.name is not None:
-                self._losses.lose("messages.name")
-            blocks = [block for part in message.parts if (block := self.block(part))]
-            if not blocks:
-                continue
-            last = encoded[-1] if encoded else None
-            if last is not None and last["role"] == role and not self._own:
-                last["content"] += blocks
-            else:
-                encoded.append(with_extra({"role": role, "content": blocks}, message.extra if self._own else {}))
-        for message_ in encoded:
-            message_["content"] = _in_order(message_["content"])
-        return encoded
-
-    def _role(self, message: r.Message) -> str:
-        if message.role in ("user", "assistant"):
-            return message.role
-        return "system" if self._own and message.role == "system" else "user"
-
-    def block(self, part: r.Part) -> dict[str, Any]:
-        """A content block; empty for what has no place, which is then noted."""
-        encoded = self._block(part)
-        if encoded and part.cache_control:
-            if self._own:
-                encoded["cache_control"] = part.cache_control
-            else:
-                self._losses.lose("messages.cache_control")
-        return with_extra(encoded, part.extra) if self._own and encoded else encoded
-
-    def _block(self, part: r.Part) -> dict[str, Any]:
-        match part:
-            case r.TextPart() | r.RefusalPart():
-                return {"type": "text", "text": part.text} if part.text or self._own else {}
-            case r.ImagePart():
-                if part.detail is not None:
-                    self._losses.lose("messages.detail")
-                return {"type": "image", "source": _source(part)}
-            case r.FilePart():
-                return self._document(part)
-            case r.ToolCallPart():
-                return self._call(part)
-            case r.ToolResultPart():
-                return self._result(part)
-            case r.ReasoningPart():
-                return self._thinking(part)
-            case r.NativePart():
-                if self._own:
-                    return dict(msgspec.json.decode(part.raw, type=dict[str, Raw]))
-                self._losses.lose(f"messages.{part.type}")
-            case r.AudioPart():
-                self._losses.lose("messages.audio")
-        return {}
-
-    def _document(self, part: r.FilePart) -> dict[str, Any]:
-        if part.file_id is not None and not self._own:
-            self._losses.lose("messages.file")
-            return {}
-        encoded: dict[str, Any] = {"type": "document", "source": _source(part)}
-        if part.filename is not None:
-            encoded["title"] = part.filename
-        return encoded
-
-    def _call(self, part: r.ToolCallPart) -> dict[str, Any]:
-        if part.signature is not None:
-            self._losses.lose("messages.signature")
-        return {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": as_object(part.arguments)}
-
-    def _result(self, part: r.ToolResultPart) -> dict[str, Any]:
-        blocks = [block for inner in part.content if (block := self.block(inner))]
-        plain = len(blocks) == 1 and blocks[0].keys() == {"type", "text"}
-        encoded: dict[str, Any] = {"type": "tool_result", "tool_use_id": tool_id(part.tool_call_id)}
-        if blocks:
-            encoded["content"] = blocks[0]["text"] if plain else blocks
-        if part.is_error:
-            encoded["is_error"] = True
-        return encoded
-
-    def _thinking(self, part: r.ReasoningPart) -> dict[str, Any]:
-        mine = part.maker == NAME or (part.maker is None and self._own)
-        if part.signature is None or not mine:
-            if part.signature is not None:
-                self._losses.lose("messages.reasoning")
-            elif part.text:
-                self._losses.lose("messages.reasoning_text")
-            return {}
-        if part.redacted:
-            return {"type": "redacted_thinking", "data": part.signature}
-        return {"type": "thinking", "thinking": part.text, "signature": part.signature}
-
-    def tool(self, tool: r.Tool) -> Any:
-        """A tool as Anthropic takes it; None: another provider's own, noted as lost."""
-        if isinstance(tool, r.NativeTool):
-            if self._own:
-                return tool.raw
-            self._losses.lose(f"tools.{tool.type}")
-            return None
-        encoded: dict[str, Any] = {"name": tool.name}
-        if tool.description is not None:
-            encoded["description"] = tool.description
-        encoded["input_schema"] = tool.parameters or _ANY_OBJECT
-        if tool.strict is not None and self._own:
-            encoded["strict"] = tool.strict
-        elif tool.strict:
-            self._losses.lose("tools.strict")
-        if tool.cache_control:
-            if self._own:
-                encoded["cache_control"] = tool.cache_control
-            else:
-                self._losses.lose("tools.cache_control")
-        return with_extra(encoded, tool.extra) if self._own else encoded
+def closed(schema: Raw) -> Any:
+    """The schema with its objects closed, which Anthropic wants said; what fits it fits the one that was given."""
+    return _closed(msgspec.json.decode(schema))
 
 
-def _in_order(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Results first: they must directly follow the calls that they answer."""
-    results = [block for block in blocks if block.get("type") == "tool_result"]
-    return blocks if not results or len(results) == len(blocks) else [*results, *(b for b in blocks if b.get("type") != "tool_result")]
-
-
-def _source(part: r.ImagePart | r.FilePart) -> dict[str, Any]:
-    if isinstance(part, r.FilePart) and part.file_id is not None:
-        return {"type": "file", "file_id": part.file_id}
-    if part.data is None:
-        return {"type": "url", "url": part.url or ""}
-    if part.media_type == "text/plain":
-        return {"type": "text", "media_type": "text/plain", "data": b64decode(part.data).decode("utf-8", "replace")}
-    default = "application/pdf" if isinstance(part, r.FilePart) else "image/png"
-    return {"type": "base64", "media_type": part.media_type or default, "data": part.data}
+def _closed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_closed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {name: member if name in ("enum", "const", "default", "examples") else _closed(member) for name, member in value.items()}
+    if value.get("type") == "object" and not isinstance(value.get("additionalProperties"), dict):
+        found.setdefault("additionalProperties", False)
+    return found

@@ -9,10 +9,23 @@ from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
 from providers.wires.anthropic_messages.errors import in_band_error
 from providers.wires.anthropic_messages.finish import decode_finish
-from providers.wires.anthropic_messages.response import Block, StreamEvent, block_decoder, message_decoder, stream_event
+from providers.wires.anthropic_messages.ours import without_ours
+from providers.wires.anthropic_messages.response import (
+    Block,
+    Message,
+    MessageDelta,
+    StreamEvent,
+    block_decoder,
+    delta_decoder,
+    message_decoder,
+    message_delta_decoder,
+    stream_event,
+    type_of,
+)
 from providers.wires.anthropic_messages.usage import decode_usage, merged
 from providers.wires.facts import Facts
 from providers.wires.openai_chat.tap import renamed
+from providers.wires.seal import MARK
 
 _TRUE = msgspec.Raw(b"true")
 _FALSE = msgspec.Raw(b"false")
@@ -20,9 +33,11 @@ _NULL = msgspec.Raw(b"null")
 
 
 def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool) -> bytes:
-    """The client's body with model and stream set."""
+    """The client's body with model and stream set. All else as it came, but for what we put into other providers' answers ourselves."""
     fields = renamed(call.fields, facts) if facts.renames else dict(call.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if MARK in call.body and "messages" in fields:
+        fields["messages"] = without_ours(fields["messages"])
     if stream != call.stream:
         fields["stream"] = _TRUE if stream else _FALSE
     return msgspec.json.encode(fields)
@@ -75,7 +90,7 @@ class MessagesStreamTap:
     def _pass(self, events: list[SseEvent]) -> bytes:
         out = self._held
         for event in events:
-            if event.data is not None and not self._keep(event.data):
+            if event.data is not None and not self._keep(event.data, event.name):
                 break
             out.append(event.raw)
             if self.complete:
@@ -85,13 +100,18 @@ class MessagesStreamTap:
         self._held = []
         return out[0] if len(out) == 1 else b"".join(out)
 
-    def _keep(self, data: bytes) -> bool:
+    def _keep(self, data: bytes, name: bytes | None) -> bool:
         """Reads one event; False when it must not go on."""
+        if name == b"error":
+            self.error = in_band_error(data)
+            return False
         try:
             told = stream_event.decode(data)
             return self._read(told, data)
         except msgspec.ValidationError:
-            return True  # JSON of a shape we do not know: the client may
+            if type_of(data) == "error":
+                self.error = in_band_error(data)
+            return self.error is None  # JSON of a shape we do not know: the client may
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.error = MalformedResponse("an event of the upstream's stream is not valid JSON")
             return False
@@ -99,21 +119,16 @@ class MessagesStreamTap:
     def _read(self, told: StreamEvent, data: bytes) -> bool:
         match told.type:
             case "content_block_delta":
-                self.content_events += 1
-                self.content_seen = True
-                if told.delta is not None and told.delta.signature:
-                    self.bound.append(told.delta.signature)
+                self._delta(told.delta)
             case "content_block_start":
                 self._block(block_decoder.decode(told.content_block))
             case "message_start":
                 if told.message is not None:
                     self.upstream_id = told.message.id or None
+                    self._contained(told.message)
                     self._count(told.message.usage)
             case "message_delta":
-                if told.delta is not None and told.delta.stop_reason:
-                    self.content_seen = self.finished = True
-                    self.finish = decode_finish(told.delta.stop_reason, told.delta.stop_sequence)
-                self._count(told.usage)
+                self._message_delta(told)
             case "message_stop":
                 self.complete = self.content_seen = True
             case "error":
@@ -121,10 +136,33 @@ class MessagesStreamTap:
                 return False
         return True
 
+    def _delta(self, raw: msgspec.Raw) -> None:
+        delta = delta_decoder.decode(raw)
+        if delta.signature:
+            self.bound.append(delta.signature)
+        if delta.text or delta.partial_json or delta.thinking or delta.signature or bytes(delta.citation) != b"null":
+            self.content_events += 1
+            self.content_seen = True
+
+    def _message_delta(self, told: StreamEvent) -> None:
+        self._count(told.usage)
+        if bytes(told.delta) == b"null":
+            return
+        delta = message_delta_decoder.decode(told.delta)
+        self._contained(delta)
+        if delta.stop_reason:
+            self.content_seen = self.finished = True
+            self.finish = decode_finish(delta.stop_reason, delta.stop_sequence)
+
+    def _contained(self, told: Message | MessageDelta) -> None:
+        """A container is kept at the provider: who asks for it again must come there."""
+        if told.container is not None and told.container.id and told.container.id not in self.bound:
+            self.bound.append(told.container.id)
+
     def _block(self, block: Block) -> None:
         """Most blocks begin empty; one that does not is output."""
-        if block.type == "redacted_thinking" and block.data:
-            self.bound.append(block.data)
+        if token := _token(block):
+            self.bound.append(token)
         if block.type not in ("text", "thinking") or block.text or block.thinking:
             self.content_events += 1
             self.content_seen = True
@@ -153,14 +191,20 @@ def read_unary(body: bytes) -> MessagesUnaryAnswer:
     """Checks a whole answer. Raises MalformedResponse, or what an error object in it means."""
     try:
         message = message_decoder.decode(body)
-        if message.type == "error":
+        if message.type == "error" or bytes(message.error) != b"null":
             raise in_band_error(body)
         if message.content is None:
             raise MalformedResponse("the upstream's answer holds no content")
         blocks = [block_decoder.decode(raw) for raw in message.content] if b'"signature"' in body or b'"redacted_thinking"' in body else []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a message") from exc
-    bound = [token for block in blocks if (token := block.signature or (block.data if block.type == "redacted_thinking" else None))]
+    bound = [token for block in blocks if (token := _token(block))]
+    if message.container is not None and message.container.id:
+        bound.append(message.container.id)
     usage = decode_usage(message.usage) if bytes(message.usage)[:1] == b"{" else None
     finish = decode_finish(message.stop_reason, message.stop_sequence) if message.stop_reason else None
     return MessagesUnaryAnswer(body, message.id or None, usage, finish, bound=bound)
+
+
+def _token(block: Block) -> str | None:
+    return block.data if block.type == "redacted_thinking" else block.signature

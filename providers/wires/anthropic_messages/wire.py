@@ -25,6 +25,7 @@ class AnthropicMessages:
         "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
         "user": "metadata.user_id",
         "messages.file": "messages.document",
+        "messages.signature": "messages.redacted_thinking",
         "messages.reasoning": "messages.thinking",
         "messages.reasoning_text": "messages.thinking",
     }
