@@ -78,7 +78,9 @@ def configuration(folder: Path, providers: dict[str, dict[str, Any]], models: di
     return {
         "state": {"database": f"sqlite:///{folder}/turnout.db"},
         "providers": providers,
-        "models": {name: {"policy": "lenient", "targets": [{"provider": provider, "model": "*", "price": price}]} for name, provider in models.items()},
+        "models": {
+            name: {"policy": "lenient", "targets": [{"provider": provider, "model": "*", "price": price}]} for name, provider in models.items()
+        },
         "policies": {"lenient": {"fallback": "none", "retry": {"max_attempts": 1}, "drop_unsupported": True}},
         "teams": {"acceptance": {"keys": KEYS}},
     }

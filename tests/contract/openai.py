@@ -113,7 +113,7 @@ def answers(draw: st.DrawFn) -> tuple[int, list[ev.Event]]:
     Left out: reasoning signatures, finish reasons with a word of another provider, `paused`, and usage that `usages` leaves out.
     """
     choices = [_Choice(index) for index in range(draw(st.integers(1, 3)))]
-    events: list[ev.Event] = [ev.Started(id=draw(WORDS), model=draw(TEXTS), created_s=draw(COUNTS), extra=draw(extras()))]
+    events: list[ev.Event] = [ev.Started(id=draw(WORDS), model=draw(WORDS), created_s=draw(COUNTS) + 1, extra=draw(extras()))]
     order = draw(st.lists(st.sampled_from(choices), max_size=8))
     events += [draw(_piece(choice)) for choice in order]
     for choice in draw(st.permutations(choices)):

@@ -14,9 +14,13 @@ from contract.call import Call
 from contract.errors import StreamCut
 from contract.finish import Finish
 from contract.usage import Usage
+from providers.wires.facts import Facts
+from providers.wires.losses import Losses
 from providers.wires.openai_chat import OPENAI_CHAT
 from tests.contract import openai
 from tests.contract.strategies import CALLS, FINISHES, any_events, any_requests, part_kinds, usages
+from tests.providers.wires.answering import answering
+from tests.providers.wires.chat_requests import with_usage
 
 FEW = settings(max_examples=80, deadline=None)
 
@@ -87,18 +91,20 @@ def test_optional_json_survives_json(value: Any, kind: Any) -> None:
 @given(openai.requests())
 @settings(max_examples=250, deadline=None)
 def test_a_request_that_openai_chat_can_carry_comes_back_the_same(request: r.ChatRequest) -> None:
-    assert OPENAI_CHAT.decode_request(OPENAI_CHAT.encode_request(request, request.model)) == request
+    losses = Losses()
+    assert OPENAI_CHAT.decode_request(OPENAI_CHAT.encode_request(request, request.model, Facts(), losses)) == with_usage(request)
+    assert losses.fatal == losses.hints == []
 
 
 @given(openai.answers())
 @settings(max_examples=150, deadline=None)
 def test_a_whole_answer_says_the_same_after_encoding_and_decoding(answer: tuple[int, list[ev.Event]]) -> None:
     _, events = answer
-    assert openai.content(OPENAI_CHAT.decode_response(OPENAI_CHAT.encode_response(events))) == openai.content(events)
+    assert openai.content(OPENAI_CHAT.decode_response(OPENAI_CHAT.encode_response(events, answering()))) == openai.content(events)
 
 
 def streamed(events: list[ev.Event]) -> bytes:
-    encoder = OPENAI_CHAT.stream_encoder(include_usage=True)
+    encoder = OPENAI_CHAT.stream_encoder(answering())
     return b"".join([encoder.feed(event) for event in events])
 
 
@@ -140,6 +146,6 @@ def test_a_streamed_answer_that_ends_before_its_last_finish_is_cut(answer: tuple
 @FEW
 def test_usage_is_streamed_only_to_a_client_that_asked(answer: tuple[int, list[ev.Event]], asked: bool) -> None:
     _, events = answer
-    encoder = OPENAI_CHAT.stream_encoder(asked)
+    encoder = OPENAI_CHAT.stream_encoder(answering(include_usage=asked))
     stream = b"".join([encoder.feed(event) for event in events])
     assert (b'"usage":' in stream) == (asked and any(isinstance(event, ev.UsageReported) for event in events))

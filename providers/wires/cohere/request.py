@@ -1,5 +1,6 @@
 """`ChatRequest` to Cohere v2 chat requests (docs.cohere.com/v2/reference/chat)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -85,7 +86,7 @@ class _Encoder:
         text = "".join(inner.text for inner in part.content if isinstance(inner, r.TextPart))
         return {"role": "tool", "tool_call_id": part.tool_call_id, "content": text}
 
-    def _message(self, message: r.Message, parts: list[r.Part]) -> dict[str, Any]:
+    def _message(self, message: r.Message, parts: Sequence[r.Part]) -> dict[str, Any]:
         if message.name is not None:
             self._losses.lose("messages.name")
         encoded: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}

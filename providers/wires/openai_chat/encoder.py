@@ -10,6 +10,8 @@ from contract import events as ev
 from contract.raw import ABSENT
 from contract.usage import Usage
 from providers.wires.openai_chat.finish import encode_finish
+from providers.wires.openai_chat.spans import Spans
+from providers.wires.openai_chat.state import extra_content, put_back
 from providers.wires.openai_chat.tap import DONE
 from providers.wires.openai_chat.usage import encode_usage
 from providers.wires.port import Answering
@@ -17,6 +19,7 @@ from providers.wires.seal import Seal, seal
 
 NAME = "openai_chat"
 _text = msgspec.json.Encoder().encode
+_AFTER_TEXT = b'},"finish_reason":null}]}\n\n'
 
 
 def head_of(event: ev.Started, answering: Answering) -> tuple[str, int, str]:
@@ -35,17 +38,24 @@ def annotation_of(event: ev.Annotated) -> Any:
     return {"type": "url_citation", "url_citation": citation}
 
 
-def signature_of(event: ev.ReasoningSignature, answering: Answering) -> str:
-    """A signature for `reasoning_signature`: sealed, for OpenAI's format has none of its own."""
-    return seal(Seal(answering.target, event.maker, event.signature, redacted=event.redacted, id=event.id))
-
-
 def call_extra(event: ev.ToolCallStarted, answering: Answering) -> dict[str, Any]:
-    """What a call carries beside its function: its seal, where Google puts a signature."""
+    """What a call carries beside its function: where Google puts a signature, its own one or another wire's seal."""
     if event.signature is None:
         return {}
-    sealed = seal(Seal(answering.target, event.maker, event.signature, call_id=event.id))
-    return {"extra_content": {"google": {"thought_signature": sealed}}}
+    if event.maker == NAME:
+        return {"extra_content": extra_content(event.signature)}
+    return {"extra_content": extra_content(seal(Seal(answering.target, event.maker, event.signature, call_id=event.id)))}
+
+
+def is_legacy(answering: Answering) -> bool:
+    """Whether the client asked in the form before tools, and looks for a `function_call`."""
+    fields = answering.call.fields
+    return "functions" in fields and "tools" not in fields
+
+
+def finish_word(event: ev.Finished, legacy: bool) -> str:
+    word = encode_finish(event.finish)
+    return "function_call" if legacy and word == "tool_calls" else word
 
 
 class _Message:
@@ -53,11 +63,13 @@ class _Message:
 
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
+        self._legacy = is_legacy(answering)
+        self._spans = Spans(answering.target)
         self.texts: dict[str, list[str]] = {}
         self.calls: dict[int, dict[str, Any]] = {}
         self.annotations: list[Any] = []
         self.logprobs: dict[str, list[Any]] = {}
-        self.signature: str | None = None
+        self.state: dict[str, Any] = {}
         self.audio: Any = None
         self.finish: str | None = None
 
@@ -69,8 +81,11 @@ class _Message:
                 self._text("refusal", event.text, event.logprobs)
             case ev.ReasoningDelta():
                 self._text("reasoning_content", event.text, ABSENT)
+                self._sign(self._spans.text(event))
+            case ev.ReasoningSignature() if event.maker == NAME:
+                put_back(self.state, event.signature)
             case ev.ReasoningSignature():
-                self.signature = signature_of(event, self._answering)
+                self._sign(self._spans.signature(event))
             case ev.ToolCallStarted():
                 function = {"name": event.name, "arguments": ""}
                 self.calls[event.part] = {"id": event.id, "type": "function", "function": function, **call_extra(event, self._answering)}
@@ -82,6 +97,10 @@ class _Message:
                 self.annotations.append(annotation_of(event))
             case ev.NativeOutput():
                 pass  # another format's own
+
+    def _sign(self, piece: str) -> None:
+        if piece:
+            self.state["reasoning_signature"] = self.state.get("reasoning_signature", "") + piece
 
     def _text(self, kind: str, text: str, logprobs: Raw) -> None:
         self.texts.setdefault(kind, []).append(text)
@@ -99,9 +118,10 @@ class _Message:
     def encode(self, index: int) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": None}
         message |= {kind: "".join(texts) for kind, texts in self.texts.items()}
-        if self.signature is not None:
-            message["reasoning_signature"] = self.signature
-        if self.calls:
+        message |= self.state
+        if self.calls and self._legacy:
+            message["function_call"] = next(iter(self.calls.values()))["function"]
+        elif self.calls:
             message["tool_calls"] = list(self.calls.values())
         if self.annotations:
             message["annotations"] = self.annotations
@@ -121,7 +141,7 @@ def encode_response(events: Iterable[ev.Event], answering: Answering) -> bytes:
             case ev.Started():
                 head = event
             case ev.Finished():
-                messages.setdefault(event.choice, _Message(answering)).finish = encode_finish(event.finish)
+                messages.setdefault(event.choice, _Message(answering)).finish = finish_word(event, is_legacy(answering))
             case ev.UsageReported():
                 usage = event.usage
             case ev.Ended():
@@ -137,17 +157,19 @@ def encode_response(events: Iterable[ev.Event], answering: Answering) -> bytes:
 
 
 class ChatStreamEncoder:
-    """Implements `providers.wires.port.StreamEncoder`. Most events are plain text of a choice that has begun: those are put together of bytes."""
+    """Implements `providers.wires.port.StreamEncoder`. Most events are text of a choice that has begun: those are put together of bytes."""
 
     whole = b""
 
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
         self._include_usage = answering.call.include_usage
+        self._legacy = is_legacy(answering)
         self._usage: Usage | None = None
-        self._begun: set[int] = set()
+        self._texts: dict[int, bytes] = {}  # a choice that has begun -> what stands before its text in a chunk
         self._calls: dict[tuple[int, int], int] = {}  # choice, part -> the tool call's index in its choice
         self._counts: dict[int, int] = {}  # choice -> its tool calls so far
+        self._spans: dict[int, Spans] = {}
         self._start(ev.Started(id="", model="", created_s=0))
 
     def _start(self, event: ev.Started) -> None:
@@ -156,8 +178,8 @@ class ChatStreamEncoder:
         self._prefix = b"data: " + msgspec.json.encode(self._head)[:-1]
 
     def feed(self, event: ev.Event) -> bytes:
-        if event.__class__ is ev.TextDelta and not event.logprobs and event.choice in self._begun:
-            return self._piece(event.choice, b"content", event.text)
+        if event.__class__ is ev.TextDelta and not event.logprobs and (before := self._texts.get(event.choice)) is not None:
+            return before + _text(event.text) + _AFTER_TEXT
         match event:
             case ev.Started():
                 self._start(event)
@@ -168,7 +190,7 @@ class ChatStreamEncoder:
             case ev.Ended():
                 return self._usage_chunk() + DONE
             case ev.Finished():
-                return self._chunk(event.choice, {}, encode_finish(event.finish))
+                return self._chunk(event.choice, {}, finish_word(event, self._legacy))
             case ev.TextDelta() | ev.RefusalDelta():
                 kind = "content" if isinstance(event, ev.TextDelta) else "refusal"
                 return self._chunk(event.choice, {kind: event.text}, None, event.logprobs)
@@ -176,23 +198,28 @@ class ChatStreamEncoder:
                 delta = self._delta(event)
                 return self._chunk(event.choice, delta) if delta else b""
 
-    def _piece(self, choice: int, kind: bytes, text: str) -> bytes:
-        return b'%b,"choices":[{"index":%d,"delta":{"%b":%b},"finish_reason":null}]}\n\n' % (self._prefix, choice, kind, _text(text))
-
     def _delta(self, event: ev.ContentEvent) -> dict[str, Any]:
         match event:
             case ev.ReasoningDelta():
-                return {"reasoning_content": event.text}
+                mark = self._spans_of(event.choice).text(event)
+                return {"reasoning_content": event.text, **({"reasoning_signature": mark} if mark else {})}
+            case ev.ReasoningSignature() if event.maker == NAME:
+                return put_back({}, event.signature)
             case ev.ReasoningSignature():
-                return {"reasoning_signature": signature_of(event, self._answering)}
+                return {"reasoning_signature": self._spans_of(event.choice).signature(event)}
             case ev.ToolCallStarted() | ev.ToolCallDelta():
-                return {"tool_calls": [self._call(event)]}
+                return self._legacy_call(event) if self._legacy else {"tool_calls": [self._call(event)]}
             case ev.AudioDelta():
                 return {"audio": event.audio}
             case ev.Annotated():
                 return {"annotations": [annotation_of(event)]}
             case _:
                 return {}  # another format's own output
+
+    def _spans_of(self, choice: int) -> Spans:
+        if choice not in self._spans:
+            self._spans[choice] = Spans(self._answering.target)
+        return self._spans[choice]
 
     def _call(self, event: ev.ToolCallStarted | ev.ToolCallDelta) -> dict[str, Any]:
         key = (event.choice, event.part)
@@ -203,9 +230,14 @@ class ChatStreamEncoder:
         function = {"name": event.name, "arguments": ""}
         return {"index": index, "id": event.id, "type": "function", "function": function, **call_extra(event, self._answering)}
 
+    def _legacy_call(self, event: ev.ToolCallStarted | ev.ToolCallDelta) -> dict[str, Any]:
+        """The one call that the old form can tell: the first."""
+        call = self._call(event)
+        return {"function_call": call["function"]} if call["index"] == 0 else {}
+
     def _chunk(self, choice: int, delta: dict[str, Any], finish: str | None = None, logprobs: Raw = ABSENT) -> bytes:
-        if choice not in self._begun:
-            self._begun.add(choice)
+        if choice not in self._texts:
+            self._texts[choice] = b'%b,"choices":[{"index":%d,"delta":{"content":' % (self._prefix, choice)
             delta = {"role": "assistant", **delta}
         encoded: dict[str, Any] = {"index": choice, "delta": delta, "finish_reason": finish}
         if logprobs:

@@ -1,6 +1,7 @@
 """Content parts of OpenAI chat messages: text, image, audio, file, refusal; both directions."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from msgspec import Raw
 
@@ -8,6 +9,8 @@ from contract import requests as r
 from contract.errors import InvalidRequest, UnsupportedField
 from contract.raw import ABSENT
 from providers.wires.fields import Fields, items_of, read, with_extra
+
+P = TypeVar("P", bound=r.Part)
 
 
 def decode_content(raw: Raw | None, path: str) -> list[r.Part]:
@@ -62,15 +65,21 @@ def data_url(text: str | None) -> tuple[str | None, str | None, str | None]:
     return media_type, data, None
 
 
-def encode_content(parts: list[r.Part]) -> Any:
+def encode_content(parts: Sequence[r.Part]) -> Any:
     """One plain text is a string, as most providers want it; everything else is an array."""
     if len(parts) == 1 and isinstance(part := parts[0], r.TextPart) and not part.cache_control and not part.extra:
         return part.text
     return [_encode_part(part) for part in parts]
 
 
+def one_text(parts: Sequence[P], between: str) -> Sequence[P | r.TextPart]:
+    """Texts alone become one: not every provider of this format takes an array (DeepSeek), and none needs it."""
+    texts = [part.text for part in parts if isinstance(part, r.TextPart)]
+    return [r.TextPart(text=between.join(texts))] if len(texts) == len(parts) and len(parts) > 1 else parts
+
+
 def encode_result(part: r.ToolResultPart) -> Any:
-    return encode_content(list(part.content)) if part.content else ""
+    return encode_content(part.content) if part.content else ""
 
 
 def _encode_part(part: r.Part) -> dict[str, Any]:

@@ -3,16 +3,20 @@
 Fields: https://platform.openai.com/docs/api-reference/chat/create; `reasoning_content` as DeepSeek, vLLM and others take it back.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from contract import requests as r
 from contract.errors import InvalidRequest, UnsupportedField
 from contract.raw import ABSENT
 from providers.wires.fields import Fields, items_of, read
 from providers.wires.openai_chat.parts import decode_content
+from providers.wires.openai_chat.spans import read_spans
+from providers.wires.openai_chat.state import call_signature
 from providers.wires.seal import Seal, unseal
 
 SAMPLING: dict[str, Any] = {
@@ -38,9 +42,9 @@ def decode_request(body: bytes) -> r.ChatRequest:
     effort, include_usage = fields.take("reasoning_effort", str), _includes_usage(fields)
     return r.ChatRequest(
         model=model,
-        messages=tuple(_message(raw, path) for raw, path in items_of(messages, "messages")),
-        tools=tuple(_tool(raw, path) for raw, path in items_of(fields.take("tools", Raw), "tools")),
-        tool_choice=_tool_choice(fields),
+        messages=_messages(messages),
+        tools=(*_tools(fields), *_functions(fields)),
+        tool_choice=_tool_choice(fields) or _function_choice(fields),
         parallel_tool_calls=fields.take("parallel_tool_calls", bool),
         response_format=_response_format(fields),
         sampling=r.Sampling(**{name: fields.take(name, kind) for name, kind in SAMPLING.items()}),
@@ -69,7 +73,12 @@ def _includes_usage(fields: Fields) -> bool:
     return include
 
 
-def _message(raw: Raw, path: str) -> r.Message:
+def _messages(raw: Raw) -> tuple[r.Message, ...]:
+    called: dict[str, str] = {}  # of the form before tools: a function -> its last call, which had no id
+    return tuple(_message(message, path, called) for message, path in items_of(raw, "messages"))
+
+
+def _message(raw: Raw, path: str, called: dict[str, str]) -> r.Message:
     fields = Fields(raw, path)
     role = fields.need("role", str)
     if role not in _ROLES:
@@ -78,11 +87,12 @@ def _message(raw: Raw, path: str) -> r.Message:
     if role == "tool":
         call_id = fields.need("tool_call_id", str)
         parts.append(r.ToolResultPart(tool_call_id=call_id, content=_result(fields, path)))
-    elif role == "function":  # the form before tools: a call's name is all there is to know it by
-        parts.append(r.ToolResultPart(tool_call_id=fields.need("name", str), content=_result(fields, path)))
+    elif role == "function":
+        name = fields.need("name", str)
+        parts.append(r.ToolResultPart(tool_call_id=called.get(name, name), content=_result(fields, path)))
         return r.Message(role="tool", parts=tuple(parts), extra=fields.rest())
     elif role == "assistant":
-        parts = _assistant(fields, path)
+        parts = _assistant(fields, path, called)
     else:
         parts = decode_content(fields.need("content", Raw), f"{path}.content")
     return r.Message(role=role, parts=tuple(parts), name=fields.take("name", str), extra=fields.rest())
@@ -96,9 +106,8 @@ def _result(fields: Fields, path: str) -> tuple[r.TextPart | r.ImagePart, ...]:
     return tuple(part for part in parts if isinstance(part, r.TextPart | r.ImagePart))
 
 
-def _assistant(fields: Fields, path: str) -> list[r.Part]:
-    parts: list[r.Part] = []
-    parts += _reasoning(fields)
+def _assistant(fields: Fields, path: str, called: dict[str, str]) -> list[r.Part]:
+    parts: list[r.Part] = [*_reasoning(fields)]
     parts += decode_content(fields.take("content", Raw), f"{path}.content")
     if (refusal := fields.take("refusal", str)) is not None:
         parts.append(r.RefusalPart(text=refusal))
@@ -110,45 +119,25 @@ def _assistant(fields: Fields, path: str) -> list[r.Part]:
     if (raw := fields.take("function_call", Raw)) is not None:
         call = Fields(raw, f"{path}.function_call")
         name = call.need("name", str)
-        parts.append(r.ToolCallPart(id=name, name=name, arguments=call.need("arguments", str)))
+        called[name] = f"call_{path.removeprefix('messages[').removesuffix(']')}_{name}"
+        parts.append(r.ToolCallPart(id=called[name], name=name, arguments=call.need("arguments", str)))
     return parts
 
 
 def _reasoning(fields: Fields) -> list[r.ReasoningPart]:
-    """Earlier reasoning, with the seal that we gave it, if it is still there."""
+    """Earlier reasoning, with the seals that we gave it, if they are still there."""
     text, other = fields.take("reasoning_content", str), fields.take("reasoning", str)
     text = other if text is None else text
     given = fields.take("reasoning_signature", str)
-    sealed = unseal(given) if given else None
-    if sealed is not None:
-        return [r.ReasoningPart(text=text or "", signature=sealed.signature or None, redacted=sealed.redacted, id=sealed.id, maker=sealed.maker)]
     if given:
-        return [r.ReasoningPart(text=text or "", signature=given)]
+        return read_spans(text or "", given) or [r.ReasoningPart(text=text or "", signature=given)]
     return [] if text is None else [r.ReasoningPart(text=text)]
-
-
-class _Google(msgspec.Struct, frozen=True):
-    thought_signature: str = ""
-
-
-class _ExtraContent(msgspec.Struct, frozen=True):
-    """Google's place for a signature in OpenAI's format (ai.google.dev/gemini-api/docs/openai)."""
-
-    google: _Google = _Google()
-
-
-_extra_content = msgspec.json.Decoder(_ExtraContent)
 
 
 def _sealed(extra: dict[str, Raw]) -> Seal | None:
     """The seal that we put on a call; it is then not of the provider's own."""
     raw = extra.get("extra_content")
-    if raw is None:
-        return None
-    try:
-        found = unseal(_extra_content.decode(raw).google.thought_signature)
-    except msgspec.DecodeError:
-        return None
+    found = unseal(call_signature(raw) or "") if raw is not None else None
     if found is not None:
         del extra["extra_content"]
     return found
@@ -173,17 +162,47 @@ def _tool_call(raw: Raw, path: str) -> r.ToolCallPart:
     return r.ToolCallPart(id=call_id, name=name, arguments=arguments, signature=signature, maker=maker, extra=extra)
 
 
+def _tools(fields: Fields) -> list[r.Tool]:
+    return [_tool(raw, path) for raw, path in items_of(fields.take("tools", Raw), "tools")]
+
+
 def _tool(raw: Raw, path: str) -> r.Tool:
     fields = Fields(raw, path)
     kind = fields.take("type", str) or "function"
     if kind != "function":
         return r.NativeTool(type=kind, raw=Raw(bytes(raw)))
     function = Fields(fields.need("function", Raw), f"{path}.function")
-    name, description = function.need("name", str), function.take("description", str)
-    parameters, strict = function.take("parameters", Raw) or ABSENT, function.take("strict", bool)
+    tool = _function(function)
     mark = fields.take("cache_control", Raw) or ABSENT
     fields.keep("function", function)
-    return r.FunctionTool(name=name, description=description, parameters=parameters, strict=strict, cache_control=mark, extra=fields.rest())
+    return replace(tool, cache_control=mark, extra=fields.rest())
+
+
+def _function(function: Fields) -> r.FunctionTool:
+    name, description = function.need("name", str), function.take("description", str)
+    parameters, strict = function.take("parameters", Raw) or ABSENT, function.take("strict", bool)
+    return r.FunctionTool(name=name, description=description, parameters=parameters, strict=strict)
+
+
+def _functions(fields: Fields) -> Iterator[r.FunctionTool]:
+    """Tools in the form before them, which was retired in 2023."""
+    for raw, path in items_of(fields.take("functions", Raw), "functions"):
+        function = Fields(raw, path)
+        tool = _function(function)
+        rest = function.rest()
+        yield replace(tool, extra={"function": Raw(msgspec.json.encode(rest))}) if rest else tool
+
+
+def _function_choice(fields: Fields) -> r.ToolChoice | None:
+    raw = fields.take("function_call", Raw)
+    if raw is None:
+        return None
+    if bytes(raw)[:1] != b'"':
+        return r.ToolChoice(mode="named", name=Fields(raw, "function_call").need("name", str))
+    word = read(raw, str, "function_call")
+    if word not in ("auto", "none"):
+        raise InvalidRequest("`function_call` is not auto, none or an object", param="function_call")
+    return r.ToolChoice(mode=word)
 
 
 def _tool_choice(fields: Fields) -> r.ToolChoice | None:

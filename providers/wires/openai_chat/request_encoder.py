@@ -11,8 +11,10 @@ from providers.wires.effort import effort_of
 from providers.wires.facts import Facts
 from providers.wires.fields import with_extra
 from providers.wires.losses import Losses
-from providers.wires.openai_chat.parts import encode_content, encode_result
+from providers.wires.openai_chat.parts import encode_content, encode_result, one_text
 from providers.wires.openai_chat.request import SAMPLING
+from providers.wires.openai_chat.state import extra_content, put_back
+from providers.wires.openai_chat.tap import renamed
 
 NAME = "openai_chat"
 
@@ -40,14 +42,14 @@ def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Los
         "metadata": request.metadata or None,
         "user": request.user,
         "stream": request.stream or None,
-        "stream_options": {"include_usage": True} if request.stream or request.include_usage else None,
+        "stream_options": {"include_usage": True} if request.stream else None,  # refused where there is no stream
     }
     body |= {name: value for name, value in optional.items() if value is not None}
     if own:
         body = with_extra(body, request.extra)
     else:
         losses.lose_extra(request)
-    return msgspec.json.encode({facts.renames.get(name, name): value for name, value in body.items()} if facts.renames else body)
+    return msgspec.json.encode(renamed(body, facts) if facts.renames else body)
 
 
 def _choice(request: r.ChatRequest) -> dict[str, Any]:
@@ -83,7 +85,9 @@ class _Encoder:
         rest = tuple(part for part in message.parts if not isinstance(part, r.ToolResultPart))
         for result in results:
             encoded = {"role": "tool", "tool_call_id": result.tool_call_id, "content": encode_result(self._text_only(result))}
-            yield with_extra(encoded, message.extra) if self._own and not rest else encoded
+            if self._own and not rest:
+                encoded = with_extra(encoded if message.name is None else encoded | {"name": message.name}, message.extra)
+            yield encoded
         if rest or not results:
             yield self._message(message, rest)
 
@@ -95,8 +99,10 @@ class _Encoder:
         for part in result.content:
             if not isinstance(part, r.TextPart):
                 self._losses.lose("messages.image" if isinstance(part, r.ImagePart) else "messages.file")
-        texts = tuple(r.TextPart(text=part.text) for part in result.content if isinstance(part, r.TextPart))
-        return r.ToolResultPart(tool_call_id=result.tool_call_id, content=texts)
+            elif part.cache_control:
+                self._losses.lose("messages.cache_control")
+        texts = [r.TextPart(text=part.text) for part in result.content if isinstance(part, r.TextPart)]
+        return r.ToolResultPart(tool_call_id=result.tool_call_id, content=tuple(one_text(texts, "\n")))
 
     def _message(self, message: r.Message, parts: tuple[r.Part, ...]) -> dict[str, Any]:
         role = "system" if message.role == "developer" and not self._own else message.role
@@ -112,18 +118,28 @@ class _Encoder:
                 case r.ReasoningPart():
                     self._reasoning(part, encoded)
                 case r.RefusalPart() if message.role == "assistant":
-                    encoded["refusal"] = part.text
+                    encoded["refusal"] = encoded.get("refusal", "") + part.text
                 case r.AudioPart(id=str()):
                     encoded["audio"] = {"id": part.id}
-                case _:
+                case _ if self._takes(part):
                     content.append(part if self._own else self._plain(part))
         if calls:
             encoded["tool_calls"] = calls
         if content:
-            encoded["content"] = encode_content(content)
-        elif message.role == "assistant":
-            encoded["content"] = None
+            encoded["content"] = encode_content(content if self._own else one_text(content, "" if role == "assistant" else "\n"))
+        else:
+            encoded["content"] = None if role == "assistant" else ""
         return with_extra(encoded, message.extra) if self._own else encoded
+
+    def _takes(self, part: r.Part) -> bool:
+        """Whether the format has a place for the part. Other providers' files, and files by URL, are nothing to this one."""
+        if isinstance(part, r.NativePart):
+            self._losses.lose(f"messages.{part.type}")
+            return False
+        if not self._own and isinstance(part, r.FilePart) and part.data is None:
+            self._losses.lose("messages.file")
+            return False
+        return True
 
     def _plain(self, part: r.Part) -> r.Part:
         """A part of another dialect without what only that one knows."""
@@ -132,21 +148,31 @@ class _Encoder:
         return msgspec.structs.replace(part, cache_control=ABSENT, extra={}) if part.cache_control or part.extra else part
 
     def _reasoning(self, part: r.ReasoningPart, encoded: dict[str, Any]) -> None:
-        if part.signature is not None and part.maker != NAME:
-            self._losses.lose("messages.reasoning")
-        field = "reasoning_content" if self._own and part.maker is None else self._facts.reasoning_field
+        """Text where the provider takes it; a signature only if it is of this format, or the client put it there itself."""
+        ours = self._own and part.maker is None
+        if part.signature is not None:
+            if part.maker == NAME:
+                put_back(encoded, part.signature)
+            elif ours:
+                encoded["reasoning_signature"] = part.signature
+            else:
+                self._losses.lose("messages.reasoning")
+        field = "reasoning_content" if ours else self._facts.reasoning_field
         if field is not None:
             encoded[field] = encoded.get(field, "") + part.text
         elif part.text and part.signature is None:
             self._losses.lose("messages.reasoning_text")
 
     def _call(self, part: r.ToolCallPart) -> dict[str, Any]:
-        if part.signature is not None and part.maker != NAME:
-            self._losses.lose("messages.signature")
         if "type" in part.extra and self._own:
             return with_extra({"id": part.id, "custom": {"name": part.name, "input": part.arguments}}, part.extra)
         arguments = part.arguments if self._own else part.arguments or "{}"
-        encoded = {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": arguments}}
+        encoded: dict[str, Any] = {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": arguments}}
+        if part.signature is not None:
+            if part.maker == NAME or (self._own and part.maker is None):
+                encoded["extra_content"] = extra_content(part.signature)
+            else:
+                self._losses.lose("messages.signature")
         return with_extra(encoded, part.extra) if self._own else encoded
 
     def tool(self, tool: r.Tool) -> Any:

@@ -193,7 +193,7 @@ class _Reader:
         if open_.part < 0:
             if not name and not arguments:
                 return
-            open_.part = self._part(choice, f"tool {open_.id} {len(events)}", anew=True)
+            open_.part = self._part(choice, "tool", anew=True)
             open_.id = open_.id or self._made_id(choice, open_.part)
             maker = "" if open_.signature is None else NAME
             events.append(ev.ToolCallStarted(id=open_.id, name=name or "", signature=open_.signature, maker=maker, choice=choice, part=open_.part))

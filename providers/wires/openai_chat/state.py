@@ -82,9 +82,10 @@ def state_text(state: MessageState) -> str:
     return msgspec.json.encode(members).decode()
 
 
-def put_back(message: dict[str, Any], signature: str) -> None:
-    """Gives a message the members that `state_text` told; several parts' details follow one another."""
+def put_back(message: dict[str, Any], signature: str) -> dict[str, Any]:
+    """A message with the members that `state_text` told; several parts' details follow one another."""
     with suppress(msgspec.DecodeError):
         for name, value in _members.decode(signature).items():
             earlier = message.get(name)
             message[name] = earlier + value if isinstance(earlier, list) and isinstance(value, list) else value
+    return message

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
+from contract import requests as r
+
 USER = {"role": "user", "content": "Hi"}
 SCHEMA = {
     "type": "object",
@@ -33,7 +37,7 @@ def image(url: str, **more: Any) -> dict[str, Any]:
 
 def same_meaning(body: Any) -> Any:
     """One form for what means the same: null and absent, one text and an array of it, `max_tokens` and its new name, the defaults."""
-    body = _without_nulls(body)
+    body = _in_new_form(_without_nulls(body))
     for message in body["messages"]:
         if message.get("content") in ([], ""):
             del message["content"]
@@ -48,10 +52,36 @@ def same_meaning(body: Any) -> Any:
         tool.setdefault("type", "function")
     if isinstance(body.get("tool_choice"), dict):
         body["tool_choice"].setdefault("type", "function")
+    if body.get("stream"):
+        body.setdefault("stream_options", {})["include_usage"] = True
     for name in ("tools", "stop", "metadata", "stream", "stream_options"):
         if body.get(name) in ([], {}, False):
             del body[name]
     return body
+
+
+def _in_new_form(body: dict[str, Any]) -> dict[str, Any]:
+    """Tools, for what came before them: functions, whose calls have no id but their message's place and their name."""
+    called: dict[str, str] = {}
+    for place, message in enumerate(body["messages"]):
+        if call := message.pop("function_call", None):
+            called[call["name"]] = f"call_{place}_{call['name']}"
+            message["tool_calls"] = [{"id": called[call["name"]], "type": "function", "function": call}]
+        if message["role"] == "function":
+            message |= {"role": "tool", "tool_call_id": called.get(message["name"], message["name"])}
+            del message["name"]
+        if "reasoning" in message:
+            message.setdefault("reasoning_content", message.pop("reasoning"))
+    if "functions" in body:
+        body["tools"] = body.get("tools", []) + [{"type": "function", "function": function} for function in body.pop("functions")]
+    if (choice := body.pop("function_call", None)) is not None:
+        body["tool_choice"] = choice if isinstance(choice, str) else {"type": "function", "function": choice}
+    return body
+
+
+def with_usage(chat: r.ChatRequest) -> r.ChatRequest:
+    """As it is sent on: a stream is always asked to tell its usage, an answer that is no stream never."""
+    return replace(chat, include_usage=chat.stream)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -106,9 +136,11 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "legacy functions": request(
         USER,
         {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": "{}"}},
+        {"role": "function", "name": "weather", "content": "22 °C"},
         functions=[LEGACY],
         function_call="auto",
     ),
+    "legacy result of nowhere": request({"role": "function", "name": "clock", "content": "noon"}, functions=[{**LEGACY, "x": 1}]),
     "legacy named function": request(functions=[LEGACY], function_call={"name": "weather"}),
     "format text": request(response_format={"type": "text"}),
     "format object": request(response_format={"type": "json_object"}),

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract import errors as e
-from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.failure import MAX_RETRY_AFTER_S, retry_after_s
+from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.openai_chat.errors import BY_CODE, in_band_error
 
 CANARY = "canary sk-CANARY"

@@ -9,6 +9,7 @@ from contract import errors as e
 from contract import events as ev
 from contract.finish import Finish
 from providers.wires.openai_chat import OPENAI_CHAT
+from tests.providers.wires.answering import answering
 from tests.providers.wires.chat_streams import DONE, FILTER, FINISH, ROLE, STREAMS, Stream, call_delta, chunk, delta, texts
 
 
@@ -120,7 +121,7 @@ def test_spoken_answers_are_read() -> None:
     audio = {"id": "a", "data": "AAAA", "transcript": "Hi", "expires_at": 5}
     events = whole(audio=audio, content=None)
     assert [json.loads(bytes(event.audio)) for event in events if isinstance(event, ev.AudioDelta)] == [audio]
-    assert json.loads(OPENAI_CHAT.encode_response(events))["choices"][0]["message"]["audio"] == audio
+    assert json.loads(OPENAI_CHAT.encode_response(events, answering()))["choices"][0]["message"]["audio"] == audio
 
 
 @pytest.mark.parametrize("tail", [b"", b"data: [DO", b'data: {"id":"x","choices":[', b"data: ", b": keep", b"dat"])

@@ -9,6 +9,7 @@ from contract.call import Call
 from contract.usage import Usage
 from gateway.peek import read_chat_call
 from providers.sse import LINE_LIMIT
+from providers.wires.facts import Facts
 from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.openai_chat.tap import ChatStreamTap, read_unary, rewrite_request
 from tests.providers.wires.chat_streams import DONE, FINISH, ROLE, STREAMS, USAGE, Stream, chunk, delta, texts
@@ -287,7 +288,7 @@ REWRITES = [
 @pytest.mark.parametrize(("body", "model", "stream", "ask_usage", "wanted"), REWRITES, ids=[str(n) for n in range(len(REWRITES))])
 def test_a_rewritten_request_changes_only_the_fields_that_are_ours(body: str, model: str, stream: bool, ask_usage: bool, wanted: str | None) -> None:
     call = call_of(body % MESSAGES)
-    assert rewrite_request(call, model, stream=stream, ask_usage=ask_usage).decode() == (wanted or body) % MESSAGES
+    assert rewrite_request(call, model, Facts(), stream=stream, ask_usage=ask_usage).decode() == (wanted or body) % MESSAGES
     assert call.body.decode() == body % MESSAGES
 
 

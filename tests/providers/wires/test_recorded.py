@@ -11,10 +11,12 @@ import pytest
 from contract import events as ev
 from contract.errors import InvalidRequest, TurnoutError
 from contract.usage import Usage
+from providers.wires.facts import Facts
+from providers.wires.losses import Losses
 from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.openai_chat.tap import ChatStreamTap, read_unary
 from tests.providers.sse_oracle import events_of
-from tests.providers.wires.chat_requests import same_meaning
+from tests.providers.wires.chat_requests import same_meaning, with_usage
 
 FOLDER = os.environ.get("TURNOUT_ACCEPTANCE")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="needs TURNOUT_ACCEPTANCE")
@@ -73,9 +75,11 @@ def test_a_recorded_request_means_the_same_after_decoding_and_encoding(row: dict
         return
     body = row["request"]["body"]
     chat = OPENAI_CHAT.decode_request(json.dumps(body).encode())
-    again = OPENAI_CHAT.encode_request(chat, chat.model)
+    losses = Losses()
+    again = OPENAI_CHAT.encode_request(chat, chat.model, Facts(), losses)
+    assert losses.fatal == losses.hints == []
     assert same_meaning(json.loads(again)) == same_meaning(body)
-    assert OPENAI_CHAT.decode_request(again) == chat
+    assert OPENAI_CHAT.decode_request(again) == with_usage(chat)
 
 
 def assert_usage(usage: Usage | None, given: dict[str, Any] | None) -> None:
