@@ -6,12 +6,12 @@ Looked for by a few byte strings; a request without them pays a microsecond.
 import re
 
 import msgspec
-from providers.wires.openai_responses.history import with_history
 
 from contract.call import Call
 from contract.errors import InvalidRequest
 from gateway.routes import Route, Target
 from ledger.continuity import Continuity
+from providers.wires.openai_responses.history import with_history
 from providers.wires.seal import MARK, unseal
 
 _SIGNS: dict[str, tuple[bytes, ...]] = {

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
-
 from gateway import peek
 from gateway.peek import Form, Reader, passing
 from providers.registry import IMAGES, RESPONSES_EXTRA, SPEECH, TRANSCRIPTION
+from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.port import Dialect
 

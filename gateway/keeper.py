@@ -1,13 +1,13 @@
 """What an answer leaves for later requests: the states that bind them to its target, and answers kept for targets that keep none."""
 
 import msgspec
-from providers.wires.openai_responses.history import input_items
 
 from contract.call import Call
 from gateway.record import Job
 from gateway.routes import Target
 from ledger.continuity import Continuity, KeptAnswer
 from providers.port import Exchange
+from providers.wires.openai_responses.history import input_items
 
 
 class _Answer(msgspec.Struct):
