@@ -29,7 +29,6 @@ from providers.http.port import Clocks
 from providers.local.backend import EngineBackend
 from providers.local.supervisor import EngineSupervisor
 from providers.port import Exchange, Marks
-from providers.wires.openai_chat import OPENAI_CHAT
 from tests.providers.local.conftest import PATIENCE_S, QUICK, engine_spec, eventually
 from tests.providers.local.raw import busy_slots, fetch
 
@@ -43,13 +42,13 @@ class Engine:
 
     def __init__(self, supervisor: EngineSupervisor, client: PooledClient) -> None:
         self.supervisor = supervisor
-        self.backend = EngineBackend(supervisor, client, OPENAI_CHAT)
+        self.backend = EngineBackend(supervisor, client)
         self.marks = Marks(0.0)
 
     async def open(self, content: Any = "Say hello.", **fields: Any) -> Exchange:
         self.marks = Marks(monotonic())
         body = {"model": "chat", "messages": [{"role": "user", "content": content}], **fields}
-        return await self.backend.open(call_of(body), "cpu", self.marks)
+        return await self.backend.open(call_of(body), "cpu", self.marks, "nothing")
 
     async def ask(self, content: Any = "Say hello.", **fields: Any) -> bytes:
         exchange = await self.open(content, **fields)

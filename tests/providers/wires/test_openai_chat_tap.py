@@ -223,7 +223,7 @@ def test_usage_is_cumulative_and_its_last_is_the_truth() -> None:
 
 # --- the request -----------------------------------------------------------------------------------------------------
 def call_of(body: str) -> Call:
-    return read_chat_call("req_1", body.encode())
+    return read_chat_call("req_1", body.encode(), [])
 
 
 MESSAGES = '"messages":[{"role":"user","content":"H\\u00e9 \\ud83e\\udd80\\/"}]'
