@@ -15,7 +15,7 @@ from providers.wires.openai_responses.history import with_history
 from providers.wires.seal import MARK, unseal
 
 _SIGNS: dict[str, tuple[bytes, ...]] = {
-    "openai_chat": (MARK, b'"thought_signature"', b'"file_id"'),
+    "openai_chat": (MARK, b'"thought_signature"', b'"reasoning_details"', b'"file_id"'),
     "openai_responses": (b'"previous_response_id"', b'"encrypted_content"', b'"file_id"', b'"conversation"'),
     "anthropic_messages": (b'"signature"', b'"redacted_thinking"', b'"file_id"', b'"container"'),
     "anthropic_count_tokens": (),

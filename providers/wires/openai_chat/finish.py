@@ -9,6 +9,7 @@ _REASONS: dict[str, FinishReason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
+FAILED = "error"  # of OpenRouter and Mistral: the model's maker failed; no finish, but an error
 _FINISHES = {native: Finish(reason, native) for native, reason in _REASONS.items()}
 
 

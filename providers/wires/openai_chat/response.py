@@ -13,7 +13,7 @@ from contract.raw import ABSENT
 from providers.sse import SseDecoder, SseEvent
 from providers.wires.failure import failure
 from providers.wires.openai_chat.errors import in_band_error
-from providers.wires.openai_chat.finish import decode_finish
+from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import MessageState, call_signature, state_text
 from providers.wires.openai_chat.usage import decode_usage
 
@@ -129,7 +129,7 @@ class _Reader:
             native = choice.finish_reason
             if native is None or (not native and choice.message is None) or choice.index in self._finished:
                 continue  # some send an empty one until there is one, some again what they have sent
-            if native == "error":  # OpenRouter's word for a provider behind it that failed
+            if native == FAILED:
                 raise in_band_error(choice.error) if bytes(choice.error) != b"null" else failure(UpstreamError, 200)
             self._tell_state(choice.index, events)
             self._finished.add(choice.index)

@@ -4,6 +4,7 @@ OpenRouter's `reasoning_details` (openrouter.ai/docs/use-cases/reasoning-tokens)
 (ai.google.dev/gemini-api/docs/openai). As a signature of ours it is the JSON object of those members.
 """
 
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 _JOINED = ("text", "summary", "data", "signature")  # members that come in pieces
+_OPAQUE = re.compile(rb'"(?:thought_signature|signature|data)"\s*:\s*"([^"\\]+)"')
 
 
 class _Google(msgspec.Struct, frozen=True):
@@ -34,6 +36,13 @@ def call_signature(extra_content: Raw) -> str | None:
         return _extra_content.decode(extra_content).google.thought_signature or None
     except msgspec.DecodeError:
         return None
+
+
+def bound_in(raw: bytes) -> list[str]:
+    """The opaque states in `reasoning_details`, in calls, or in a whole answer: what binds a later request to this provider."""
+    if b"thought_signature" not in raw and b"reasoning." not in raw:
+        return []
+    return [found[1].decode("utf-8", "replace") for found in _OPAQUE.finditer(raw)]
 
 
 def extra_content(signature: str) -> dict[str, Any]:

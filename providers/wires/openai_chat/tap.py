@@ -5,19 +5,22 @@ from typing import TypeVar
 import msgspec
 
 from contract.call import Call
-from contract.errors import AttemptError, MalformedResponse, StreamCut
+from contract.errors import AttemptError, MalformedResponse, StreamCut, UpstreamError
 from contract.finish import Finish
 from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
 from providers.wires.facts import Facts
+from providers.wires.failure import failure
 from providers.wires.openai_chat.errors import in_band_error
-from providers.wires.openai_chat.finish import decode_finish
+from providers.wires.openai_chat.finish import FAILED, decode_finish
+from providers.wires.openai_chat.state import bound_in
 from providers.wires.openai_chat.usage import decode_usage
 
 DONE = b"data: [DONE]\n\n"
 _TRUE = msgspec.Raw(b"true")
 _FALSE = msgspec.Raw(b"false")
 _USAGE_ONLY = msgspec.Raw(b'{"include_usage":true}')
+_NULL = msgspec.Raw(b"null")
 _NOTHING = (b"null", b'""', b"[]", b"{}")
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 T = TypeVar("T")
@@ -26,13 +29,15 @@ T = TypeVar("T")
 class _Delta(msgspec.Struct, gc=False):
     """What can be output in a delta; None: not there. `reasoning`, `reasoning_content`: vLLM, DeepSeek, OpenRouter."""
 
-    content: msgspec.Raw = msgspec.Raw(b"null")
-    tool_calls: msgspec.Raw = msgspec.Raw(b"null")
-    reasoning_content: msgspec.Raw = msgspec.Raw(b"null")
-    reasoning: msgspec.Raw = msgspec.Raw(b"null")
-    refusal: msgspec.Raw = msgspec.Raw(b"null")
-    function_call: msgspec.Raw = msgspec.Raw(b"null")
-    audio: msgspec.Raw = msgspec.Raw(b"null")
+    content: msgspec.Raw = _NULL
+    tool_calls: msgspec.Raw = _NULL
+    reasoning_content: msgspec.Raw = _NULL
+    reasoning: msgspec.Raw = _NULL
+    refusal: msgspec.Raw = _NULL
+    function_call: msgspec.Raw = _NULL
+    audio: msgspec.Raw = _NULL
+    reasoning_details: msgspec.Raw = _NULL
+    extra_content: msgspec.Raw = _NULL
 
     def has_output(self) -> bool:
         return any(
@@ -48,6 +53,14 @@ class _Delta(msgspec.Struct, gc=False):
             )
         )
 
+    def bound(self) -> list[str]:
+        """What in it binds a later request to the provider; most deltas have no member that could."""
+        found: list[str] = []
+        for value in (self.tool_calls, self.reasoning_details, self.extra_content):
+            if value is not _NULL:
+                found += bound_in(bytes(value))
+        return found
+
 
 class _Choice(msgspec.Struct):
     """`text`: the legacy completions' output, which stands in the place of a delta."""
@@ -56,6 +69,7 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
     delta: _Delta | None = None
     text: str | None = None
+    error: msgspec.Raw = _NULL
 
 
 class _Chunk(msgspec.Struct):
@@ -64,8 +78,8 @@ class _Chunk(msgspec.Struct):
     id: str | None = None
     object: str | None = None
     choices: list[_Choice] | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    usage: msgspec.Raw = _NULL
+    error: msgspec.Raw = _NULL
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
@@ -200,7 +214,7 @@ class ChatStreamTap:
                 return False
         for choice in chunk.choices or ():
             self._see(choice)
-        return True
+        return self.error is None
 
     def _keep_strange(self, event: SseEvent, data: bytes) -> bool:
         """JSON of a shape we do not know: the client may. But what says that it is an error is one."""
@@ -215,7 +229,15 @@ class ChatStreamTap:
         return True
 
     def _see(self, choice: _Choice) -> None:
-        if choice.text or (choice.delta is not None and choice.delta.has_output()):
+        if choice.finish_reason == FAILED:
+            self.error = failed(choice)
+            return
+        if (delta := choice.delta) is not None:
+            if delta.has_output():
+                self.content_events += 1
+                self.content_seen = True
+            self.bound += delta.bound()
+        elif choice.text:
             self.content_events += 1
             self.content_seen = True
         if choice.finish_reason:  # some send an empty one until there is one
@@ -224,6 +246,11 @@ class ChatStreamTap:
             self.finished = len(self._finished) >= self._choices
             if choice.index == 0:
                 self.finish = decode_finish(choice.finish_reason)
+
+
+def failed(choice: _Choice) -> AttemptError:
+    """What a choice means that ended by a failure of the model's maker."""
+    return in_band_error(choice.error) if bytes(choice.error) != b"null" else failure(UpstreamError, 200)
 
 
 class ChatUnaryAnswer(msgspec.Struct):
@@ -247,6 +274,9 @@ def read_unary(body: bytes) -> ChatUnaryAnswer:
         raise in_band_error(body)
     if not answer.choices:
         raise MalformedResponse("the upstream's answer holds no choices")
+    for choice in answer.choices:
+        if choice.finish_reason == FAILED:
+            raise failed(choice)
     native = next((choice.finish_reason for choice in answer.choices if choice.index == 0), None)
     usage = decode_usage(answer.usage) if bytes(answer.usage) != b"null" else None
-    return ChatUnaryAnswer(body, answer.id, usage, decode_finish(native) if native else None)
+    return ChatUnaryAnswer(body, answer.id, usage, decode_finish(native) if native else None, bound=bound_in(body))

@@ -1,6 +1,8 @@
 """OpenAI chat to OpenAI chat: bytes go by unchanged and whole, and what was read of them is right, wherever they were cut."""
 
+import json
 from itertools import accumulate
+from typing import Any
 
 import pytest
 
@@ -154,6 +156,8 @@ ERRORS = [
     (b'data: {"object":"error","error":null,"message":"CANARY","code":503}\n\n', e.UpstreamOverloaded),
     (b'data: {"id":5,"error":{"message":"CANARY","code":429},"choices":"?"}\n\n', e.RateLimited),
     (chunk(delta(finish="error", content=""), error={"code": 502, "message": "CANARY"}), e.UpstreamError),
+    (chunk(delta(finish="error")), e.UpstreamError),
+    (chunk({**delta(finish="error"), "error": {"code": 429, "message": "CANARY"}}), e.RateLimited),
     (b'data: {"error":{"message":"\xff","code":429}}\n\n', e.UpstreamError),
     (b"data: CANARY\n\n", e.MalformedResponse),
     (b"data: <html>CANARY</html>\n\n", e.MalformedResponse),
@@ -321,6 +325,24 @@ def test_a_whole_answer_without_reason_or_usage_has_none(native: bytes) -> None:
     assert answer.finish is None and answer.usage is None
 
 
+BOUND = [
+    ({"reasoning_details": [{"type": "reasoning.text", "text": "x", "signature": "sig/1=="}]}, ["sig/1=="]),
+    ({"reasoning_details": [{"type": "reasoning.encrypted", "data": "AbC+"}]}, ["AbC+"]),
+    ({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}, "extra_content": {"google": {"thought_signature": "t1"}}}]}, ["t1"]),
+    ({"content": "hi", "extra_content": {"google": {"thought_signature": "t2"}}}, ["t2"]),
+    ({"content": '"signature": "no"', "tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"data":"x"}'}}]}, []),
+]
+
+
+@pytest.mark.parametrize(("message", "states"), BOUND, ids=[str(states) for _, states in BOUND])
+def test_opaque_states_are_found_in_streams_and_whole_answers(message: dict[str, Any], states: list[str]) -> None:
+    tap = ChatStreamTap(1, strip_usage=False)
+    tap.feed(chunk({"index": 0, "delta": message}) + FINISH + DONE)
+    assert tap.bound == states
+    body = json.dumps({"id": "x", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+    assert read_unary(body).bound == states
+
+
 UNARY_ERRORS = [
     (b"", e.MalformedResponse),
     (b"<html>CANARY</html>", e.MalformedResponse),
@@ -335,6 +357,7 @@ UNARY_ERRORS = [
     (b'{"error":"CANARY"}', e.UpstreamError),
     (b'{"error":{"message":"\xff"}}', e.UpstreamError),
     (b'{"id":"x","error":{"message":"CANARY","code":"rate_limit_exceeded"}}', e.RateLimited),
+    (ANSWER % (b'"error"', b"null"), e.UpstreamError),
     (b'{"object":"error","message":"CANARY","type":"NotFoundError","code":404}', e.UpstreamModelNotFound),
 ]
 
