@@ -21,12 +21,14 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 class Known(msgspec.Struct, frozen=True):
     """What this build knows, told by the gateway: `provider_kinds` with each kind's key variable; whether a metered model has a price.
 
-    `missing`: the settings that a provider of that kind needs beside its key and that are not given.
+    `missing`: the settings that a provider of that kind needs beside its key and that are not given. `credentials_fault`: why its kind
+    cannot be used with the credentials given; None: it can.
     """
 
     provider_kinds: Mapping[str, str | None]
     needs_url: frozenset[str]
     missing: Callable[[ProviderSettings], list[str]]
+    credentials_fault: Callable[[ProviderSettings], str | None]
     builtin_models: frozenset[str]
     price_known: Callable[[str, str], bool]
 
@@ -213,19 +215,21 @@ class _Checker:
             if provider.kind not in kinds:
                 yield self._unknown("kind", provider.kind, kinds, "providers", name, "kind")
             else:
-                variable = kinds[provider.kind]
-                if provider.base_url is None and provider.kind in self.known.needs_url:
-                    yield _problem(
-                        f"`providers.{name}.base_url` is missing: the kind `{provider.kind}` has no URL of its own",
-                        "providers",
-                        name,
-                        key=True,
-                    )
-                for setting in self.known.missing(provider):
-                    yield _problem(f"`providers.{name}.{setting}` is missing: the kind `{provider.kind}` needs it", "providers", name, key=True)
-                has_key = provider.credentials is not None or (provider.api_key is not None and provider.api_key.get_secret_value())
-                if variable and not has_key:
-                    yield _problem(f'`providers.{name}.api_key` is missing; write api_key: "${{{variable}}}"', "providers", name, key=True)
+                for lack in self._lacks(name, provider):
+                    yield _problem(f"`providers.{name}.{lack}", "providers", name, key=True)
+                if fault := self.known.credentials_fault(provider):
+                    yield _problem(f"`providers.{name}.credentials`: {fault}", "providers", name, "credentials")
+
+    def _lacks(self, name: str, provider: ProviderSettings) -> Iterator[str]:
+        """What a provider's kind needs and its settings do not have."""
+        variable = self.known.provider_kinds[provider.kind]
+        if provider.base_url is None and provider.kind in self.known.needs_url:
+            yield f"base_url` is missing: the kind `{provider.kind}` has no URL of its own"
+        for setting in self.known.missing(provider):
+            yield f"{setting}` is missing: the kind `{provider.kind}` needs it"
+        has_key = provider.credentials is not None or (provider.api_key is not None and provider.api_key.get_secret_value())
+        if variable and not has_key:
+            yield f'api_key` is missing; write api_key: "${{{variable}}}"'
 
     def _engines(self) -> Iterator[Problem]:
         for name, engine in self.settings.engines.items():

@@ -105,6 +105,12 @@ def _client_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _drop(value: Any) -> Any:
+    if value is True or value is False or value == "hints":
+        return value
+    raise PydanticCustomError("like", "must be true, false or hints")
+
+
 Later = Annotated[Any, AfterValidator(_not_yet), WithJsonSchema({"type": "null"})]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
@@ -125,8 +131,8 @@ class _Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_flag(cls, value: Any, info: ValidationInfo) -> Any:
-        """There are no flags here, and `port: yes` would be port 1."""
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not Any:
+        """There is but one flag here, and `port: yes` would be port 1."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation not in (Any, bool | Literal["hints"]):
             raise PydanticCustomError("flag", "must not be true or false (YAML reads yes, no, on and off so too); put text in quotes")
         return value
 
@@ -194,6 +200,12 @@ class ProviderSettings(_Section):
     transport: Literal["native", "httpx"] = Field("native", description="httpx: the general client, which honours proxy variables")
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False, description="constant headers added to every request")
 
+    @model_validator(mode="after")
+    def _one_key(self) -> "ProviderSettings":
+        if self.credentials is not None and self.api_key is not None and self.api_key.get_secret_value():
+            raise PydanticCustomError("credentials", "has both an api_key and credentials; keep one")
+        return self
+
 
 class EngineSettings(_Section):
     kind: Annotated[Literal["llamacpp"], _later_values("vllm")]
@@ -260,7 +272,7 @@ class PolicySettings(_Section):
     retry: RetrySettings = RetrySettings()
     recovery: Annotated[Literal["error"], _later_values("hold", "continue")] = "error"
     commit_after_ms: Annotated[int, _only(0), Field(ge=0, description="more than 0 is not supported yet", json_schema_extra={"maximum": 0})] = 0
-    drop_unsupported: bool | Literal["hints"] = Field(
+    drop_unsupported: Annotated[bool | Literal["hints"], BeforeValidator(_drop)] = Field(
         "hints",
         description="of what a target cannot honour, leave out and name in `x-turnout-dropped`: false: nothing, refuse it; "
         "hints: what does not change the answer; true: everything",

@@ -77,12 +77,12 @@ def schema() -> None:
 
 def providers(kind: Annotated[str | None, typer.Argument(help="one kind, with all that is known of it")] = None, as_json: JsonOption = False) -> None:
     """List the kinds of provider: wire, URL, the variable that holds the key, and with a kind's name all its facts."""
+    from config.load import suggestion
     from gateway.cli.provider_rows import describe, listed, row_line
     from providers.registry import PROVIDER_KINDS
 
     if kind is not None and kind not in PROVIDER_KINDS:
-        typer.echo(f"there is no kind {kind!r}; `turnout providers` lists them", err=True)
-        raise typer.Exit(2)
+        raise typer.BadParameter(f"there is no kind {kind!r}{suggestion(kind, PROVIDER_KINDS)}")
     rows = [describe(name, row, os.environ) for name, row in PROVIDER_KINDS.items() if kind in (None, name)]
     if as_json:
         typer.echo(json.dumps(rows))

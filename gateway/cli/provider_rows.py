@@ -36,15 +36,25 @@ def row_line(row: Mapping[str, Any]) -> str:
     """A row in a line of the list."""
     key = f"{row['key']} ({'set' if row['key_set'] else 'not set'})" if row["key"] else "no key needed"
     lacks = [name for name, can in row["capabilities"].items() if not can]
-    left = f"{row['kind']:<18} {row['wire']:<19} {row['base_url'] or '(name a base_url)':<52} {key:<40}"
-    return f"{left} {'no ' + ', '.join(lacks) if lacks else ''}".rstrip()
+    left = f"{row['kind']:<18} {row['wire']:<19} {key:<36} {row['base_url'] or '(name a base_url)'}"
+    return f"{left}  no {', '.join(lacks)}" if lacks else left
 
 
 def listed(row: Mapping[str, Any]) -> Iterator[str]:
-    """All of one row, a fact a line."""
+    """All of one row, a fact a line, and a path a line."""
     for name, value in row.items():
-        if isinstance(value, dict):
-            shown = ", ".join(f"{key} {item}" if not isinstance(item, bool) else key for key, item in value.items() if item is not False) or "none"
-        else:
-            shown = "none" if value is None else ("yes" if value else "no") if isinstance(value, bool) else str(value)
-        yield f"{name.replace('_', ' '):<18} {shown}"
+        first, *more = list(_words(value)) or ["none"]
+        yield f"{name.replace('_', ' '):<18} {first}"
+        yield from (f"{'':<18} {line}" for line in more)
+
+
+def _words(value: Any) -> Iterator[str]:
+    match value:
+        case dict() if all(isinstance(item, bool) for item in value.values()):
+            yield ", ".join(key for key, item in value.items() if item) or "none"
+        case dict():
+            yield from (key if key == item else f"{key}  ->  {item}" for key, item in value.items())
+        case bool():
+            yield "yes" if value else "no"
+        case _:
+            yield "none" if value is None else str(value)

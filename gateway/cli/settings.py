@@ -7,7 +7,7 @@ import typer
 
 from config.load import ConfigError, Known, Loaded, load
 from config.settings import ProviderSettings
-from gateway.chosen import chosen_of
+from gateway.chosen import chosen_of, signer_of
 from ledger.prices import compile_price
 from providers.address import missing
 from providers.local.weights import BUILTIN
@@ -25,6 +25,7 @@ def known_kinds() -> Known:
         provider_kinds={name: row.key_env for name, row in PROVIDER_KINDS.items()},
         needs_url=frozenset(name for name, row in PROVIDER_KINDS.items() if row.base_url is None),
         missing=missing_settings,
+        credentials_fault=credentials_fault,
         builtin_models=frozenset(BUILTIN),
         price_known=price_known,
     )
@@ -33,7 +34,28 @@ def known_kinds() -> Known:
 def missing_settings(provider: ProviderSettings) -> list[str]:
     """What else a provider of its kind needs; nothing of a kind that does not exist."""
     kind = PROVIDER_KINDS.get(provider.kind)
-    return [] if kind is None else missing(kind, chosen_of("", provider))
+    if kind is None:
+        return []
+    lacking = missing(kind, chosen_of("", provider))
+    signs = kind.auth == "aws" and provider.credentials is not None
+    return ["region", *lacking] if signs and provider.region is None and "region" not in lacking else lacking
+
+
+TAKES = {"aws": "access_key_id and secret_access_key", "google": "service_account"}  # auth scheme -> the credentials that may stand for a key
+
+
+def credentials_fault(provider: ProviderSettings) -> str | None:
+    """Why a provider of its kind cannot be used with the credentials given."""
+    given, auth = provider.credentials, PROVIDER_KINDS[provider.kind].auth
+    if given is None:
+        return None
+    if (auth == "google") != (given.service_account is not None) or auth not in TAKES:
+        return f"the kind `{provider.kind}` takes {TAKES.get(auth, 'an api_key')}"
+    try:
+        signer_of(provider)
+    except ValueError:
+        return "service_account is not the JSON text of a service account's key file"
+    return None
 
 
 def load_or_exit(path: Path | None) -> Loaded:

@@ -156,7 +156,10 @@ def test_providers_prints_json(tmp_path: Path) -> None:
     done = turnout("providers", "--json", cwd=tmp_path, GROQ_API_KEY="sk-very-secret")
     rows = {row["kind"]: row for row in json.loads(done.stdout)}
     assert set(rows) == set(KNOWN.provider_kinds)
-    assert rows["groq"] == {"kind": "groq", "base_url": "https://api.groq.com/openai/v1", "key": "GROQ_API_KEY", "key_set": True}
+    groq = rows["groq"]
+    assert (groq["base_url"], groq["key"], groq["key_set"]) == ("https://api.groq.com/openai/v1", "GROQ_API_KEY", True)
+    told = {"wire", "auth", "native", "capabilities", "renames", "terminal_event", "batch", "passes"}
+    assert all(told <= set(row) for row in rows.values())
     assert "sk-very-secret" not in done.stdout
 
 
@@ -237,7 +240,8 @@ WRONG_USAGE = [
     ["config"],
     ["config", "scheme"],
     ["config", "schema", "extra"],
-    ["providers", "extra"],
+    ["providers", "nobody"],
+    ["providers", "groq", "extra"],
     ["doctor", "--config"],
     ["doctor", "extra"],
 ]

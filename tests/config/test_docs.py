@@ -8,12 +8,13 @@ from pydantic import BaseModel
 
 from config import settings
 from config.load import load
-from providers.registry import LATER_KINDS, PROVIDER_KINDS
+from providers.address import Chosen, missing
+from providers.registry import PROVIDER_KINDS
 from tests.config.files import KNOWN, ROOT, written
 
 TEXT = (ROOT / "docs" / "configuration.md").read_text()
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S)
-ENV = {name: f"sk-{name.lower()}" for name in ("OPENAI_API_KEY", "LAB_KEY", "SEARCH_KEY", "WRITERS_KEY", "WRITERS_OLD_KEY")}
+ENV = {name: f"sk-{name.lower()}" for name in re.findall(r"\$\{([A-Z_]+)\}", "".join(BLOCKS))}
 SECTIONS: list[type[BaseModel]] = [
     getattr(settings, name) for name in dir(settings) if name.endswith("Settings") and name not in ("Settings", "BaseSettings")
 ]
@@ -59,14 +60,25 @@ def test_every_default_is_the_one_of_the_code(name: str, default: str | int | fl
     assert row[2] == f"`{shown}`", row
 
 
-def test_every_kind_has_its_row_with_url_and_variable() -> None:
+def test_every_kind_has_its_row_with_url_variable_wire_and_what_else_it_needs() -> None:
     known = rows()
     for name, kind in PROVIDER_KINDS.items():
-        url, variable = known[name][1], known[name][2]
+        url, variable, wire, needs = known[name][1:5]
         assert url == (f"`{kind.base_url}`" if kind.base_url else "name one")
         assert variable == (f"`{kind.key_env}`" if kind.key_env else "none needed")
+        assert wire == f"`{kind.wire}`"
+        wanted = ([] if kind.base_url else ["base_url"]) + missing(kind, Chosen(name=name))
+        assert needs == (", ".join(f"`{setting}`" for setting in wanted) or "–")
 
 
-def test_every_later_kind_is_named_as_such() -> None:
-    later = TEXT.split("## Not supported yet")[1]
-    assert all(f"`{kind}`" in later for kind in LATER_KINDS)
+def test_no_kind_has_a_row_that_the_registry_lacks() -> None:
+    table = TEXT.split("| Kind | Base URL |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `([^`]+)`", table, re.M)) == set(PROVIDER_KINDS)
+
+
+LATER = TEXT.split("## Not supported yet")[1].split("## ")[0]
+
+
+def test_what_the_settings_refuse_as_not_supported_yet_is_named_as_such() -> None:
+    fields = {name for section in SECTIONS for name, field in section.model_fields.items() if "not supported yet" in (field.description or "")}
+    assert [name for name in fields if f"{name}`" not in LATER] == []

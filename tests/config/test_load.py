@@ -73,11 +73,15 @@ def test_the_contracts_example_is_refused_for_each_of_its_later_features(tmp_pat
 
 def test_the_contracts_example_without_its_later_features_loads(tmp_path: Path) -> None:
     data = yaml.safe_load(CONTRACT)
-    del data["engines"]["gpu"], data["providers"]["anthropic"], data["teams"]["search"]["limits"], data["teams"]["search"]["budget"]
+    del data["engines"]["gpu"], data["teams"]["search"]["limits"], data["teams"]["search"]["budget"]
     policy = data["policies"]["interactive"]
     del policy["slo"], policy["retry"]["budget"], policy["hedge"], policy["max_usd_per_request"]
-    policy["objective"] = "ordered"
-    data["models"]["chat"]["targets"] = [{"provider": "openai", "model": "gpt-4o-mini"}, {"engine": "cpu"}]
+    policy |= {"objective": "ordered", "fallback": "any"}
+    data["models"]["chat"]["targets"] = [
+        {"provider": "openai", "model": "gpt-4o-mini"},
+        {"provider": "anthropic", "model": "claude-sonnet-4-5"},
+        {"engine": "cpu"},
+    ]
     result = loaded(tmp_path, yaml.safe_dump(data).encode(), CONTRACT_ENV)
     assert result.advice == []
     assert result.settings.providers["lab"].timeouts.first_token_s == 20
@@ -87,12 +91,6 @@ LATER = [
     ("server: {workers: 4}", "1:19: `server.workers`: more than 1 is not supported yet"),
     ("state: {redis: 'redis://127.0.0.1'}", "1:16: `state.redis`: not supported yet"),
     ("state: {database: 'postgresql://db/turnout'}", "1:19: `state.database`: must be sqlite:///PATH; other databases are not supported yet"),
-    ("providers: {a: {kind: anthropic, api_key: k}}", "1:23: the kind `anthropic` is not supported yet"),
-    ("providers: {a: {kind: azure-openai, api_key: k}}", "1:23: the kind `azure-openai` is not supported yet"),
-    ("providers: {a: {kind: gemini, api_key: k}}", "1:23: the kind `gemini` is not supported yet"),
-    ("providers: {a: {kind: vertex, api_key: k}}", "1:23: the kind `vertex` is not supported yet"),
-    ("providers: {a: {kind: bedrock, api_key: k}}", "1:23: the kind `bedrock` is not supported yet"),
-    ("providers: {a: {kind: cohere, api_key: k}}", "1:23: the kind `cohere` is not supported yet"),
     ("engines: {g: {kind: vllm, model: m}}", "1:21: `engines.g.kind`: this value is not supported yet"),
     ("engines: {g: {kind: llamacpp, model: m, quantization: fp8}}", "1:55: `engines.g.quantization`: not supported yet"),
     ("engines: {g: {kind: llamacpp, model: m, gpu_usd_per_hour: 2.49}}", "1:59: `engines.g.gpu_usd_per_hour`: not supported yet"),
@@ -352,7 +350,7 @@ def test_a_kind_with_a_key_variable_needs_a_key_and_the_error_names_the_variable
     assert told == ['1:13: `providers.g.api_key` is missing; write api_key: "${GROQ_API_KEY}"']
 
 
-@pytest.mark.parametrize("kind", ["ollama", "vllm-server"])
+@pytest.mark.parametrize("kind", ["ollama", "vllm", "llama.cpp", "lm-studio", "tgi"])
 def test_a_kind_on_the_users_own_machine_needs_neither_key_nor_url(tmp_path: Path, kind: str) -> None:
     assert loaded(tmp_path, f"providers: {{a: {{kind: {kind}}}}}").settings.providers["a"].kind == kind
 
@@ -431,7 +429,10 @@ def test_without_a_file_there_are_the_engine_and_its_two_names() -> None:
     assert all([target.engine for target in model.targets] == ["cpu"] for model in settings.models.values())
 
 
-@pytest.mark.parametrize(("kind", "variable"), [(k, v) for k, v in KNOWN.provider_kinds.items() if v])
+NEED_MORE = ("azure", "vertex", "bedrock")  # a URL, a region or a project: a key alone says too little
+
+
+@pytest.mark.parametrize(("kind", "variable"), [(k, v) for k, v in KNOWN.provider_kinds.items() if v and k not in NEED_MORE])
 def test_without_a_file_a_providers_key_adds_its_pattern_with_the_engine_behind_it(kind: str, variable: str) -> None:
     settings = load(None, {variable: "sk-found"}, KNOWN).settings
     assert list(settings.models) == ["local", "smollm2-135m-instruct", f"{kind}/*"]
@@ -439,6 +440,12 @@ def test_without_a_file_a_providers_key_adds_its_pattern_with_the_engine_behind_
     assert (first.provider, first.model, second.engine) == (kind, "*", "cpu")
     key = settings.providers[kind].api_key
     assert key is not None and key.get_secret_value() == "sk-found"
+
+
+@pytest.mark.parametrize("kind", NEED_MORE)
+def test_without_a_file_a_kind_that_needs_more_than_a_key_is_neither_added_nor_asked_for(kind: str) -> None:
+    result = load(None, {str(KNOWN.provider_kinds[kind]): "sk-found"}, KNOWN)
+    assert not result.settings.providers and f"({kind})" not in "\n".join(result.key_report)
 
 
 def test_without_a_file_an_empty_key_counts_as_none() -> None:
