@@ -6,12 +6,14 @@ import msgspec
 
 from contract.call import Call, Drop
 from contract.errors import EngineRefused
-from providers.exchange import FoldedExchange, StreamExchange
+from providers.exchange import FoldedExchange, Notes, StreamExchange
 from providers.http.port import HttpResponse
 from providers.port import Exchange, Marks
 from providers.routes import dropped_note
-from providers.translation import TranslatingTap, answering, translate
-from providers.wires.facts import Facts
+from providers.translation import TranslatingTap, answering, settled, translate
+from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
+from providers.wires.facts import Facts, honoured
+from providers.wires.losses import Losses
 from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.seal import MARK
 from providers.wires.table import DIALECTS
@@ -51,6 +53,14 @@ def ask(call: Call, name: str, model: str, max_answer: int, drop: Drop) -> Asked
         return FoldedExchange(response, decoder, lambda events: dialect.encode_response(events, context), marks, max_answer, notes)
 
     return Asked(chat, body, exchange)
+
+
+def ask_count(call: Call, model: str) -> tuple[bytes, Notes]:
+    """Anthropic's count_tokens as the chat request whose prompt is counted; and what of it is not counted. Raises InvalidRequest."""
+    losses = Losses()
+    request = honoured(ANTHROPIC_MESSAGES.decode_count_request(call.body), ENGINE_FACTS, losses)
+    body = OPENAI_CHAT.encode_request(request, model, ENGINE_FACTS, losses)
+    return body, dropped_note(settled(losses, "everything", ANTHROPIC_MESSAGES))
 
 
 def _ask_chat(call: Call, model: str, max_answer: int) -> Asked:

@@ -24,12 +24,15 @@ from contract.errors import (
 from contract.finish import Finish
 from contract.usage import Usage
 from providers.backend import read_error
+from providers.exchange import ReadyExchange
 from providers.http.port import Endpoint, HttpClient, HttpResponse
 from providers.local.admission import Admission
-from providers.local.asking import Asked, ask
+from providers.local.asking import Asked, ask, ask_count
 from providers.local.process import EngineAddress
 from providers.local.supervisor import EngineSupervisor
 from providers.port import Exchange, Marks
+from providers.routes import ReadAnswerOf
+from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.openai_chat import OPENAI_CHAT
 
 CHAT_PATH = "/v1/chat/completions"
@@ -72,6 +75,8 @@ class EngineBackend:
         spec, supervisor = self._spec, self._supervisor
         if supervisor.state in ("failed", "stopped"):
             raise supervisor.unavailable()
+        if call.dialect == "anthropic_count_tokens":
+            return await self._count(call, model, marks)
         asked = ask(call, self.name, model, spec.max_answer_bytes, drop)
         self._check_choices(asked.chat)
         body = asked.body
@@ -128,23 +133,31 @@ class EngineBackend:
         if not self._takes_tools:
             raise EngineRefused(f"the model of the engine {self.name!r} cannot call tools", param="tools")
 
+    async def _count(self, call: Call, model: str, marks: Marks) -> Exchange:
+        """A prompt's tokens, by the engine's own count. It takes no slot: nothing is computed for it."""
+        body, notes = ask_count(call, model)
+        address = await self._supervisor.wait_ready(self._spec.max_wait_s)
+        marks.admitted, marks.bytes_sent = monotonic(), len(body)
+        tokens = await self._tokens(body, address)
+        return ReadyExchange(ReadAnswerOf(ANTHROPIC_MESSAGES.encode_count(tokens)), marks, notes)
+
     async def _check_length(self, body: bytes, address: EngineAddress) -> None:
         """Raises ContextLengthExceeded. A token is at least a byte of text, so a short body needs no count; else the engine counts."""
         limit = self._spec.max_prompt_tokens
-        if len(body) <= limit:
-            return
+        if len(body) > limit and (tokens := await self._tokens(body, address)) > limit:
+            raise self._too_long(f"{tokens} tokens")
+
+    async def _tokens(self, body: bytes, address: EngineAddress) -> int:
         response = await self._send(COUNT_PATH, body, address)
         if response.status != 200:
             raise await self._request_error(response)
         try:
-            tokens = msgspec.json.decode(await response.read(COUNT_BODY_LIMIT), type=_Counted).input_tokens
+            return msgspec.json.decode(await response.read(COUNT_BODY_LIMIT), type=_Counted).input_tokens
         except asyncio.CancelledError:
             response.abort()
             raise
         except msgspec.DecodeError as error:
             raise MalformedResponse(f"the engine {self.name!r} did not count the prompt's tokens") from error
-        if tokens > limit:
-            raise self._too_long(f"{tokens} tokens")
 
     def _too_long(self, length: str) -> ContextLengthExceeded:
         limit = self._spec.max_prompt_tokens
