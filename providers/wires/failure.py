@@ -12,7 +12,16 @@ from email.utils import parsedate_to_datetime
 from contract import errors as e
 
 _FIELD_PATH = re.compile(r"[A-Za-z_]\w{0,63}(?:\.\w{1,64}|\[\d{1,6}\]){0,12}")
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 MAX_RETRY_AFTER_S = 3600.0
+# what is left of a limit -> when it is whole again (platform.openai.com/docs/guides/rate-limits, docs.claude.com/en/api/rate-limits)
+RESETS = (
+    *((b"x-ratelimit-remaining-" + of, b"x-ratelimit-reset-" + of) for of in (b"requests", b"tokens")),
+    *(
+        (b"anthropic-ratelimit-" + of + b"-remaining", b"anthropic-ratelimit-" + of + b"-reset")
+        for of in (b"requests", b"tokens", b"input-tokens", b"output-tokens")
+    ),
+)
 
 BY_STATUS: dict[int, type[e.AttemptError]] = {
     401: e.UpstreamAuthFailed,
@@ -59,18 +68,36 @@ def failure(cls: type[e.AttemptError], status: int, *, param: object = None, wai
 
 
 def retry_after_s(headers: Mapping[bytes, bytes]) -> float | None:
-    """`retry-after-ms`, or `retry-after` in seconds or as a date (read against the response's own Date). None: not said, or not sane."""
-    with suppress(KeyError, ValueError):
-        return _sane(float(headers[b"retry-after-ms"]) / 1000)
-    try:
-        if (value := headers.get(b"retry-after")) is None:
-            return None
-        if value.strip().replace(b".", b"", 1).isdigit():
-            return _sane(float(value))
-        then, now = _date(value), _date(headers[b"date"])
-        return _sane((then - now).total_seconds())
-    except (ValueError, KeyError, TypeError, OverflowError, IndexError):
-        return None
+    """How long the provider wants to be left alone, in whichever way it says so. None: not said, or not sane.
+
+    `retry-after-ms` (OpenAI), `x-ms-retry-after-ms` (Azure), `retry-after` in seconds or as a date (RFC 9110 10.2.3), and where none of
+    them is sent the resets of the limits that are used up: OpenAI's durations, Anthropic's times. Times are read against the response's Date.
+    """
+    for name in (b"retry-after-ms", b"x-ms-retry-after-ms"):
+        with suppress(KeyError, ValueError):
+            return _sane(float(headers[name]) / 1000)
+    if (value := headers.get(b"retry-after")) is not None:
+        return _seconds_or_date(value.strip(), headers)
+    waits = [wait for remaining, reset in RESETS if headers.get(remaining) == b"0" and (wait := _until(headers.get(reset, b""), headers)) is not None]
+    return max(waits, default=None)
+
+
+def _seconds_or_date(value: bytes, headers: Mapping[bytes, bytes]) -> float | None:
+    if value.replace(b".", b"", 1).isdigit():
+        return _sane(float(value))
+    with suppress(ValueError, KeyError, TypeError, OverflowError, IndexError):
+        return _sane((_date(value) - _date(headers[b"date"])).total_seconds())
+    return None
+
+
+def _until(value: bytes, headers: Mapping[bytes, bytes]) -> float | None:
+    """`1h2m3.5s`, `20ms`, or an RFC 3339 time."""
+    text = value.decode("ascii", "replace").strip()
+    if text and (found := _DURATION.fullmatch(text)) is not None:
+        return _sane(sum(float(number or 0) * unit for number, unit in zip(found.groups(), (3600, 60, 1, 0.001), strict=True)))
+    with suppress(ValueError, KeyError, TypeError, OverflowError, IndexError):
+        return _sane((datetime.fromisoformat(text) - _date(headers[b"date"])).total_seconds())
+    return None
 
 
 def _date(value: bytes) -> datetime:
