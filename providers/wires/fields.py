@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from contract.errors import InvalidRequest
 
+NULL = Raw(b"null")
 _AT = re.compile(r" - at `\$(.*)`$")
 _WORDS = {
     "str": "a string",
@@ -26,28 +27,31 @@ def _decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(kind)
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 def read(raw: Raw, kind: Any, path: str) -> Any:
     """A value of that type. Raises InvalidRequest with its path, and the path within it, as `param`."""
-    if kind is Raw:
-        return Raw(bytes(raw))
     try:
-        return _decoder(kind).decode(raw)
-    except msgspec.ValidationError as exc:
-        raise _wrong(str(exc), path) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise InvalidRequest("the body is not valid JSON", param=path or None) from exc
+        return raw if kind is Raw else _decoder(kind).decode(raw)
+    except _UNREADABLE as exc:
+        raise _wrong(exc, path) from exc
 
 
-def _wrong(message: str, path: str) -> InvalidRequest:
-    within = _AT.search(message)
+def _wrong(exc: Exception, path: str) -> InvalidRequest:
+    if not isinstance(exc, msgspec.ValidationError):
+        return InvalidRequest("the body is not valid JSON", param=path or None)
+    within = _AT.search(str(exc))
     at = (path + within[1].replace("[...]", "") if within else path).lstrip(".")
-    wanted = re.search(r"Expected `([a-z]+)", message)
+    wanted = re.search(r"Expected `([a-z]+)", str(exc))
     words = _WORDS.get(wanted[1], wanted[1]) if wanted else "of another type"
     return InvalidRequest(f"`{at}` must be {words}" if at else f"the body must be {words}", param=at or None)
 
 
 class Fields:
     """The members of one JSON object; each is taken once, what is left is the `rest`."""
+
+    __slots__ = ("_members", "_path")
 
     def __init__(self, raw: Raw, path: str) -> None:
         self._path = path
@@ -56,9 +60,14 @@ class Fields:
     def take(self, name: str, kind: Any) -> Any:
         """The member, or None when it is absent or null. Raises InvalidRequest."""
         raw = self._members.pop(name, None)
-        if raw is None or bytes(raw) == b"null":
+        if raw is None or raw == NULL:
             return None
-        return read(raw, kind, self._at(name))
+        if kind is Raw:
+            return raw
+        try:
+            return _decoder(kind).decode(raw)
+        except _UNREADABLE as exc:
+            raise _wrong(exc, self._at(name)) from exc
 
     def need(self, name: str, kind: Any) -> Any:
         """The member, which must be there and not null. Raises InvalidRequest."""
@@ -66,6 +75,10 @@ class Fields:
         if value is None:
             raise InvalidRequest(f"`{self._at(name)}` is missing", param=self._at(name))
         return value
+
+    def has_any(self, names: frozenset[str]) -> bool:
+        """Whether one of those members is there and was not taken."""
+        return not names.isdisjoint(self._members)
 
     def put_back(self, name: str, raw: Raw) -> None:
         """Keeps a member that was taken but is not of a kind we know."""
@@ -78,7 +91,7 @@ class Fields:
 
     def rest(self) -> dict[str, Raw]:
         """What nobody took, as it came."""
-        return {name: Raw(bytes(raw)) for name, raw in self._members.items()}
+        return self._members.copy() if self._members else {}
 
     def _at(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name

@@ -31,6 +31,8 @@ SAMPLING: dict[str, Any] = {
     "top_logprobs": int,
     "n": int,
 }
+_REASONING = frozenset({"reasoning_content", "reasoning", "reasoning_signature"})
+_BESIDE = frozenset({"refusal", "audio"})
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
@@ -107,21 +109,28 @@ def _result(fields: Fields, path: str) -> tuple[r.TextPart | r.ImagePart, ...]:
 
 
 def _assistant(fields: Fields, path: str, called: dict[str, str]) -> list[r.Part]:
-    parts: list[r.Part] = [*_reasoning(fields)]
+    parts: list[r.Part] = [*_reasoning(fields)] if fields.has_any(_REASONING) else []
     parts += decode_content(fields.take("content", Raw), f"{path}.content")
-    if (refusal := fields.take("refusal", str)) is not None:
-        parts.append(r.RefusalPart(text=refusal))
-    if (raw := fields.take("audio", Raw)) is not None:
-        audio = Fields(raw, f"{path}.audio")
-        parts.append(r.AudioPart(id=audio.need("id", str)))
-        fields.keep("audio", audio)
-    parts += [_tool_call(raw, at) for raw, at in items_of(fields.take("tool_calls", Raw), f"{path}.tool_calls")]
+    if fields.has_any(_BESIDE):
+        parts += _beside(fields, path)
+    if (raw := fields.take("tool_calls", Raw)) is not None:
+        parts += [_tool_call(item, at) for item, at in items_of(raw, f"{path}.tool_calls")]
     if (raw := fields.take("function_call", Raw)) is not None:
         call = Fields(raw, f"{path}.function_call")
         name = call.need("name", str)
         called[name] = f"call_{path.removeprefix('messages[').removesuffix(']')}_{name}"
         parts.append(r.ToolCallPart(id=called[name], name=name, arguments=call.need("arguments", str)))
     return parts
+
+
+def _beside(fields: Fields, path: str) -> Iterator[r.Part]:
+    """What of an answer stands beside its content."""
+    if (refusal := fields.take("refusal", str)) is not None:
+        yield r.RefusalPart(text=refusal)
+    if (raw := fields.take("audio", Raw)) is not None:
+        audio = Fields(raw, f"{path}.audio")
+        yield r.AudioPart(id=audio.need("id", str))
+        fields.keep("audio", audio)
 
 
 def _reasoning(fields: Fields) -> list[r.ReasoningPart]:
