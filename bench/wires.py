@@ -64,7 +64,14 @@ def sse(data: dict[str, Any], *, named: bool = True) -> bytes:
 
 
 def chat_stream() -> list[bytes]:
-    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "service_tier": "default", "system_fingerprint": "fp_1"}
+    head = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "service_tier": "default",
+        "system_fingerprint": "fp_1",
+    }
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
         return sse(head | {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}], "usage": None}, named=False)
@@ -92,12 +99,25 @@ def messages_stream() -> list[bytes]:
 
 
 def responses_stream() -> list[bytes]:
-    response: dict[str, Any] = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": "in_progress", "output": [], "usage": None}
+    response: dict[str, Any] = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": "in_progress",
+        "output": [],
+        "usage": None,
+    }
     text = "".join(f" word{n}" for n in range(WORDS))
     item: dict[str, Any] = {"id": "msg_1", "type": "message", "status": "in_progress", "role": "assistant", "content": []}
     whole = {**item, "status": "completed", "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}]}
     place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    usage = {"input_tokens": 20, "output_tokens": WORDS, "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+    usage = {
+        "input_tokens": 20,
+        "output_tokens": WORDS,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    }
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": response},
         {"type": "response.in_progress", "response": response},
@@ -155,7 +175,11 @@ def small_body(dialect: str) -> dict[str, Any]:
     return {"model": "m", "messages": [told], "stream": True, "max_tokens": 500}
 
 
-SCHEMA = {"type": "object", "properties": {"path": {"type": "string", "description": "where to look"}, "lines": {"type": "integer"}}, "required": ["path"]}
+SCHEMA = {
+    "type": "object",
+    "properties": {"path": {"type": "string", "description": "where to look"}, "lines": {"type": "integer"}},
+    "required": ["path"],
+}
 TEXT = "lorem ipsum dolor sit amet " * 30  # 810 bytes
 ROUNDS = 28
 

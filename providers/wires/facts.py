@@ -52,9 +52,9 @@ def honoured(request: r.ChatRequest, facts: Facts, losses: Losses) -> r.ChatRequ
     sampling = _sampling(request.sampling, facts, losses)
     if sampling is not request.sampling:
         changes["sampling"] = sampling
-    messages = tuple(_message(message, facts, losses) for message in request.messages)
-    if any(new is not old for new, old in zip(messages, request.messages, strict=True)):
-        changes["messages"] = messages
+    lacking = {kind: name for kind, (can, name) in _media(facts).items() if not can}
+    if not lacking.keys().isdisjoint({part.__class__ for message in request.messages for part in message.parts}):
+        changes["messages"] = tuple([_message(message, lacking, losses) for message in request.messages])
     return replace(request, **changes) if changes else request
 
 
@@ -72,21 +72,17 @@ def _sampling(sampling: r.Sampling, facts: Facts, losses: Losses) -> r.Sampling:
     return replace(sampling, **changes) if changes else sampling
 
 
-def _message(message: r.Message, facts: Facts, losses: Losses) -> r.Message:
-    kept = tuple(part for part in message.parts if _takes(part, facts, losses))
-    return message if len(kept) == len(message.parts) else replace(message, parts=kept)
+def _media(facts: Facts) -> dict[type[r.Part], tuple[bool, str]]:
+    """The kinds of content that not every provider takes: whether this one does, and the name of its loss."""
+    return {
+        r.ImagePart: (facts.images, "messages.image"),
+        r.AudioPart: (facts.audio, "messages.audio"),
+        r.FilePart: (facts.files, "messages.file"),
+    }
 
 
-def _takes(part: r.Part, facts: Facts, losses: Losses) -> bool:
-    match part:
-        case r.ImagePart():
-            taken, name = facts.images, "messages.image"
-        case r.AudioPart():
-            taken, name = facts.audio, "messages.audio"
-        case r.FilePart():
-            taken, name = facts.files, "messages.file"
-        case _:
-            return True
-    if not taken:
-        losses.lose(name)
-    return taken
+def _message(message: r.Message, lacking: Mapping[type[r.Part], str], losses: Losses) -> r.Message:
+    for part in message.parts:
+        if part.__class__ in lacking:
+            losses.lose(lacking[part.__class__])
+    return replace(message, parts=tuple([part for part in message.parts if part.__class__ not in lacking]))

@@ -27,14 +27,14 @@ def _decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(kind)
 
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read(raw: Raw, kind: Any, path: str) -> Any:
     """A value of that type. Raises InvalidRequest with its path, and the path within it, as `param`."""
     try:
         return raw if kind is Raw else _decoder(kind).decode(raw)
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         raise _wrong(exc, path) from exc
 
 
@@ -66,7 +66,7 @@ class Fields:
             return raw
         try:
             return _decoder(kind).decode(raw)
-        except _UNREADABLE as exc:
+        except UNREADABLE as exc:
             raise _wrong(exc, self._at(name)) from exc
 
     def need(self, name: str, kind: Any) -> Any:

@@ -56,9 +56,11 @@ class Losses:
             if isinstance(tool, FunctionTool):
                 self._all(tool.extra, "tools")
         for message in request.messages:
-            self._all(message.extra, "messages")
+            if message.extra:
+                self._all(message.extra, "messages")
             for part in message.parts:
-                self._all(part.extra, "messages")
+                if part.extra:
+                    self._all(part.extra, "messages")
 
     def _all(self, extra: Mapping[str, object], where: str) -> None:
         for name in extra:

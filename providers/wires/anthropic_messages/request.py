@@ -10,6 +10,7 @@ from contract import requests as r
 from contract.errors import InvalidRequest
 from contract.raw import ABSENT
 from providers.wires.anthropic_messages.parts import decode_content, rest_of
+from providers.wires.anthropic_messages.usual import read_usual
 from providers.wires.fields import Fields, items_of
 
 NAME = "anthropic_messages"
@@ -30,7 +31,7 @@ def _decode(fields: Fields, *, needs_limit: bool) -> r.ChatRequest:
     model, messages = fields.need("model", str), fields.need("messages", Raw)
     system = decode_content(fields.take("system", Raw), "system")
     found = [r.Message(role="system", parts=tuple(system))] if system else []
-    found += [_message(raw, path) for raw, path in items_of(messages, "messages")]
+    found += [read_usual(raw) or read_message(raw, path) for raw, path in items_of(messages, "messages")]
     choice, parallel = _tool_choice(fields)
     response_format, effort = _output_config(fields)
     stream = bool(fields.take("stream", bool))
@@ -138,7 +139,8 @@ def _tool(raw: Raw, path: str) -> r.Tool:
     )
 
 
-def _message(raw: Raw, path: str) -> r.Message:
+def read_message(raw: Raw, path: str) -> r.Message:
+    """One message of any shape, field by field."""
     fields = Fields(raw, path)
     role = fields.need("role", str)
     if role not in _ROLES:

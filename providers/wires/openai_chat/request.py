@@ -17,6 +17,7 @@ from providers.wires.fields import Fields, items_of, read
 from providers.wires.openai_chat.parts import decode_content
 from providers.wires.openai_chat.spans import read_spans
 from providers.wires.openai_chat.state import call_signature
+from providers.wires.openai_chat.usual import read_usual
 from providers.wires.seal import Seal, unseal
 
 SAMPLING: dict[str, Any] = {
@@ -77,10 +78,11 @@ def _includes_usage(fields: Fields) -> bool:
 
 def _messages(raw: Raw) -> tuple[r.Message, ...]:
     called: dict[str, str] = {}  # of the form before tools: a function -> its last call, which had no id
-    return tuple(_message(message, path, called) for message, path in items_of(raw, "messages"))
+    return tuple([read_usual(message) or read_message(message, path, called) for message, path in items_of(raw, "messages")])
 
 
-def _message(raw: Raw, path: str, called: dict[str, str]) -> r.Message:
+def read_message(raw: Raw, path: str, called: dict[str, str]) -> r.Message:
+    """One message of any shape, field by field."""
     fields = Fields(raw, path)
     role = fields.need("role", str)
     if role not in _ROLES:

@@ -14,6 +14,7 @@ from contract.errors import InvalidRequest, UnsupportedField
 from contract.raw import ABSENT
 from providers.wires.fields import Fields, items_of, read
 from providers.wires.openai_chat.parts import data_url
+from providers.wires.openai_responses.usual import read_usual
 from providers.wires.seal import Seal, unseal
 
 NAME = "openai_responses"
@@ -73,7 +74,7 @@ def _input(raw: Raw | None) -> list[r.Message]:
 def _items(raw: Raw, path: str) -> list[r.Message]:
     messages: list[r.Message] = []
     for item, at in items_of(raw, path):
-        _add(messages, _item(item, at))
+        _add(messages, read_usual(item) or read_item(item, at))
     return _with_call_seals(messages)
 
 
@@ -110,7 +111,8 @@ def _with_seal(message: r.Message, seals: dict[str, Seal]) -> list[r.Part]:
     return kept
 
 
-def _item(raw: Raw, path: str) -> r.Message:
+def read_item(raw: Raw, path: str) -> r.Message:
+    """One item of any shape, field by field."""
     fields = Fields(raw, path)
     kind = fields.take("type", str) or "message"
     match kind:
