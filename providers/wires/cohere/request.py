@@ -10,7 +10,8 @@ from providers.wires.effort import budget_of
 from providers.wires.losses import Losses
 from providers.wires.openai_chat.parts import url_of
 
-_NO_PLACE = ("logit_bias",)
+_NO_PLACE = ("logit_bias", "top_logprobs")
+_LEAST_P, _MOST_P = 0.01, 0.99  # 1, which asks for all tokens, is refused
 
 
 def encode_request(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
@@ -24,7 +25,7 @@ def encode_request(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
     sampling = request.sampling
     optional: dict[str, Any] = {
         "temperature": sampling.temperature,
-        "p": sampling.top_p,
+        "p": None if sampling.top_p is None else min(max(sampling.top_p, _LEAST_P), _MOST_P),
         "k": sampling.top_k,
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
@@ -37,8 +38,6 @@ def encode_request(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
     for name in _NO_PLACE:
         if getattr(sampling, name):
             losses.lose(name)
-    if sampling.top_logprobs:
-        losses.lose("top_logprobs")
     match request.response_format:
         case r.JsonSchemaFormat() as wanted if wanted.schema:
             body["response_format"] = {"type": "json_object", "json_schema": wanted.schema}
@@ -59,8 +58,12 @@ def _choice(request: r.ChatRequest, body: dict[str, Any], losses: Losses) -> Non
     choice = request.tool_choice
     if choice is None or choice.mode == "auto":
         return
-    if choice.mode == "named":  # the one that is named is the only one it is given
-        body["tools"] = [tool for tool in body["tools"] if tool["function"]["name"] == choice.name] or body["tools"]
+    if choice.mode == "named":  # none can be named: it is the only one that is given
+        named = [tool for tool in body["tools"] if tool["function"]["name"] == choice.name]
+        if not named:
+            losses.lose("tool_choice")
+            return
+        body["tools"] = named
     body["tool_choice"] = "NONE" if choice.mode == "none" else "REQUIRED"
 
 
@@ -80,11 +83,16 @@ class _Encoder:
     def _result(self, part: r.ToolResultPart) -> dict[str, Any]:
         if part.is_error:
             self._losses.lose("messages.is_error")
+        if part.cache_control or any(inner.cache_control for inner in part.content):
+            self._losses.lose("messages.cache_control")
+        texts: list[str] = []
         for inner in part.content:
-            if not isinstance(inner, r.TextPart):
+            if isinstance(inner, r.TextPart):
+                texts.append(inner.text)
+            else:
                 self._losses.lose("messages.image" if isinstance(inner, r.ImagePart) else "messages.file")
-        text = "".join(inner.text for inner in part.content if isinstance(inner, r.TextPart))
-        return {"role": "tool", "tool_call_id": part.tool_call_id, "content": text}
+        content: Any = [{"type": "text", "text": text} for text in texts] if len(texts) > 1 else "".join(texts)
+        return {"role": "tool", "tool_call_id": part.tool_call_id, "content": content}
 
     def _message(self, message: r.Message, parts: Sequence[r.Part]) -> dict[str, Any]:
         if message.name is not None:
@@ -119,6 +127,8 @@ class _Encoder:
         if content:
             only = content[0]
             encoded["content"] = only["text"] if len(content) == 1 and only["type"] == "text" else content
+        elif not calls:
+            encoded["content"] = ""
         return encoded
 
     def tool(self, tool: r.Tool) -> dict[str, Any] | None:
