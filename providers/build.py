@@ -3,12 +3,12 @@
 from contract.call import Dialect
 from providers.address import Chosen, native_dialects
 from providers.registry import ProviderKind
-from providers.routes import Counter, CountRoute, EmbeddingRoute, NativeRoute, PassRoute, Route, TranslatedRoute, by_status
+from providers.routes import Counter, CountRoute, EmbeddingRoute, NativeRoute, PassRoute, Route, TranslatedRoute, by_status, takes_all
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.bedrock import BEDROCK
 from providers.wires.gemini import GEMINI
 from providers.wires.openai_responses import OPENAI_RESPONSES
-from providers.wires.table import DIALECTS, EMBEDDERS, NATIVES, UPSTREAMS
+from providers.wires.table import DIALECTS, EMBEDDERS, NATIVES, UPSTREAMS, VARIANTS
 
 # wires whose providers count tokens; `openai_chat`'s own count only where they have OpenAI's Responses too
 COUNTERS: dict[str, Counter] = {
@@ -29,9 +29,11 @@ def routes_of(kind: ProviderKind, chosen: Chosen) -> dict[Dialect, Route]:
         routes["openai_embeddings"] = EmbeddingRoute(EMBEDDERS[kind.embeddings])
     asks_usage = kind.stream_usage == "ask"
     for name, path in native_dialects(kind, chosen).items():
-        own = UPSTREAMS.get(name)
+        variant = VARIANTS.get((chosen.wire or kind.wire, name))
+        own = variant or UPSTREAMS.get(name)
         resealed = None if own is None else TranslatedRoute(chosen.name, DIALECTS[name], own, facts)
-        routes[name] = NativeRoute(NATIVES[name], _versioned(path, chosen), facts, asks_usage, resealed)
+        native, takes = (NATIVES[name], takes_all) if variant is None else (variant, variant.takes)
+        routes[name] = NativeRoute(native, _versioned(path, chosen), facts, asks_usage, resealed, takes)
     if kind.passes:
         routes["passthrough"] = PassRoute({ours: _versioned(theirs, chosen) for ours, theirs in kind.passes.items()}, by_status)
     return routes

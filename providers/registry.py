@@ -162,7 +162,15 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
         price_provider="mistral",
         stream_usage="always",
         batch="mistral",
-        facts=Facts(audio=True, n=True, seed=True, renames={**_OLD_LIMIT, "seed": "random_seed"}),
+        facts=Facts(
+            audio=True,
+            files=True,
+            logprobs=True,
+            n=True,
+            seed=True,
+            prefill=True,
+            renames={**_OLD_LIMIT, "seed": "random_seed", "dimensions": "output_dimension"},
+        ),
     ),
     "cohere": ProviderKind(
         base_url="https://api.cohere.com",

@@ -77,18 +77,31 @@ def dropped_note(dropped: tuple[str, ...]) -> tuple[tuple[bytes, bytes], ...]:
     return ((b"x-turnout-dropped", ", ".join(quote(name, safe=".[]_- ") for name in dropped).encode()[:2000]),)
 
 
-class NativeRoute:
-    """Both sides speak the same: bytes."""
+def takes_all(call: Call) -> bool:
+    return True
 
-    def __init__(self, native: Native, path: str, facts: Facts, asks_usage: bool, resealed: Route | None = None) -> None:
+
+class NativeRoute:
+    """Both sides speak the same: bytes. `takes`: whether the provider takes the client's body; one that it does not take is translated."""
+
+    def __init__(
+        self,
+        native: Native,
+        path: str,
+        facts: Facts,
+        asks_usage: bool,
+        resealed: Route | None = None,
+        takes: Callable[[Call], bool] = takes_all,
+    ) -> None:
         self._native = native
         self._path = path
         self._facts = facts
         self._asks_usage = asks_usage
+        self._takes = takes
         self._resealed = resealed  # for a request that holds signatures of another target: they must not reach the provider
 
     def prepare(self, call: Call, model: str, drop: Drop) -> Prepared:
-        if self._resealed is not None and MARK in call.body:
+        if self._resealed is not None and (MARK in call.body or not self._takes(call)):
             return self._resealed.prepare(call, model, drop)
         native, stream = self._native, call.stream
         ask_usage = stream and self._asks_usage

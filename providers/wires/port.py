@@ -134,6 +134,13 @@ class Native(Protocol):
     def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError: ...
 
 
+class Variant(Upstream, Native, Protocol):
+    """A wire that is nearly a dialect: most of that dialect's bytes pass, and what it does not take is translated."""
+
+    def takes(self, call: Call) -> bool:
+        """Whether the client's body may pass."""
+
+
 class Embedder(Protocol):
     """One provider's embeddings, where they are not OpenAI's."""
 

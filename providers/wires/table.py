@@ -10,7 +10,7 @@ from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.openai_completions import OPENAI_COMPLETIONS
 from providers.wires.openai_embeddings import OPENAI_EMBEDDINGS
 from providers.wires.openai_responses import OPENAI_RESPONSES
-from providers.wires.port import Dialect, Embedder, Native, Upstream
+from providers.wires.port import Dialect, Embedder, Native, Upstream, Variant
 
 UPSTREAMS: dict[str, Upstream] = {
     "openai_chat": OPENAI_CHAT,
@@ -35,6 +35,8 @@ NATIVES: dict[DialectName, Native] = {
     "anthropic_count_tokens": ANTHROPIC_COUNT,
     "openai_embeddings": OPENAI_EMBEDDINGS,
 }
+# wires that are near enough to a dialect for its bytes to pass, if not all of them
+VARIANTS: dict[tuple[str, DialectName], Variant] = {("mistral", "openai_chat"): MISTRAL}
 EMBEDDERS: dict[str, Embedder] = {
     "gemini": GEMINI_EMBEDDINGS,
     "vertex": VERTEX_EMBEDDINGS,

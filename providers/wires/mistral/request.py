@@ -1,58 +1,93 @@
-"""`ChatRequest` to Mistral's chat requests (docs.mistral.ai/api): OpenAI's form, with other ids, words and reasoning."""
+"""`ChatRequest` to Mistral's chat requests (docs.mistral.ai/api): OpenAI's parameters, some by other names."""
 
-import re
-from hashlib import sha256
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from contract import requests as r
+from contract.call import Call
+from providers.wires.effort import effort_of
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
+from providers.wires.mistral.messages import NAME, are_plain, encode_messages
 from providers.wires.openai_chat import request_encoder
 
-ID = re.compile(r"[a-zA-Z0-9]{9}")
-EFFORTS = {"none": "none", "minimal": "none", "low": "none"}
+_NULL = b"null"
+# of the request's own fields that only a dialect knows, those that are Mistral's too
+KNOWN = frozenset({"guardrails", "min_tokens", "prediction", "prompt_cache_key", "prompt_mode", "random_seed", "repetition_penalty", "safe_prompt"})
+# of OpenAI's fields, those that Mistral refuses a request for
+REFUSED = (
+    "audio",
+    "function_call",
+    "functions",
+    "logit_bias",
+    "modalities",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+    "verbosity",
+    "web_search_options",
+)
+SERVICE_TIERS = (b'"auto"', b'"standard_only"')
 
 
-def tool_id(given: str) -> str:
-    """A tool call's id as Mistral allows it, nine letters and digits: the same for the call and for its result."""
-    return given if ID.fullmatch(given) else sha256(given.encode()).hexdigest()[:9]
+def takes(call: Call) -> bool:
+    """Whether an OpenAI client's body is one that Mistral takes, once its few fields have their names."""
+    for name in REFUSED:
+        raw = bytes(call.fields.get(name, _NULL))
+        if raw != _NULL and not (name == "service_tier" and raw in SERVICE_TIERS):
+            return False
+    return "messages" not in call.fields or are_plain(call.fields["messages"])
 
 
 def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Losses) -> bytes:
     """What the format has no place for is in `losses`."""
-    reasoning = request.reasoning
-    request = replace(request, messages=tuple(_message(m, losses) for m in request.messages), reasoning=None)
-    if request.sampling.logit_bias:
-        losses.lose("logit_bias")
-        request = replace(request, sampling=replace(request.sampling, logit_bias=None))
-    if request.user is not None:
-        losses.lose("user")
-        request = replace(request, user=None)
-    body: dict[str, Any] = msgspec.json.decode(request_encoder.encode_request(request, model, facts, losses), type=dict[str, Any])
+    _lose(request, losses)
+    own, sampling = {name: raw for name, raw in request.extra.items() if name in KNOWN}, request.sampling
+    shared = replace(
+        request,
+        dialect=NAME,
+        messages=(),
+        extra={},
+        tools=tuple(_tool(tool) for tool in request.tools),
+        reasoning=None,
+        user=None,
+        sampling=replace(sampling, logit_bias=None, top_k=None, seed=None),
+    )
+    body: dict[str, Any] = msgspec.json.decode(request_encoder.encode_request(shared, model, Facts(), losses), type=dict[str, Any])
+    body["messages"] = encode_messages(request.messages, losses)
     body.pop("stream_options", None)  # usage comes without being asked for
+    if "max_completion_tokens" in body:
+        body["max_tokens"] = body.pop("max_completion_tokens")
     if body.get("tool_choice") == "required":
         body["tool_choice"] = "any"
-    if reasoning is not None and reasoning.effort is not None:
-        body["reasoning_effort"] = EFFORTS.get(reasoning.effort, "high")  # none and high are all it knows
-    return msgspec.json.encode(body)
+    optional = {"top_k": sampling.top_k, "random_seed": sampling.seed, "reasoning_effort": _effort(request)}
+    body |= {name: value for name, value in optional.items() if value is not None}
+    return msgspec.json.encode(body | own)
 
 
-def _message(message: r.Message, losses: Losses) -> r.Message:
-    if message.role == "developer":
-        message = replace(message, role="system")
-    if message.name is not None and message.role != "tool":
-        losses.lose("messages.name")
-        message = replace(message, name=None)
-    return replace(message, parts=tuple(_part(part) for part in message.parts))
+def _lose(request: r.ChatRequest, losses: Losses) -> None:
+    bare = [replace(message, extra={name: raw for name, raw in message.extra.items() if name != "prefix"}) for message in request.messages]
+    losses.lose_extra(replace(request, messages=tuple(bare)), known=KNOWN)
+    if request.sampling.logit_bias:
+        losses.lose("logit_bias")
+    if request.user is not None:
+        losses.lose("user")
 
 
-def _part(part: r.Part) -> r.Part:
-    match part:
-        case r.ToolCallPart():
-            return replace(part, id=tool_id(part.id))
-        case r.ToolResultPart():
-            return replace(part, tool_call_id=tool_id(part.tool_call_id))
-    return part
+def _tool(tool: r.Tool) -> r.Tool:
+    """Mistral wants to be told of parameters, even of none."""
+    if isinstance(tool, r.FunctionTool) and not tool.parameters:
+        return replace(tool, parameters=msgspec.Raw(b'{"type":"object","properties":{}}'))
+    return tool
+
+
+def _effort(request: r.ChatRequest) -> str | None:
+    """The word for how much to reason. From another dialect `off` is not sent: models that do not reason refuse the field."""
+    if request.reasoning is None:
+        return None
+    effort = effort_of(request.reasoning) or "high"  # it is on, and off unless asked for
+    return None if effort == "none" and request.dialect != request_encoder.NAME else effort

@@ -1,13 +1,15 @@
 """Mistral's answers to events: OpenAI's, once content that comes as a list of chunks is told apart."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from contract import events as ev
-from contract.errors import AttemptError
-from providers.sse import SseDecoder
+from providers.sse import SseEvent
+from providers.wires.mistral.messages import NAME
 from providers.wires.openai_chat.response import ChatStreamDecoder, decode_response
+from providers.wires.openai_chat.tap import ChatStreamTap
 
 _LISTED = (b'"content":[', b'"content": [')
 _FINISHES = {"model_length": "length"}
@@ -24,7 +26,7 @@ def plain(data: bytes) -> bytes:
             for kind in ("message", "delta"):
                 if isinstance(choice.get(kind), dict) and isinstance(choice[kind].get("content"), list):
                     choice[kind] |= _told(choice[kind]["content"])
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError):
         return data  # not of a shape we know: whoever reads it says so
     return msgspec.json.encode(answer)
 
@@ -39,38 +41,89 @@ def _pieces(thinking: Any) -> list[str]:
     return [thinking] if isinstance(thinking, str) else [piece.get("text") or "" for piece in thinking or ()]
 
 
+class _Chunk(msgspec.Struct):
+    signature: str | None = None
+
+
+class _Said(msgspec.Struct):
+    content: str | list[_Chunk] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    message: _Said | None = None
+    delta: _Said | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice] = []
+
+
+_answer = msgspec.json.Decoder(_Answer)
+
+
+def _signatures(data: bytes) -> Iterator[tuple[int, str]]:
+    """The signatures of thinking, each with its choice."""
+    if b'"signature"' not in data:
+        return
+    try:
+        choices = _answer.decode(data).choices
+    except msgspec.DecodeError:
+        return
+    for choice in choices:
+        said = choice.message or choice.delta
+        for chunk in said.content if said is not None and isinstance(said.content, list) else ():
+            if chunk.signature:
+                yield choice.index, chunk.signature
+
+
+class _Signer:
+    """Puts the signatures behind the reasoning that they are of."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, int] = {}  # choice -> its last part of reasoning
+
+    def sign(self, data: bytes, events: list[ev.Event], start: int) -> None:
+        """`start`: where in `events` those of `data` begin."""
+        after: dict[int, int] = {}
+        for at in range(start, len(events)):
+            if isinstance(event := events[at], ev.ReasoningDelta):
+                self._parts[event.choice], after[event.choice] = event.part, at + 1
+        for choice, signature in _signatures(data):
+            if choice in self._parts:
+                signed = ev.ReasoningSignature(signature=signature, maker=NAME, choice=choice, part=self._parts[choice])
+                events.insert(after.get(choice, start), signed)
+
+
 def decode(body: bytes) -> list[ev.Event]:
     """A whole answer. Raises MalformedResponse, or what an error object in it means."""
-    return decode_response(plain(body))
+    events = decode_response(plain(body))
+    _Signer().sign(body, events, 0)
+    return events
 
 
-class MistralStreamDecoder:
-    """Implements `providers.wires.port.StreamDecoder`."""
+class MistralStreamDecoder(ChatStreamDecoder):
+    """Implements `providers.wires.port.StreamDecoder`: OpenAI's, of events in OpenAI's form."""
 
     def __init__(self, choices: int) -> None:
-        self._sse = SseDecoder()
-        self._inner = ChatStreamDecoder(choices)
-        self._failed: AttemptError | None = None
+        super().__init__(choices)
+        self._signer = _Signer()
 
-    def feed(self, chunk: bytes) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        try:
-            for event in self._sse.feed(chunk):
-                if event.data is not None:
-                    events += self._inner.feed(b"data: %b\n\n" % plain(event.data))
-        except AttemptError as error:
-            if not events:
-                raise
-            self._failed = error  # what came before it is told first
-        return events
+    def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
+        start = len(events)
+        super()._take(_plain_event(event), events)
+        if event.data is not None:
+            self._signer.sign(event.data, events, start)
 
-    def end(self) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        last = self._sse.end()
-        events: list[ev.Event] = []
-        if last is not None and last.data is not None:
-            events += self._inner.feed(b"data: %b" % plain(last.data))
-        return [*events, *self._inner.end()]
+
+class MistralStreamTap(ChatStreamTap):
+    """Implements `providers.wires.port.StreamTap` for OpenAI's clients: they know no lists of content."""
+
+    def _pass(self, events: list[SseEvent]) -> bytes:
+        return super()._pass([_plain_event(event) for event in events])
+
+
+def _plain_event(event: SseEvent) -> SseEvent:
+    if event.data is None or (data := plain(event.data)) is event.data:
+        return event
+    return SseEvent(b"data: %b\n\n" % data, data, event.name)

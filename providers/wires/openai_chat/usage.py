@@ -24,6 +24,7 @@ class _Usage(msgspec.Struct, frozen=True):
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
     prompt_cache_hit_tokens: int | None = None  # DeepSeek's name for cached_tokens
+    num_cached_tokens: int | None = None  # Mistral's
 
 
 _decoder = msgspec.json.Decoder(_Usage)
@@ -38,7 +39,8 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
     except msgspec.ValidationError:
         return Usage(raw=kept)
     into, out = given.prompt_tokens_details or _NO_INPUT, given.completion_tokens_details or _NO_OUTPUT
-    cached = given.prompt_cache_hit_tokens if into.cached_tokens is None else into.cached_tokens
+    names = (into.cached_tokens, given.prompt_cache_hit_tokens, given.num_cached_tokens)
+    cached = next((count for count in names if count is not None), None)
     return Usage(
         input_uncached=_less(given.prompt_tokens, cached, into.cache_write_tokens, into.audio_tokens),
         cache_read=cached,
