@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from contract import requests as r
 from contract.errors import TargetCannot
 from providers.wires.anthropic_messages.blocks import BlockEncoder
-from providers.wires.anthropic_messages.models import ADAPTIVE_MODELS as ADAPTIVE_MODELS
 from providers.wires.anthropic_messages.models import Model, model_of
 from providers.wires.anthropic_messages.request import NAME
 from providers.wires.effort import budget_of, effort_of
@@ -30,14 +29,14 @@ def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Los
     """What Anthropic's format has no place for is in `losses`. Raises TargetCannot for a request that says nothing."""
     own = request.dialect == NAME
     traits = model_of(model)
-    thinking, limit = (_own_thinking(request, traits), request.max_output_tokens) if own else _thinking(request, traits, losses)
+    thinking, limit = (_own_thinking(request, traits), request.max_output_tokens) if own else fitted_thinking(request, traits, losses)
     body = _prompt(request, model, thinking, losses)
     if not body["messages"]:
         raise TargetCannot("the request holds no message that the target's format has a place for", param="messages")
     if not own and body["messages"][-1]["role"] == "assistant":
         _prefill(body, traits.prefill and facts.prefill and not thinking, losses)
     body["max_tokens"] = traits.max_tokens if limit is None else limit
-    body |= _own_sampling(request) if own else _sampling(request, traits, "thinking" in thinking, losses)
+    body |= _own_sampling(request) if own else fitted_sampling(request, traits, "thinking" in thinking, losses)
     if stop := request.stop if own else tuple(text for text in request.stop if text.strip()):
         body["stop_sequences"] = stop
     if len(stop) < len(request.stop):
@@ -59,7 +58,7 @@ def encode_count(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
     """A count_tokens request: the prompt alone."""
     own = request.dialect == NAME
     traits = model_of(model)
-    body = _prompt(request, model, _own_thinking(request, traits) if own else _thinking(request, traits, losses)[0], losses)
+    body = _prompt(request, model, _own_thinking(request, traits) if own else fitted_thinking(request, traits, losses)[0], losses)
     if own:
         body = with_extra(body, {name: raw for name, raw in request.extra.items() if name in COUNTED})
     return msgspec.json.encode(body)
@@ -143,8 +142,8 @@ def _own_thinking(request: r.ChatRequest, traits: Model) -> Body:
     return found
 
 
-def _thinking(request: r.ChatRequest, traits: Model, losses: Losses) -> tuple[Body, int | None]:
-    """How to think, as the model takes it, and the most tokens of the answer, for thinking is a part of it."""
+def fitted_thinking(request: r.ChatRequest, traits: Model, losses: Losses, host: str = NAME) -> tuple[Body, int | None]:
+    """How to think, as the model takes it, and the most tokens of the answer, for thinking is a part of it. `host`: the wire it is reached by."""
     reasoning, limit = request.reasoning, request.max_output_tokens
     if reasoning is None or reasoning.effort == "none":
         return {}, limit
@@ -155,7 +154,7 @@ def _thinking(request: r.ChatRequest, traits: Model, losses: Losses) -> tuple[Bo
         effort = effort_of(reasoning)
         config = {} if effort is None else {"output_config": {"effort": _word(effort, traits)}}
         return {"thinking": {"type": "adaptive", **display}, **config}, roomy
-    if traits.thinking == "none" or roomy <= MIN_BUDGET or _is_forced(request) or _is_bare_turn(request):
+    if traits.thinking == "none" or roomy <= MIN_BUDGET or _is_forced(request) or _is_bare_turn(request, host):
         losses.lose("reasoning")
         return {}, limit
     within = max(MIN_BUDGET, min(budget or MIN_BUDGET, roomy - 1 if limit is not None else roomy - MIN_BUDGET))
@@ -173,12 +172,12 @@ def _is_forced(request: r.ChatRequest) -> bool:
     return request.tool_choice is not None and request.tool_choice.mode in ("required", "named")
 
 
-def _is_bare_turn(request: r.ChatRequest) -> bool:
+def _is_bare_turn(request: r.ChatRequest, host: str) -> bool:
     """A turn of tool calls goes on that did not begin with signed thinking: with a budget, Anthropic refuses it."""
     for message in reversed(request.messages):
         if message.role == "assistant":
             calls = any(isinstance(part, r.ToolCallPart) for part in message.parts)
-            return calls and not any(isinstance(part, r.ReasoningPart) and part.signature and part.maker == NAME for part in message.parts)
+            return calls and not any(isinstance(part, r.ReasoningPart) and part.signature and part.maker == host for part in message.parts)
         if message.role == "user" and not any(isinstance(part, r.ToolResultPart) for part in message.parts):
             return False
     return False
@@ -189,7 +188,7 @@ def _own_sampling(request: r.ChatRequest) -> Body:
     return {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(sampling, name)) is not None}
 
 
-def _sampling(request: r.ChatRequest, traits: Model, thinks: bool, losses: Losses) -> Body:
+def fitted_sampling(request: r.ChatRequest, traits: Model, thinks: bool, losses: Losses) -> Body:
     """What the model takes of it; a value that asks for what happens anyway goes without a word."""
     sampling = request.sampling
     for name in ("frequency_penalty", "presence_penalty", "seed", "logit_bias"):
