@@ -49,9 +49,3 @@ _TABLE = tuple((re.compile(names), model) for names, model in _OLD)
 def model_of(name: str) -> Model:
     """By a name as Anthropic writes it, or with what other hosts put around it."""
     return next((model for names, model in _TABLE if names.search(name)), NEWEST)
-
-
-# for hosts of Anthropic's models whose names of new models are not Anthropic's alone
-ADAPTIVE_MODELS = re.compile(
-    r"claude-(?:(?:opus|sonnet)-4-(?:[6-9]|\d{2})(?!\d)|(?:opus|sonnet|haiku|mythos|fable)-(?:[5-9]|\d{2})(?!\d)|mythos-preview)"
-)

@@ -1,19 +1,20 @@
 """`ChatRequest` to Converse requests (docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html)."""
 
 import re
-from base64 import b64decode
 from hashlib import sha256
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from contract import requests as r
-from providers.wires.anthropic_messages.request_encoder import ADAPTIVE_MODELS, MIN_BUDGET
+from contract.errors import TargetCannot
+from contract.raw import ABSENT
+from providers.wires.anthropic_messages.request_encoder import closed
 from providers.wires.arguments import as_object
-from providers.wires.effort import budget_of, effort_of
+from providers.wires.bedrock.models import NAME, fitted, prefills, takes_unsigned
 from providers.wires.losses import Losses
 
-NAME = "bedrock"
 ID_ALLOWED = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
 _DOCUMENTS = {
@@ -22,14 +23,20 @@ _DOCUMENTS = {
     "text/html": "html",
     "text/plain": "txt",
     "text/markdown": "md",
+    "application/json": "txt",
     "application/msword": "doc",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
     "application/vnd.ms-excel": "xls",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }
-_NO_PLACE = ("frequency_penalty", "presence_penalty", "seed", "logit_bias")
-_CACHE_POINT = {"cachePoint": {"type": "default"}}
-_NAME_FORBIDDEN = re.compile(r"[^A-Za-z0-9 \-()\[\]]+")
+_NAME_FORBIDDEN = re.compile(r"[^A-Za-z0-9\-()\[\]]+")  # a document's name has no two spaces side by side either
+_METADATA = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.\-]{0,256}")
+_MOST_METADATA = 16
+_ANY_INPUT = {"json": {"type": "object"}}
+
+
+class _Mark(msgspec.Struct):
+    ttl: str | None = None
 
 
 def tool_id(given: str) -> str:
@@ -38,35 +45,41 @@ def tool_id(given: str) -> str:
 
 
 def encode_request(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
-    """What the format has no place for is in `losses`. Whether to stream is in the path."""
-    body = prompt(request, losses)
-    inference: dict[str, Any] = {"maxTokens": request.max_output_tokens, "temperature": request.sampling.temperature, "topP": request.sampling.top_p}
-    inference["stopSequences"] = list(request.stop) or None
-    if known := {name: value for name, value in inference.items() if value is not None}:
-        body["inferenceConfig"] = known
-    if additional := _additional(request, model, losses):
+    """What the format has no place for is in `losses`. Whether to stream is in the path. Raises TargetCannot for a request that says nothing."""
+    body = prompt(request, model, losses)
+    inference, additional = fitted(request, model, losses)
+    if inference:
+        body["inferenceConfig"] = inference
+    if additional:
         body["additionalModelRequestFields"] = additional
     _format(request, body, losses)
-    for name in _NO_PLACE:
-        if getattr(request.sampling, name):
-            losses.lose(name)
-    if request.sampling.n is not None and request.sampling.n > 1:
-        losses.lose("n")
-    if request.sampling.logprobs or request.sampling.top_logprobs:
-        losses.lose("logprobs")
     if request.user is not None:
         losses.lose("user")
-    if request.metadata:
-        body["requestMetadata"] = request.metadata
+    _metadata(request, body, losses)
     losses.lose_extra(request)
     return msgspec.json.encode(body)
 
 
-def prompt(request: r.ChatRequest, losses: Losses) -> dict[str, Any]:
+def encode_count(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
+    """A CountTokens request: the prompt, and how to think."""
+    body = prompt(request, model, losses)
+    _, additional = fitted(request, model, losses)
+    if additional:
+        body["additionalModelRequestFields"] = additional
+    return msgspec.json.encode({"input": {"converse": body}})
+
+
+def prompt(request: r.ChatRequest, model: str, losses: Losses) -> dict[str, Any]:
     """What is counted as input: messages, system, tools."""
-    encoder = _Encoder(losses)
-    system = [block for m in request.messages if m.role in ("system", "developer") for part in m.parts for block in encoder.blocks(part)]
-    body: dict[str, Any] = {"messages": encoder.messages(request.messages)}
+    encoder = _Encoder(takes_unsigned(model), losses)
+    system = [block for m in request.messages if m.role in ("system", "developer") for part in m.parts for block in encoder.system(part)]
+    messages = encoder.messages(request.messages)
+    if not messages:
+        raise TargetCannot("the request holds no message that the target's format has a place for", param="messages")
+    if messages[-1]["role"] == "assistant" and not prefills(model):
+        losses.lose("messages.prefill")
+        messages = messages[:-1] or messages
+    body: dict[str, Any] = {"messages": messages}
     if system:
         body["system"] = system
     if tools := _tools(request, encoder, losses):
@@ -77,9 +90,11 @@ def prompt(request: r.ChatRequest, losses: Losses) -> dict[str, Any]:
 def _tools(request: r.ChatRequest, encoder: "_Encoder", losses: Losses) -> dict[str, Any]:
     tools = [tool for given in request.tools for tool in encoder.tool(given)]
     choice = request.tool_choice
-    used = any(isinstance(part, r.ToolCallPart) for message in request.messages for part in message.parts)
-    if not tools or (choice is not None and choice.mode == "none" and not used):
+    called = dict.fromkeys(part.name for message in request.messages for part in message.parts if isinstance(part, r.ToolCallPart))
+    if not called and (not tools or (choice is not None and choice.mode == "none")):
         return {}  # without tools none can be called, which is what `none` asks for
+    if not tools:  # calls of tools that are not told are refused
+        return {"tools": [{"toolSpec": {"name": name, "description": "Not available.", "inputSchema": _ANY_INPUT}} for name in called]}
     if request.parallel_tool_calls is False:
         losses.lose("parallel_tool_calls")
     if choice is None:
@@ -92,57 +107,57 @@ def _tools(request: r.ChatRequest, encoder: "_Encoder", losses: Losses) -> dict[
     return {"tools": tools, "toolChoice": {"any": {}} if choice.mode == "required" else {"auto": {}}}
 
 
-def _additional(request: r.ChatRequest, model: str, losses: Losses) -> dict[str, Any]:
-    """What only some model families take, in their own words."""
-    claude = "anthropic." in model
-    told: dict[str, Any] = {}
-    if request.sampling.top_k is not None:
-        if claude:
-            told["top_k"] = request.sampling.top_k
-        else:
-            losses.lose("top_k")
-    reasoning = request.reasoning
-    if reasoning is None or reasoning.effort == "none":
-        return told
-    effort, budget = effort_of(reasoning), budget_of(reasoning)
-    if claude and ADAPTIVE_MODELS.search(model):
-        told["thinking"] = {"type": "adaptive"}
-        if effort is not None:
-            told["output_config"] = {"effort": "low" if effort == "minimal" else effort}
-    elif claude:
-        most = (request.max_output_tokens or 1 << 30) - 1
-        told["thinking"] = {"type": "enabled", "budget_tokens": max(MIN_BUDGET, min(budget or MIN_BUDGET, most))}
-    elif "amazon.nova" in model:
-        told["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": _nova(effort)}
-    elif "openai." in model:
-        told["reasoning_effort"] = effort or "medium"
-    elif "qwen." in model or "deepseek." in model:
-        told["reasoning_config"] = effort or "medium"
-    else:
-        losses.lose("reasoning")
-    return told
-
-
-def _nova(effort: str | None) -> str:
-    return {"minimal": "low", "low": "low", "high": "high", "xhigh": "high"}.get(effort or "", "medium")
-
-
 def _format(request: r.ChatRequest, body: dict[str, Any], losses: Losses) -> None:
     match request.response_format:
         case r.JsonSchemaFormat() as wanted if wanted.schema:
-            told = {"name": wanted.name, "schema": bytes(wanted.schema).decode(), "description": wanted.description}
+            told = {"name": wanted.name, "schema": msgspec.json.encode(closed(wanted.schema)).decode(), "description": wanted.description}
             schema = {name: value for name, value in told.items() if value is not None}
             body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}
         case r.JsonSchemaFormat() | r.JsonObjectFormat():
             losses.lose("response_format")
 
 
+def _metadata(request: r.ChatRequest, body: dict[str, Any], losses: Losses) -> None:
+    given = request.metadata
+    if len(given) > _MOST_METADATA or not all(name and _METADATA.fullmatch(name) and _METADATA.fullmatch(text) for name, text in given.items()):
+        losses.lose("metadata")
+    elif given:
+        body["requestMetadata"] = given
+
+
+def _cache_point(mark: Raw) -> dict[str, Any]:
+    try:
+        ttl = msgspec.json.decode(mark, type=_Mark).ttl
+    except msgspec.ValidationError:
+        ttl = None
+    return {"cachePoint": {"type": "default"} if ttl in (None, "5m") else {"type": "default", "ttl": ttl}}
+
+
+def _mark_of(part: r.Part) -> Raw:
+    """A result's own mark, or that of something in it: within a result there is no place for one."""
+    inner = part.content if isinstance(part, r.ToolResultPart) else ()
+    return part.cache_control or next((each.cache_control for each in inner if each.cache_control), ABSENT)
+
+
+def _kind(media_type: str | None) -> str:
+    return (media_type or "").partition(";")[0].strip().lower()
+
+
 class _Encoder:
     """One request's messages and tools."""
 
-    def __init__(self, losses: Losses) -> None:
+    def __init__(self, takes_unsigned: bool, losses: Losses) -> None:
+        self._takes_unsigned = takes_unsigned
         self._losses = losses
-        self._documents = 0
+        self._documents: set[str] = set()
+
+    def system(self, part: r.Part) -> list[dict[str, Any]]:
+        """Text alone."""
+        blocks = self.blocks(part)
+        if blocks and "text" not in blocks[0]:
+            self._losses.lose("messages.image" if isinstance(part, r.ImagePart) else "messages.file")
+            return []
+        return blocks
 
     def messages(self, messages: tuple[r.Message, ...]) -> list[dict[str, Any]]:
         """Turns of user and assistant; neighbours of one role become one, so that results stand together right after their calls."""
@@ -167,12 +182,13 @@ class _Encoder:
         block = self._block(part)
         if not block:
             return []
-        return [block, _CACHE_POINT] if part.cache_control else [block]
+        mark = _mark_of(part)
+        return [block, _cache_point(mark)] if mark else [block]
 
     def _block(self, part: r.Part) -> dict[str, Any]:
         match part:
             case r.TextPart() | r.RefusalPart():
-                return {"text": part.text} if part.text else {}
+                return {"text": part.text} if part.text.strip() else {}  # a blank one is refused
             case r.ImagePart():
                 return self._image(part)
             case r.FilePart():
@@ -182,9 +198,9 @@ class _Encoder:
                     self._losses.lose("messages.signature")
                 return {"toolUse": {"toolUseId": tool_id(part.id), "name": part.name, "input": as_object(part.arguments)}}
             case r.ToolResultPart():
-                content = [block for inner in part.content if (block := self._block(inner))] or [{"text": ""}]
-                told = {"toolUseId": tool_id(part.tool_call_id), "content": content, "status": "error" if part.is_error else "success"}
-                return {"toolResult": told}
+                content = [block for inner in part.content if (block := self._block(inner))] or [{"text": "(empty)"}]
+                failed = {"status": "error"} if part.is_error else {}  # not every family takes a status
+                return {"toolResult": {"toolUseId": tool_id(part.tool_call_id), "content": content, **failed}}
             case r.ReasoningPart():
                 return self._reasoning(part)
             case r.AudioPart():
@@ -194,7 +210,7 @@ class _Encoder:
         return {}
 
     def _image(self, part: r.ImagePart) -> dict[str, Any]:
-        form = _IMAGES.get(part.media_type or "")
+        form = _IMAGES.get(_kind(part.media_type))
         if part.data is None or form is None:
             self._losses.lose("messages.image")
             return {}
@@ -203,17 +219,24 @@ class _Encoder:
         return {"image": {"format": form, "source": {"bytes": part.data}}}
 
     def _document(self, part: r.FilePart) -> dict[str, Any]:
-        form = _DOCUMENTS.get(part.media_type or "")
+        kind = _kind(part.media_type)
+        form = _DOCUMENTS.get(kind, "txt" if kind.startswith("text/") else None)
         if part.data is None or form is None:
             self._losses.lose("messages.file")
             return {}
-        self._documents += 1
-        name = _NAME_FORBIDDEN.sub(" ", part.filename or "").strip()[:180] or f"document {self._documents}"
-        source = {"text": b64decode(part.data).decode("utf-8", "replace")} if form == "txt" else {"bytes": part.data}
-        return {"document": {"format": form, "name": name, "source": source}}
+        return {"document": {"format": form, "name": self._document_name(part.filename), "source": {"bytes": part.data}}}
+
+    def _document_name(self, given: str | None) -> str:
+        """Of the characters that are allowed, and no other document's."""
+        plain = _NAME_FORBIDDEN.sub(" ", given or "").strip()[:180].strip()
+        name = plain or f"document {len(self._documents) + 1}"
+        if name in self._documents:
+            name = f"{name} ({len(self._documents) + 1})"
+        self._documents.add(name)
+        return name
 
     def _reasoning(self, part: r.ReasoningPart) -> dict[str, Any]:
-        if part.signature is None or part.maker != NAME:
+        if part.maker != NAME or (part.signature is None and not self._takes_unsigned):
             if part.signature is not None:
                 self._losses.lose("messages.reasoning")
             elif part.text:
@@ -221,7 +244,8 @@ class _Encoder:
             return {}
         if part.redacted:
             return {"reasoningContent": {"redactedContent": part.signature}}
-        return {"reasoningContent": {"reasoningText": {"text": part.text, "signature": part.signature}}}
+        signed = {} if part.signature is None else {"signature": part.signature}
+        return {"reasoningContent": {"reasoningText": {"text": part.text, **signed}}} if part.text or signed else {}
 
     def tool(self, tool: r.Tool) -> list[dict[str, Any]]:
         """A tool, and a cache point after it where it has a mark; none for another provider's own, which is then noted."""
@@ -235,4 +259,4 @@ class _Encoder:
         if tool.strict:
             spec["strict"] = True
         told = {"toolSpec": spec}
-        return [told, _CACHE_POINT] if tool.cache_control else [told]
+        return [told, _cache_point(tool.cache_control)] if tool.cache_control else [told]

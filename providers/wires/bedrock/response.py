@@ -1,4 +1,8 @@
-"""Converse answers to events, streamed and whole. A stream is whole only with its metadata, which comes after the message has stopped."""
+"""Converse answers to events, streamed and whole.
+
+A stream ends with its metadata, which comes after the message has stopped; one that ends between the two is whole, but for its usage.
+A block that the provider made for itself (a tool that it runs, an image) is native output, streamed or not in the same form.
+"""
 
 from typing import Any
 
@@ -11,10 +15,12 @@ from contract.finish import Finish, FinishReason
 from contract.usage import Usage
 from providers.eventstream import EventStreamDecoder, EventStreamMessage
 from providers.wires.bedrock.errors import stream_error
+from providers.wires.bedrock.models import NAME
+from providers.wires.bedrock.native import NativeBlock
 from providers.wires.failure import failure
 
-NAME = "bedrock"
 _NULL = Raw(b"null")
+_EMPTY = Raw(b"{}")
 _REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -25,6 +31,7 @@ _REASONS: dict[str, FinishReason] = {
     "content_filtered": "content_filter",
 }
 FAILURES = frozenset({"malformed_model_output", "malformed_tool_use"})
+_SERVER = "server_tool_use"  # a client's own tools have no type, or tool_use
 
 
 class _ReasoningText(msgspec.Struct):
@@ -89,7 +96,7 @@ class _Start(msgspec.Struct, rename="camel"):
 
 class _Event(msgspec.Struct, rename="camel"):
     content_block_index: int = 0
-    start: Raw = _NULL
+    start: Raw = _EMPTY
     delta: _Block | None = None
     stop_reason: str | None = None
     usage: Raw = _NULL
@@ -168,29 +175,40 @@ def annotated(raw: Raw, part: int) -> ev.Annotated:
     return ev.Annotated(annotation=kept, maker=NAME, url=url, title=told.title, cited_text=text, part=part)
 
 
+def _reasoned(told: _ReasoningText, part: int) -> list[ev.Event]:
+    """Reasoning that nothing signs is closed too, so that it is known whose it was when it comes back."""
+    text: list[ev.Event] = [ev.ReasoningDelta(text=told.text, part=part)] if told.text else []
+    return [*text, ev.ReasoningSignature(signature=told.signature or "", maker=NAME, part=part)] if told.text or told.signature else []
+
+
+def _call(use: _ToolUse, part: int) -> ev.ToolCallStarted:
+    return ev.ToolCallStarted(id=use.tool_use_id or f"tooluse_{part}", name=use.name, part=part)
+
+
 def _whole_block(raw: Raw, part: int, events: list[ev.Event]) -> None:
     block = _block.decode(raw)
     if block.text is not None:
         if block.text:
             events.append(ev.TextDelta(text=block.text, part=part))
-    elif block.tool_use is not None and block.tool_use.type is None:
-        events.append(ev.ToolCallStarted(id=block.tool_use.tool_use_id or f"tooluse_{part}", name=block.tool_use.name, part=part))
-        events.append(ev.ToolCallDelta(arguments=bytes(block.tool_use.input).decode(), part=part))
+    elif block.tool_use is not None and block.tool_use.type != _SERVER:
+        given = bytes(block.tool_use.input).decode()
+        events += [_call(block.tool_use, part), ev.ToolCallDelta(arguments="" if given == "null" else given, part=part)]
     elif block.reasoning_content is not None:
         told = block.reasoning_content
         if told.reasoning_text is not None:
-            events.append(ev.ReasoningDelta(text=told.reasoning_text.text, part=part))
-            if told.reasoning_text.signature:
-                events.append(ev.ReasoningSignature(signature=told.reasoning_text.signature, maker=NAME, part=part))
+            events += _reasoned(told.reasoning_text, part)
         elif told.redacted_content is not None:
             events.append(ev.ReasoningSignature(signature=told.redacted_content, maker=NAME, redacted=True, part=part))
     elif block.citations_content is not None:
-        text = "".join(piece.text for piece in block.citations_content.content or ())
-        events.append(ev.TextDelta(text=text, part=part))
+        if text := "".join(piece.text for piece in block.citations_content.content or ()):
+            events.append(ev.TextDelta(text=text, part=part))
         events += [annotated(citation, part) for citation in block.citations_content.citations or ()]
     else:
-        kind = next(iter(_members.decode(raw)), "unknown")
-        events.append(ev.NativeOutput(kind=kind, raw=Raw(bytes(raw)), maker=NAME, part=part))
+        events.append(_native(_members.decode(raw), part))
+
+
+def _native(block: dict[str, Any], part: int) -> ev.NativeOutput:
+    return ev.NativeOutput(kind=next(iter(block), "unknown"), raw=Raw(msgspec.json.encode(block)), maker=NAME, part=part)
 
 
 def decode_response(body: bytes) -> list[ev.Event]:
@@ -217,6 +235,9 @@ class BedrockStreamDecoder:
     def __init__(self) -> None:
         self._messages = EventStreamDecoder()
         self._parts: dict[int, int] = {}
+        self._native: dict[int, NativeBlock] = {}
+        self._unsigned: set[int] = set()
+        self._started = False
         self._finished = False
         self._ended = False
         self._failed: AttemptError | None = None
@@ -229,37 +250,40 @@ class BedrockStreamDecoder:
             for message in self._messages.feed(chunk):
                 self._take(message, events)
         except AttemptError as error:
-            if not events:
+            self._failed = error
+            if not events:  # what came before it is told first
                 raise
-            self._failed = error  # what came before it is told first
         return events
 
     def _take(self, message: EventStreamMessage, events: list[ev.Event]) -> None:
         if self._ended:
             return
-        kind = message.headers.get(":message-type", "event")
-        if kind != "event":
+        if message.headers.get(":message-type", "event") != "event":
             raise stream_error(message.headers.get(":exception-type") or message.headers.get(":error-code", ""))
+        if not self._started:
+            self._started = True
+            events.append(ev.Started(id="", model="", created_s=0))
         try:
-            self._read(message.headers.get(":event-type", ""), _event.decode(message.payload or b"{}"), events)
+            self._read(message.headers.get(":event-type", ""), message.payload or b"{}", events)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise MalformedResponse("an event of the upstream's stream is not valid") from exc
 
-    def _read(self, kind: str, told: _Event, events: list[ev.Event]) -> None:
+    def _read(self, kind: str, payload: bytes, events: list[ev.Event]) -> None:
+        told = _event.decode(payload)
+        part = self._part(told.content_block_index)
         match kind:
+            case "contentBlockDelta" if part in self._native:
+                self._native[part].add(payload)
             case "contentBlockDelta":
                 if told.delta is not None:
-                    self._delta(told.delta, self._part(told.content_block_index), events)
+                    self._delta(told.delta, part, events)
             case "contentBlockStart":
-                part = self._part(told.content_block_index)
-                use = _start.decode(told.start).tool_use if bytes(told.start)[:1] == b"{" else None
-                if use is not None and use.type is None:
-                    events.append(ev.ToolCallStarted(id=use.tool_use_id or f"tooluse_{part}", name=use.name, part=part))
-            case "messageStart":
-                events.append(ev.Started(id="", model="", created_s=0))
+                self._open(told.start, part, events)
+            case "contentBlockStop":
+                self._close(part, events)
             case "messageStop":
-                self._finished = True
                 events.append(finished(told.stop_reason or ""))
+                self._finished = True
             case "metadata":
                 if bytes(told.usage)[:1] == b"{":
                     events.append(ev.UsageReported(usage=decode_usage(told.usage)))
@@ -270,6 +294,19 @@ class BedrockStreamDecoder:
     def _part(self, index: int) -> int:
         return self._parts.setdefault(index, len(self._parts))
 
+    def _open(self, start: Raw, part: int, events: list[ev.Event]) -> None:
+        use = _start.decode(start).tool_use
+        if use is not None and use.type != _SERVER:
+            events.append(_call(use, part))
+        elif members := _members.decode(start):
+            self._native[part] = NativeBlock(members)
+
+    def _close(self, part: int, events: list[ev.Event]) -> None:
+        if part in self._unsigned:
+            events.append(ev.ReasoningSignature(signature="", maker=NAME, part=part))
+        if part in self._native:
+            events.append(_native(self._native.pop(part).whole(), part))
+
     def _delta(self, delta: _Block, part: int, events: list[ev.Event]) -> None:
         if delta.text:
             events.append(ev.TextDelta(text=delta.text, part=part))
@@ -279,15 +316,17 @@ class BedrockStreamDecoder:
             if text:
                 events.append(ev.ToolCallDelta(arguments=text, part=part))
         elif delta.reasoning_content is not None:
-            told = delta.reasoning_content
-            if told.text:
-                events.append(ev.ReasoningDelta(text=told.text, part=part))
-            elif told.signature:
-                events.append(ev.ReasoningSignature(signature=told.signature, maker=NAME, part=part))
-            elif told.redacted_content:
-                events.append(ev.ReasoningSignature(signature=told.redacted_content, maker=NAME, redacted=True, part=part))
+            self._reasoning(delta.reasoning_content, part, events)
         elif bytes(delta.citation)[:1] == b"{":
             events.append(annotated(delta.citation, part))
+
+    def _reasoning(self, told: _Reasoning, part: int, events: list[ev.Event]) -> None:
+        if told.text:
+            self._unsigned.add(part)
+            events.append(ev.ReasoningDelta(text=told.text, part=part))
+        elif signature := told.signature or told.redacted_content:
+            self._unsigned.discard(part)
+            events.append(ev.ReasoningSignature(signature=signature, maker=NAME, redacted=not told.signature, part=part))
 
     def end(self) -> list[ev.Event]:
         if self._failed is not None:

@@ -9,6 +9,7 @@ from contract.errors import AttemptError, MalformedResponse
 from contract.events import Event
 from contract.requests import ChatRequest
 from providers.wires.bedrock import errors, request, response
+from providers.wires.bedrock.models import NAME, REGION
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
 
@@ -20,7 +21,7 @@ class _Counted(msgspec.Struct, rename="camel"):
 class Bedrock:
     """Stateless; one instance serves everybody."""
 
-    name = "bedrock"
+    name = NAME
     stream_type = b"application/vnd.amazon.eventstream"
 
     def path(self, model: str, stream: bool) -> str:
@@ -40,10 +41,11 @@ class Bedrock:
 
     # CountTokens
     def count_path(self, model: str) -> str:
-        return f"/model/{quote(model, safe='')}/count-tokens"
+        """Of the model itself: an inference profile counts nothing."""
+        return f"/model/{quote(REGION.sub('', model), safe='')}/count-tokens"
 
     def encode_count_request(self, request_: ChatRequest, model: str, facts: Facts, losses: Losses) -> bytes:
-        return msgspec.json.encode({"input": {"converse": request.prompt(request_, losses)}})
+        return request.encode_count(request_, model, losses)
 
     def decode_count(self, body: bytes) -> int:
         try:
