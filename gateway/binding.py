@@ -1,6 +1,6 @@
 """Requests that carry state of an earlier answer: which target understands it, and the history that we keep for those that keep none.
 
-Looked for by a few byte strings; a request without them pays a microsecond.
+Which requests may carry any, the form of their endpoint says (gateway/peek.py).
 """
 
 import re
@@ -12,14 +12,8 @@ from contract.errors import InvalidRequest
 from gateway.routes import Route, Target
 from ledger.continuity import Continuity
 from providers.wires.openai_responses.history import with_history
-from providers.wires.seal import MARK, unseal
+from providers.wires.seal import unseal
 
-_SIGNS: dict[str, tuple[bytes, ...]] = {
-    "openai_chat": (MARK, b'"thought_signature"', b'"reasoning_details"', b'"file_id"'),
-    "openai_responses": (b'"previous_response_id"', b'"encrypted_content"', b'"file_id"', b'"conversation"'),
-    "anthropic_messages": (b'"signature"', b'"redacted_thinking"', b'"file_id"', b'"container"'),
-    "anthropic_count_tokens": (),
-}
 _TOKEN = re.compile(
     rb'"(?:signature|encrypted_content|thought_signature|reasoning_signature|file_id|conversation|container|data)"\s*:\s*"([^"\\]{1,200000})"'
 )
@@ -36,8 +30,7 @@ class Bound(msgspec.Struct, frozen=True):
 
 async def resolve(call: Call, team: str, route: Route, continuity: Continuity) -> Bound:
     """Raises InvalidRequest for a `previous_response_id` that nobody here knows."""
-    signs = _SIGNS.get(call.dialect, ())
-    if not any(sign in call.body for sign in signs):
+    if not call.may_hold_state or call.dialect == "anthropic_count_tokens":
         return Bound(call)
     previous = _previous(call)
     if previous is not None:

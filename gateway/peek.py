@@ -20,6 +20,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _string = msgspec.json.Decoder(str)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
+_TELLS_NOTHING = bytes(set(range(256)) - set(b'[]{}:,"\\/bfnrtu'))  # what may follow a backslash stays, so that it escapes nothing else
 _TO_BRACES = bytes.maketrans(b"[]", b"{}")
 
 
@@ -46,6 +47,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     """`kinds`: field -> what it must be; null is allowed for all but the `required` ones. `filled`: arrays that must hold something.
 
     `default_model`: the one that is meant where the client names none.
+    `signs`, `sign_fields`: byte strings, and top-level fields, of which a body that holds state of an earlier answer has one.
     `path`: what follows the base URL at a provider. `passed_on`: the client's headers that go on to a provider of the same dialect.
     """
 
@@ -57,6 +59,8 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     passed_on: frozenset[bytes] = frozenset()
     multipart: bool = False
     default_model: str | None = None
+    signs: tuple[bytes, ...] = ()
+    sign_fields: frozenset[str] = frozenset()
 
     @property
     def first_bytes(self) -> dict[str, frozenset[int]]:
@@ -69,11 +73,13 @@ def _kinds(**fields: str) -> dict[str, str]:
 
 
 _BETA = frozenset({b"anthropic-beta", b"anthropic-version"})
+_ANTHROPIC_SIGNS = (b'"signature"', b'"redacted_thinking"', b'"encrypted_index"', b'"file_id"')
 CHAT = Form(  # openapi: CreateChatCompletionRequest
     dialect="openai_chat",
     path="/chat/completions",
     required=("messages",),
     filled=("messages",),
+    signs=(b'_signature"', b'"reasoning_details"', b'"file_id"'),  # reasoning_signature, thought_signature: our seals stand there too
     kinds=_kinds(
         a_string="reasoning_effort service_tier user prompt_cache_key safety_identifier verbosity",
         a_number="temperature top_p n max_tokens max_completion_tokens presence_penalty frequency_penalty seed top_logprobs",
@@ -100,6 +106,8 @@ COMPLETIONS = Form(  # openapi: CreateCompletionRequest
 RESPONSES = Form(  # openapi: CreateResponse
     dialect="openai_responses",
     path="/responses",
+    signs=(b'"encrypted_content"', b'"file_id"'),
+    sign_fields=frozenset({"previous_response_id", "conversation"}),
     kinds=_kinds(
         a_string="previous_response_id service_tier user prompt_cache_key safety_identifier truncation",
         a_number="temperature top_p max_output_tokens max_tool_calls top_logprobs",
@@ -123,6 +131,8 @@ MESSAGES = Form(  # anthropic: MessageCreateParams
     required=("messages", "max_tokens"),
     filled=("messages",),
     passed_on=_BETA,
+    signs=_ANTHROPIC_SIGNS,
+    sign_fields=frozenset({"container"}),
     kinds=_kinds(
         a_string="service_tier",
         a_number="max_tokens temperature top_p top_k",
@@ -138,6 +148,7 @@ COUNT_TOKENS = Form(
     required=("messages",),
     filled=("messages",),
     passed_on=_BETA,
+    signs=_ANTHROPIC_SIGNS,
     kinds=_kinds(an_array="messages tools", an_object="thinking tool_choice", a_string_or_an_array="system"),
 )
 
@@ -186,6 +197,7 @@ class Reader:
             fields=fields,
             path=form.path,
             headers=tuple((name, value) for name, value in headers if name in form.passed_on) if form.passed_on else (),
+            may_hold_state=not form.sign_fields.isdisjoint(fields) or any(sign in body for sign in form.signs),
         )
 
     def _refuse_kind(self, name: str, raw: bytes) -> None:
@@ -210,6 +222,7 @@ class Reader:
             fields={},
             path=self.form.path,
             content_type=content_type,
+            may_hold_state=False,
         )
 
 
@@ -239,7 +252,8 @@ def _decode(body: bytes) -> dict[str, msgspec.Raw]:
 
 
 def outside_strings(body: bytes) -> bytes:
-    """What of a JSON text is not in its strings; of a text that is no JSON, anything."""
+    """The brackets, commas and colons of a JSON text that are not in its strings; of a text that is no JSON, anything."""
+    body = body.translate(None, _TELLS_NOTHING)
     if b'\\"' in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b"".join(body.split(b'"')[::2])

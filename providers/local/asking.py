@@ -33,7 +33,7 @@ class Asked(msgspec.Struct):
 
 def ask(call: Call, name: str, model: str, max_answer: int, drop: Drop) -> Asked:
     """Raises InvalidRequest, TargetCannot, EngineRefused."""
-    if call.dialect == "openai_chat" and MARK not in call.body:
+    if call.dialect == "openai_chat" and not (call.may_hold_state and MARK in call.body):
         return _ask_chat(call, model, max_answer)
     dialect = DIALECTS.get(call.dialect)
     if dialect is None:

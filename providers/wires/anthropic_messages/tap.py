@@ -36,7 +36,7 @@ def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool) -> by
     """The client's body with model and stream set. All else as it came, but for what we put into other providers' answers ourselves."""
     fields = renamed(call.fields, facts) if facts.renames else dict(call.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
-    if MARK in call.body and "messages" in fields:
+    if call.may_hold_state and MARK in call.body and "messages" in fields:
         fields["messages"] = without_ours(fields["messages"])
     if stream != call.stream:
         fields["stream"] = _TRUE if stream else _FALSE
