@@ -11,7 +11,7 @@ import msgspec
 
 from contract.errors import MalformedResponse
 
-MESSAGE_LIMIT = 16 << 20
+MESSAGE_LIMIT = 4 << 20  # as an event of any other stream; Amazon's own limit is 24 MiB
 PRELUDE = struct.Struct(">III")
 _WORD = struct.Struct(">I")
 _HALF = struct.Struct(">H")

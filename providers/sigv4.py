@@ -17,6 +17,9 @@ class Credentials(msgspec.Struct, frozen=True):
     secret_access_key: str
     session_token: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Credentials({self.access_key_id!r})"
+
 
 class Scope(msgspec.Struct, frozen=True):
     """What a signature holds for."""
@@ -48,7 +51,7 @@ def sign(request: Request, credentials: Credentials, scope: Scope, now: datetime
         [
             request.method.encode(),
             quote(request.path or "/", safe="/-_.~").encode(),  # encoded once more, for every service but S3
-            "&".join(sorted(request.query.split("&"))).encode() if request.query else b"",
+            _query(request.query).encode(),
             *(name + b":" + b" ".join(value.split()) for name, value in signed),
             b"",
             names,
@@ -60,6 +63,12 @@ def sign(request: Request, credentials: Credentials, scope: Scope, now: datetime
     signature = hmac(_key(credentials, scope, stamp[:8]), text.encode(), sha256).hexdigest()
     value = f"{ALGORITHM} Credential={credentials.access_key_id}/{day}, SignedHeaders={names.decode()}, Signature={signature}"
     return [*added, (b"authorization", value.encode())]
+
+
+def _query(query: str) -> str:
+    """The pairs by name, then by value; each with its `=`."""
+    pairs = sorted(pair.partition("=")[::2] for pair in query.split("&")) if query else []
+    return "&".join(f"{name}={value}" for name, value in pairs)
 
 
 def _key(credentials: Credentials, scope: Scope, day: str) -> bytes:
