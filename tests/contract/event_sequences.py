@@ -54,7 +54,7 @@ def _annotations(draw: st.DrawFn, choice: int, part: int) -> ev.Annotated:
 
 @st.composite
 def _texts(draw: st.DrawFn, choice: int, part: int) -> list[Any]:
-    at = {"choice": choice, "part": part}
+    at: dict[str, Any] = {"choice": choice, "part": part}
     pieces = st.builds(ev.TextDelta, text=TEXTS, logprobs=LOGPROBS, choice=st.just(choice), part=st.just(part))
     annotations = _annotations(choice, part)
     return [ev.TextDelta(text=draw(TEXTS), **at), *draw(st.lists(pieces | annotations, max_size=4))]
@@ -83,7 +83,7 @@ def _natives(draw: st.DrawFn, choice: int, part: int) -> list[Any]:
     """A server tool's call as its own format has it."""
     maker = draw(st.sampled_from(["openai_responses", "anthropic_messages", "gemini"]))
     kind = {"openai_responses": "web_search_call", "anthropic_messages": "server_tool_use", "gemini": "executableCode"}[maker]
-    raw = {"type": kind, "id": f"ws_{choice}_{part}", "status": "completed"}
+    raw: dict[str, Any] = {"type": kind, "id": f"ws_{choice}_{part}", "status": "completed"}
     if maker == "anthropic_messages":
         raw = {"type": kind, "id": f"srvtoolu_{choice}_{part}", "name": "web_search", "input": {"query": draw(TEXTS)}}
     return [ev.NativeOutput(kind=kind, raw=_raw(raw), maker=maker, choice=choice, part=part)]
@@ -136,9 +136,8 @@ def contents(draw: st.DrawFn, choice: int = 0, audio: bool = False) -> list[Any]
     """The content of one choice: parts in ascending order, a group of parallel calls among them perhaps, and its finish."""
     events: list[Any] = []
     part = 0
-    for kind in draw(
-        st.lists(st.sampled_from(["text", "text", "refusal", "reasoning", "native", "calls", *(["audio"] if audio else [])]), max_size=5)
-    ):
+    kinds = ["text", "text", "refusal", "reasoning", "native", "calls", *(["audio"] if audio else [])]
+    for kind in draw(st.lists(st.sampled_from(kinds), max_size=5)):
         count = draw(st.integers(1, 3)) if kind == "calls" else 1
         made: dict[str, Any] = {"text": _texts, "refusal": _refusals, "reasoning": _reasonings, "native": _natives, "audio": _audios}
         events += draw(_calls(choice, part, count) if kind == "calls" else made[kind](choice, part))
