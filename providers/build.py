@@ -22,18 +22,20 @@ COUNTERS: dict[str, Counter] = {
 def routes_of(kind: ProviderKind, chosen: Chosen) -> dict[Dialect, Route]:
     """A route for every dialect that the provider can serve."""
     facts = kind.facts
-    upstream = UPSTREAMS[chosen.wire or kind.wire]
-    routes: dict[Dialect, Route] = {name: TranslatedRoute(chosen.name, dialect, upstream, facts) for name, dialect in DIALECTS.items()}
+    wire = chosen.wire or kind.wire
+    paths = {name: _versioned(path, chosen) for name, path in native_dialects(kind, chosen).items()}
+    at = next((path for name, path in paths.items() if name == wire), None)
+    routes: dict[Dialect, Route] = {name: TranslatedRoute(chosen.name, dialect, UPSTREAMS[wire], facts, at) for name, dialect in DIALECTS.items()}
     routes["anthropic_count_tokens"] = CountRoute(COUNTERS.get(_counting_wire(kind, chosen)), facts)
     if kind.embeddings is not None:
         routes["openai_embeddings"] = EmbeddingRoute(EMBEDDERS[kind.embeddings])
     asks_usage = kind.stream_usage == "ask"
-    for name, path in native_dialects(kind, chosen).items():
-        variant = VARIANTS.get((chosen.wire or kind.wire, name))
+    for name, path in paths.items():
+        variant = VARIANTS.get((wire, name))
         own = variant or UPSTREAMS.get(name)
-        resealed = None if own is None else TranslatedRoute(chosen.name, DIALECTS[name], own, facts)
+        resealed = None if own is None else TranslatedRoute(chosen.name, DIALECTS[name], own, facts, path)
         native, takes = (NATIVES[name], takes_all) if variant is None else (variant, variant.takes)
-        routes[name] = NativeRoute(native, _versioned(path, chosen), facts, asks_usage, resealed, takes)
+        routes[name] = NativeRoute(native, path, facts, asks_usage, resealed, takes)
     if kind.passes:
         routes["passthrough"] = PassRoute({ours: _versioned(theirs, chosen) for ours, theirs in kind.passes.items()}, by_status)
     return routes

@@ -11,12 +11,12 @@ import msgspec
 
 from contract.call import Call, Drop
 from contract.embeddings import EmbeddingRequest
-from contract.errors import AttemptError, MalformedResponse, TargetCannot
+from contract.errors import AttemptError, MalformedResponse, TargetCannot, UnsupportedField
 from contract.finish import Finish
 from contract.requests import ChatRequest
 from contract.usage import Usage
 from providers.multipart import renamed_model
-from providers.translation import TranslatedAnswer, TranslatingTap, answering, settled, translate
+from providers.translation import TranslatedAnswer, TranslatingTap, answering, cannot, settled, translate
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.facts import Facts, honoured
 from providers.wires.failure import class_of_status, failure, retry_after_s
@@ -101,7 +101,7 @@ class NativeRoute:
         self._resealed = resealed  # for a request that holds signatures of another target: they must not reach the provider
 
     def prepare(self, call: Call, model: str, drop: Drop) -> Prepared:
-        if self._resealed is not None and (MARK in call.body or not self._takes(call)):
+        if self._resealed is not None and ((call.may_hold_state and MARK in call.body) or not self._takes(call)):
             return self._resealed.prepare(call, model, drop)
         native, stream = self._native, call.stream
         ask_usage = stream and self._asks_usage
@@ -117,11 +117,13 @@ class NativeRoute:
 class TranslatedRoute:
     """The client's dialect and the provider's wire differ: events."""
 
-    def __init__(self, provider: str, dialect: Dialect, upstream: Upstream, facts: Facts) -> None:
+    def __init__(self, provider: str, dialect: Dialect, upstream: Upstream, facts: Facts, path: str | None = None) -> None:
+        """`path`: where the provider has that wire, if not at its usual place."""
         self._provider = provider
         self._dialect = dialect
         self._upstream = upstream
         self._facts = facts
+        self._path = path
 
     def prepare(self, call: Call, model: str, drop: Drop) -> Prepared:
         dialect, upstream = self._dialect, self._upstream
@@ -132,7 +134,7 @@ class TranslatedRoute:
             choices = translated.request.sampling.n or 1
             tap = TranslatingTap(upstream.stream_decoder(choices), dialect.stream_encoder(context), choices)
         return Prepared(
-            path=upstream.path(model, call.stream),
+            path=upstream.path(model, call.stream) if self._path is None else filled(self._path, model),
             body=translated.body,
             error=upstream.decode_error,
             read=lambda body: TranslatedAnswer(upstream.decode_response(body), dialect, context),
@@ -184,7 +186,10 @@ class EmbeddingRoute:
         request, losses = OPENAI_EMBEDDINGS.decode_request(call.body), Losses()
         for name in request.extra:
             losses.lose(f"extra.{name}")
-        body = self._embedder.encode_request(request, model, losses)
+        try:
+            body = self._embedder.encode_request(request, model, losses)
+        except UnsupportedField as error:
+            raise cannot(error.param or "") from error
         notes = dropped_note(settled(losses, drop, OPENAI_EMBEDDINGS))
         return Prepared(
             path=self._embedder.path(model), body=body, error=self._embedder.decode_error, read=lambda b: self._read(b, request), notes=notes
@@ -192,7 +197,13 @@ class EmbeddingRoute:
 
     def _read(self, body: bytes, request: EmbeddingRequest) -> ReadAnswerOf:
         answer = self._embedder.decode_response(body, request)
-        return ReadAnswerOf(OPENAI_EMBEDDINGS.encode_response(answer, request), answer.usage, answer.id)
+        usage = answer.usage or estimated_usage(request)  # a number that OpenAI's clients look for
+        return ReadAnswerOf(OPENAI_EMBEDDINGS.encode_response(answer, request, usage), usage, answer.id)
+
+
+def estimated_usage(request: EmbeddingRequest) -> Usage:
+    """Of a request whose provider does not tell; flagged `estimated`."""
+    return Usage(input_uncached=max(1, sum(len(text) for text in request.inputs) // BYTES_PER_TOKEN), source="estimated")
 
 
 class PassRoute:
