@@ -4,10 +4,8 @@ import json
 import struct
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 from zlib import crc32
 
-Value = str | bytes | bool | int | UUID
 _INTEGERS = {2: ">b", 3: ">h", 4: ">i", 5: ">q", 8: ">q"}
 
 
@@ -17,8 +15,8 @@ def header(name: str, kind: int, value: Any) -> bytes:
     if kind in _INTEGERS:
         return head + struct.pack(_INTEGERS[kind], value)
     if kind in (6, 7):
-        return head + struct.pack(">H", len(value)) + value
-    return head + (value if kind == 9 else b"")
+        return head + struct.pack(">H", len(value)) + bytes(value)
+    return head + bytes(value if kind == 9 else b"")
 
 
 def framed(headers: bytes, payload: bytes) -> bytes:

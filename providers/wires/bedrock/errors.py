@@ -13,6 +13,9 @@ BY_NAME: dict[str, type[e.AttemptError]] = {
     "ExpiredTokenException": e.UpstreamAuthFailed,
     "InvalidSignatureException": e.UpstreamAuthFailed,
     "MissingAuthenticationTokenException": e.UpstreamAuthFailed,
+    "IncompleteSignatureException": e.UpstreamAuthFailed,
+    "RequestExpired": e.UpstreamAuthFailed,  # our clock is not Amazon's
+    "RequestTimeoutException": e.UpstreamError,
     "ThrottlingException": e.RateLimited,
     "ServiceQuotaExceededException": e.QuotaExhausted,
     "ModelNotReadyException": e.UpstreamOverloaded,
