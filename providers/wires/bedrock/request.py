@@ -2,6 +2,7 @@
 
 import re
 from hashlib import sha256
+from itertools import dropwhile
 from typing import Any
 
 import msgspec
@@ -80,7 +81,7 @@ def prompt(request: r.ChatRequest, model: str, losses: Losses) -> dict[str, Any]
         losses.lose("messages.prefill")
         messages = messages[:-1] or messages
     body: dict[str, Any] = {"messages": messages}
-    if system:
+    if system := _begun(system):
         body["system"] = system
     if tools := _tools(request, encoder, losses):
         body["toolConfig"] = tools
@@ -133,6 +134,11 @@ def _cache_point(mark: Raw) -> dict[str, Any]:
     return {"cachePoint": {"type": "default"} if ttl in (None, "5m") else {"type": "default", "ttl": ttl}}
 
 
+def _begun(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without cache points that have nothing before them: of a blank text, which is left out."""
+    return list(dropwhile(lambda block: "cachePoint" in block, blocks))
+
+
 def _mark_of(part: r.Part) -> Raw:
     """A result's own mark, or that of something in it: within a result there is no place for one."""
     inner = part.content if isinstance(part, r.ToolResultPart) else ()
@@ -154,7 +160,7 @@ class _Encoder:
     def system(self, part: r.Part) -> list[dict[str, Any]]:
         """Text alone."""
         blocks = self.blocks(part)
-        if blocks and "text" not in blocks[0]:
+        if blocks and not isinstance(part, r.TextPart | r.RefusalPart):
             self._losses.lose("messages.image" if isinstance(part, r.ImagePart) else "messages.file")
             return []
         return blocks
@@ -171,7 +177,7 @@ class _Encoder:
             blocks = [block for part in message.parts for block in self.blocks(part)]
             if encoded and encoded[-1]["role"] == role:
                 encoded[-1]["content"] += blocks
-            elif blocks:
+            elif blocks := _begun(blocks):
                 encoded.append({"role": role, "content": blocks})
         for turn in encoded:
             turn["content"].sort(key=lambda block: "toolResult" not in block)
@@ -179,11 +185,12 @@ class _Encoder:
 
     def blocks(self, part: r.Part) -> list[dict[str, Any]]:
         """The part, and a cache point after it where it has a mark; none for what has no place, which is then noted."""
-        block = self._block(part)
-        if not block:
-            return []
         mark = _mark_of(part)
-        return [block, _cache_point(mark)] if mark else [block]
+        points = [_cache_point(mark)] if mark else []
+        block = self._block(part)
+        if block:
+            return [block, *points]
+        return points if isinstance(part, r.TextPart) else []
 
     def _block(self, part: r.Part) -> dict[str, Any]:
         match part:

@@ -264,6 +264,13 @@ def test_a_mark_is_a_cache_point_after_its_block_with_its_lifetime() -> None:
     assert turns(body)[0][1] == [{"text": "Long"}, POINT, {"text": "Longer"}, {"cachePoint": {"type": "default", "ttl": "1h"}}, {"text": "Now"}]
 
 
+def test_a_mark_on_a_blank_text_marks_what_is_before_it() -> None:
+    blank = text("\n", cache_control=CACHED)
+    assert turns(encoded(says("user", "Hi", blank)))[0][1] == [{"text": "Hi"}, POINT]
+    body = encoded(says("system", blank), says("user", blank, "Hi"))
+    assert body == {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
+
+
 @pytest.mark.parametrize(("media_type", "told"), [("image/png", "png"), ("image/JPG", "jpeg"), ("image/jpeg; q=1", "jpeg"), ("image/webp", "webp")])
 def test_an_image_goes_with_its_bytes(media_type: str, told: str) -> None:
     body = encoded(says("user", r.ImagePart(data=PIXEL, media_type=media_type)))
