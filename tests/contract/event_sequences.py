@@ -34,7 +34,7 @@ def _raw(value: Any) -> Raw:
     return Raw(msgspec.json.encode(value))
 
 
-LOGPROBS = st.just(ABSENT) | WORDS.map(lambda token: _raw({"content": [{"token": token, "logprob": -0.5, "bytes": None, "top_logprobs": []}]}))
+LOGPROBS = st.just(ABSENT) | WORDS.map(lambda token: _raw({"content": [{"token": token, "logprob": -0.5, "bytes": [120], "top_logprobs": []}]}))
 PLACES = maybe(st.integers(0, 99))
 
 
@@ -43,7 +43,8 @@ def _annotations(draw: st.DrawFn, choice: int, part: int) -> ev.Annotated:
     """Of the Responses format as its own object, of any other as what all have in common."""
     maker = draw(st.sampled_from(MAKERS))
     told = {"url": draw(maybe(NAMES)), "title": draw(maybe(TEXTS)), "start": draw(PLACES), "end": draw(PLACES)}
-    raw = {"type": "url_citation", "url": told["url"], "title": told["title"], "start_index": told["start"], "end_index": told["end"]}
+    names = {"url": told["url"] or "", "title": told["title"] or ""}
+    raw: dict[str, Any] = {"type": "url_citation", **names, "start_index": told["start"] or 0, "end_index": told["end"] or 0}
     if maker == "anthropic_messages":
         raw = {"type": "web_search_result_location", "url": told["url"], "title": told["title"], "cited_text": "x", "encrypted_index": "e"}
     elif maker == "openai_chat":
@@ -83,7 +84,7 @@ def _natives(draw: st.DrawFn, choice: int, part: int) -> list[Any]:
     """A server tool's call as its own format has it."""
     maker = draw(st.sampled_from(["openai_responses", "anthropic_messages", "gemini"]))
     kind = {"openai_responses": "web_search_call", "anthropic_messages": "server_tool_use", "gemini": "executableCode"}[maker]
-    raw: dict[str, Any] = {"type": kind, "id": f"ws_{choice}_{part}", "status": "completed"}
+    raw: dict[str, Any] = {"type": kind, "id": f"ws_{choice}_{part}", "status": "completed", "action": {"type": "search", "query": "x"}}
     if maker == "anthropic_messages":
         raw = {"type": kind, "id": f"srvtoolu_{choice}_{part}", "name": "web_search", "input": {"query": draw(TEXTS)}}
     return [ev.NativeOutput(kind=kind, raw=_raw(raw), maker=maker, choice=choice, part=part)]

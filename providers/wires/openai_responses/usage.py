@@ -56,13 +56,10 @@ def _less(total: int | None, *parts: int | None) -> int | None:
 def encode_usage(usage: Usage) -> dict[str, Any]:
     """The object for any provider's usage. Its schema wants numbers: what is unknown counts nothing."""
     into, out = usage.input_total or 0, usage.output_total or 0
-    writes = [count for count in (usage.cache_write_5m, usage.cache_write_1h) if count is not None]
-    details: dict[str, int] = {"cached_tokens": usage.cache_read or 0}
-    if writes:
-        details["cache_write_tokens"] = sum(writes)
+    writes = (usage.cache_write_5m or 0) + (usage.cache_write_1h or 0)
     return {
         "input_tokens": into,
-        "input_tokens_details": details,
+        "input_tokens_details": {"cached_tokens": usage.cache_read or 0, "cache_write_tokens": writes},
         "output_tokens": out,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning or 0},
         "total_tokens": into + out,
