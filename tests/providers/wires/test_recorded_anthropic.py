@@ -208,7 +208,7 @@ def found(events: list[ev.Event]) -> Json:
 def assert_usage(usage: Usage | None, given: Json) -> None:
     assert usage is not None and usage.raw
     more = [each for each in given.get("iterations") or () if each["type"] == "compaction"]
-    writes = [each for each in (given, *more)]
+    writes = [given, *more]
     total = sum(each["input_tokens"] + each["cache_read_input_tokens"] + each["cache_creation_input_tokens"] for each in writes)
     assert usage.input_total == total
     assert usage.output_total == sum(each["output_tokens"] for each in writes)
