@@ -54,18 +54,22 @@ class Client:
         self.bytes_sent = 0
 
     async def body(self, headers: HeaderList, limit: int, idle_s: float, media: bytes = JSON_TYPE) -> bytes:
-        """The request's body. Raises UnsupportedMediaType, RequestTooLarge (unread, by its declared length), RequestTimeout, ClientClosed."""
+        """The request's body. Raises RequestTooLarge (unread, by its declared length), RequestTimeout, ClientClosed, UnsupportedMediaType.
+
+        One of another media type is taken in first: an answer that comes while a body is on its way may be lost with the connection.
+        """
+        wrong = None
         for name, value in headers:
             if name == b"content-length" and int(value) > limit:
                 raise too_large(limit)
             if name == b"content-type" and value.split(b";", 1)[0].strip().lower() != media:
                 what = "JSON" if media == JSON_TYPE else "a multipart form"
-                raise UnsupportedMediaType(f"the body must be {what}; send `content-type: {media.decode()}`")
+                wrong = UnsupportedMediaType(f"the body must be {what}; send `content-type: {media.decode()}`")
             if name == b"content-encoding" and value.strip().lower() != b"identity":
                 raise UnsupportedMediaType("compressed request bodies are not accepted; send the JSON as it is")
         self._task = asyncio.current_task()
         try:
-            return await self._parts(limit, idle_s)
+            body = await self._parts(limit, idle_s)
         except asyncio.CancelledError:
             if not self._too_slow or self._task is None:
                 raise
@@ -73,6 +77,9 @@ class Client:
             raise RequestTimeout(f"no byte of the request's body came for {idle_s:g} s") from None
         finally:
             self.unguard()
+        if wrong is not None:
+            raise wrong
+        return body
 
     async def _parts(self, limit: int, idle_s: float) -> bytes:
         parts: list[bytes] = []

@@ -12,8 +12,9 @@ from providers.address import HeaderTuple
 from providers.exchange import JSON, RawExchange, ReadyExchange, StreamExchange, UnaryExchange
 from providers.http.client import host_header
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, Origin
+from providers.passed import read_passed
 from providers.port import Exchange, Marks
-from providers.routes import Prepared, ReadError, Route, by_status, read_any
+from providers.routes import Prepared, ReadError, Route, by_status
 
 ERROR_BODY_LIMIT = 1 << 20
 MAX_ENDPOINTS = 1024
@@ -83,7 +84,10 @@ class HttpBackend:
             return UnaryExchange(response, prepared.read, marks, max_body, prepared.notes)
         kind = media_type(response)
         if kind.startswith(JSON):
-            return UnaryExchange(response, read_any, marks, max_body, prepared.notes)
+            return UnaryExchange(response, read_passed, marks, max_body, prepared.notes)
+        if kind.startswith(b"text/html"):  # no endpoint's answer: a page that says that something is wrong
+            response.abort()
+            raise MalformedResponse("the upstream answered with a page of HTML")
         return RawExchange(response, kind or b"application/octet-stream", marks)
 
     async def manage(self, method: str, dialect: Dialect, suffix: str) -> bytes:

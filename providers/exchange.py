@@ -12,6 +12,7 @@ from contract.events import Ended, Event, Finished, Started, UsageReported
 from contract.finish import Finish
 from contract.usage import Usage
 from providers.http.port import HttpResponse
+from providers.passed import Tail
 from providers.port import Marks
 from providers.wires.port import StreamDecoder, StreamTap, UnaryAnswer
 
@@ -187,27 +188,31 @@ class ReadyExchange:
 
 
 class RawExchange:
-    """Bytes of any kind, passed on as they come: audio, images, text. Nothing is read of them."""
+    """Bytes of any kind, passed on as they come: audio, images, text, events. Nothing is read of them but the usage at an event stream's end."""
 
     whole = b""
     streamed = True
-    usage = None
     finish = None
     upstream_id = None
 
     def __init__(self, response: HttpResponse, content_type: bytes, marks: Marks) -> None:
         self._response = response
         self._marks = marks
+        self._tail = Tail() if content_type.startswith(b"text/event-stream") else None
         self.content_type = content_type
         self.notes: Notes = ()
+        self.usage: Usage | None = None
         self.content_events = 0
         self.bound: list[str] = []
 
     async def next(self) -> bytes:
         marks = self._marks
         chunk = await self._response.chunk()
+        if self._tail is not None:
+            self._tail.see(chunk)
         if not chunk:
             marks.ended = monotonic()
+            self.usage = self._tail.usage if self._tail is not None else None
         elif marks.first_token is None:
             marks.first_token = monotonic()
             self._response.first_token()

@@ -5,7 +5,8 @@ import re
 from contract.errors import InvalidRequest
 
 _BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE)
-_NAME = re.compile(rb'content-disposition:[^\r\n]*;\s*name=(?:"([^"\r\n]*)"|([^\s;"]+))', re.IGNORECASE)
+_DISPOSITION = re.compile(rb"(?:^|\r\n)content-disposition[ \t]*:([^\r\n]*)", re.IGNORECASE)
+_PARAMETER = re.compile(rb';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))')
 MAX_PARTS = 200
 
 
@@ -25,14 +26,25 @@ def form_fields(body: bytes, content_type: bytes, *names: str) -> dict[str, tupl
         head_end = body.find(b"\r\n\r\n", start)
         if end < 0 or head_end < 0 or head_end > end:
             break
-        name = _NAME.search(body, start, head_end)
-        text = (name[1] or name[2] or b"").decode("latin-1") if name else ""
+        text = _name(body[start:head_end])
         if text in names:
             if text in places:
                 raise InvalidRequest(f"the form's field `{text}` stands twice", param=text)
             places[text] = (head_end + 4, end)
         at = end + 2
     raise InvalidRequest("the body is not a multipart form of the boundary that its content type names")
+
+
+def _name(head: bytes) -> str:
+    """A part's name. Raises InvalidRequest where two readers might see two: then one could route by it and the other answer by it."""
+    dispositions = _DISPOSITION.findall(head)
+    if len(dispositions) > 1 or b"\n " in head or b"\n\t" in head:
+        raise InvalidRequest("a part of the form has a head that can be read in two ways")
+    parameters = _PARAMETER.findall(dispositions[0]) if dispositions else []
+    names = [quoted or plain for name, quoted, plain in parameters if name.lower().rstrip(b"*") == b"name"]
+    if len(names) > 1:
+        raise InvalidRequest("a part of the form has two names")
+    return names[0].decode("latin-1") if names else ""
 
 
 def renamed_model(body: bytes, content_type: bytes, model: str) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 
 from contract.call import Call, Drop
 from contract.embeddings import EmbeddingRequest
-from contract.errors import AttemptError, MalformedResponse, TargetCannot, UnsupportedField
+from contract.errors import AttemptError, TargetCannot, UnsupportedField
 from contract.finish import Finish
 from contract.requests import ChatRequest
 from contract.usage import Usage
@@ -21,7 +21,6 @@ from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.facts import Facts, honoured
 from providers.wires.failure import class_of_status, failure, retry_after_s
 from providers.wires.losses import Losses
-from providers.wires.openai_chat.usage import decode_usage
 from providers.wires.openai_embeddings import OPENAI_EMBEDDINGS
 from providers.wires.port import Dialect, Embedder, Native, StreamTap, UnaryAnswer, Upstream
 from providers.wires.seal import MARK
@@ -218,26 +217,6 @@ class PassRoute:
         if path is None:
             raise TargetCannot(f"the target has no endpoint {call.path}", param=None)
         return Prepared(path=filled(path, model), body=_with_model(call, model), error=self._decode_error)
-
-
-class _Fragment(msgspec.Struct):
-    id: str | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_fragment = msgspec.json.Decoder(_Fragment)
-
-
-def read_any(body: bytes) -> ReadAnswerOf:
-    """A JSON answer that passes, with what it says of usage. Raises MalformedResponse for what is no JSON."""
-    try:
-        seen = _fragment.decode(body)
-    except msgspec.ValidationError:
-        return ReadAnswerOf(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise MalformedResponse("the upstream's answer is not valid JSON") from exc
-    usage = decode_usage(seen.usage) if bytes(seen.usage)[:1] == b"{" else None
-    return ReadAnswerOf(body, usage, seen.id)
 
 
 def _with_model(call: Call, model: str) -> bytes:

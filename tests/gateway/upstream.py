@@ -162,7 +162,8 @@ class Upstream:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                 headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
                 raw = await reader.readexactly(int(headers.get("content-length", 0)))
-                seen = Seen({":path": head[0].split(" ")[1], **headers}, raw, json.loads(raw) if raw else None)
+                is_json = headers.get("content-type", "application/json").startswith("application/json")
+                seen = Seen({":path": head[0].split(" ")[1], **headers}, raw, json.loads(raw) if raw and is_json else None)
                 self.journal.append(seen)
                 await self._play((seen.body or {}).get("model", ""))(Exchange(seen, reader, writer))
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):

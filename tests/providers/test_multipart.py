@@ -50,6 +50,24 @@ def test_what_is_no_form_is_refused(body: bytes, content_type: bytes) -> None:
         form_fields(body, content_type, "model")
 
 
+TWO_READINGS = [
+    'name="model"; name="prompt"',
+    'name="prompt"\r\nContent-Disposition: form-data; name="model"',
+    'name="prompt"\r\n ; name="model"',
+]
+
+
+@pytest.mark.parametrize("head", TWO_READINGS)
+def test_a_part_that_can_be_read_in_two_ways_is_refused(head: str) -> None:
+    with pytest.raises(InvalidRequest):
+        form_fields(form((head, b"m1")), TYPE, "model")
+
+
+def test_a_name_within_a_files_name_is_no_name() -> None:
+    body = form(('name="file"; filename="a; name=model"', b"x"), ('filename="b\\"; name=prompt"; name="model"', b"m1"))
+    assert renamed_model(body, TYPE, "m2") == body.replace(b"m1", b"m2")
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     try:
