@@ -23,9 +23,11 @@ HINTS = frozenset(
         "metadata",
         "name",
         "prediction",
+        "prompt_cache_breakpoint",
         "prompt_cache_key",
         "prompt_cache_options",
         "prompt_cache_retention",
+        "reasoning_text",  # unsigned: most providers leave it out themselves
         "safety_identifier",
         "service_tier",
         "store",

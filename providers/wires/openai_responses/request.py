@@ -56,7 +56,7 @@ def decode_request(body: bytes) -> r.ChatRequest:
 
 def _instructions(fields: Fields) -> list[r.Message]:
     raw = fields.take("instructions", Raw)
-    if raw is None:
+    if raw is None or bytes(raw) == b'""':
         return []
     if bytes(raw)[:1] == b'"':
         return [r.Message(role="system", parts=(r.TextPart(text=read(raw, str, "instructions")),))]
@@ -122,8 +122,8 @@ def read_item(raw: Raw, path: str) -> r.Message:
                 raise InvalidRequest(f"`{path}.role` is not one of {', '.join(sorted(_ROLES))}", param=f"{path}.role")
             return r.Message(role=role, parts=tuple(_content(fields.need("content", Raw), f"{path}.content")))
         case "function_call":
-            call = r.ToolCallPart(id=fields.need("call_id", str), name=fields.need("name", str), arguments=fields.need("arguments", str))
-            return r.Message(role="assistant", parts=(call,))
+            told = {"id": fields.need("call_id", str), "name": fields.need("name", str), "arguments": fields.need("arguments", str)}
+            return r.Message(role="assistant", parts=(r.ToolCallPart(**told, extra=_kept(fields, "namespace")),))
         case "custom_tool_call":
             custom = r.ToolCallPart(id=fields.need("call_id", str), name=fields.need("name", str), arguments=fields.need("input", str), extra=_CUSTOM)
             return r.Message(role="assistant", parts=(custom,))
@@ -135,6 +135,12 @@ def read_item(raw: Raw, path: str) -> r.Message:
         case "item_reference":
             raise UnsupportedField(f"`{path}` refers to an item that only the provider which keeps it knows", param=path)
     return r.Message(role="assistant", parts=(r.NativePart(type=kind, raw=Raw(bytes(raw))),))
+
+
+def _kept(fields: Fields, name: str) -> dict[str, Raw]:
+    """One member that only this format knows, where it is there."""
+    raw = fields.take(name, Raw)
+    return {} if raw is None else {name: raw}
 
 
 def _result(fields: Fields, path: str, extra: dict[str, Raw]) -> r.ToolResultPart:
@@ -170,22 +176,21 @@ def _content(raw: Raw, path: str) -> list[r.Part]:
 
 def _part(raw: Raw, path: str) -> r.Part:
     fields = Fields(raw, path)
+    extra = _kept(fields, "prompt_cache_breakpoint")
     match fields.need("type", str):
-        case "input_text" | "text":
-            return r.TextPart(text=fields.need("text", str))
-        case "output_text":
-            return r.TextPart(text=fields.need("text", str))
+        case "input_text" | "text" | "output_text":
+            return r.TextPart(text=fields.need("text", str), extra=extra)
         case "refusal":
             return r.RefusalPart(text=fields.need("refusal", str))
         case "input_image":
             if (file_id := fields.take("file_id", str)) is not None:
-                return r.FilePart(file_id=file_id, media_type="image/*")
+                return r.FilePart(file_id=file_id, media_type="image/*", extra=extra)
             media_type, data, url = data_url(fields.need("image_url", str))
-            return r.ImagePart(url=url, data=data, media_type=media_type, detail=fields.take("detail", str))
+            return r.ImagePart(url=url, data=data, media_type=media_type, detail=fields.take("detail", str), extra=extra)
         case "input_file":
             media_type, data, url = data_url(fields.take("file_data", str))
             told: dict[str, Any] = {"data": data or url, "media_type": media_type, "url": fields.take("file_url", str)}
-            return r.FilePart(file_id=fields.take("file_id", str), filename=fields.take("filename", str), **told)
+            return r.FilePart(file_id=fields.take("file_id", str), filename=fields.take("filename", str), extra=extra, **told)
         case other:
             raise UnsupportedField(f"`{path}.type` {other[:40]!r} is not a content part that this gateway knows", param=f"{path}.type")
 

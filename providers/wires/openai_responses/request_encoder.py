@@ -143,7 +143,8 @@ class _Encoder:
             self._losses.lose("messages.signature")
         if self._own and "type" in part.extra:
             return {"type": "custom_tool_call", "call_id": part.id, "name": part.name, "input": part.arguments}
-        return {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments or "{}"}
+        told = {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments or "{}"}
+        return {**told, **part.extra} if self._own else told
 
     def _reasoning(self, part: r.ReasoningPart) -> dict[str, Any] | None:
         if part.signature is None or not (part.maker == NAME or (part.maker is None and self._own)):
@@ -158,6 +159,10 @@ class _Encoder:
         return {name: value for name, value in told.items() if value is not None}
 
     def _content(self, part: r.Part, role: str) -> dict[str, Any] | None:
+        told = self._piece(part, role)
+        return {**told, **part.extra} if told is not None and self._own else told
+
+    def _piece(self, part: r.Part, role: str) -> dict[str, Any] | None:
         if part.cache_control:
             self._losses.lose("messages.cache_control")
         match part:

@@ -170,13 +170,15 @@ class ResponsesStreamTap:
             self.content_seen = True
         if item.type in CALLS:
             self._has_calls = True
-        if item.encrypted_content:
+        if item.encrypted_content and item.encrypted_content not in self.bound:
             self.bound.append(item.encrypted_content)
 
     def _end(self, told: StreamEvent) -> None:
         head = self._read_last(told)
         self.whole = bytes(told.response)
-        self.finish = finish_of(head, self._has_calls or has_calls(head))
+        for raw in head.output or ():  # what is encrypted is so anew, and the client may return either
+            self._item_done(item_decoder.decode(raw))
+        self.finish = finish_of(head, self._has_calls)
         if self._kept and self.upstream_id:
             self.bound.append(self.upstream_id)
         self.complete = self.finished = self.content_seen = True
@@ -200,11 +202,6 @@ class ResponsesStreamTap:
         if self._failure_passed:
             return b""
         return failed_event(body, _members.decode(self._begun), self._sequence + 1)
-
-
-def has_calls(head: ResponseHead) -> bool:
-    """Whether a whole response asks for a tool of the client's."""
-    return any(item_decoder.decode(raw).type in CALLS for raw in head.output or ())
 
 
 class _OurError(msgspec.Struct, frozen=True):

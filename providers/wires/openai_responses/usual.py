@@ -4,6 +4,7 @@ import msgspec
 from msgspec import Raw
 
 from contract import requests as r
+from contract.raw import ABSENT
 from providers.wires.fields import UNREADABLE
 
 TEXTS = frozenset({"input_text", "output_text", "text"})
@@ -12,6 +13,7 @@ TEXTS = frozenset({"input_text", "output_text", "text"})
 class _Piece(msgspec.Struct, gc=False):
     type: str = ""
     text: str | None = None
+    prompt_cache_breakpoint: Raw = ABSENT
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -24,6 +26,7 @@ class _Item(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: str | None = None
     output: str | list[_Piece] | None = None
+    namespace: Raw = ABSENT
 
 
 _decoder = msgspec.json.Decoder(_Item)
@@ -41,7 +44,7 @@ def read_usual(raw: Raw) -> r.Message | None:
             if item.role is not None and item.role != "tool" and parts is not None:
                 return r.Message(role=item.role, parts=parts)
         case "function_call":
-            if item.call_id is not None and item.name is not None and item.arguments is not None:
+            if item.call_id is not None and item.name is not None and item.arguments is not None and not item.namespace:
                 return r.Message(role="assistant", parts=(r.ToolCallPart(id=item.call_id, name=item.name, arguments=item.arguments),))
         case "function_call_output":
             content = _texts(item.output)
@@ -56,5 +59,5 @@ def _texts(content: str | list[_Piece] | None) -> tuple[r.TextPart, ...] | None:
         return (r.TextPart(text=content),)
     if content is None:
         return None
-    found = [r.TextPart(text=piece.text) for piece in content if piece.text is not None and piece.type in TEXTS]
+    found = [r.TextPart(text=piece.text) for piece in content if piece.text is not None and piece.type in TEXTS and not piece.prompt_cache_breakpoint]
     return tuple(found) if len(found) == len(content) else None
