@@ -333,6 +333,7 @@ class BedrockStreamDecoder:
             raise self._failed
         if self._ended:
             return []
+        self._messages.feed(b"")  # raises what was wrong after the last whole message
         if not self._finished or not self._messages.whole:
             raise StreamCut("the upstream's stream ended before its answer was whole")
         self._ended = True

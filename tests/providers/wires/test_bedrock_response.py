@@ -296,6 +296,13 @@ def test_output_before_a_failure_is_told_first() -> None:
         decoder.end()
 
 
+def test_a_broken_message_behind_a_whole_one_is_malformed_and_no_cut() -> None:
+    decoder = BEDROCK.stream_decoder(1)
+    assert len(decoder.feed(START + delta(0, text="Hi") + b"\xff" * 16)) == 2
+    with pytest.raises(e.MalformedResponse):
+        decoder.end()
+
+
 @pytest.mark.parametrize("payload", [b"{", b"[]", b'{"contentBlockIndex":"x"}', b"\xff", b'{"delta":{"text":5}}', b"[" * 100_000])
 def test_an_event_that_cannot_be_read_ends_the_stream_as_malformed(payload: bytes) -> None:
     decoder = BEDROCK.stream_decoder(1)
