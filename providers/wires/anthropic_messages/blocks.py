@@ -62,7 +62,8 @@ class BlockEncoder:
                 encoded.append({"role": role, "content": blocks})
         if not self.own:
             for told in encoded:
-                told["content"] = _in_order(told["content"])
+                if len(told["content"]) > 1:
+                    told["content"] = _in_order(told["content"])
         return encoded
 
     def blocks(self, parts: tuple[r.Part, ...]) -> list[Block]:

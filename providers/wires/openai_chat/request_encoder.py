@@ -23,7 +23,7 @@ def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Los
     """What OpenAI's format has no place for is in `losses`; what only this dialect knows goes back where it was."""
     own = request.dialect == NAME
     encoder = _Encoder(own, facts, losses)
-    body: dict[str, Any] = {"model": model, "messages": [m for message in request.messages for m in encoder.messages(message)]}
+    body: dict[str, Any] = {"model": model, "messages": [m for message in request.messages for m in encoder.plain(message) or encoder.messages(message)]}
     if tools := [encoded for tool in request.tools if (encoded := encoder.tool(tool)) is not None]:
         body["tools"] = tools
         body |= _choice(request)
@@ -79,6 +79,18 @@ class _Encoder:
         self._facts = facts
         self._losses = losses
 
+    def plain(self, message: r.Message) -> list[dict[str, Any]]:
+        """The one message of a text and nothing else, as most are; empty: it is not such a one."""
+        if len(message.parts) != 1 or message.name is not None or message.extra:
+            return []
+        (part,) = message.parts
+        if part.__class__ is not r.TextPart or part.cache_control or part.extra:
+            return []
+        return [{"role": self._role(message), "content": part.text}]
+
+    def _role(self, message: r.Message) -> str:
+        return "system" if message.role == "developer" and not self._own else message.role
+
     def messages(self, message: r.Message) -> Iterator[dict[str, Any]]:
         """One message as one, or as several: each tool's result is a message of its own here, and comes before what else was said."""
         results = [part for part in message.parts if isinstance(part, r.ToolResultPart)]
@@ -105,7 +117,7 @@ class _Encoder:
         return r.ToolResultPart(tool_call_id=result.tool_call_id, content=tuple(one_text(texts, "\n")))
 
     def _message(self, message: r.Message, parts: tuple[r.Part, ...]) -> dict[str, Any]:
-        role = "system" if message.role == "developer" and not self._own else message.role
+        role = self._role(message)
         encoded: dict[str, Any] = {"role": role}
         if message.name is not None:
             encoded["name"] = message.name
