@@ -23,7 +23,8 @@ def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Los
     """What OpenAI's format has no place for is in `losses`; what only this dialect knows goes back where it was."""
     own = request.dialect == NAME
     encoder = _Encoder(own, facts, losses)
-    body: dict[str, Any] = {"model": model, "messages": [m for message in request.messages for m in encoder.plain(message) or encoder.messages(message)]}
+    messages = [m for message in request.messages for m in encoder.plain(message) or encoder.messages(message)]
+    body: dict[str, Any] = {"model": model, "messages": messages}
     if tools := [encoded for tool in request.tools if (encoded := encoder.tool(tool)) is not None]:
         body["tools"] = tools
         body |= _choice(request)
