@@ -13,7 +13,7 @@ from contract.errors import TargetCannot
 from contract.raw import ABSENT
 from providers.wires.anthropic_messages.request_encoder import closed
 from providers.wires.arguments import as_object
-from providers.wires.bedrock.models import NAME, fitted, prefills, takes_unsigned
+from providers.wires.bedrock.models import NAME, fitted, is_claude, prefills, takes_unsigned
 from providers.wires.losses import Losses
 
 ID_ALLOWED = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -53,6 +53,8 @@ def encode_request(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
         body["inferenceConfig"] = inference
     if additional:
         body["additionalModelRequestFields"] = additional
+    if request.stop and is_claude(model):
+        body["additionalModelResponseFieldPaths"] = ["/stop_sequence"]  # which of them it was
     _format(request, body, losses)
     if request.user is not None:
         losses.lose("user")

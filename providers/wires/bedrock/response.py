@@ -94,11 +94,18 @@ class _Start(msgspec.Struct, rename="camel"):
     tool_use: _ToolUse | None = None
 
 
+class _Fields(msgspec.Struct):
+    """What was asked for by `additionalModelResponseFieldPaths`."""
+
+    stop_sequence: str | None = None
+
+
 class _Event(msgspec.Struct, rename="camel"):
     content_block_index: int = 0
     start: Raw = _EMPTY
     delta: _Block | None = None
     stop_reason: str | None = None
+    additional_model_response_fields: _Fields | None = None
     usage: Raw = _NULL
 
 
@@ -126,6 +133,7 @@ class _Output(msgspec.Struct):
 class _Answer(msgspec.Struct, rename="camel"):
     output: _Output | None = None
     stop_reason: str | None = None
+    additional_model_response_fields: _Fields | None = None
     usage: Raw = _NULL
 
 
@@ -157,11 +165,12 @@ def decode_usage(raw: Raw) -> Usage:
     )
 
 
-def finished(native: str) -> ev.Finished:
+def finished(native: str, fields: _Fields | None) -> ev.Finished:
     """Raises UpstreamError for a reason that means a failure."""
     if native in FAILURES:
         raise failure(UpstreamError, 200)
-    return ev.Finished(finish=Finish(_REASONS.get(native, "unknown"), native or None))
+    matched = fields.stop_sequence if fields is not None and native == "stop_sequence" else None
+    return ev.Finished(finish=Finish(_REASONS.get(native, "unknown"), native or None, matched))
 
 
 def annotated(raw: Raw, part: int) -> ev.Annotated:
@@ -223,7 +232,7 @@ def decode_response(body: bytes) -> list[ev.Event]:
             _whole_block(raw, part, events)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a Converse response") from exc
-    events.append(finished(answer.stop_reason))
+    events.append(finished(answer.stop_reason, answer.additional_model_response_fields))
     if bytes(answer.usage)[:1] == b"{":
         events.append(ev.UsageReported(usage=decode_usage(answer.usage)))
     return [*events, ev.Ended()]
@@ -282,7 +291,7 @@ class BedrockStreamDecoder:
             case "contentBlockStop":
                 self._close(part, events)
             case "messageStop":
-                events.append(finished(told.stop_reason or ""))
+                events.append(finished(told.stop_reason or "", told.additional_model_response_fields))
                 self._finished = True
             case "metadata":
                 if bytes(told.usage)[:1] == b"{":

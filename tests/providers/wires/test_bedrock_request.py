@@ -118,6 +118,11 @@ def test_limits_and_stops_are_the_inference_configuration() -> None:
     assert body["inferenceConfig"] == {"maxTokens": 100, "temperature": 0.5, "topP": 0.9, "stopSequences": ["END", "\n"]}
 
 
+def test_claude_is_asked_which_stop_sequence_it_met() -> None:
+    assert encoded(model=CLAUDE, stop=("END",))["additionalModelResponseFieldPaths"] == ["/stop_sequence"]
+    assert "additionalModelResponseFieldPaths" not in encoded(model=CLAUDE)
+
+
 def test_a_temperature_above_the_highest_is_told_and_bounded() -> None:
     losses = Losses()
     assert encoded(sampling=r.Sampling(temperature=1.7), losses=losses)["inferenceConfig"] == {"temperature": 1.0}

@@ -252,6 +252,14 @@ def test_a_reason_is_one_of_the_closed_set_with_its_own_word(native: str, reason
         assert (finish.reason, finish.native) == (reason, native)
 
 
+def test_the_stop_sequence_that_was_met_is_told() -> None:
+    fields = {"stop_sequence": "END"}
+    body = {"output": {"message": {"content": []}}, "stopReason": "stop_sequence", "usage": USAGE, "additionalModelResponseFields": fields}
+    ended = event("messageStop", stopReason="stop_sequence", additionalModelResponseFields=fields)
+    for found in (read(START, ended, METADATA), BEDROCK.decode_response(json.dumps(body).encode())):
+        assert [each.finish.stop_sequence for each in found if isinstance(each, ev.Finished)] == ["END"]
+
+
 @pytest.mark.parametrize("native", ["malformed_model_output", "malformed_tool_use"])
 def test_a_reason_that_is_a_failure_is_an_error(native: str) -> None:
     body = {"output": {"message": {"role": "assistant", "content": []}}, "stopReason": native, "usage": USAGE}
