@@ -13,56 +13,26 @@ from msgspec import Raw
 from contract import requests as r
 from contract.errors import TargetCannot
 from providers.wires.bedrock import BEDROCK
-from providers.wires.bedrock.request import tool_id
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
 from tests.providers.wires.bedrock_oracle import faults
-
-NOVA = "us.amazon.nova-pro-v1:0"
-CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-PIXEL = "iVBORw0KGgo="
-SCHEMA = Raw(b'{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}')
-WEATHER = r.FunctionTool(name="weather", description="The weather", parameters=SCHEMA)
-CACHED = Raw(b'{"type":"ephemeral"}')
-HOUR = Raw(b'{"type":"ephemeral","ttl":"1h"}')
-POINT = {"cachePoint": {"type": "default"}}
-CALL = r.ToolCallPart(id="call_1", name="weather", arguments='{"city":"Brescia"}')
-Json = dict[str, Any]
-
-
-def text(value: str, **more: Any) -> r.TextPart:
-    return r.TextPart(text=value, **more)
-
-
-def says(role: r.Role, *parts: r.Part | str) -> r.Message:
-    return r.Message(role=role, parts=tuple(text(part) if isinstance(part, str) else part for part in parts))
-
-
-HI = says("user", "Hi")
-
-
-def encoded(*messages: r.Message, model: str = NOVA, losses: Losses | None = None, **more: Any) -> Json:
-    """The body; every one is what Amazon's model takes, and holds all of the request unless losses are given."""
-    kept = losses or Losses()
-    body: Json = json.loads(BEDROCK.encode_request(r.ChatRequest(model="m", messages=messages or (HI,), **more), model, Facts(), kept))
-    assert faults("Converse", body) == faults("ConverseStream", body) == []
-    assert losses is not None or kept.fatal == kept.hints == []
-    return body
-
-
-def lost(*messages: r.Message, model: str = NOVA, **more: Any) -> list[str]:
-    losses = Losses()
-    encoded(*messages, model=model, losses=losses, **more)
-    return [*losses.fatal, *losses.hints]
-
-
-def turns(body: Json) -> list[tuple[str, list[Json]]]:
-    return [(turn["role"], turn["content"]) for turn in body["messages"]]
-
-
-def result(*content: Any, of: str = "call_1", **more: Any) -> r.ToolResultPart:
-    return r.ToolResultPart(tool_call_id=of, content=tuple(text(part) if isinstance(part, str) else part for part in content), **more)
-
+from tests.providers.wires.bedrock_requests import (
+    CACHED,
+    CLAUDE,
+    HI,
+    HOUR,
+    NOVA,
+    PIXEL,
+    POINT,
+    SCHEMA,
+    WEATHER,
+    Json,
+    encoded,
+    lost,
+    says,
+    text,
+    turns,
+)
 
 WRONG = [
     {"messages": [{"role": "user"}]},
@@ -148,120 +118,6 @@ def test_sampling_that_has_no_place_is_told(sampling: r.Sampling, name: str, mod
 def test_top_k_goes_to_claude_and_is_told_elsewhere() -> None:
     assert encoded(sampling=r.Sampling(top_k=5), model="anthropic.claude-3-haiku-20240307-v1:0")["additionalModelRequestFields"] == {"top_k": 5}
     assert lost(sampling=r.Sampling(top_k=5)) == ["top_k"]
-
-
-def test_a_tool_is_a_specification() -> None:
-    spec = {"name": "weather", "description": "The weather", "inputSchema": {"json": json.loads(bytes(SCHEMA))}}
-    assert encoded(tools=(WEATHER,))["toolConfig"] == {"tools": [{"toolSpec": spec}]}
-
-
-def test_a_tool_without_parameters_takes_an_object_and_a_strict_one_says_so() -> None:
-    tools = encoded(tools=(r.FunctionTool(name="now"), r.FunctionTool(name="then", strict=True, cache_control=CACHED)))["toolConfig"]["tools"]
-    schema = {"json": {"type": "object"}}
-    assert tools == [
-        {"toolSpec": {"name": "now", "inputSchema": schema}},
-        {"toolSpec": {"name": "then", "inputSchema": schema, "strict": True}},
-        POINT,
-    ]
-
-
-@pytest.mark.parametrize(
-    ("choice", "told"),
-    [
-        (r.ToolChoice(mode="auto"), {"auto": {}}),
-        (r.ToolChoice(mode="required"), {"any": {}}),
-        (r.ToolChoice(mode="named", name="weather"), {"tool": {"name": "weather"}}),
-    ],
-)
-def test_the_choice_of_a_tool_is_told(choice: r.ToolChoice, told: Json) -> None:
-    assert encoded(tools=(WEATHER,), tool_choice=choice)["toolConfig"]["toolChoice"] == told
-
-
-def test_no_tool_at_all_is_chosen_by_giving_none() -> None:
-    assert "toolConfig" not in encoded(tools=(WEATHER,), tool_choice=r.ToolChoice(mode="none"))
-
-
-def test_a_choice_of_no_tool_over_a_history_of_calls_is_told() -> None:
-    losses = Losses()
-    history = (HI, says("assistant", CALL), says("tool", result("18 °C")))
-    body = encoded(*history, tools=(WEATHER,), tool_choice=r.ToolChoice(mode="none"), losses=losses)
-    assert losses.fatal == ["tool_choice"] and "toolChoice" not in body["toolConfig"]
-
-
-def test_a_history_of_calls_without_tools_has_their_names_told_for_bedrock_refuses_it_else() -> None:
-    again = r.ToolCallPart(id="call_2", name="weather", arguments="")
-    body = encoded(HI, says("assistant", CALL, again), says("tool", result("18 °C"), result("19 °C", of="call_2")))
-    assert [tool["toolSpec"]["name"] for tool in body["toolConfig"]["tools"]] == ["weather"]
-    assert "toolChoice" not in body["toolConfig"]
-
-
-def test_calls_one_after_another_only_are_told() -> None:
-    assert lost(tools=(WEATHER,), parallel_tool_calls=False) == ["parallel_tool_calls"]
-
-
-def test_a_provider_s_own_tool_is_told() -> None:
-    assert lost(tools=(r.NativeTool(type="web_search", raw=Raw(b'{"type":"web_search"}')),)) == ["tools.web_search"]
-
-
-def test_calls_and_their_results_are_turns_of_their_own() -> None:
-    again = r.ToolCallPart(id="call_2", name="weather", arguments="")
-    body = encoded(
-        HI,
-        says("assistant", "Looking.", CALL, again),
-        says("tool", result("18 °C")),
-        says("tool", result("?", of="call_2", is_error=True)),
-        tools=(WEATHER,),
-    )
-    uses = [
-        {"toolUse": {"toolUseId": "call_1", "name": "weather", "input": {"city": "Brescia"}}},
-        {"toolUse": {"toolUseId": "call_2", "name": "weather", "input": {}}},
-    ]
-    results = [
-        {"toolResult": {"toolUseId": "call_1", "content": [{"text": "18 °C"}]}},
-        {"toolResult": {"toolUseId": "call_2", "content": [{"text": "?"}], "status": "error"}},
-    ]
-    assert turns(body)[1:] == [("assistant", [{"text": "Looking."}, *uses]), ("user", results)]
-
-
-def test_results_come_before_what_the_user_says_beside_them() -> None:
-    body = encoded(HI, says("assistant", CALL), says("user", "Well?", result("18 °C")), tools=(WEATHER,))
-    assert [next(iter(block)) for block in turns(body)[2][1]] == ["toolResult", "text"]
-
-
-def test_a_result_holds_images_and_documents() -> None:
-    image, paper = r.ImagePart(data=PIXEL, media_type="image/png"), r.FilePart(data=PIXEL, media_type="application/pdf")
-    body = encoded(HI, says("assistant", CALL), says("tool", result("See", image, paper)), tools=(WEATHER,))
-    content = turns(body)[2][1][0]["toolResult"]["content"]
-    assert content[:2] == [{"text": "See"}, {"image": {"format": "png", "source": {"bytes": PIXEL}}}]
-    assert content[2]["document"]["source"] == {"bytes": PIXEL}
-
-
-def test_a_result_of_nothing_says_so() -> None:
-    body = encoded(HI, says("assistant", CALL), says("tool", result("")), tools=(WEATHER,))
-    assert turns(body)[2][1][0]["toolResult"]["content"] == [{"text": "(empty)"}]
-
-
-def test_a_mark_within_a_result_is_put_after_it() -> None:
-    body = encoded(HI, says("assistant", CALL), says("tool", result(text("18 °C", cache_control=CACHED))), tools=(WEATHER,))
-    assert [next(iter(block)) for block in turns(body)[2][1]] == ["toolResult", "cachePoint"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"), [("", {}), (" ", {}), ("{}", {}), ('{"a":1}', {"a": 1}), ("[1]", {"_arguments": [1]}), ("{no", {"_arguments": "{no"})]
-)
-def test_arguments_are_always_an_object(arguments: str, told: Json) -> None:
-    call = r.ToolCallPart(id="c", name="weather", arguments=arguments)
-    body = encoded(HI, says("assistant", call), says("tool", result("x", of="c")), tools=(WEATHER,))
-    assert turns(body)[1][1][0]["toolUse"]["input"] == told
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.text(max_size=80))
-def test_an_id_is_one_that_bedrock_takes_and_the_same_for_call_and_result(given: str) -> None:
-    made = tool_id(given)
-    assert tool_id(made) == made
-    body = encoded(HI, says("assistant", r.ToolCallPart(id=given, name="f", arguments="")), says("tool", result("x", of=given)), tools=(WEATHER,))
-    assert turns(body)[1][1][0]["toolUse"]["toolUseId"] == turns(body)[2][1][0]["toolResult"]["toolUseId"] == made
 
 
 def test_a_mark_is_a_cache_point_after_its_block_with_its_lifetime() -> None:

@@ -354,6 +354,26 @@ def test_a_recorded_embedding_is_read_right(row: Json) -> None:
     assert (answer.usage.input_total if answer.usage else None) == body.get("inputTextTokenCount")
 
 
+OPTIONS = {"normalize", "truncate", "truncationMode", "max_tokens", "input_type", "embeddingPurpose"}  # which OpenAI's clients do not name
+
+
+def without_options(body: Any) -> Any:
+    return {name: without_options(value) for name, value in body.items() if name not in OPTIONS} if isinstance(body, dict) else body
+
+
+@each(EMBEDDED)
+def test_a_recorded_embedding_is_asked_for_as_its_client_did_but_for_options(row: Json) -> None:
+    asked, losses = row["request"]["body"], Losses()
+    single = asked.get("singleEmbeddingParams") or {}
+    inputs = asked.get("texts") or [asked.get("inputText") or single["text"]["value"]]
+    dimensions = asked.get("dimensions") or asked.get("output_dimension") or single.get("embeddingDimension")
+    more = {} if dimensions is None else {"dimensions": dimensions}
+    request = OPENAI_EMBEDDINGS.decode_request(json.dumps({"model": "m", "input": inputs, **more}).encode())
+    body = json.loads(BEDROCK_EMBEDDINGS.encode_request(request, model_of(row), losses))
+    assert losses.fatal == losses.hints == []
+    assert without_options(body) == without_options(asked)
+
+
 def messages_of(row: Json) -> list[ev.Event]:
     if "b64" in row["response"]:
         return events_of(stream_of(row), 4096)
