@@ -48,7 +48,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
 
 
 def run(command: list[str], gateway: tuple[str, Path], **env: str) -> subprocess.CompletedProcess[str]:
-    base = {**os.environ, "TURNOUT_KEY": KEY, "OPENAI_API_KEY": "sk-none", "SEARCH_KEY": "sk-search", **env}
+    base = {**os.environ, "TURNOUT_KEY": KEY, "OPENAI_API_KEY": "sk-none", "ANTHROPIC_API_KEY": "sk-none", "SEARCH_KEY": "sk-search", **env}
     return subprocess.run(command, cwd=gateway[1], env=base, capture_output=True, text=True, timeout=100)
 
 
@@ -67,8 +67,11 @@ def test_the_curl_line_answers_and_its_request_can_be_traced(gateway: tuple[str,
     assert traced.returncode == 0 and request_id[1] in traced.stdout, traced.stderr
 
 
-def test_the_python_snippet_streams(gateway: tuple[str, Path]) -> None:
-    (snippet,) = blocks("python", "OpenAI")
+SNIPPETS = blocks("python", "")
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=["chat", "responses", "messages"])
+def test_a_python_snippet_prints_an_answer(gateway: tuple[str, Path], snippet: str) -> None:
     done = run([sys.executable, "-c", snippet.replace(":8080", f":{gateway[0]}")], gateway)
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
 
@@ -97,7 +100,7 @@ def test_the_configuration_is_valid_and_its_commands_work(gateway: tuple[str, Pa
 
 
 def test_every_block_is_run_by_a_test_above() -> None:
-    run_here = [*blocks("sh", "curl"), *blocks("sh", "turnout"), *blocks("python", "OpenAI"), *blocks("yaml", "providers:")]
+    run_here = [*blocks("sh", "curl"), *blocks("sh", "turnout"), *SNIPPETS, *blocks("yaml", "providers:")]
     assert [text for _, text in BLOCKS if text not in run_here and text not in RUN_ELSEWHERE] == []
 
 
