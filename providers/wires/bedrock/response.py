@@ -244,6 +244,7 @@ class BedrockStreamDecoder:
     def __init__(self) -> None:
         self._messages = EventStreamDecoder()
         self._parts: dict[int, int] = {}
+        self._calls: set[int] = set()
         self._native: dict[int, NativeBlock] = {}
         self._unsigned: set[int] = set()
         self._started = False
@@ -290,7 +291,7 @@ class BedrockStreamDecoder:
                 self._open(told.start, part, events)
             case "contentBlockStop":
                 self._close(part, events)
-            case "messageStop":
+            case "messageStop" if not self._finished:
                 events.append(finished(told.stop_reason or "", told.additional_model_response_fields))
                 self._finished = True
             case "metadata":
@@ -306,6 +307,9 @@ class BedrockStreamDecoder:
     def _open(self, start: Raw, part: int, events: list[ev.Event]) -> None:
         use = _start.decode(start).tool_use
         if use is not None and use.type != _SERVER:
+            if part in self._calls:
+                raise MalformedResponse("a tool call of the upstream's stream began twice")
+            self._calls.add(part)
             events.append(_call(use, part))
         elif members := _members.decode(start):
             self._native[part] = NativeBlock(members)
@@ -320,6 +324,8 @@ class BedrockStreamDecoder:
         if delta.text:
             events.append(ev.TextDelta(text=delta.text, part=part))
         elif delta.tool_use is not None:
+            if part not in self._calls:
+                raise MalformedResponse("a tool call of the upstream's stream has no beginning")
             piece = delta.tool_use.input
             text = msgspec.json.decode(piece, type=str) if bytes(piece)[:1] == b'"' else ""
             if text:

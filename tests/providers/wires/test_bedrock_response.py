@@ -321,6 +321,52 @@ def test_an_event_that_cannot_be_read_ends_the_stream_as_malformed(payload: byte
         decoder.end()
 
 
+def test_arguments_of_a_call_that_never_began_are_malformed() -> None:
+    decoder = BEDROCK.stream_decoder(1)
+    decoder.feed(START)
+    with pytest.raises(e.MalformedResponse):
+        decoder.feed(delta(0, toolUse={"input": "{}"}))
+
+
+_json = st.recursive(st.none() | st.booleans() | st.integers(-2, 9) | st.text(max_size=4), lambda inner: st.lists(inner, max_size=2), max_leaves=4)
+_delta = st.one_of(
+    st.builds(lambda text: {"text": text}, st.text(max_size=4)),
+    st.builds(lambda text: {"toolUse": {"input": text}}, st.text(max_size=4)),
+    st.builds(lambda text: {"reasoningContent": {"text": text}}, st.text(max_size=4)),
+    st.builds(lambda text: {"reasoningContent": {"signature": text}}, st.text(max_size=4)),
+    st.builds(lambda result: {"toolResult": result}, _json),
+    st.dictionaries(st.sampled_from(["text", "toolUse", "reasoningContent", "citation", "image"]), _json, max_size=2),
+)
+_begin: Any = st.sampled_from(
+    [{"toolUse": {"toolUseId": "a", "name": "f"}}, {"toolUse": RAN}, {"toolResult": RESULT}, {"image": {}}, {}, None, {"toolUse": {}}]
+)
+_index = st.integers(0, 3)
+_told = st.one_of(
+    st.builds(lambda index, given: delta(index, **given), _index, _delta),
+    st.builds(lambda index, start: event("contentBlockStart", contentBlockIndex=index, start=start), _index, _begin),
+    st.builds(closed, _index),
+    st.sampled_from([START, METADATA, stop("end_turn"), stop("tool_use"), exception("throttlingException")]),
+    st.builds(lambda kind, given: event(kind, given=given), st.text(max_size=5), _json),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_told, max_size=12), st.integers(20, 400))
+def test_any_events_are_an_answer_or_an_error_and_arguments_follow_their_call(events: list[bytes], size: int) -> None:
+    try:
+        found = read(*events, size=size)
+    except e.AttemptError:
+        return
+    assert isinstance(found[0], ev.Started) and isinstance(found[-1], ev.Ended)
+    assert [type(each) for each in found].count(ev.Started) == [type(each) for each in found].count(ev.Ended) == 1
+    began: set[int] = set()
+    for each in found:
+        if isinstance(each, ev.ToolCallStarted):
+            assert each.id and each.part not in began
+            began.add(each.part)
+        assert not isinstance(each, ev.ToolCallDelta) or each.part in began
+
+
 def test_events_of_a_new_kind_are_passed_over() -> None:
     assert answered(event("somethingNew", a=1), *texts(0, "Hi"), delta(1, somethingNew={"a": 1})) == [ev.TextDelta(text="Hi")]
 
