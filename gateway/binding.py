@@ -73,6 +73,8 @@ async def _owner(call: Call, team: str, route: Route, continuity: Continuity) ->
     unknown = False
     for token in reversed(tokens):
         sealed = unseal(token)
+        if sealed is not None and not sealed.signature:
+            continue  # it says whose words those are; they bind nobody
         label = sealed.target if sealed is not None else await continuity.target_of(team, token)
         if label in labels:
             return label
