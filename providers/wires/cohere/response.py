@@ -4,18 +4,18 @@ A tool plan is reasoning. Citations of a plan or of thinking are left out: no fo
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from contract import events as ev
-from contract.errors import AttemptError, MalformedResponse, StreamCut, UpstreamError
+from contract.errors import MalformedResponse, UpstreamError
 from contract.finish import Finish, FinishReason
 from contract.raw import ABSENT
 from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
+from providers.wires.decoding import Decoding
 from providers.wires.failure import failure
 
 NAME = "cohere"
@@ -259,37 +259,23 @@ def decode_response(body: bytes) -> list[ev.Event]:
     return [*events, *reader.ended(answer.finish_reason, answer.usage)]
 
 
-class CohereStreamDecoder:
+class CohereStreamDecoder(Decoding[SseEvent]):
     """Implements `providers.wires.port.StreamDecoder`."""
 
     def __init__(self) -> None:
-        self._sse = SseDecoder()
+        super().__init__(SseDecoder())
         self._reader = _Reader()
-        self._ended = False
-        self._failed: AttemptError | None = None
 
-    def feed(self, chunk: bytes) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        try:
-            for event in self._sse.feed(chunk):
-                events += self._take(event)
-        except AttemptError as error:
-            if not events:
-                raise
-            self._failed = error  # what came before it is told first
-        return events
-
-    def _take(self, event: SseEvent) -> list[ev.Event]:
-        if event.data is None or self._ended or event.data == b"[DONE]":
-            return []
+    def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
+        if event.data is None or event.data == b"[DONE]":
+            return
         try:
             event.data.decode()
             head = _head.decode(event.data)  # the deltas of other events are of other shapes
             if head.type == "message-start":
-                return [self._reader.started(head.id)]
-            return self._read(_event.decode(event.data)) if head.type in _READ else []
+                events.append(self._reader.started(head.id))
+            elif head.type in _READ:
+                events += self._read(_event.decode(event.data))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise MalformedResponse("an event of the upstream's stream is not valid") from exc
 
@@ -311,15 +297,3 @@ class CohereStreamDecoder:
                 ended = reader.ended(delta.finish_reason, delta.usage)
                 self._ended = True
                 return ended
-
-    def end(self) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        last = self._sse.end()
-        if last is not None:
-            with suppress(MalformedResponse):  # it was cut, and counts for nothing
-                events = self._take(last)
-        if not self._ended:
-            raise StreamCut("the upstream's stream ended before its answer was whole")
-        return events

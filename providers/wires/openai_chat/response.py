@@ -1,6 +1,5 @@
 """OpenAI chat answers to events, streamed and whole. A whole answer is a stream that came at once."""
 
-from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
@@ -8,9 +7,10 @@ import msgspec
 from msgspec import Raw
 
 from contract import events as ev
-from contract.errors import AttemptError, MalformedResponse, StreamCut, UpstreamError
+from contract.errors import MalformedResponse, UpstreamError
 from contract.raw import ABSENT
 from providers.sse import SseDecoder, SseEvent
+from providers.wires.decoding import Decoding
 from providers.wires.failure import failure
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
@@ -262,33 +262,17 @@ def decode_response(body: bytes) -> list[ev.Event]:
     return [*events, ev.Ended()]
 
 
-class ChatStreamDecoder:
+class ChatStreamDecoder(Decoding[SseEvent]):
     """Implements `providers.wires.port.StreamDecoder`. `choices`: how many were asked for."""
 
     def __init__(self, choices: int) -> None:
+        super().__init__(SseDecoder())
         self._choices = choices
-        self._sse = SseDecoder()
         self._reader = _Reader()
-        self._ended = False
-        self._failed: AttemptError | None = None
-
-    def feed(self, chunk: bytes) -> list[ev.Event]:
-        events: list[ev.Event] = []
-        if self._failed is not None:
-            raise self._failed
-        try:
-            for event in self._sse.feed(chunk):
-                self._take(event, events)
-        except AttemptError as error:
-            self._reader.end(events)
-            if not events:
-                raise
-            self._failed = error  # what came before it is told first
-        return events
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
         data = event.data
-        if data is None or self._ended:
+        if data is None:
             return
         if data == b"[DONE]":
             self._end(events)
@@ -302,16 +286,10 @@ class ChatStreamDecoder:
         self._reader.end(events)
         events.append(ev.Ended())
 
-    def end(self) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        last = self._sse.end()
-        if last is not None:
-            with suppress(MalformedResponse):  # it was cut, and counts for nothing
-                self._take(last, events)
-        if not self._ended:
-            if self._reader.finished < self._choices:
-                raise StreamCut("the upstream's stream ended before its answer was whole")
-            self._end(events)
-        return events
+    def _spoil(self, events: list[ev.Event]) -> None:
+        self._reader.end(events)
+
+    def _close(self, events: list[ev.Event]) -> None:
+        if self._reader.finished < self._choices:
+            super()._close(events)
+        self._end(events)
