@@ -12,6 +12,9 @@ from contract.errors import AttemptError, MalformedResponse
 from contract.usage import Usage
 from providers.wires.bedrock import errors
 from providers.wires.losses import Losses
+from providers.wires.openai_embeddings.texts import texts_of
+
+MOST = 96  # texts that Cohere's models take in one request
 
 _REGION = re.compile(r"^(?:us|us-gov|eu|apac|jp|au|ca|sa|global)\.")
 
@@ -21,7 +24,7 @@ class _Embedding(msgspec.Struct):
 
 
 class _ByType(msgspec.Struct):
-    float: list[list[float]] | None = None
+    floats: list[list[float]] | None = msgspec.field(default=None, name="float")
 
 
 class _Answer(msgspec.Struct, rename="camel"):
@@ -41,17 +44,12 @@ class BedrockEmbeddings:
         return f"/model/{quote(model, safe='')}/invoke"
 
     def encode_request(self, request: EmbeddingRequest, model: str, losses: Losses) -> bytes:
-        """Several inputs for a family that takes one are noted as lost."""
-        texts = [text for text in request.inputs if isinstance(text, str)]
         family = _REGION.sub("", model)
-        if len(texts) != len(request.inputs) or (len(texts) > 1 and not family.startswith("cohere.")):
-            losses.lose("input")
-        if request.user is not None:
-            losses.lose("user")
-        text = texts[0] if texts else ""
+        texts = texts_of(request, MOST if family.startswith("cohere.") else 1, losses)
+        text = texts[0]
         body: dict[str, Any]
         if family.startswith("cohere."):
-            body = {"texts": texts, "input_type": request.input_type or "search_document"}
+            body = {"texts": texts, "truncate": "NONE", "input_type": request.input_type or "search_document"}
             if request.dimensions is not None:
                 body["output_dimension"] = request.dimensions
         elif family.startswith("amazon.nova"):
@@ -84,7 +82,7 @@ class BedrockEmbeddings:
 def _vectors(raw: msgspec.Raw) -> list[list[float]]:
     text = bytes(raw)
     if text[:1] == b"{":
-        return msgspec.json.decode(text, type=_ByType).float or []
+        return msgspec.json.decode(text, type=_ByType).floats or []
     if text[1:].lstrip()[:1] == b"{":
         return [each.embedding for each in msgspec.json.decode(text, type=list[_Embedding])]
     return msgspec.json.decode(text, type=list[list[float]])

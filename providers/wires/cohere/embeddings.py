@@ -11,6 +11,9 @@ from contract.errors import AttemptError, MalformedResponse
 from contract.usage import Usage
 from providers.wires.cohere.errors import decode_error
 from providers.wires.losses import Losses
+from providers.wires.openai_embeddings.texts import texts_of
+
+MOST = 96  # inputs in one request
 
 
 class _Embeddings(msgspec.Struct):
@@ -41,12 +44,9 @@ class CohereEmbeddings:
         return "/v2/embed"
 
     def encode_request(self, request: EmbeddingRequest, model: str, losses: Losses) -> bytes:
-        texts = [text for text in request.inputs if isinstance(text, str)]
-        if len(texts) != len(request.inputs):
-            losses.lose("input")
-        if request.user is not None:
-            losses.lose("user")
-        body: dict[str, Any] = {"model": model, "texts": texts, "input_type": request.input_type or "search_document", "embedding_types": ["float"]}
+        """A text that is too long is refused, as by OpenAI, and not cut."""
+        body: dict[str, Any] = {"model": model, "texts": texts_of(request, MOST, losses), "truncate": "NONE"}
+        body |= {"input_type": request.input_type or "search_document", "embedding_types": ["float"]}
         if request.dimensions is not None:
             body["output_dimension"] = request.dimensions
         return msgspec.json.encode(body)

@@ -12,6 +12,10 @@ from contract.usage import Usage
 from providers.wires.gemini import errors
 from providers.wires.gemini.path import model_path
 from providers.wires.losses import Losses
+from providers.wires.openai_embeddings.texts import texts_of
+
+MOST = 100  # requests in one batch
+MOST_PREDICTED = 250  # instances in one prediction
 
 
 class _Values(msgspec.Struct):
@@ -46,15 +50,6 @@ _answer = msgspec.json.Decoder(_Answer)
 _counts = msgspec.json.Decoder(_Counts)
 
 
-def _texts(request: EmbeddingRequest, losses: Losses) -> list[str]:
-    """The inputs as text: token ids of another model's tokenizer mean nothing here."""
-    if any(not isinstance(text, str) for text in request.inputs):
-        losses.lose("input")
-    if request.user is not None:
-        losses.lose("user")
-    return [text for text in request.inputs if isinstance(text, str)]
-
-
 def decode_response(body: bytes, request: EmbeddingRequest) -> EmbeddingAnswer:
     """Any of the three forms. Raises MalformedResponse."""
     try:
@@ -86,7 +81,7 @@ class GeminiEmbeddings:
             shared["outputDimensionality"] = request.dimensions
         if request.input_type is not None:
             shared["taskType"] = request.input_type
-        return msgspec.json.encode({"requests": [{**shared, "content": {"parts": [{"text": text}]}} for text in _texts(request, losses)]})
+        return msgspec.json.encode({"requests": [{**shared, "content": {"parts": [{"text": text}]}} for text in texts_of(request, MOST, losses)]})
 
     def decode_response(self, body: bytes, request: EmbeddingRequest) -> EmbeddingAnswer:
         return decode_response(body, request)
@@ -105,19 +100,18 @@ class VertexEmbeddings(GeminiEmbeddings):
         return model.startswith("gemini-embedding-") and model != "gemini-embedding-001"
 
     def encode_request(self, request: EmbeddingRequest, model: str, losses: Losses) -> bytes:
-        texts = _texts(request, losses)
+        """A text that is too long is refused, as by OpenAI, and not cut."""
+        settings: dict[str, Any] = {"autoTruncate": False}
+        if request.dimensions is not None:
+            settings["outputDimensionality"] = request.dimensions
         if not self._is_new(model):
             task = {"task_type": request.input_type} if request.input_type is not None else {}
-            parameters = {"parameters": {"outputDimensionality": request.dimensions}} if request.dimensions is not None else {}
-            return msgspec.json.encode({"instances": [{"content": text, **task} for text in texts], **parameters})
-        if len(texts) > 1:
-            losses.lose("input")
-        body: dict[str, Any] = {"content": {"parts": [{"text": text} for text in texts[:1]]}}
-        if request.dimensions is not None:
-            body["outputDimensionality"] = request.dimensions
+            instances = [{"content": text, **task} for text in texts_of(request, MOST_PREDICTED, losses)]
+            return msgspec.json.encode({"instances": instances, "parameters": settings})
         if request.input_type is not None:
-            body["taskType"] = request.input_type
-        return msgspec.json.encode(body)
+            settings["taskType"] = request.input_type
+        parts = [{"text": text} for text in texts_of(request, 1, losses)]
+        return msgspec.json.encode({"content": {"parts": parts}, "embedContentConfig": settings})
 
 
 GEMINI_EMBEDDINGS = GeminiEmbeddings()

@@ -5,11 +5,13 @@ https://platform.openai.com/docs/api-reference/embeddings; `encoding_format` bas
 
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from struct import pack
 from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from contract.call import Call
 from contract.embeddings import EmbeddingAnswer, EmbeddingRequest
@@ -71,7 +73,7 @@ class OpenAIEmbeddings:
             raise in_band_error(body)
         if answer.data is None:
             raise MalformedResponse("the upstream's answer holds no embeddings")
-        usage = decode_usage(answer.usage) if bytes(answer.usage)[:1] == b"{" else None
+        usage = _usage(answer.usage) if bytes(answer.usage)[:1] == b"{" else None
         return EmbeddingsUnaryAnswer(body, usage, answer.id)
 
     def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError:
@@ -94,13 +96,29 @@ class OpenAIEmbeddings:
             extra=fields.rest(),
         )
 
-    def encode_response(self, answer: EmbeddingAnswer, request: EmbeddingRequest) -> bytes:
-        """The answer in OpenAI's form, floats or base64 as asked."""
+    def encode_response(self, answer: EmbeddingAnswer, request: EmbeddingRequest, usage: Usage) -> bytes:
+        """The answer in OpenAI's form, floats or base64 as asked. Raises MalformedResponse for a number that no 32-bit float can be."""
         data = [{"object": "embedding", "index": at, "embedding": _shown(v, request.base64)} for at, v in enumerate(answer.vectors)]
         body: dict[str, Any] = {"object": "list", "data": data, "model": answer.model or request.model}
-        tokens = answer.usage.input_total if answer.usage is not None else None
-        body["usage"] = {"prompt_tokens": tokens or 0, "total_tokens": tokens or 0}
+        tokens = usage.input_total or 0
+        body["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
         return msgspec.json.encode(body)
+
+
+class _Total(msgspec.Struct):
+    total_tokens: int | None = None
+
+
+_total = msgspec.json.Decoder(_Total)
+
+
+def _usage(raw: Raw) -> Usage:
+    """All tokens are of the input, and some providers (Voyage) tell no more than that."""
+    usage = decode_usage(raw)
+    if usage.input_total is None:
+        with suppress(msgspec.ValidationError):
+            return replace(usage, input_uncached=_total.decode(raw).total_tokens)
+    return usage
 
 
 def _inputs(raw: Raw) -> tuple[str | tuple[int, ...], ...]:
@@ -122,7 +140,12 @@ def _inputs(raw: Raw) -> tuple[str | tuple[int, ...], ...]:
 
 
 def _shown(vector: tuple[float, ...], base64: bool) -> Any:
-    return b64encode(pack(f"<{len(vector)}f", *vector)).decode() if base64 else vector
+    if not base64:
+        return vector
+    try:
+        return b64encode(pack(f"<{len(vector)}f", *vector)).decode()
+    except OverflowError as exc:
+        raise MalformedResponse("the upstream's answer holds a number beyond all embeddings") from exc
 
 
 OPENAI_EMBEDDINGS = OpenAIEmbeddings()
