@@ -29,7 +29,8 @@ def _endpoint(name: str, form: Form) -> InferenceEndpoint:
 
 
 def _passing(path: str) -> InferenceEndpoint:
-    form = passing(path, multipart=path in MULTIPART, default_model=DEFAULT_MODELS.get(path))
+    like = peek.RESPONSES if path in RESPONSES_EXTRA else None
+    form = passing(path, multipart=path in MULTIPART, default_model=DEFAULT_MODELS.get(path), like=like)
     return _endpoint(path.strip("/").replace("/", "."), form)
 
 

@@ -153,9 +153,17 @@ COUNT_TOKENS = Form(
 )
 
 
-def passing(path: str, *, multipart: bool = False, default_model: str | None = None) -> Form:
-    """An endpoint whose bodies only the provider reads."""
-    return Form(dialect="passthrough", path=path, kinds=_kinds(true_or_false="stream"), multipart=multipart, default_model=default_model)
+def passing(path: str, *, multipart: bool = False, default_model: str | None = None, like: Form | None = None) -> Form:
+    """An endpoint whose bodies only the provider reads. `like`: whose bodies hold state of an earlier answer in the same way."""
+    return Form(
+        dialect="passthrough",
+        path=path,
+        kinds=_kinds(true_or_false="stream"),
+        multipart=multipart,
+        default_model=default_model,
+        signs=like.signs if like is not None else (),
+        sign_fields=like.sign_fields if like is not None else frozenset(),
+    )
 
 
 Headers = list[tuple[bytes, bytes]]
