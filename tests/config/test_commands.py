@@ -163,6 +163,19 @@ def test_providers_prints_json(tmp_path: Path) -> None:
     assert "sk-very-secret" not in done.stdout
 
 
+def test_providers_tells_all_of_one_kind_a_fact_a_line(tmp_path: Path) -> None:
+    done = turnout("providers", "mistral", cwd=tmp_path)
+    told = {line[:19].strip(): line[19:] for line in done.stdout.splitlines() if not line.startswith(" ")}
+    assert told["wire"] == "mistral" and told["auth"] == "bearer" and told["base url"] == "https://api.mistral.ai/v1"
+    assert told["terminal event"] == "yes" and told["batch"] == "mistral" and told["key"] == "MISTRAL_API_KEY"
+    assert "max_completion_tokens  ->  max_tokens" in told["renames"] and "logprobs" not in told["capabilities"]
+
+
+def test_providers_suggests_the_kind_that_was_meant(tmp_path: Path) -> None:
+    done = turnout("providers", "mistrl", cwd=tmp_path)
+    assert done.returncode == 2 and "did you mean `mistral`?" in done.stderr
+
+
 # --- doctor ------------------------------------------------------------------------------------------------------------------
 def test_doctor_of_a_machine_that_is_well_exits_0_and_writes_nothing(tmp_path: Path) -> None:
     write(tmp_path, GOOD + "server: {port: 0}\n")
