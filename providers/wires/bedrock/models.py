@@ -1,6 +1,6 @@
 """What each family of models behind Bedrock takes: sampling, and in `additionalModelRequestFields` its own words.
 
-Sources: docs.aws.amazon.com/bedrock/latest/userguide (model-parameters, inference-reasoning, nova2 extended thinking). A model that is
+Sources: docs.aws.amazon.com/bedrock/latest/userguide (model-parameters, inference-reasoning, structured-output, prompt-caching). A model that is
 named by an ARN without its family, as an application's inference profile, gets what all take.
 """
 
@@ -15,6 +15,12 @@ from providers.wires.losses import Losses
 
 NAME = "bedrock"
 REGION = re.compile(r"^(?:us|us-gov|eu|apac|jp|au|ca|sa|global)\.")  # of a system's inference profile
+# userguide/structured-output, prompt-caching
+_STRUCTURED = re.compile(
+    r"claude-(?:haiku|sonnet|opus)-4-[56](?!\d)"
+    r"|\.(?:qwen3|minimax-m2|nemotron-nano|gemma-3-(?:12|27)b|magistral-small|ministral-3|mistral-large-3|voxtral|gpt-oss|kimi-k2|v3)"
+)
+_UNSTRUCTURED = re.compile(r"(?:^|\.)(?:amazon|meta|cohere|ai21|writer)\.|claude-opus-4-1")
 _LEVELS = {"minimal": "low", "low": "low", "high": "high", "xhigh": "high"}
 Body = dict[str, Any]
 
@@ -26,6 +32,22 @@ def is_claude(model: str) -> bool:
 def takes_unsigned(model: str) -> bool:
     """Whether reasoning that no signature closes may come back: Claude signs its own, DeepSeek takes none."""
     return not is_claude(model) and "deepseek." not in model
+
+
+def structured(model: str) -> bool | None:
+    """Whether the model can be held to a schema; None: not known."""
+    if _UNSTRUCTURED.search(model) or (is_claude(model) and not model_of(model).structured):
+        return False
+    return True if _STRUCTURED.search(model) else None
+
+
+def caches(model: str) -> bool:
+    """Whether a prompt may hold cache points."""
+    return caches_tools(model) or "amazon.nova" in model
+
+
+def caches_tools(model: str) -> bool:
+    return is_claude(model) or model.startswith("arn:")
 
 
 def prefills(model: str) -> bool:
@@ -78,7 +100,7 @@ def _reasoning(request: r.ChatRequest, model: str, losses: Losses) -> Body:
         return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}
     if "openai." in model:
         return {"reasoning_effort": level}
-    if "qwen." in model or "deepseek." in model:
-        return {"reasoning_config": level}
+    if "qwen." in model:
+        return {"reasoning_config": "low" if level == "low" else "high"}
     losses.lose("reasoning")
     return {}

@@ -13,7 +13,7 @@ from contract.errors import TargetCannot
 from contract.raw import ABSENT
 from providers.wires.anthropic_messages.request_encoder import closed
 from providers.wires.arguments import as_object
-from providers.wires.bedrock.models import NAME, fitted, is_claude, prefills, takes_unsigned
+from providers.wires.bedrock.models import NAME, caches, caches_tools, fitted, is_claude, prefills, structured, takes_unsigned
 from providers.wires.losses import Losses
 
 ID_ALLOWED = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -55,7 +55,7 @@ def encode_request(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
         body["additionalModelRequestFields"] = additional
     if request.stop and is_claude(model):
         body["additionalModelResponseFieldPaths"] = ["/stop_sequence"]  # which of them it was
-    _format(request, body, losses)
+    _format(request, model, body, losses)
     if request.user is not None:
         losses.lose("user")
     _metadata(request, body, losses)
@@ -74,7 +74,7 @@ def encode_count(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
 
 def prompt(request: r.ChatRequest, model: str, losses: Losses) -> dict[str, Any]:
     """What is counted as input: messages, system, tools."""
-    encoder = _Encoder(takes_unsigned(model), losses)
+    encoder = _Encoder(model, losses)
     system = [block for m in request.messages if m.role in ("system", "developer") for part in m.parts for block in encoder.system(part)]
     messages = encoder.messages(request.messages)
     if not messages:
@@ -100,19 +100,19 @@ def _tools(request: r.ChatRequest, encoder: "_Encoder", losses: Losses) -> dict[
         return {"tools": [{"toolSpec": {"name": name, "description": "Not available.", "inputSchema": _ANY_INPUT}} for name in called]}
     if request.parallel_tool_calls is False:
         losses.lose("parallel_tool_calls")
-    if choice is None:
-        return {"tools": tools}
+    if choice is None or choice.mode == "auto":
+        return {"tools": tools}  # which is what is done anyway, and what not every family can be told
     if choice.mode == "none":
         losses.lose("tool_choice")
         return {"tools": tools}
     if choice.mode == "named":
         return {"tools": tools, "toolChoice": {"tool": {"name": choice.name}}}
-    return {"tools": tools, "toolChoice": {"any": {}} if choice.mode == "required" else {"auto": {}}}
+    return {"tools": tools, "toolChoice": {"any": {}}}
 
 
-def _format(request: r.ChatRequest, body: dict[str, Any], losses: Losses) -> None:
+def _format(request: r.ChatRequest, model: str, body: dict[str, Any], losses: Losses) -> None:
     match request.response_format:
-        case r.JsonSchemaFormat() as wanted if wanted.schema:
+        case r.JsonSchemaFormat() as wanted if wanted.schema and structured(model) is not False:
             told = {"name": wanted.name, "schema": msgspec.json.encode(closed(wanted.schema)).decode(), "description": wanted.description}
             schema = {name: value for name, value in told.items() if value is not None}
             body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}
@@ -154,8 +154,8 @@ def _kind(media_type: str | None) -> str:
 class _Encoder:
     """One request's messages and tools."""
 
-    def __init__(self, takes_unsigned: bool, losses: Losses) -> None:
-        self._takes_unsigned = takes_unsigned
+    def __init__(self, model: str, losses: Losses) -> None:
+        self._model = model
         self._losses = losses
         self._documents: set[str] = set()
 
@@ -188,7 +188,9 @@ class _Encoder:
     def blocks(self, part: r.Part) -> list[dict[str, Any]]:
         """The part, and a cache point after it where it has a mark; none for what has no place, which is then noted."""
         mark = _mark_of(part)
-        points = [_cache_point(mark)] if mark else []
+        points = [_cache_point(mark)] if mark and caches(self._model) else []
+        if mark and not points:
+            self._losses.lose("messages.cache_control")
         block = self._block(part)
         if block:
             return [block, *points]
@@ -245,7 +247,7 @@ class _Encoder:
         return name
 
     def _reasoning(self, part: r.ReasoningPart) -> dict[str, Any]:
-        if part.maker != NAME or (part.signature is None and not self._takes_unsigned):
+        if part.maker != NAME or (part.signature is None and not takes_unsigned(self._model)):
             if part.signature is not None:
                 self._losses.lose("messages.reasoning")
             elif part.text:
@@ -265,7 +267,13 @@ class _Encoder:
         if tool.description:
             spec["description"] = tool.description
         spec["inputSchema"] = {"json": tool.parameters or {"type": "object"}}
-        if tool.strict:
+        if tool.strict and structured(self._model):
             spec["strict"] = True
+        elif tool.strict:
+            self._losses.lose("tools.strict")
         told = {"toolSpec": spec}
-        return [told, _cache_point(tool.cache_control)] if tool.cache_control else [told]
+        if tool.cache_control and caches_tools(self._model):
+            return [told, _cache_point(tool.cache_control)]
+        if tool.cache_control:
+            self._losses.lose("tools.cache_control")
+        return [told]

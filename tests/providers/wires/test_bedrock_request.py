@@ -125,6 +125,13 @@ def test_a_mark_is_a_cache_point_after_its_block_with_its_lifetime() -> None:
     assert turns(body)[0][1] == [{"text": "Long"}, POINT, {"text": "Longer"}, {"cachePoint": {"type": "default", "ttl": "1h"}}, {"text": "Now"}]
 
 
+def test_marks_are_told_where_a_model_does_not_cache() -> None:
+    marked = says("user", text("Long", cache_control=CACHED))
+    assert lost(marked, model="openai.gpt-oss-120b-1:0") == ["messages.cache_control"]
+    profile = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/a1b2c3d4e5f6"
+    assert turns(encoded(marked, model=profile)) == [("user", [{"text": "Long"}, POINT])]
+
+
 def test_a_mark_on_a_blank_text_marks_what_is_before_it() -> None:
     blank = text("\n", cache_control=CACHED)
     assert turns(encoded(says("user", "Hi", blank)))[0][1] == [{"text": "Hi"}, POINT]
@@ -221,11 +228,17 @@ def test_reasoning_that_a_model_does_not_have_is_told() -> None:
 
 def test_a_schema_is_the_output_s_form_with_its_objects_closed() -> None:
     wanted = r.JsonSchemaFormat(name="city", schema=SCHEMA, description="A city", strict=True)
-    told = encoded(response_format=wanted)["outputConfig"]["textFormat"]
+    told, another = (encoded(model=model, response_format=wanted)["outputConfig"]["textFormat"] for model in (CLAUDE, "moonshot.next"))
+    assert told == another  # of a model that nothing is known of, the provider is asked
     assert told["type"] == "json_schema"
     schema = told["structure"]["jsonSchema"]
     assert json.loads(schema.pop("schema")) == {**json.loads(bytes(SCHEMA)), "additionalProperties": False}
     assert schema == {"name": "city", "description": "A city"}
+
+
+@pytest.mark.parametrize("model", [NOVA, "us.meta.llama4-maverick-17b-instruct-v1:0", "anthropic.claude-3-haiku-20240307-v1:0"])
+def test_a_schema_that_a_model_cannot_be_held_to_is_told(model: str) -> None:
+    assert lost(model=model, response_format=r.JsonSchemaFormat(name="city", schema=SCHEMA)) == ["response_format"]
 
 
 @pytest.mark.parametrize("wanted", [r.JsonObjectFormat(), r.JsonSchemaFormat(name="any")])

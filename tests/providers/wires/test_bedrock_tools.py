@@ -10,7 +10,24 @@ from msgspec import Raw
 from contract import requests as r
 from providers.wires.bedrock.request import tool_id
 from providers.wires.losses import Losses
-from tests.providers.wires.bedrock_requests import CACHED, CALL, HI, PIXEL, POINT, SCHEMA, WEATHER, Json, encoded, lost, result, says, text, turns
+from tests.providers.wires.bedrock_requests import (
+    CACHED,
+    CALL,
+    CLAUDE,
+    HI,
+    NOVA,
+    PIXEL,
+    POINT,
+    SCHEMA,
+    WEATHER,
+    Json,
+    encoded,
+    lost,
+    result,
+    says,
+    text,
+    turns,
+)
 
 
 def test_a_tool_is_a_specification() -> None:
@@ -19,7 +36,9 @@ def test_a_tool_is_a_specification() -> None:
 
 
 def test_a_tool_without_parameters_takes_an_object_and_a_strict_one_says_so() -> None:
-    tools = encoded(tools=(r.FunctionTool(name="now"), r.FunctionTool(name="then", strict=True, cache_control=CACHED)))["toolConfig"]["tools"]
+    tools = encoded(model=CLAUDE, tools=(r.FunctionTool(name="now"), r.FunctionTool(name="then", strict=True, cache_control=CACHED)))["toolConfig"][
+        "tools"
+    ]
     schema = {"json": {"type": "object"}}
     assert tools == [
         {"toolSpec": {"name": "now", "inputSchema": schema}},
@@ -31,13 +50,20 @@ def test_a_tool_without_parameters_takes_an_object_and_a_strict_one_says_so() ->
 @pytest.mark.parametrize(
     ("choice", "told"),
     [
-        (r.ToolChoice(mode="auto"), {"auto": {}}),
+        (r.ToolChoice(mode="auto"), None),
         (r.ToolChoice(mode="required"), {"any": {}}),
         (r.ToolChoice(mode="named", name="weather"), {"tool": {"name": "weather"}}),
     ],
 )
-def test_the_choice_of_a_tool_is_told(choice: r.ToolChoice, told: Json) -> None:
-    assert encoded(tools=(WEATHER,), tool_choice=choice)["toolConfig"]["toolChoice"] == told
+def test_the_choice_of_a_tool_is_told(choice: r.ToolChoice, told: Json | None) -> None:
+    assert encoded(tools=(WEATHER,), tool_choice=choice)["toolConfig"].get("toolChoice") == told
+
+
+def test_strict_and_marked_tools_are_told_where_a_model_does_not_have_them() -> None:
+    tool = r.FunctionTool(name="now", strict=True, cache_control=CACHED)
+    assert lost(model="anthropic.claude-opus-4-8", tools=(tool,)) == ["tools.strict"]
+    assert lost(model=NOVA, tools=(tool,)) == ["tools.strict", "tools.cache_control"]
+    assert lost(model="openai.gpt-oss-120b-1:0", tools=(tool,)) == ["tools.cache_control"]
 
 
 def test_no_tool_at_all_is_chosen_by_giving_none() -> None:

@@ -308,6 +308,8 @@ def same(body: Json) -> Json:
     for name in ("system", "inferenceConfig"):
         if not told.get(name):
             told.pop(name, None)
+    if told.get("toolConfig", {}).get("toolChoice") == {"auto": {}}:
+        del told["toolConfig"]["toolChoice"]
     for turn in told["messages"]:
         turn["content"] = [block for block in turn["content"] if block.get("text", "x").strip()]
         for block in turn["content"]:

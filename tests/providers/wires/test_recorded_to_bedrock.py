@@ -25,9 +25,9 @@ FACTS = PROVIDER_KINDS["bedrock"].facts
 MODELS = ["us.anthropic.claude-sonnet-4-5-20250929-v1:0", "anthropic.claude-opus-4-8", "us.amazon.nova-pro-v1:0", "openai.gpt-oss-120b-1:0"]
 # the most of a dialect's requests that hold what Bedrock has no place for: other providers' own tools, reasoning and fields
 CASES: list[tuple[str, Dialect, int]] = [
-    ("openai.chat", OPENAI_CHAT, 50),
+    ("openai.chat", OPENAI_CHAT, 55),
     ("anthropic.messages", ANTHROPIC_MESSAGES, 110),
-    ("openai.responses", OPENAI_RESPONSES, 110),
+    ("openai.responses", OPENAI_RESPONSES, 115),
 ]
 ITS_OWN_FAULT = ["inferenceConfig.temperature, value: -1.0", ".inferenceConfig.temperature is out of range"]  # a client that asked for a refusal
 Json = dict[str, Any]
