@@ -1,10 +1,11 @@
-"""Legacy completion requests to `ChatRequest`: the prompt becomes a user's message. What chat cannot do is refused.
+"""Legacy completion requests to `ChatRequest`: the prompt becomes a user's message. What chat cannot do is kept, for encoders to tell.
 
 Fields: https://platform.openai.com/docs/api-reference/completions/create.
 """
 
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from contract import requests as r
@@ -20,21 +21,19 @@ _SAMPLING: dict[str, Any] = {
     "presence_penalty": float,
     "seed": int,
     "logit_bias": dict[str, float],
-    "n": int,
 }
+_ONLY_HERE: dict[str, Any] = {"suffix": str, "echo": bool, "best_of": int}
 
 
 def decode_request(body: bytes) -> r.ChatRequest:
-    """Raises InvalidRequest, or UnsupportedField for what only a completions API can do."""
+    """Raises InvalidRequest, or UnsupportedField for prompts that only a completions API can take."""
     fields = Fields(Raw(body), "")
-    model, prompt = fields.need("model", str), _prompt(fields.need("prompt", Raw))
-    for name, kind in (("suffix", str), ("logprobs", int)):
-        if fields.take(name, kind):
-            raise _cannot(name)
-    if fields.take("echo", bool):
-        raise _cannot("echo")
-    if (fields.take("best_of", int) or 1) > 1:
-        raise _cannot("best_of")
+    model, prompt, n = fields.need("model", str), _prompt(fields.need("prompt", Raw)), fields.take("n", int)
+    nothing = {"best_of": n or 1}  # as many made as are given back
+    for name, kind in _ONLY_HERE.items():
+        if (value := fields.take(name, kind)) and value != nothing.get(name):
+            fields.put_back(name, Raw(msgspec.json.encode(value)))
+    alternatives = fields.take("logprobs", int)
     stop = fields.take("stop", str | list[str])
     options = fields.take("stream_options", dict[str, Raw]) or {}
     limit = fields.take("max_tokens", int)
@@ -42,7 +41,12 @@ def decode_request(body: bytes) -> r.ChatRequest:
         dialect=NAME,
         model=model,
         messages=(r.Message(role="user", parts=(r.TextPart(text=prompt),)),),
-        sampling=r.Sampling(**{name: fields.take(name, kind) for name, kind in _SAMPLING.items()}),
+        sampling=r.Sampling(
+            **{name: fields.take(name, kind) for name, kind in _SAMPLING.items()},
+            n=n,
+            logprobs=None if alternatives is None else True,
+            top_logprobs=alternatives or None,
+        ),
         max_output_tokens=DEFAULT_MAX_TOKENS if limit is None else limit,
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         user=fields.take("user", str),
@@ -59,8 +63,4 @@ def _prompt(raw: Raw) -> str:
     several = fields.need("prompt", list[Any])
     if len(several) == 1 and isinstance(several[0], str):
         return several[0]
-    raise _cannot("prompt", "several prompts, or token ids, need a provider with a completions API")
-
-
-def _cannot(name: str, why: str = "only a provider with a completions API can honour it") -> UnsupportedField:
-    return UnsupportedField(f"`{name}`: {why}", param=name)
+    raise UnsupportedField("`prompt`: several prompts, or token ids, need a provider with a completions API", param="prompt")
