@@ -37,10 +37,11 @@ def key_id_of(key: str) -> str:
 
 
 class KeyTable:
-    """Keys by their full SHA-256; the keys themselves are not kept."""
+    """Keys by their full SHA-256; the keys themselves are not kept. `one_team`: there is nobody else."""
 
     def __init__(self, principals: Iterable[tuple[str, Principal]]) -> None:
         self._by_digest = {sha256(key.encode()).digest(): principal for key, principal in principals}
+        self.one_team = len({principal.team for principal in self._by_digest.values()}) <= 1
 
     def principal(self, headers: Headers) -> Principal:
         """Reads `authorization: Bearer KEY` or `x-api-key: KEY`. Raises AuthenticationFailed."""

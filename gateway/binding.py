@@ -4,6 +4,7 @@ Which requests may carry any, the form of their endpoint says (gateway/peek.py).
 """
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -28,21 +29,24 @@ class Bound(msgspec.Struct, frozen=True):
     target: str | None = None
 
 
-async def resolve(call: Call, team: str, route: Route, continuity: Continuity) -> Bound:
-    """Raises InvalidRequest for a `previous_response_id` that nobody here knows."""
+async def resolve(call: Call, team: str, route: Route, continuity: Continuity, alone: bool) -> Bound:
+    """Raises InvalidRequest for a `previous_response_id` that is none of this team's.
+
+    `alone`: there is no other team, and an id that we have not given may be asked of the provider.
+    """
     if not call.may_hold_state or call.dialect == "anthropic_count_tokens":
         return Bound(call)
     previous = _previous(call)
     if previous is not None:
         kept = await continuity.answer(team, previous)
         if kept is None:
-            return Bound(call, await _keeper(team, previous, route, continuity))
+            return Bound(call, await _keeper(team, previous, route, continuity, alone))
         call = _with_history(call, with_history(call.body, kept.input, kept.answer))
     return Bound(call, await _owner(call, team, route, continuity))
 
 
 def _previous(call: Call) -> str | None:
-    raw = call.fields.get("previous_response_id") if call.dialect == "openai_responses" else None
+    raw = call.fields.get("previous_response_id") if _native_dialect(call) == "openai_responses" else None
     return None if raw is None or bytes(raw) == b"null" else _string.decode(raw)
 
 
@@ -50,15 +54,17 @@ def _with_history(call: Call, body: bytes) -> Call:
     return msgspec.structs.replace(call, body=body, fields=msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
 
 
-async def _keeper(team: str, previous: str, route: Route, continuity: Continuity) -> str:
-    """The target that keeps an answer that we do not: the one it came from, or the first that keeps any."""
+async def _keeper(team: str, previous: str, route: Route, continuity: Continuity, alone: bool) -> str:
+    """The target that keeps an answer that we do not: the one it came from, or another of its provider.
+
+    Providers keep answers by account: a conversation may go on with another of their models, and another team must not go on with it.
+    """
     label = await continuity.target_of(team, previous)
-    keepers = [target.label for target in route.targets if target.keeps_responses]
-    if label in keepers:
-        return label
-    if label is None and keepers:
-        return keepers[0]
-    where = "by another model's target" if label is not None else "here"
+    keepers = [target for target in route.targets if target.keeps_responses]
+    found = _at(label, keepers) if label is not None else keepers[0].label if alone and keepers else None
+    if found is not None:
+        return found
+    where = "by a target of this model" if label is not None else "here"
     raise InvalidRequest(
         f"there is no response {previous[:80]!r} kept {where}; send the conversation's items as `input`",
         param="previous_response_id",
@@ -67,20 +73,35 @@ async def _keeper(team: str, previous: str, route: Route, continuity: Continuity
 
 
 async def _owner(call: Call, team: str, route: Route, continuity: Continuity) -> str | None:
-    """The target that made the newest state in the request. State that nobody here has seen can only be the dialect's own."""
+    """The target that made the newest state in the request. State that nobody here has seen can only be the dialect's own.
+
+    A seal without a signature only says who made what it marks; anybody may read it.
+    """
     tokens = [match[1].decode("utf-8", "replace") for match in _TOKEN.finditer(call.body)][-MAX_TOKENS:]
-    labels = {target.label for target in route.targets}
     unknown = False
     for token in reversed(tokens):
         sealed = unseal(token)
         if sealed is not None and not sealed.signature:
-            continue  # it says whose words those are; they bind nobody
+            continue
         label = sealed.target if sealed is not None else await continuity.target_of(team, token)
-        if label in labels:
-            return label
+        if label is not None and (found := _at(label, route.targets)) is not None:
+            return found
         unknown = unknown or label is None
     return _first_native(call, route.targets) if unknown else None
 
 
+def _at(label: str, targets: Sequence[Target]) -> str | None:
+    """That target, or else one of the same provider, whose key the state belongs to."""
+    labels = [target.label for target in targets]
+    if label in labels:
+        return label
+    return next((target.label for target in targets if label.startswith(f"{target.backend.name}/")), None)
+
+
 def _first_native(call: Call, targets: tuple[Target, ...]) -> str | None:
-    return next((target.label for target in targets if call.dialect in target.native), None)
+    return next((target.label for target in targets if _native_dialect(call) in target.native), None)
+
+
+def _native_dialect(call: Call) -> str:
+    """Whose state it is: what passes below /responses is of that dialect."""
+    return "openai_responses" if call.path.startswith("/responses") else call.dialect

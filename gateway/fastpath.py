@@ -70,7 +70,7 @@ class FastPath:
             raise no_such_model(call.model)
         principal.require_route(route.name, call.model)
         client.guard()
-        bound = await resolve(call, principal.team, route, runtime.continuity)
+        bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
         rule = principal.rule or route.rule
         job = Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target)
         try:
