@@ -164,11 +164,11 @@ def test_providers_prints_json(tmp_path: Path) -> None:
 
 
 def test_providers_tells_all_of_one_kind_a_fact_a_line(tmp_path: Path) -> None:
-    done = turnout("providers", "mistral", cwd=tmp_path)
+    done = turnout("providers", "deepseek", cwd=tmp_path)
     told = {line[:19].strip(): line[19:] for line in done.stdout.splitlines() if not line.startswith(" ")}
-    assert told["wire"] == "mistral" and told["auth"] == "bearer" and told["base url"] == "https://api.mistral.ai/v1"
-    assert told["terminal event"] == "yes" and told["batch"] == "mistral" and told["key"] == "MISTRAL_API_KEY"
-    assert "max_completion_tokens  ->  max_tokens" in told["renames"] and "logprobs" not in told["capabilities"]
+    assert told["wire"] == "openai_chat" and told["auth"] == "bearer" and told["base url"] == "https://api.deepseek.com"
+    assert told["terminal event"] == "yes" and told["batch"] == "none" and told["key"] == "DEEPSEEK_API_KEY"
+    assert told["renames"] == "max_completion_tokens  ->  max_tokens" and "logprobs" in told["capabilities"] and "images" not in told["capabilities"]
 
 
 def test_providers_suggests_the_kind_that_was_meant(tmp_path: Path) -> None:
