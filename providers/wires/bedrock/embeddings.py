@@ -1,6 +1,5 @@
 """Embeddings by InvokeModel, each model family in its own form: Titan and Nova take one text a request, Cohere several."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -11,12 +10,11 @@ from contract.embeddings import EmbeddingAnswer, EmbeddingRequest
 from contract.errors import AttemptError, MalformedResponse
 from contract.usage import Usage
 from providers.wires.bedrock import errors
+from providers.wires.bedrock.models import REGION
 from providers.wires.losses import Losses
 from providers.wires.openai_embeddings.texts import texts_of
 
 MOST = 96  # texts that Cohere's models take in one request
-
-_REGION = re.compile(r"^(?:us|us-gov|eu|apac|jp|au|ca|sa|global)\.")
 
 
 class _Embedding(msgspec.Struct):
@@ -44,7 +42,7 @@ class BedrockEmbeddings:
         return f"/model/{quote(model, safe='')}/invoke"
 
     def encode_request(self, request: EmbeddingRequest, model: str, losses: Losses) -> bytes:
-        family = _REGION.sub("", model)
+        family = REGION.sub("", model)
         texts = texts_of(request, MOST if family.startswith("cohere.") else 1, losses)
         text = texts[0]
         body: dict[str, Any]
