@@ -100,8 +100,9 @@ class Machine:
         assert event["delta"]["stop_reason"], "the end says why"
         before = self.message["usage"]
         for name in COUNTS:
-            assert (event["usage"].get(name) or 0) >= (before.get(name) or 0), "usage is cumulative"
-        self.message |= event["delta"] | {"usage": {**before, **event["usage"]}}
+            assert event["usage"].get(name) is None or event["usage"][name] >= (before.get(name) or 0), "usage is cumulative"
+        told = {name: value for name, value in event["usage"].items() if value is not None}
+        self.message |= event["delta"] | {"usage": {**before, **told}}
 
     def _message_stop(self, event: Json) -> None:
         assert self.message["stop_reason"] is not None, "a message that stops says why first"
