@@ -79,8 +79,12 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "turnout"}
 
 
+_UNKNOWN_OF_MODELS = dict.fromkeys(("capabilities", "deprecated_at", "line", "max_input_tokens", "max_tokens", "retires_at"))
+
+
 def _anthropic_model(name: str) -> dict[str, Any]:
-    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+    """With every member of the SDK's `ModelInfo`; its epoch stands for a date that is not known."""
+    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active", **_UNKNOWN_OF_MODELS}
 
 
 def _add_reports(app: FastAPI, runtime: Runtime) -> None:

@@ -5,7 +5,10 @@ Names are the contract's own (`logprobs`, `messages.image`, `tools.web_search`, 
 
 from collections.abc import Mapping
 
+from msgspec import Raw
+
 from contract.requests import ChatRequest, FunctionTool
+from providers.wires.fields import NULL
 
 # What asks for nothing that the answer must have: billing, caching, tracing, style. The last part of a loss's name decides.
 HINTS = frozenset(
@@ -53,9 +56,12 @@ class Losses:
             kept.append(name)
 
     def lose_extra(self, request: ChatRequest, known: frozenset[str] = frozenset()) -> None:
-        """Notes every member that only the request's own dialect knows, but for the top-level ones in `known`, which the encoder honours."""
-        for name in request.extra:
-            if name not in known:
+        """Notes every member that only the request's own dialect knows, but for the top-level ones in `known`, which the encoder honours.
+
+        A null asks for nothing.
+        """
+        for name, raw in request.extra.items():
+            if name not in known and raw != NULL:
                 self.lose(f"extra.{name}")
         for tool in request.tools:
             if isinstance(tool, FunctionTool):
@@ -67,6 +73,7 @@ class Losses:
                 if part.extra:
                     self._all(part.extra, "messages")
 
-    def _all(self, extra: Mapping[str, object], where: str) -> None:
-        for name in extra:
-            self.lose(f"{where}.{name}")
+    def _all(self, extra: Mapping[str, Raw], where: str) -> None:
+        for name, raw in extra.items():
+            if raw != NULL:
+                self.lose(f"{where}.{name}")

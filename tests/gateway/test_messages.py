@@ -228,3 +228,9 @@ async def test_models_are_listed_and_found_in_anthropic_s_shape(sdk: AsyncAnthro
     assert (await sdk.models.retrieve("other")).type == "model"
     with pytest.raises(anthropic.NotFoundError):
         await sdk.models.retrieve("nobody")
+
+
+async def test_models_hold_every_member_that_the_strict_sdk_asks_for(one: Upstream, gateway: Gateway) -> None:
+    async with AsyncAnthropic(base_url=gateway.url, api_key=KEY, max_retries=0, _strict_response_validation=True) as strict:
+        (model, *_) = (await strict.models.list()).data
+    assert (model.id, model.lifecycle, model.max_tokens) == ("claude", "active", None)
