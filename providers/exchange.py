@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
 
-from contract.errors import MalformedResponse
+from contract.errors import MalformedResponse, StreamCut
 from contract.events import Ended, Event, Finished, Started, UsageReported
 from contract.finish import Finish
 from contract.usage import Usage
@@ -212,7 +212,10 @@ class RawExchange:
             self._tail.see(chunk)
         if not chunk:
             marks.ended = monotonic()
-            self.usage = self._tail.usage if self._tail is not None else None
+            if self._tail is not None:
+                self.usage = self._tail.usage
+                if not self._tail.ended:
+                    raise StreamCut("the upstream's stream ended before its answer was whole")
         elif marks.first_token is None:
             marks.first_token = monotonic()
             self._response.first_token()
@@ -220,7 +223,9 @@ class RawExchange:
         return chunk
 
     def in_band(self, body: bytes) -> bytes:
-        return b""  # no place for one; the connection's early end tells
+        if self._tail is None:
+            return b""  # no place for one; the connection's early end tells
+        return b"event: error\ndata: %b\n\n" % body
 
     def abort(self) -> None:
         self._response.abort()

@@ -257,6 +257,16 @@ async def test_a_failure_is_told_in_our_words_only(gateway: Gateway, one: Upstre
     assert set(got.json()["error"]) == {"message", "type", "param", "code", "request_id", "attempts"}
 
 
+async def test_a_cut_before_the_first_byte_is_mended_by_another_target(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    async def play(x: Exchange) -> None:
+        await x.send(b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ntransfer-encoding: chunked\r\n\r\n")
+        x.reset()
+
+    one.plays["m1"], two.plays["m2"] = play, answer(b"sound", "audio/mpeg")
+    got = await gateway.sdk.audio.speech.create(model="pair", voice="alloy", input="Hello")
+    assert got.content == b"sound" and got.response.headers["x-turnout-target"] == "two/m2"
+
+
 async def test_a_cut_after_the_first_bytes_ends_the_connection_and_not_the_answer(gateway: Gateway, one: Upstream) -> None:
     async def play(x: Exchange) -> None:
         await x.send(b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -269,6 +279,16 @@ async def test_a_cut_after_the_first_bytes_ends_the_connection_and_not_the_answe
         await gateway.post({"model": "solo", "voice": "alloy", "input": "Hello"}, path="/v1/audio/speech")
     (row,) = await gateway.all_rows()
     assert row.status == "cut"
+
+
+async def test_an_event_stream_without_its_last_event_ends_in_an_error(gateway: Gateway, one: Upstream) -> None:
+    one.plays["m1"] = events({"type": "image_generation.partial_image", "b64_json": "aGk=", "partial_image_index": 0})
+    stream = await gateway.sdk.images.generate(model="solo", prompt="a cat", stream=True)
+    assert (await anext(stream)).type == "image_generation.partial_image"
+    with pytest.raises(openai.APIError):
+        await anext(stream)
+    (row,) = await gateway.all_rows()
+    assert (row.status, row.error_code) == ("cut", "upstream_stream_truncated")
 
 
 async def test_a_client_that_leaves_stops_the_upstream(gateway: Gateway, one: Upstream) -> None:
