@@ -1,5 +1,7 @@
 """What is read of an answer that passes as it is: its usage, in whichever form its provider tells it, and whether it is an error after all."""
 
+import re
+
 import msgspec
 from msgspec import Raw
 
@@ -11,6 +13,8 @@ from providers.wires.failure import failure
 TAIL_BYTES = 64 << 10  # of a stream's end: usage is told in its last event, after what may be a large image
 _NULL = Raw(b"null")
 _MARK = b'"usage":'
+_LAST = re.compile(rb'(?:"type": ?"|event: ?)[a-z_.]+\.(?:done|completed)\b|\[DONE\]')  # speech.audio.done, image_generation.completed …
+_OVERLAP = 64  # bytes: more than the name of an event
 
 
 class _Details(msgspec.Struct):
@@ -102,12 +106,14 @@ def _meta_usage(raw: Raw) -> Usage | None:
 
 
 class Tail:
-    """The end of an event stream that passes unread, for the usage in it."""
+    """The end of an event stream that passes unread: the usage in it, and whether it is the end. `ended`: the event that says so was seen."""
 
     def __init__(self) -> None:
         self._bytes = b""
+        self.ended = False
 
     def see(self, chunk: bytes) -> None:
+        self.ended = self.ended or _LAST.search(self._bytes[-_OVERLAP:] + chunk) is not None
         self._bytes = (self._bytes + chunk)[-TAIL_BYTES:] if len(chunk) < TAIL_BYTES else chunk[-TAIL_BYTES:]
 
     @property
