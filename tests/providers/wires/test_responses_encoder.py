@@ -18,7 +18,7 @@ from providers.wires.openai_responses.encoder import ResponsesStreamEncoder
 from providers.wires.seal import Seal, unseal
 from tests.contract.event_sequences import answers, cut_answers
 from tests.providers.wires.answering import answering
-from tests.providers.wires.responses_machine import run, told
+from tests.providers.wires.responses_machine import Machine, run, told
 
 NAME: Name = "openai_responses"
 SDK: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
@@ -42,6 +42,23 @@ def final(*events: Any, **fields: Any) -> dict[str, Any]:
 
 def types(stream: bytes) -> list[str]:
     return [event["type"].removeprefix("response.") for _, event in told(stream)]
+
+
+EVERYTHING = [
+    START,
+    ev.ReasoningDelta(text="hm", part=0),
+    ev.ReasoningSignature(signature="s", maker="gemini", part=0),
+    ev.TextDelta(text="Hel", part=1),
+    ev.TextDelta(text="lo", part=1),
+    ev.Annotated(annotation=Raw(b"{}"), url="u", part=1),
+    ev.RefusalDelta(text="no", part=2),
+    ev.ToolCallStarted(id="a", name="f", part=3),
+    ev.ToolCallStarted(id="b", name="g", part=4),
+    ev.ToolCallDelta(arguments="{}", part=4),
+    ev.ToolCallDelta(arguments="{}", part=3),
+    STOP,
+    ev.Ended(),
+]
 
 
 # --- every legal sequence --------------------------------------------------------------------------------------------
@@ -90,6 +107,18 @@ def test_the_sdk_s_types_take_every_event(events: list[Any]) -> None:
         ):
             event["response"]["incomplete_details"] = None  # a provider's word that OpenAI has none for is kept
         SDK.validate_python(event)
+
+
+def test_the_machine_takes_no_stream_that_lacks_an_event_or_says_one_twice() -> None:
+    """Proof that it proves something: numbered anew, each such stream still breaks another rule."""
+    stream = told(encoded(*EVERYTHING))
+    for at in range(len(stream)):
+        for changed in (stream[:at] + stream[at + 1 :], stream[: at + 1] + stream[at:]):
+            machine = Machine()
+            with pytest.raises((AssertionError, IndexError)):
+                for number, (name, event) in enumerate(changed):
+                    machine.take(name, {**event, "sequence_number": number})
+                assert machine.ended
 
 
 # --- what was said is kept -------------------------------------------------------------------------------------------
