@@ -21,6 +21,7 @@ HINTS = frozenset(
         "detail",
         "eager_input_streaming",
         "include",
+        "index",  # of a call, as a client puts it back from a stream
         "inference_geo",
         "is_error",
         "metadata",
