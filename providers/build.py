@@ -42,8 +42,10 @@ def routes_of(kind: ProviderKind, chosen: Chosen) -> dict[Dialect, Route]:
 
 
 def _counting_wire(kind: ProviderKind, chosen: Chosen) -> str:
+    """Which wire's way to count the provider has. One that is told to speak chat alone has not that of Responses."""
     wire = chosen.wire or kind.wire
-    return "openai_responses" if wire == "openai_chat" and "/responses/input_tokens" in kind.passes else wire
+    has_responses = "/responses/input_tokens" in kind.passes and "openai_responses" in native_dialects(kind, chosen)
+    return "openai_responses" if wire == "openai_chat" and has_responses else wire
 
 
 def _versioned(path: str, chosen: Chosen) -> str:

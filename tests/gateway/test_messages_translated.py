@@ -22,11 +22,13 @@ providers:
   deep: {{kind: deepseek, base_url: "{one}", api_key: sk-deep}}
   google: {{kind: gemini, base_url: "{two}", api_key: sk-google}}
   native: {{kind: anthropic, base_url: "{two}", api_key: sk-native}}
+  only-chat: {{kind: openai, base_url: "{one}", api_key: sk-chat, dialects: [openai_chat]}}
 models:
   gpt: {{policy: plain, targets: [{{provider: chat, model: gpt-up}}]}}
   gpt-strict: {{policy: strict, targets: [{{provider: chat, model: gpt-up}}]}}
   deep: {{policy: plain, targets: [{{provider: deep, model: deep-up}}]}}
   gem: {{policy: plain, targets: [{{provider: google, model: gemini-3-pro}}]}}
+  only-chat: {{targets: [{{provider: only-chat, model: gpt-up}}]}}
   either: {{targets: [{{provider: chat, model: gpt-up}}, {{provider: native, model: claude-up}}]}}
 policies:
   plain: {{retry: {{max_attempts: 1}}}}
@@ -235,8 +237,9 @@ async def test_a_field_that_changes_the_answer_is_refused_by_name(sdk: AsyncAnth
     assert (error["error"]["type"], error["error"]["param"], error["error"]["code"]) == ("invalid_request_error", "top_k", "unsupported_field")
 
 
-async def test_tokens_are_estimated_where_the_provider_cannot_count_and_it_is_said(sdk: AsyncAnthropic, one: Upstream) -> None:
-    answer = await sdk.messages.with_raw_response.count_tokens(model="gpt", messages=[{"role": "user", "content": "word " * 400}])
+@pytest.mark.parametrize("model", ["gpt", "only-chat"])
+async def test_tokens_are_estimated_where_the_provider_cannot_count_and_it_is_said(sdk: AsyncAnthropic, one: Upstream, model: str) -> None:
+    answer = await sdk.messages.with_raw_response.count_tokens(model=model, messages=[{"role": "user", "content": "word " * 400}])
     assert answer.headers["x-turnout-estimated"] == "input_tokens"
     counted = await answer.parse()
     assert 400 <= counted.input_tokens <= 700
