@@ -56,12 +56,18 @@ MESSAGES = shaped(
     },
     {"id": TEXT},
 )
-PIECE = shaped({"type": word("input_text", "output_text", "text", "refusal"), "text": TEXT}, {"annotations": st.just([]), "refusal": TEXT})
+PIECE = shaped(
+    {"type": word("input_text", "output_text", "text", "refusal"), "text": TEXT},
+    {"annotations": st.just([]), "refusal": TEXT, "prompt_cache_breakpoint": ODD},
+)
 ITEM_MESSAGE = shaped(
     {"role": word("user", "assistant", "system", "developer", "tool"), "content": TEXT | st.lists(PIECE, max_size=3)},
     {"type": word("message"), "id": TEXT, "status": word("completed")},
 )
-ITEM_CALL = shaped({"type": word("function_call", "custom_tool_call"), "call_id": TEXT, "name": TEXT, "arguments": TEXT}, {"id": TEXT, "input": TEXT})
+ITEM_CALL = shaped(
+    {"type": word("function_call", "custom_tool_call"), "call_id": TEXT, "name": TEXT, "arguments": TEXT},
+    {"id": TEXT, "input": TEXT, "namespace": st.none() | TEXT},
+)
 ITEM_RESULT = shaped({"type": word("function_call_output"), "call_id": TEXT, "output": TEXT | st.lists(PIECE, max_size=2)}, {"status": TEXT})
 ITEMS = ITEM_MESSAGE | ITEM_CALL | ITEM_RESULT
 
