@@ -7,12 +7,15 @@ PORT ?= 8080
 CONFIG ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 LOCKS := requirements.lock requirements-engine.lock
+ACCEPTANCE := .venv-acceptance
+PARTS ?=
 
-.PHONY: help install serve test check bench bench-quick lock clean
+.PHONY: help install serve test check matrix bench bench-quick lock clean
 
 help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
 	@echo "make test     every check and test        make check   ruff, mypy, import-linter only"
+	@echo "make acceptance   tests and programs of others against a gateway (docs/acceptance.md)   (PARTS=\"cassettes sdk ...\")"
 	@echo "make bench    gateways side by side    make lock    renew the hashed lock files"
 
 install: $(VENV)/.installed
@@ -46,6 +49,20 @@ check: $(VENV)/.installed-dev
 test: check
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# Any dialect to any provider, asked cell by cell; writes docs/matrix.md.
+matrix: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.matrix
+
+# What others wrote: needs the folder that TURNOUT_ACCEPTANCE names, and says so without it. `node` and `agents` need npm too.
+acceptance: $(VENV)/.installed $(ACCEPTANCE)/.installed
+	$(BIN)/python scripts/acceptance.py $(PARTS)
+
+$(ACCEPTANCE)/.installed: $(VENV)/.created requirements-acceptance.lock
+	@echo "installing the programs of others into $(ACCEPTANCE)"
+	@$(PYTHON) -m venv $(ACCEPTANCE)
+	@$(ACCEPTANCE)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r requirements-acceptance.lock
+	@touch $@
+
 # Peers that are installed are compared too: nginx, and LiteLLM in bench/venvs/litellm (docs/performance.md).
 bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/compare.py --passes 3
@@ -61,6 +78,8 @@ lock: $(VENV)/.created
 	$(PIP) uv
 	for f in requirements requirements-dev; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q $$f.in -o $$f.lock; done
 	for f in requirements-engine requirements-bench; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-deps -q $$f.in -o $$f.lock; done
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q --override requirements-acceptance.override \
+		requirements-acceptance.in -o requirements-acceptance.lock
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ACCEPTANCE) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

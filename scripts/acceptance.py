@@ -5,6 +5,7 @@ The data and the stand-in are in the folder that TURNOUT_ACCEPTANCE names; witho
 
 import argparse
 import collections
+import inspect
 import os
 import shutil
 import sys
@@ -12,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from acceptance_parts import PARTS, TESTS, Run
-from acceptance_results import Result, read_gaps, table
+from acceptance_results import Gap, Result, gaps_table, read_gaps, table
 
 SHOWN = 15  # failures of one part that are printed; its log holds all
 
@@ -22,7 +23,12 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: all of {', '.join(PARTS)}")
     parser.add_argument("--control", action="store_true", help="against the stand-in itself, with no gateway")
     parser.add_argument("--keep", action="store_true", help="keep the folder of logs also when all is well")
+    parser.add_argument("--describe", action="store_true", help="print the parts and gaps as docs/acceptance.md shows them, and run nothing")
     options = parser.parse_args()
+    gaps = read_gaps(TESTS / "gaps.toml")
+    if options.describe:
+        print(described(gaps))
+        return 0
     unknown = [part for part in options.parts if part not in PARTS]
     if unknown:
         parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
@@ -32,7 +38,7 @@ def main() -> int:
         print(f"TURNOUT_ACCEPTANCE names no folder with the acceptance data: left out {', '.join(wanted)}")
         return 0
     folder = Path(tempfile.mkdtemp(prefix="turnout-acceptance-"))
-    run = Run(Path(acceptance).resolve(), folder, read_gaps(TESTS / "gaps.toml"), options.control)
+    run = Run(Path(acceptance).resolve(), folder, gaps, options.control)
     results = run_parts(run, wanted)
     print("\n" + table(results))
     for reason, count in collections.Counter(why for result in results for _, why in result.gaps).most_common():
@@ -43,6 +49,12 @@ def main() -> int:
     else:
         shutil.rmtree(folder)
     return 1 if failed else 0
+
+
+def described(gaps: list[Gap]) -> str:
+    rows = [f"| `{name}` | {inspect.getdoc(part)} |" for name, part in PARTS.items()]
+    parts = "\n".join(["| part | what runs |", "|---|---|", *rows])
+    return f"{parts}\n\n## Gaps\n\nFailures that are expected, as `tests/acceptance/gaps.toml` names them.\n\n{gaps_table(gaps)}"
 
 
 def run_parts(run: Run, wanted: list[str]) -> list[Result]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acceptance_results import Gap, Result, first_words, from_junit
+from acceptance_results import Gap, Result, from_junit
 from acceptance_servers import KEY, ROOT, gateway, replay, standin
 
 TESTS = ROOT / "tests" / "acceptance"
@@ -126,7 +127,7 @@ def source_of(package: str) -> Path:
     folder = VENV / "sdists" / f"{package}-{version}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "-q", "download", "--no-deps", "--no-binary", package, "-d", str(folder.parent)]
+        pip = [python, "-m", "pip", "--disable-pip-version-check", "-qq", "download", "--no-deps", "--no-binary", package, "-d", str(folder.parent)]
         subprocess.run([*pip, f"{package}=={version}"], check=True)
         with tarfile.open(folder.with_name(f"{folder.name}.tar.gz")) as archive:
             archive.extractall(folder.parent, filter="data")
@@ -195,7 +196,7 @@ def fuzz(run: Run) -> Iterator[Result]:
 
 
 def cassettes(run: Run) -> Iterator[Result]:
-    """Recorded exchanges: the provider's own dialect with the request that reached it, then asked as chat completions whatever the provider speaks."""
+    """Recorded exchanges: in the provider's own dialect, with the request that reached it; then asked as chat completions whatever it speaks."""
     hosts = recorded_hosts(run.acceptance / "visible.jsonl.gz")
     with replay(run.acceptance, run.folder) as provider, before_replay(run, provider) as base:
         for op in ("openai.chat", "openai.responses", "anthropic.messages"):
@@ -232,7 +233,7 @@ def before_replay(run: Run, url: str) -> Iterator[str]:
     kinds = {*CHAT_KINDS.values(), *CROSSED.values(), "openai-compatible"}
     providers: dict[str, dict[str, Any]] = {k: {"kind": k, "base_url": bases.get(k, f"{url}/v1"), "api_key": "sk-upstream"} for k in sorted(kinds)}
     providers["responses"] |= {"kind": "openai", "dialects": ["openai_responses"], "wire": "openai_responses"}
-    with gateway(run.folder / "cassettes", providers, {f"{kind}/cassette-*": kind for kind in providers}) as base:
+    with gateway(run.folder / "cassettes", providers, {f"{kind}/*": kind for kind in providers}) as base:
         yield base
 
 
@@ -242,18 +243,18 @@ def checked(run: Run, part: str, base: str, provider: str, rows: list[tuple[str,
     tool, corpus = str(run.acceptance / "cassette_replay.py"), str(run.acceptance / "visible.jsonl.gz")
     for op, host, kind in rows:
         prefix = "" if run.control else f"{kind}/"
-        command = ["python3", tool, "check", corpus, "--replay", provider, "--op", op, "--host", host, "--prefix", prefix, mode, "-v"]
+        command = [sys.executable, tool, "check", corpus, "--replay", provider, "--op", op, "--host", host, "--prefix", prefix, mode, "-v"]
         log = run.folder / f"{part.replace('/', '-').replace(' ', '-')}-{host.replace(':', '-')}.log"
         printed = run_program(command, log, BASE_URL=base, API_KEY=KEY)
         counts = re.search(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", printed, re.M)
         if counts is None:
-            result.add(f"{host} the run itself", first_words(printed[-300:]), run.gaps)
+            result.add(f"{host} the run itself", printed[-300:], run.gaps)
             continue
         result.passed += int(counts[1])
         result.skipped += int(counts[3])
         bad = re.findall(r"^BAD  (.*)$", printed, re.M)
         for line in [*bad, *["no answer"] * (int(counts[2]) - len(bad))]:
-            result.add(host, first_words(line), run.gaps)
+            result.add(host, line, run.gaps)
     result.seconds = time.monotonic() - started
     return result
 

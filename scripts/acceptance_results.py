@@ -31,7 +31,7 @@ class Result:
     def add(self, test: str, said: str, known: Iterable[Gap]) -> None:
         gap = next((g for g in known if g.part.fullmatch(self.part) and g.test.search(f"{test}: {said}")), None)
         if gap is None:
-            self.failures.append((test, said))
+            self.failures.append((test, first_words(said)))
         else:
             self.gaps.append((test, gap.why))
 
@@ -52,7 +52,7 @@ def from_junit(part: str, path: Path, known: Iterable[Gap]) -> Result:
         name = f"{case.get('classname', '')}::{case.get('name', '')}"
         bad = case.find("failure") if case.find("failure") is not None else case.find("error")
         if bad is not None:
-            result.add(name, first_words(f"{bad.get('message') or ''} {bad.text or ''}"), known)
+            result.add(name, f"{bad.get('message') or ''} {bad.text or ''}", known)
         elif case.find("skipped") is not None:
             result.skipped += 1
         else:
@@ -62,6 +62,12 @@ def from_junit(part: str, path: Path, known: Iterable[Gap]) -> Result:
 
 def first_words(text: str) -> str:
     return " ".join(text.split())[:300]
+
+
+def gaps_table(gaps: list[Gap]) -> str:
+    """The gaps as docs/acceptance.md shows them."""
+    rows = ["| " + " | ".join(cell.replace("|", r"\|") for cell in (f"`{g.part.pattern}`", f"`{g.test.pattern}`", g.why)) + " |" for g in gaps]
+    return "\n".join(["| part | test, or what it said | why |", "|---|---|---|", *rows])
 
 
 def table(results: list[Result]) -> str:
