@@ -10,7 +10,7 @@ LOCKS := requirements.lock requirements-engine.lock
 ACCEPTANCE := .venv-acceptance
 PARTS ?=
 
-.PHONY: help install serve test check matrix bench bench-quick lock clean
+.PHONY: help install serve test check matrix acceptance bench bench-quick lock clean
 
 help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
