@@ -85,8 +85,8 @@ def merged(events: list[ev.Event]) -> list[ev.Event]:
     found: list[ev.Event] = []
     for event in events:
         last = found[-1] if found else None
-        if isinstance(event, ev.TextDelta | ev.ReasoningDelta) and type(event) is type(last) and last.part == event.part:  # type: ignore[union-attr]
-            found[-1] = type(event)(text=last.text + event.text, part=event.part)  # type: ignore[union-attr]
+        if isinstance(event, ev.TextDelta | ev.ReasoningDelta) and type(event) is type(last) and last.part == event.part:
+            found[-1] = type(event)(text=last.text + event.text, part=event.part)
         elif isinstance(event, ev.ToolCallDelta) and isinstance(last, ev.ToolCallDelta):
             found[-1] = ev.ToolCallDelta(arguments=last.arguments + event.arguments, part=event.part)
         else:
