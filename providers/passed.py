@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Raw
 
 from contract.errors import MalformedResponse, UpstreamError
-from contract.finish import Finish
 from contract.usage import Usage
+from providers.wires.answer import WholeAnswer
 from providers.wires.failure import failure
 
 TAIL_BYTES = 64 << 10  # of a stream's end: usage is told in its last event, after what may be a large image
@@ -50,28 +50,17 @@ _tokens = msgspec.json.Decoder(_Tokens)
 _meta = msgspec.json.Decoder(_Meta)
 
 
-class Passed(msgspec.Struct):
-    """A JSON answer that passes. Implements `providers.wires.port.UnaryAnswer`."""
-
-    body: bytes
-    usage: Usage | None = None
-    upstream_id: str | None = None
-    finish: Finish | None = None
-    content_events: int = 1
-    bound: list[str] = []
-
-
-def read_passed(body: bytes) -> Passed:
+def read_passed(body: bytes) -> WholeAnswer:
     """Raises MalformedResponse for what is no JSON, UpstreamError for an error object under a 200."""
     try:
         seen = _answer.decode(body)
     except msgspec.ValidationError:
-        return Passed(body)
+        return WholeAnswer(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not valid JSON") from exc
     if bytes(seen.error)[:1] == b"{":
         raise failure(UpstreamError, 200)
-    return Passed(body, usage_of(seen.usage) or _meta_usage(seen.meta), seen.id)
+    return WholeAnswer(body, usage_of(seen.usage) or _meta_usage(seen.meta), seen.id)
 
 
 def usage_of(raw: Raw) -> Usage | None:

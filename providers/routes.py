@@ -12,12 +12,13 @@ import msgspec
 from contract.call import Call, Drop
 from contract.embeddings import EmbeddingRequest
 from contract.errors import AttemptError, TargetCannot, UnsupportedField
-from contract.finish import Finish
 from contract.requests import ChatRequest
 from contract.usage import Usage
 from providers.multipart import renamed_model
 from providers.translation import TranslatedAnswer, TranslatingTap, answering, cannot, settled, translate
+from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
+from providers.wires.anthropic_messages.estimate import estimate
 from providers.wires.facts import Facts, honoured
 from providers.wires.failure import class_of_status, failure, retry_after_s
 from providers.wires.losses import Losses
@@ -51,17 +52,6 @@ class Prepared(msgspec.Struct, kw_only=True):
 class Route(Protocol):
     def prepare(self, call: Call, model: str, drop: Drop) -> Prepared:
         """Raises InvalidRequest, TargetCannot."""
-
-
-class ReadAnswerOf(msgspec.Struct):
-    """A plain `UnaryAnswer`."""
-
-    body: bytes
-    usage: Usage | None = None
-    upstream_id: str | None = None
-    finish: Finish | None = None
-    content_events: int = 1
-    bound: list[str] = []
 
 
 def filled(template: str, model: str) -> str:
@@ -163,14 +153,14 @@ class CountRoute:
         counter, losses = self._counter, Losses()
         request = ANTHROPIC_MESSAGES.decode_count_request(call.body)
         if counter is None:
-            answer = ReadAnswerOf(ANTHROPIC_MESSAGES.encode_count(len(call.body) // BYTES_PER_TOKEN))
+            answer = WholeAnswer(ANTHROPIC_MESSAGES.encode_count(estimate(request, len(call.body))))
             return Prepared(path="", body=b"", error=by_status, ready=answer, notes=((b"x-turnout-estimated", b"input_tokens"),))
         body = counter.encode_count_request(honoured(request, self._facts, losses), model, self._facts, losses)
         return Prepared(
             path=counter.count_path(model),
             body=body,
             error=counter.decode_error,
-            read=lambda b: ReadAnswerOf(ANTHROPIC_MESSAGES.encode_count(counter.decode_count(b))),
+            read=lambda b: WholeAnswer(ANTHROPIC_MESSAGES.encode_count(counter.decode_count(b))),
             notes=dropped_note(settled(losses, "everything", ANTHROPIC_MESSAGES)),
         )
 
@@ -194,10 +184,10 @@ class EmbeddingRoute:
             path=self._embedder.path(model), body=body, error=self._embedder.decode_error, read=lambda b: self._read(b, request), notes=notes
         )
 
-    def _read(self, body: bytes, request: EmbeddingRequest) -> ReadAnswerOf:
+    def _read(self, body: bytes, request: EmbeddingRequest) -> WholeAnswer:
         answer = self._embedder.decode_response(body, request)
         usage = answer.usage or estimated_usage(request)  # a number that OpenAI's clients look for
-        return ReadAnswerOf(OPENAI_EMBEDDINGS.encode_response(answer, request, usage), usage, answer.id)
+        return WholeAnswer(OPENAI_EMBEDDINGS.encode_response(answer, request, usage), usage, answer.id)
 
 
 def estimated_usage(request: EmbeddingRequest) -> Usage:

@@ -31,7 +31,7 @@ from providers.local.asking import Asked, ask, ask_count
 from providers.local.process import EngineAddress
 from providers.local.supervisor import EngineSupervisor
 from providers.port import Exchange, Marks
-from providers.routes import ReadAnswerOf
+from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.openai_chat import OPENAI_CHAT
 
@@ -139,7 +139,7 @@ class EngineBackend:
         address = await self._supervisor.wait_ready(self._spec.max_wait_s)
         marks.admitted, marks.bytes_sent = monotonic(), len(body)
         tokens = await self._tokens(body, address)
-        return ReadyExchange(ReadAnswerOf(ANTHROPIC_MESSAGES.encode_count(tokens)), marks, notes)
+        return ReadyExchange(WholeAnswer(ANTHROPIC_MESSAGES.encode_count(tokens)), marks, notes)
 
     async def _check_length(self, body: bytes, address: EngineAddress) -> None:
         """Raises ContextLengthExceeded. A token is at least a byte of text, so a short body needs no count; else the engine counts."""

@@ -7,8 +7,9 @@ import msgspec
 from contract.call import Call
 from contract.errors import AttemptError, MalformedResponse
 from contract.usage import Usage
+from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages import errors
-from providers.wires.anthropic_messages.tap import MessagesUnaryAnswer, rewrite_request
+from providers.wires.anthropic_messages.tap import rewrite_request
 from providers.wires.facts import Facts
 from providers.wires.port import StreamTap
 
@@ -41,9 +42,9 @@ class AnthropicCount:
     def stream_tap(self, call: Call, strip_usage: bool) -> StreamTap:
         raise MalformedResponse("a count of tokens is no stream")
 
-    def read_unary(self, body: bytes) -> MessagesUnaryAnswer:
+    def read_unary(self, body: bytes) -> WholeAnswer:
         decode_count(body)
-        return MessagesUnaryAnswer(body, None, Usage(input_uncached=0, output_visible=0), None)
+        return WholeAnswer(body, Usage(input_uncached=0, output_visible=0))
 
     def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError:
         return errors.decode_error(status, headers, body)

@@ -3,10 +3,9 @@
 import msgspec
 
 from contract.call import Call
-from contract.errors import AttemptError, MalformedResponse, StreamCut
-from contract.finish import Finish
-from contract.usage import Usage
-from providers.sse import SseDecoder, SseEvent
+from contract.errors import MalformedResponse
+from providers.sse import SseEvent
+from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages.errors import in_band_error
 from providers.wires.anthropic_messages.finish import decode_finish
 from providers.wires.anthropic_messages.ours import without_ours
@@ -26,6 +25,7 @@ from providers.wires.anthropic_messages.usage import decode_usage, merged
 from providers.wires.facts import Facts
 from providers.wires.openai_chat.tap import renamed
 from providers.wires.seal import MARK
+from providers.wires.tapping import Tapping
 
 _TRUE = msgspec.Raw(b"true")
 _FALSE = msgspec.Raw(b"false")
@@ -43,66 +43,15 @@ def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool) -> by
     return msgspec.json.encode(fields)
 
 
-class MessagesStreamTap:
+class MessagesStreamTap(Tapping):
     """Implements `providers.wires.port.StreamTap`."""
 
-    whole = b""
-
     def __init__(self) -> None:
-        self._sse = SseDecoder()
-        self._held: list[bytes] = []
+        super().__init__()
         self._raw_usage = _NULL
-        self.content_seen = False
-        self.finished = False
-        self.complete = False
-        self.error: AttemptError | None = None
-        self.upstream_id: str | None = None
-        self.usage: Usage | None = None
-        self.finish: Finish | None = None
-        self.content_events = 0
-        self.bound: list[str] = []
 
-    def feed(self, chunk: bytes) -> bytes:
-        if self.error is not None or self.complete:
-            return b""
-        try:
-            return self._pass(self._sse.feed(chunk))
-        except AttemptError as error:
-            self.error = error
-            return b""
-
-    def end(self) -> bytes:
-        if self.error is not None or self.complete:
-            return b""
-        out = b""
-        try:
-            last = self._sse.end()
-            if last is not None and last.data is not None:
-                out = self._pass([last])
-                if isinstance(self.error, MalformedResponse):
-                    self.error = None  # it was cut, and counts for nothing
-        except AttemptError as error:
-            self.error = error
-        if self.error is None and not self.complete:
-            self.error = StreamCut("the upstream's stream ended before its answer was whole")
-        return out
-
-    def _pass(self, events: list[SseEvent]) -> bytes:
-        out = self._held
-        for event in events:
-            if event.data is not None and not self._keep(event.data, event.name):
-                break
-            out.append(event.raw)
-            if self.complete:
-                break
-        if not self.content_seen:
-            return b""
-        self._held = []
-        return out[0] if len(out) == 1 else b"".join(out)
-
-    def _keep(self, data: bytes, name: bytes | None) -> bool:
-        """Reads one event; False when it must not go on."""
-        if name == b"error":
+    def _keep(self, event: SseEvent, data: bytes) -> bool:
+        if event.name == b"error":
             self.error = in_band_error(data)
             return False
         try:
@@ -176,18 +125,7 @@ class MessagesStreamTap:
         return b"event: error\ndata: %b\n\n" % body
 
 
-class MessagesUnaryAnswer(msgspec.Struct):
-    """Implements `providers.wires.port.UnaryAnswer`."""
-
-    body: bytes
-    upstream_id: str | None
-    usage: Usage | None
-    finish: Finish | None
-    content_events: int = 1
-    bound: list[str] = []
-
-
-def read_unary(body: bytes) -> MessagesUnaryAnswer:
+def read_unary(body: bytes) -> WholeAnswer:
     """Checks a whole answer. Raises MalformedResponse, or what an error object in it means."""
     try:
         message = message_decoder.decode(body)
@@ -203,7 +141,7 @@ def read_unary(body: bytes) -> MessagesUnaryAnswer:
         bound.append(message.container.id)
     usage = decode_usage(message.usage) if bytes(message.usage)[:1] == b"{" else None
     finish = decode_finish(message.stop_reason, message.stop_sequence) if message.stop_reason else None
-    return MessagesUnaryAnswer(body, message.id or None, usage, finish, bound=bound)
+    return WholeAnswer(body, usage, message.id or None, finish, bound=bound)
 
 
 def _token(block: Block) -> str | None:

@@ -6,6 +6,7 @@ from contract.call import Call
 from contract.errors import AttemptError, TurnoutError
 from contract.events import Event
 from contract.requests import ChatRequest
+from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages import count, encoder, errors, request, request_encoder, response, tap
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
@@ -63,7 +64,7 @@ class AnthropicMessages:
     def stream_tap(self, call: Call, strip_usage: bool) -> tap.MessagesStreamTap:
         return tap.MessagesStreamTap()
 
-    def read_unary(self, body: bytes) -> tap.MessagesUnaryAnswer:
+    def read_unary(self, body: bytes) -> WholeAnswer:
         return tap.read_unary(body)
 
     # count_tokens

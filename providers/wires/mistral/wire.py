@@ -8,6 +8,7 @@ from contract.call import Call
 from contract.errors import AttemptError
 from contract.events import Event
 from contract.requests import ChatRequest
+from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
 from providers.wires.mistral import request, response
@@ -49,7 +50,7 @@ class Mistral:
     def stream_tap(self, call: Call, strip_usage: bool) -> response.MistralStreamTap:
         return response.MistralStreamTap(call.choices, strip_usage)
 
-    def read_unary(self, body: bytes) -> tap.ChatUnaryAnswer:
+    def read_unary(self, body: bytes) -> WholeAnswer:
         return tap.read_unary(response.plain(body))
 
 

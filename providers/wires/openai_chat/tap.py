@@ -5,16 +5,16 @@ from typing import TypeVar
 import msgspec
 
 from contract.call import Call
-from contract.errors import AttemptError, MalformedResponse, StreamCut, UpstreamError
-from contract.finish import Finish
-from contract.usage import Usage
-from providers.sse import SseDecoder, SseEvent
+from contract.errors import AttemptError, MalformedResponse, UpstreamError
+from providers.sse import SseEvent
+from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.failure import failure
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import bound_in
 from providers.wires.openai_chat.usage import decode_usage
+from providers.wires.tapping import Tapping
 
 DONE = b"data: [DONE]\n\n"
 _TRUE = msgspec.Raw(b"true")
@@ -114,88 +114,29 @@ def _with_usage(given: msgspec.Raw | None) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(options))
 
 
-class ChatStreamTap:
+class ChatStreamTap(Tapping):
     """Implements `providers.wires.port.StreamTap`."""
 
-    whole = b""
-
     def __init__(self, choices: int, strip_usage: bool) -> None:
+        super().__init__()
         self._choices = choices
         self._strip_usage = strip_usage
-        self._sse = SseDecoder()
-        self._held: list[bytes] = []
         self._finished: set[int] = set()
-        self.content_seen = False
-        self.finished = False
-        self.complete = False
-        self.error: AttemptError | None = None
-        self.upstream_id: str | None = None
-        self.usage: Usage | None = None
-        self.finish: Finish | None = None
-        self.content_events = 0
-        self.bound: list[str] = []
 
     def in_band(self, body: bytes) -> bytes:
         return b"data: %b\n\n" % body
 
-    def feed(self, chunk: bytes) -> bytes:
-        if self.error is not None or self.complete:
-            return b""
-        try:
-            return self._pass(self._sse.feed(chunk))
-        except AttemptError as error:
-            self.error = error
-            return b""
-
-    def end(self) -> bytes:
-        if self.error is not None or self.complete:
-            return b""
-        out = self._last()
-        if self.error is not None or self.complete:
-            return out
+    def _close(self) -> bytes:
+        """Some send no `[DONE]`: with its finish reasons the answer is whole."""
         if not self.finished:
-            self.error = StreamCut("the upstream's stream ended before its answer was whole")
-            return out
+            return super()._close()
         self.complete = True
-        return out + DONE
-
-    def _last(self) -> bytes:
-        """The last event may lack its blank line; when it lacks more, it was cut, and counts for nothing."""
-        try:
-            last = self._sse.end()
-        except MalformedResponse as error:
-            self.error = error
-            return b""
-        if last is None or last.data is None:
-            return b""
-        out = self._pass([last])
-        if isinstance(self.error, MalformedResponse):
-            self.error = None
-        return out
-
-    def _pass(self, events: list[SseEvent]) -> bytes:
-        """The bytes of the events that may go on; stops at an error or at the terminal event."""
-        out = self._held
-        for event in events:
-            data = event.data
-            if data is None:
-                out.append(event.raw)
-                continue
-            if data == b"[DONE]":
-                self.complete = self.content_seen = True
-                out.append(event.raw)
-                break
-            if self._keep(event, data):
-                out.append(event.raw)
-            if self.error is not None:
-                break
-        if not self.content_seen:
-            return b""
-        self._held = []
-        return out[0] if len(out) == 1 else b"".join(out)
+        return DONE
 
     def _keep(self, event: SseEvent, data: bytes) -> bool:
-        """Reads one event; False when it must not go on."""
+        if data == b"[DONE]":
+            self.complete = self.content_seen = True
+            return True
         try:
             chunk = _chunk.decode(data)
         except msgspec.ValidationError:
@@ -253,18 +194,7 @@ def failed(choice: _Choice) -> AttemptError:
     return in_band_error(choice.error) if bytes(choice.error) != b"null" else failure(UpstreamError, 200)
 
 
-class ChatUnaryAnswer(msgspec.Struct):
-    """Implements `providers.wires.port.UnaryAnswer`."""
-
-    body: bytes
-    upstream_id: str | None
-    usage: Usage | None
-    finish: Finish | None
-    content_events: int = 1
-    bound: list[str] = []
-
-
-def read_unary(body: bytes) -> ChatUnaryAnswer:
+def read_unary(body: bytes) -> WholeAnswer:
     """Checks a whole answer. Raises MalformedResponse, or what an error object in it means."""
     try:
         answer = _chunk.decode(body)
@@ -279,4 +209,4 @@ def read_unary(body: bytes) -> ChatUnaryAnswer:
             raise failed(choice)
     native = next((choice.finish_reason for choice in answer.choices if choice.index == 0), None)
     usage = decode_usage(answer.usage) if bytes(answer.usage) != b"null" else None
-    return ChatUnaryAnswer(body, answer.id, usage, decode_finish(native) if native else None, bound=bound_in(body))
+    return WholeAnswer(body, usage, answer.id, decode_finish(native) if native else None, bound=bound_in(body))

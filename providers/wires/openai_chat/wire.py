@@ -8,6 +8,7 @@ from contract.call import Call
 from contract.errors import AttemptError, TurnoutError
 from contract.events import Event
 from contract.requests import ChatRequest
+from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
 from providers.wires.openai_chat import encoder, errors, request, request_encoder, response, tap
@@ -64,7 +65,7 @@ class OpenAIChat:
     def stream_tap(self, call: Call, strip_usage: bool) -> tap.ChatStreamTap:
         return tap.ChatStreamTap(call.choices, strip_usage)
 
-    def read_unary(self, body: bytes) -> tap.ChatUnaryAnswer:
+    def read_unary(self, body: bytes) -> WholeAnswer:
         return tap.read_unary(body)
 
 

@@ -5,9 +5,9 @@ import msgspec
 from contract.call import Call
 from contract.errors import MalformedResponse
 from contract.usage import Usage
+from providers.wires.answer import WholeAnswer
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import decode_finish
-from providers.wires.openai_chat.tap import ChatUnaryAnswer
 from providers.wires.openai_chat.usage import decode_usage
 
 
@@ -38,7 +38,7 @@ def choices_of(call: Call) -> int:
     return call.choices * max(1, several)
 
 
-def read_unary(body: bytes) -> ChatUnaryAnswer:
+def read_unary(body: bytes) -> WholeAnswer:
     """Checks a whole answer. Raises MalformedResponse, or what an error object in it means."""
     try:
         answer = _answer.decode(body)
@@ -50,4 +50,4 @@ def read_unary(body: bytes) -> ChatUnaryAnswer:
         raise MalformedResponse("the upstream's answer holds no choices")
     native = next((choice.finish_reason for choice in answer.choices if choice.index == 0), None)
     usage: Usage | None = decode_usage(answer.usage) if bytes(answer.usage)[:1] == b"{" else None
-    return ChatUnaryAnswer(body, answer.id, usage, decode_finish(native) if native else None)
+    return WholeAnswer(body, usage, answer.id, decode_finish(native) if native else None)

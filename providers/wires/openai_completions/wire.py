@@ -6,9 +6,10 @@ from contract.call import Call
 from contract.errors import AttemptError, TurnoutError
 from contract.events import Event
 from contract.requests import ChatRequest
+from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.openai_chat import OPENAI_CHAT
-from providers.wires.openai_chat.tap import ChatStreamTap, ChatUnaryAnswer, rewrite_request
+from providers.wires.openai_chat.tap import ChatStreamTap, rewrite_request
 from providers.wires.openai_completions import encoder, request, tap
 from providers.wires.port import Answering
 
@@ -37,7 +38,7 @@ class OpenAICompletions:
     def stream_tap(self, call: Call, strip_usage: bool) -> ChatStreamTap:
         return ChatStreamTap(tap.choices_of(call), strip_usage)
 
-    def read_unary(self, body: bytes) -> ChatUnaryAnswer:
+    def read_unary(self, body: bytes) -> WholeAnswer:
         return tap.read_unary(body)
 
     def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError:

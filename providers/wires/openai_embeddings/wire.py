@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from contract.call import Call
 from contract.embeddings import EmbeddingAnswer, EmbeddingRequest
 from contract.errors import AttemptError, InvalidRequest, MalformedResponse
-from contract.finish import Finish
 from contract.usage import Usage
+from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.fields import Fields
 from providers.wires.openai_chat.errors import decode_error, in_band_error
@@ -26,17 +26,6 @@ from providers.wires.openai_chat.usage import decode_usage
 from providers.wires.port import StreamTap
 
 MAX_INPUTS = 2048
-
-
-class EmbeddingsUnaryAnswer(msgspec.Struct):
-    """Implements `providers.wires.port.UnaryAnswer`."""
-
-    body: bytes
-    usage: Usage | None
-    upstream_id: str | None = None
-    finish: Finish | None = None
-    content_events: int = 1
-    bound: list[str] = []
 
 
 class _Answer(msgspec.Struct):
@@ -63,7 +52,7 @@ class OpenAIEmbeddings:
     def stream_tap(self, call: Call, strip_usage: bool) -> StreamTap:
         raise InvalidRequest("embeddings cannot be streamed", param="stream")
 
-    def read_unary(self, body: bytes) -> EmbeddingsUnaryAnswer:
+    def read_unary(self, body: bytes) -> WholeAnswer:
         """Checks a whole answer. Raises MalformedResponse, or what an error object in it means."""
         try:
             answer = _answer.decode(body)
@@ -74,7 +63,7 @@ class OpenAIEmbeddings:
         if answer.data is None:
             raise MalformedResponse("the upstream's answer holds no embeddings")
         usage = _usage(answer.usage) if bytes(answer.usage)[:1] == b"{" else None
-        return EmbeddingsUnaryAnswer(body, usage, answer.id)
+        return WholeAnswer(body, usage, answer.id)
 
     def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError:
         return decode_error(status, headers, body)

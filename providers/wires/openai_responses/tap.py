@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import msgspec
 
 from contract.call import Call
-from contract.errors import AttemptError, MalformedResponse, StreamCut
-from contract.finish import Finish
-from contract.usage import Usage
-from providers.sse import SseDecoder, SseEvent
+from contract.errors import MalformedResponse
+from providers.sse import SseEvent
+from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.openai_chat.tap import renamed
 from providers.wires.openai_responses.response import (
@@ -28,6 +27,7 @@ from providers.wires.openai_responses.response import (
     stream_event,
 )
 from providers.wires.openai_responses.usage import decode_usage
+from providers.wires.tapping import Tapping
 
 _TRUE = msgspec.Raw(b"true")
 _FALSE = msgspec.Raw(b"false")
@@ -51,71 +51,24 @@ def is_kept(call: Call) -> bool:
     return bytes(call.fields.get("store", b"true")) != b"false"
 
 
-class ResponsesStreamTap:
+class ResponsesStreamTap(Tapping):
     """Implements `providers.wires.port.StreamTap`. `whole`: the terminal event's response.
 
     A failure after the first output passes as it came: it is the stream's own legal end, and holds what the answer cost.
     """
 
     def __init__(self, kept: bool) -> None:
+        super().__init__()
         self._kept = kept
-        self._sse = SseDecoder()
-        self._held: list[bytes] = []
         self._has_calls = False
         self._sequence = -1
         self._begun = b"{}"  # the response as the stream's first event had it
         self._failure_passed = False
-        self.content_seen = False
-        self.finished = False
-        self.complete = False
-        self.error: AttemptError | None = None
-        self.upstream_id: str | None = None
-        self.usage: Usage | None = None
-        self.finish: Finish | None = None
-        self.content_events = 0
-        self.bound: list[str] = []
         self.whole = b""
 
-    def feed(self, chunk: bytes) -> bytes:
-        if self.error is not None or self.complete:
-            return b""
-        try:
-            return self._pass(self._sse.feed(chunk))
-        except AttemptError as error:
-            self.error = error
-            return b""
-
-    def end(self) -> bytes:
-        if self.error is not None or self.complete:
-            return b""
-        out = b""
-        try:
-            last = self._sse.end()
-            if last is not None and last.data is not None:
-                out = self._pass([last])
-                if isinstance(self.error, MalformedResponse):
-                    self.error = None  # it was cut, and counts for nothing
-        except AttemptError as error:
-            self.error = error
-        if self.error is None and not self.complete:
-            self.error = StreamCut("the upstream's stream ended before its answer was whole")
-        return out
-
-    def _pass(self, events: list[SseEvent]) -> bytes:
-        out = self._held
-        for event in events:
-            if event.data is not None and event.data != b"[DONE]" and not self._keep(event.data):
-                break
-            out.append(event.raw)
-            if self.complete or self.error is not None:
-                break
-        if not self.content_seen:
-            return b""
-        self._held = []
-        return out[0] if len(out) == 1 else b"".join(out)
-
-    def _keep(self, data: bytes) -> bool:
-        """Reads one event; False when it must not go on."""
+    def _keep(self, event: SseEvent, data: bytes) -> bool:
+        if data == b"[DONE]":  # of some that speak chat too
+            return True
         try:
             return self._read(stream_event.decode(data), data)
         except msgspec.ValidationError:
@@ -225,18 +178,7 @@ def failed_event(body: bytes, response: Mapping[str, object], sequence: int) -> 
     return b"event: response.failed\ndata: %b\n\n" % msgspec.json.encode(event)
 
 
-class ResponsesUnaryAnswer(msgspec.Struct):
-    """Implements `providers.wires.port.UnaryAnswer`."""
-
-    body: bytes
-    upstream_id: str | None
-    usage: Usage | None
-    finish: Finish | None
-    content_events: int = 1
-    bound: list[str] = []
-
-
-def read_unary(body: bytes) -> ResponsesUnaryAnswer:
+def read_unary(body: bytes) -> WholeAnswer:
     """Checks a whole answer; one that a provider makes in the background passes. Raises MalformedResponse, or what an error in it means."""
     head = read_head(body)
     try:
@@ -249,4 +191,4 @@ def read_unary(body: bytes) -> ResponsesUnaryAnswer:
     bound = [item.encrypted_content for item in items if item.encrypted_content]
     if head.id and head.store is not False:  # an answer says whether it is kept
         bound.append(head.id)
-    return ResponsesUnaryAnswer(body, head.id or None, usage, finish, bound=bound)
+    return WholeAnswer(body, usage, head.id or None, finish, bound=bound)

@@ -8,6 +8,7 @@ from contract.call import Call
 from contract.errors import AttemptError, MalformedResponse, TurnoutError
 from contract.events import Event
 from contract.requests import ChatRequest
+from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
 from providers.wires.openai_chat import OPENAI_CHAT
@@ -67,7 +68,7 @@ class OpenAIResponses:
     def stream_tap(self, call: Call, strip_usage: bool) -> tap.ResponsesStreamTap:
         return tap.ResponsesStreamTap(tap.is_kept(call))
 
-    def read_unary(self, body: bytes) -> tap.ResponsesUnaryAnswer:
+    def read_unary(self, body: bytes) -> WholeAnswer:
         return tap.read_unary(body)
 
     # input_tokens
