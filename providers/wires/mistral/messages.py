@@ -124,6 +124,10 @@ def _short(chunks: Sequence[dict[str, Any]]) -> Any:
     return list(chunks)
 
 
+# in a list of content: OpenAI's chunks that are others here, and a member that is not known
+_CHUNKS_REFUSED = (b'"file"', b'"input_audio"', b'"cache_control"')
+
+
 class _Called(msgspec.Struct):
     id: str | None = None
 
@@ -132,6 +136,7 @@ class _Said(msgspec.Struct):
     """A message as an OpenAI client wrote it, as far as it may hold what Mistral refuses."""
 
     role: str = ""
+    content: msgspec.Raw = msgspec.Raw(b"null")
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[_Called] | None = None
@@ -146,6 +151,9 @@ class _Said(msgspec.Struct):
     def is_refused(self) -> bool:
         """Mistral takes no member of a message that it does not know, and no id of another form."""
         if self.role in ("developer", "function") or (self.name is not None and self.role != "tool"):
+            return True
+        content = bytes(self.content)
+        if content[:1] == b"[" and any(mark in content for mark in _CHUNKS_REFUSED):
             return True
         ids = [self.tool_call_id, *(call.id for call in self.tool_calls or ())]
         if any(each is not None and not ID.fullmatch(each) for each in ids):

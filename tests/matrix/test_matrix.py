@@ -1,0 +1,28 @@
+"""Any dialect to any provider: every cell is done, refused by design, or a named gap, and docs/matrix.md says which."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from tests.matrix.cells import DIALECTS, WIRES, Key, Outcome, outcomes
+from tests.matrix.document import PATH, document
+from tests.matrix.features import FEATURES
+
+KEYS = [(dialect.NAME, wire.NAME, feature.name) for dialect in DIALECTS for wire in WIRES for feature in FEATURES]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Key, Outcome]:
+    folder: Path = tmp_path_factory.mktemp("matrix")
+    return uvloop.run(outcomes(folder))
+
+
+@pytest.mark.parametrize("key", KEYS, ids="-".join)
+def test_a_cell_is_done_or_refused_or_a_named_gap(found: Mapping[Key, Outcome], key: Key) -> None:
+    assert found[key].kind != "failed", found[key].detail
+
+
+def test_the_document_says_what_the_run_found(found: Mapping[Key, Outcome]) -> None:
+    assert PATH.read_text() == document(found), "run `make matrix`"
