@@ -12,17 +12,18 @@ from providers.wires.openai_chat.response import ChatStreamDecoder, decode_respo
 from providers.wires.openai_chat.tap import ChatStreamTap
 
 _LISTED = (b'"content":[', b'"content": [')
-_FINISHES = {"model_length": "length"}
+_FINISHES = {"model_length": "length"}  # OpenAI's clients do not know the word
 
 
-def plain(data: bytes) -> bytes:
+def plain(data: bytes, *, for_client: bool = False) -> bytes:
     """An answer, or a piece of one, in OpenAI's form: texts of a content list joined, its thinking as `reasoning_content`."""
-    if b'"model_length"' not in data and not any(mark in data for mark in _LISTED):
+    if not any(mark in data for mark in _LISTED) and not (for_client and b'"model_length"' in data):
         return data
     try:
         answer: Any = msgspec.json.decode(data)
         for choice in answer["choices"]:
-            choice["finish_reason"] = _FINISHES.get(choice.get("finish_reason"), choice.get("finish_reason"))
+            if for_client:
+                choice["finish_reason"] = _FINISHES.get(choice.get("finish_reason"), choice.get("finish_reason"))
             for kind in ("message", "delta"):
                 if isinstance(choice.get(kind), dict) and isinstance(choice[kind].get("content"), list):
                     choice[kind] |= _told(choice[kind]["content"])
@@ -111,7 +112,7 @@ class MistralStreamDecoder(ChatStreamDecoder):
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
         start = len(events)
-        super()._take(_plain_event(event), events)
+        super()._take(_plain_event(event, for_client=False), events)
         if event.data is not None:
             self._signer.sign(event.data, events, start)
 
@@ -120,10 +121,10 @@ class MistralStreamTap(ChatStreamTap):
     """Implements `providers.wires.port.StreamTap` for OpenAI's clients: they know no lists of content."""
 
     def _pass(self, events: list[SseEvent]) -> bytes:
-        return super()._pass([_plain_event(event) for event in events])
+        return super()._pass([_plain_event(event, for_client=True) for event in events])
 
 
-def _plain_event(event: SseEvent) -> SseEvent:
-    if event.data is None or (data := plain(event.data)) is event.data:
+def _plain_event(event: SseEvent, *, for_client: bool) -> SseEvent:
+    if event.data is None or (data := plain(event.data, for_client=for_client)) is event.data:
         return event
     return SseEvent(b"data: %b\n\n" % data, data, event.name)

@@ -51,7 +51,7 @@ class Mistral:
         return response.MistralStreamTap(call.choices, strip_usage)
 
     def read_unary(self, body: bytes) -> WholeAnswer:
-        return tap.read_unary(response.plain(body))
+        return tap.read_unary(response.plain(body, for_client=True))
 
 
 MISTRAL = Mistral()

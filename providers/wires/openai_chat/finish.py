@@ -5,6 +5,7 @@ from contract.finish import Finish, FinishReason
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
+    "model_length": "length",  # Mistral's: the model's context is full
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",

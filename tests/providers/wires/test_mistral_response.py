@@ -102,7 +102,7 @@ def test_calls_that_come_whole_are_told_apart() -> None:
     assert [(each.id, each.name) for each in calls] == [("6IgxW8LfZ", "f"), ("7IgxW8LfZ", "g")]
 
 
-@pytest.mark.parametrize(("native", "finish"), [("model_length", Finish("length", "length")), ("length", Finish("length", "length"))])
+@pytest.mark.parametrize(("native", "finish"), [("model_length", Finish("length", "model_length")), ("length", Finish("length", "length"))])
 def test_an_answer_that_is_too_long_for_the_model_is_a_length(native: str, finish: Finish) -> None:
     for events in (MISTRAL.decode_response(whole("Hi", native)), decoded(chunk("Hi") + chunk("", native) + DONE)):
         assert [event.finish for event in events if isinstance(event, ev.Finished)] == [finish]
