@@ -171,11 +171,13 @@ class Reasoning(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """`effort` is the provider's word (none, minimal, low, medium, high, xhigh …); `budget_tokens` where a number is asked.
 
     With neither, reasoning is on and its amount left to the model. `effort` none is off.
+    `asked`: by a word of its own beside the effort, which in Anthropic's dialect is of the text too.
     """
 
     effort: str | None = None
     budget_tokens: int | None = None
     summary: str | None = None
+    asked: bool = False
 
 
 class ChatRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -81,7 +81,9 @@ def _thinking(fields: Fields, effort: str | None) -> r.Reasoning | None:
     if kind == "disabled" and effort is not None:  # of the text, then
         kept: dict[str, Raw] = fields.take("output_config", dict[str, Raw]) or {}
         fields.put_back("output_config", Raw(msgspec.json.encode({**kept, "effort": effort})))
-    return r.Reasoning(effort="none" if kind == "disabled" else effort, budget_tokens=budget, summary="auto" if told else None)
+    if kind == "disabled":
+        return r.Reasoning(effort="none")
+    return r.Reasoning(effort=effort, budget_tokens=budget, summary="auto" if told else None, asked=effort is not None)
 
 
 def _output_config(fields: Fields) -> tuple[r.ResponseFormat | None, str | None]:

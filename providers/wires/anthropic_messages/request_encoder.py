@@ -29,7 +29,7 @@ def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Los
     """What Anthropic's format has no place for is in `losses`. Raises TargetCannot for a request that says nothing."""
     own = request.dialect == NAME
     traits = model_of(model)
-    thinking, limit = (_own_thinking(request, traits), request.max_output_tokens) if own else fitted_thinking(request, traits, losses)
+    thinking, limit = (_own_thinking(request), request.max_output_tokens) if own else fitted_thinking(request, traits, losses)
     body = _prompt(request, model, thinking, losses)
     if not body["messages"]:
         raise TargetCannot("the request holds no message that the target's format has a place for", param="messages")
@@ -58,7 +58,7 @@ def encode_count(request: r.ChatRequest, model: str, losses: Losses) -> bytes:
     """A count_tokens request: the prompt alone."""
     own = request.dialect == NAME
     traits = model_of(model)
-    body = _prompt(request, model, _own_thinking(request, traits) if own else fitted_thinking(request, traits, losses)[0], losses)
+    body = _prompt(request, model, _own_thinking(request) if own else fitted_thinking(request, traits, losses)[0], losses)
     if own:
         body = with_extra(body, {name: raw for name, raw in request.extra.items() if name in COUNTED})
     return msgspec.json.encode(body)
@@ -124,7 +124,7 @@ def _choice(request: r.ChatRequest, traits: Model, losses: Losses) -> Body:
     return {"tool_choice": {"type": "auto", **single}}
 
 
-def _own_thinking(request: r.ChatRequest, traits: Model) -> Body:
+def _own_thinking(request: r.ChatRequest) -> Body:
     """As the client of Anthropic's own dialect wrote it."""
     reasoning = request.reasoning
     if reasoning is None:
@@ -137,7 +137,7 @@ def _own_thinking(request: r.ChatRequest, traits: Model) -> Body:
     display = {} if reasoning.summary is None else {"display": "summarized"}
     if reasoning.budget_tokens is not None:
         found["thinking"] = {"type": "enabled", "budget_tokens": reasoning.budget_tokens, **display}
-    elif traits.thinking == "adaptive" or reasoning.effort is None:
+    elif reasoning.asked or reasoning.effort is None:
         found["thinking"] = {"type": "adaptive", **display}
     return found
 

@@ -60,7 +60,7 @@ class Machine:
             case "thinking":
                 assert (block["thinking"], block["signature"]) == ("", "")
             case "tool_use":
-                assert block["input"] == {} and block["id"] and "name" in block
+                assert isinstance(block["input"], dict) and block["id"] and "name" in block
             case "redacted_thinking":
                 assert block["data"] is not None
         self._open, self._json, self._signed = block, "", False
