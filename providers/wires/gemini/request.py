@@ -1,6 +1,7 @@
 """`ChatRequest` to Google's generateContent requests (ai.google.dev/api/generate-content)."""
 
 import re
+from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -14,8 +15,9 @@ from providers.wires.losses import Losses
 NAME = "gemini"
 GEMINI_3 = re.compile(r"gemini-(?:[3-9]|\d{2})")
 LEVELS = {"none": "minimal", "xhigh": "high"}
-# Google's own word for a call that another model made: it is then not asked to prove it (ai.google.dev/gemini-api/docs/thought-signatures)
-FOREIGN_CALL = "skip_thought_signature_validator"
+# Google's own word for a call that another model made: it is then not asked to prove it (ai.google.dev/gemini-api/docs/thought-signatures).
+# The field is of bytes, which JSON holds as base64: so Google's own client writes it.
+FOREIGN_CALL = b64encode(b"skip_thought_signature_validator").decode()
 _GENERATION = {
     "temperature": "temperature",
     "top_p": "topP",
@@ -118,8 +120,9 @@ class _Encoder:
     def __init__(self, request: r.ChatRequest, model: str, losses: Losses) -> None:
         self._messages = request.messages
         self._losses = losses
-        self._signs_calls = GEMINI_3.search(model) is not None
+        self._is_gemini_3 = GEMINI_3.search(model) is not None
         self._names = {p.id: p.name for m in request.messages for p in m.parts if isinstance(p, r.ToolCallPart)}
+        self._places = {name: place for place, name in enumerate(self._names)}
 
     def contents(self) -> list[dict[str, Any]]:
         """Turns of user and model in their order; neighbours of one role become one."""
@@ -139,7 +142,15 @@ class _Encoder:
                 contents[-1]["parts"] += parts
             elif parts:
                 contents.append({"role": role, "parts": parts})
-        return contents
+        for content in contents:
+            if content["role"] == "user":  # results answer the calls before them, and come first
+                content["parts"].sort(key=self._place)
+        return contents or [{"role": "user", "parts": [{"text": ""}]}]  # none at all is refused
+
+    def _place(self, part: dict[str, Any]) -> int:
+        """Results stand in the order of their calls; all else stays behind them, in its own."""
+        result = part.get("functionResponse")
+        return len(self._places) if result is None else self._places.get(result["id"], len(self._places) - 1)
 
     def _add(self, parts: list[dict[str, Any]], part: r.Part) -> None:
         """A signature of a text belongs on the text before it."""
@@ -154,7 +165,7 @@ class _Encoder:
     def _sign(self, parts: list[dict[str, Any]]) -> None:
         """The first call of a turn must be signed; one that another model made says so."""
         first = next((part for part in parts if "functionCall" in part), None)
-        if first is not None and self._signs_calls:
+        if first is not None and self._is_gemini_3:
             first.setdefault("thoughtSignature", FOREIGN_CALL)
 
     def parts(self, part: r.Part) -> list[dict[str, Any]]:
@@ -189,7 +200,7 @@ class _Encoder:
         return []
 
     def _call(self, part: r.ToolCallPart) -> dict[str, Any]:
-        told: dict[str, Any] = {"functionCall": {"name": part.name, "args": as_object(part.arguments)}}
+        told: dict[str, Any] = {"functionCall": {"id": part.id, "name": part.name, "args": as_object(part.arguments)}}
         if part.signature is not None:
             if part.maker == NAME:
                 told["thoughtSignature"] = part.signature
@@ -200,9 +211,12 @@ class _Encoder:
     def _result(self, part: r.ToolResultPart) -> list[dict[str, Any]]:
         text = "".join(inner.text for inner in part.content if isinstance(inner, r.TextPart))
         response = {"error": text} if part.is_error else as_response(text)
-        told = {"functionResponse": {"name": self._names.get(part.tool_call_id, part.tool_call_id), "response": response}}
+        name = self._names.get(part.tool_call_id, part.tool_call_id)
+        told: dict[str, Any] = {"id": part.tool_call_id, "name": name, "response": response}
         rest = [piece for inner in part.content if not isinstance(inner, r.TextPart) for piece in self.parts(inner)]
-        return [told, *rest]
+        if self._is_gemini_3 and rest:  # the models before it take media only beside a result
+            told["parts"], rest = rest, []
+        return [{"functionResponse": told}, *rest]
 
     def _reasoning(self, part: r.ReasoningPart) -> list[dict[str, Any]]:
         if part.signature is not None and part.maker == NAME:

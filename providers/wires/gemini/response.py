@@ -1,17 +1,17 @@
 """Google's generateContent answers to events, streamed and whole. A stream has no terminal event: it is whole once it told why it ended."""
 
-from contextlib import suppress
 from hashlib import sha256
 
 import msgspec
 from msgspec import Raw
 
 from contract import events as ev
-from contract.errors import AttemptError, ContentPolicyRefused, MalformedResponse, StreamCut, UpstreamError
+from contract.errors import ContentPolicyRefused, MalformedResponse, UpstreamError
 from contract.finish import Finish, FinishReason
 from contract.raw import ABSENT
 from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
+from providers.wires.decoding import Decoding
 from providers.wires.failure import failure
 from providers.wires.gemini.errors import in_band_error
 
@@ -21,11 +21,33 @@ _REASONS: dict[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
     **dict.fromkeys(
-        ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "MODEL_ARMOR"),
+        (
+            "SAFETY",
+            "RECITATION",
+            "BLOCKLIST",
+            "PROHIBITED_CONTENT",
+            "SPII",
+            "IMAGE_SAFETY",
+            "IMAGE_PROHIBITED_CONTENT",
+            "IMAGE_RECITATION",
+            "MODEL_ARMOR",
+        ),
         "content_filter",
     ),
 }
-FAILURES = frozenset({"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "OTHER", "NO_IMAGE", "IMAGE_OTHER", "MISSING_THOUGHT_SIGNATURE"})
+FAILURES = frozenset(
+    {
+        "MALFORMED_FUNCTION_CALL",
+        "MALFORMED_RESPONSE",
+        "MISSING_THOUGHT_SIGNATURE",
+        "UNEXPECTED_TOOL_CALL",  # of a function that was not declared
+        "TOO_MANY_TOOL_CALLS",
+        "LANGUAGE",
+        "OTHER",
+        "NO_IMAGE",
+        "IMAGE_OTHER",
+    }
+)
 
 
 class _FunctionCall(msgspec.Struct):
@@ -112,6 +134,7 @@ class _Counts(msgspec.Struct, rename="camel"):
     total_token_count: int | None = None
     prompt_tokens_details: list[_Modality] | None = None
     candidates_tokens_details: list[_Modality] | None = None
+    cache_tokens_details: list[_Modality] | None = None
 
 
 class _Feedback(msgspec.Struct, rename="camel"):
@@ -140,6 +163,8 @@ def decode_usage(raw: Raw) -> Usage:
     except msgspec.ValidationError:
         return Usage(raw=kept)
     audio, spoken = _audio(given.prompt_tokens_details), _audio(given.candidates_tokens_details)
+    if audio is not None:
+        audio = max(0, audio - (_audio(given.cache_tokens_details) or 0))  # what is cached counts there
     prompt, output = given.prompt_token_count, given.candidates_token_count
     if output is None and given.total_token_count is not None and prompt is not None:
         output = max(0, given.total_token_count - prompt - (given.thoughts_token_count or 0) - (given.tool_use_prompt_token_count or 0))
@@ -182,6 +207,7 @@ class _Choice:
         self.part = -1
         self.calls = 0
         self.text = ""
+        self.signature: str | None = None  # of the text so far; told once nothing more can belong to that text
         self.finished = False
 
     def enter(self, kind: str) -> int:
@@ -223,11 +249,13 @@ class _Reader:
         index = candidate.index
         choice = self._choices.setdefault(index, _Choice())
         for part in (candidate.content.parts if candidate.content is not None else None) or ():
+            self._sign(choice, index, events)
             self._part(choice, index, part, events)
         if candidate.logprobs_result is not None and (logprobs := logprobs_of(candidate.logprobs_result)):
             events.append(ev.TextDelta(text="", choice=index, part=choice.enter("text"), logprobs=logprobs))
         if candidate.grounding_metadata is not None:
             events += _citations(candidate.grounding_metadata, choice, index)
+        self._sign(choice, index, events)
         native = candidate.finish_reason
         if native is None or native == "FINISH_REASON_UNSPECIFIED" or choice.finished:
             return
@@ -251,10 +279,16 @@ class _Reader:
             raw: Raw = getattr(part, kind)
             if bytes(raw)[:1] == b"{":
                 events.append(ev.NativeOutput(kind=kind, raw=Raw(bytes(raw)), maker=NAME, choice=index, part=choice.enter("native")))
-        if part.thought_signature:
-            number = choice.part if part.text and part.thought else choice.enter("signature")
-            events.append(ev.ReasoningSignature(signature=part.thought_signature, maker=NAME, choice=index, part=number))
+        if part.thought_signature and part.text and part.thought:
+            events.append(ev.ReasoningSignature(signature=part.thought_signature, maker=NAME, choice=index, part=choice.part))
             choice.kind = "signature"
+        elif part.thought_signature:
+            choice.signature = part.thought_signature
+
+    def _sign(self, choice: _Choice, index: int, events: list[ev.Event]) -> None:
+        if choice.signature is not None:
+            events.append(ev.ReasoningSignature(signature=choice.signature, maker=NAME, choice=index, part=choice.enter("signature")))
+            choice.signature = None
 
     def _call(self, choice: _Choice, index: int, part: _Part, call: _FunctionCall, events: list[ev.Event]) -> None:
         number = choice.enter("call")
@@ -312,40 +346,20 @@ def decode_response(body: bytes) -> list[ev.Event]:
     return [*events, *reader.end()]
 
 
-class GeminiStreamDecoder:
+class GeminiStreamDecoder(Decoding[SseEvent]):
     """Implements `providers.wires.port.StreamDecoder`."""
 
     def __init__(self, choices: int) -> None:
+        super().__init__(SseDecoder())
         self._choices = choices
-        self._sse = SseDecoder()
         self._reader = _Reader()
-        self._failed: AttemptError | None = None
-
-    def feed(self, chunk: bytes) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        try:
-            for event in self._sse.feed(chunk):
-                self._take(event, events)
-        except AttemptError as error:
-            if not events:
-                raise
-            self._failed = error  # what came before it is told first
-        return events
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
         if event.data is not None:
             self._reader.read(event.data, events)
 
-    def end(self) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        last = self._sse.end()
-        if last is not None:
-            with suppress(MalformedResponse):  # it was cut, and counts for nothing
-                self._take(last, events)
+    def _close(self, events: list[ev.Event]) -> None:
+        """There is no terminal event: with its finish reasons the answer is whole."""
         if self._reader.finished < self._choices:
-            raise StreamCut("the upstream's stream ended before its answer was whole")
-        return [*events, *self._reader.end()]
+            super()._close(events)
+        events += self._reader.end()
