@@ -90,10 +90,15 @@ class NativeRoute:
         self._resealed = resealed  # for a request that holds signatures of another target: they must not reach the provider
 
     def prepare(self, call: Call, model: str, drop: Drop) -> Prepared:
-        if self._resealed is not None and ((call.may_hold_state and MARK in call.body) or not self._takes(call)):
-            return self._resealed.prepare(call, model, drop)
         native, stream = self._native, call.stream
         ask_usage = stream and self._asks_usage
+        if self._resealed is not None and not self._takes(call):
+            return self._resealed.prepare(call, model, drop)
+        if self._resealed is not None and call.may_hold_state and MARK in call.body:
+            written = self._resealed.prepare(call, model, drop)
+            written.read = native.read_unary  # the answer passes: its id is the provider's, and its signatures are its own
+            written.tap = native.stream_tap(call, not call.include_usage) if stream else None
+            return written
         return Prepared(
             path=filled(self._path, model),
             body=native.rewrite_request(call, model, self._facts, stream=stream, ask_usage=ask_usage),

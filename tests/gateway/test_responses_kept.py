@@ -1,6 +1,7 @@
 """Answers that are kept: by the provider, or by us for a target that keeps none; for their own team, and through a restart."""
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from openai import AsyncOpenAI
 
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.responses_provider import Provider
-from tests.gateway.upstream import Upstream, status
+from tests.gateway.upstream import Exchange, Upstream, completion, status
 
 OTHER = "sk-other-team"
 CONFIG = """
@@ -205,3 +206,21 @@ async def test_a_team_that_is_alone_may_go_on_from_what_the_provider_kept_before
     async with running(yaml.partition("  other:")[0], tmp_path) as gateway:
         await gateway.sdk.responses.create(model="both", input="And?", previous_response_id="resp_before")
     assert one.journal[0].body["previous_response_id"] == "resp_before" and two.journal == []
+
+
+async def test_an_answer_to_a_conversation_begun_elsewhere_is_the_provider_s_own(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    """What the other target sealed is taken out of the request; the answer passes, and is found where it is kept."""
+
+    async def play(x: Exchange) -> None:
+        message = {"role": "assistant", "content": "Hi", "reasoning_content": "hm"}
+        await x.respond(200, json.dumps(completion(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])).encode())
+
+    two.plays["m2"] = play
+    begun = await gateway.sdk.responses.create(model="chatty", input="Hi")
+    items: Any = [*begun.output, {"role": "user", "content": "And?"}]
+    answer = await gateway.sdk.responses.create(model="native", input=items)
+    assert b"tnt1_" not in one.journal[0].raw and answer.id == "resp_one_1"
+    async with gateway.sdk.responses.stream(model="native", input=items) as stream:
+        assert (await stream.get_final_response()).id == "resp_one_2"
+    for kept in ("resp_one_1", "resp_one_2"):
+        await gateway.sdk.responses.create(model="both", input="So?", previous_response_id=kept)
