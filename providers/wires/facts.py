@@ -39,7 +39,8 @@ def honoured(request: r.ChatRequest, facts: Facts, losses: Losses) -> r.ChatRequ
         losses.lose("tools")
         changes |= {"tools": (), "tool_choice": None, "parallel_tool_calls": None}
     elif request.parallel_tool_calls is not None and not facts.parallel_tools:
-        losses.lose("parallel_tool_calls")
+        if not request.parallel_tool_calls:  # that they may be parallel asks for nothing
+            losses.lose("parallel_tool_calls")
         changes["parallel_tool_calls"] = None
     if isinstance(request.response_format, r.JsonSchemaFormat) and not facts.json_schema:
         losses.lose("response_format")

@@ -140,3 +140,8 @@ def test_what_has_no_place_is_told_by_name(field: dict[str, Any], name: str) -> 
 
 def test_a_developer_is_the_system() -> None:
     assert sent(request({"role": "developer", "content": "Be brief"}, USER))[0]["messages"][0] == {"role": "system", "content": "Be brief"}
+
+
+def test_that_calls_may_be_parallel_asks_for_nothing() -> None:
+    body, lost = sent(request(tools=[TOOL], parallel_tool_calls=True))
+    assert "parallel_tool_calls" not in body and lost == []
