@@ -54,6 +54,10 @@ class EventStreamDecoder:
         self._rest = data[at:]
         return messages
 
+    def end(self) -> None:
+        """Raises what was wrong after the last whole message; there is nothing more to give."""
+        self.feed(b"")
+
     @property
     def whole(self) -> bool:
         """Whether the stream may end here: between two messages."""

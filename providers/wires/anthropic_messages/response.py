@@ -7,11 +7,12 @@ import msgspec
 from msgspec import Raw
 
 from contract import events as ev
-from contract.errors import AttemptError, MalformedResponse, StreamCut
+from contract.errors import MalformedResponse
 from providers.sse import SseDecoder, SseEvent
 from providers.wires.anthropic_messages.errors import in_band_error
 from providers.wires.anthropic_messages.finish import decode_finish
 from providers.wires.anthropic_messages.usage import decode_usage, merged
+from providers.wires.decoding import Decoding
 
 NAME = "anthropic_messages"
 _NULL = Raw(b"null")
@@ -235,33 +236,18 @@ def decode_response(body: bytes) -> list[ev.Event]:
     return [*events, ev.Ended()]
 
 
-class MessagesStreamDecoder:
+class MessagesStreamDecoder(Decoding[SseEvent]):
     """Implements `providers.wires.port.StreamDecoder`."""
 
     def __init__(self) -> None:
-        self._sse = SseDecoder()
+        super().__init__(SseDecoder())
         self._blocks = _Blocks()
         self._usage = _NULL
         self._started = False
         self._finished = False
-        self._ended = False
-        self._failed: AttemptError | None = None
-
-    def feed(self, chunk: bytes) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        try:
-            for event in self._sse.feed(chunk):
-                self._take(event, events)
-        except AttemptError as error:
-            if not events:
-                raise
-            self._failed = error  # what came before it is told first
-        return events
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
-        if event.data is None or self._ended:
+        if event.data is None:
             return
         if event.name == b"error":
             raise in_band_error(event.data)
@@ -313,15 +299,3 @@ class MessagesStreamDecoder:
         if bytes(self._usage) != b"null":
             events.append(ev.UsageReported(usage=decode_usage(self._usage)))
         events.append(ev.Ended())
-
-    def end(self) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        last = self._sse.end()
-        if last is not None:
-            with suppress(MalformedResponse):  # it was cut, and counts for nothing
-                self._take(last, events)
-        if not self._ended:
-            raise StreamCut("the upstream's stream ended before its answer was whole")
-        return events

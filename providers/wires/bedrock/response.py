@@ -10,13 +10,14 @@ import msgspec
 from msgspec import Raw
 
 from contract import events as ev
-from contract.errors import AttemptError, MalformedResponse, StreamCut, UpstreamError
+from contract.errors import MalformedResponse, UpstreamError
 from contract.finish import Finish, FinishReason
 from contract.usage import Usage
 from providers.eventstream import EventStreamDecoder, EventStreamMessage
 from providers.wires.bedrock.errors import stream_error
 from providers.wires.bedrock.models import NAME
 from providers.wires.bedrock.native import NativeBlock
+from providers.wires.decoding import Decoding
 from providers.wires.failure import failure
 
 _NULL = Raw(b"null")
@@ -238,36 +239,20 @@ def decode_response(body: bytes) -> list[ev.Event]:
     return [*events, ev.Ended()]
 
 
-class BedrockStreamDecoder:
+class BedrockStreamDecoder(Decoding[EventStreamMessage]):
     """Implements `providers.wires.port.StreamDecoder`."""
 
     def __init__(self) -> None:
         self._messages = EventStreamDecoder()
+        super().__init__(self._messages)
         self._parts: dict[int, int] = {}
         self._calls: set[int] = set()
         self._native: dict[int, NativeBlock] = {}
         self._unsigned: set[int] = set()
         self._started = False
         self._finished = False
-        self._ended = False
-        self._failed: AttemptError | None = None
-
-    def feed(self, chunk: bytes) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        try:
-            for message in self._messages.feed(chunk):
-                self._take(message, events)
-        except AttemptError as error:
-            self._failed = error
-            if not events:  # what came before it is told first
-                raise
-        return events
 
     def _take(self, message: EventStreamMessage, events: list[ev.Event]) -> None:
-        if self._ended:
-            return
         if message.headers.get(":message-type", "event") != "event":
             raise stream_error(message.headers.get(":exception-type") or message.headers.get(":error-code", ""))
         if not self._started:
@@ -290,7 +275,7 @@ class BedrockStreamDecoder:
             case "contentBlockStart":
                 self._open(told.start, part, events)
             case "contentBlockStop":
-                self._close(part, events)
+                self._block_ended(part, events)
             case "messageStop" if not self._finished:
                 events.append(finished(told.stop_reason or "", told.additional_model_response_fields))
                 self._finished = True
@@ -314,7 +299,7 @@ class BedrockStreamDecoder:
         elif members := _members.decode(start):
             self._native[part] = NativeBlock(members)
 
-    def _close(self, part: int, events: list[ev.Event]) -> None:
+    def _block_ended(self, part: int, events: list[ev.Event]) -> None:
         if part in self._unsigned:
             events.append(ev.ReasoningSignature(signature="", maker=NAME, part=part))
         if part in self._native:
@@ -343,13 +328,8 @@ class BedrockStreamDecoder:
             self._unsigned.discard(part)
             events.append(ev.ReasoningSignature(signature=signature, maker=NAME, redacted=not told.signature, part=part))
 
-    def end(self) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        if self._ended:
-            return []
-        self._messages.feed(b"")  # raises what was wrong after the last whole message
+    def _close(self, events: list[ev.Event]) -> None:
+        """Usage comes behind the end of the message, and may be lost without the answer being cut."""
         if not self._finished or not self._messages.whole:
-            raise StreamCut("the upstream's stream ended before its answer was whole")
-        self._ended = True
-        return [ev.Ended()]
+            super()._close(events)
+        events.append(ev.Ended())

@@ -3,17 +3,17 @@
 Events: https://platform.openai.com/docs/api-reference/responses-streaming; those that are not known are passed over.
 """
 
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from contract import events as ev
-from contract.errors import AttemptError, MalformedResponse, StreamCut
+from contract.errors import AttemptError, MalformedResponse
 from contract.finish import Finish
 from contract.raw import ABSENT
 from providers.sse import SseDecoder, SseEvent
+from providers.wires.decoding import Decoding
 from providers.wires.openai_responses.errors import in_band_error
 from providers.wires.openai_responses.usage import decode_usage
 
@@ -304,32 +304,17 @@ FAILED = frozenset({"response.failed", "error"})
 _KNOWN = frozenset(_CONTENT) | PROGRESS | TERMINAL | FAILED
 
 
-class ResponsesStreamDecoder:
+class ResponsesStreamDecoder(Decoding[SseEvent]):
     """Implements `providers.wires.port.StreamDecoder`."""
 
     def __init__(self) -> None:
-        self._sse = SseDecoder()
+        super().__init__(SseDecoder())
         self._items = _Items()
         self._started = False
-        self._ended = False
-        self._failed: AttemptError | None = None
-
-    def feed(self, chunk: bytes) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        try:
-            for event in self._sse.feed(chunk):
-                self._take(event, events)
-        except AttemptError as error:
-            self._failed = error  # what came before it is told first
-            if not events:
-                raise
-        return events
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
         data = event.data
-        if data is None or self._ended or data == b"[DONE]":
+        if data is None or data == b"[DONE]":
             return
         try:
             told = stream_event.decode(data)
@@ -367,18 +352,6 @@ class ResponsesStreamDecoder:
                 self._items.item(index, raw, events)
         events += _last(head, self._items.has_calls)
         self._ended = True
-
-    def end(self) -> list[ev.Event]:
-        if self._failed is not None:
-            raise self._failed
-        events: list[ev.Event] = []
-        last = self._sse.end()
-        if last is not None:
-            with suppress(MalformedResponse):  # it was cut, and counts for nothing
-                self._take(last, events)
-        if not self._ended:
-            raise StreamCut("the upstream's stream ended before its answer was whole")
-        return events
 
 
 def stream_error(told: StreamEvent, data: bytes) -> AttemptError:
