@@ -40,8 +40,13 @@ class Provider:
     def __init__(self, wire: ModuleType, upstream: Upstream) -> None:
         self.wire = wire
         self.upstream = upstream
+        self.rest()
+
+    def rest(self) -> None:
+        """As at first: nothing asked, and a plain answer."""
         self.script = Script()
-        upstream.plays = dict.fromkeys(("", wire.MODEL), self._play)
+        self.upstream.plays = dict.fromkeys(("", self.wire.MODEL), self._play)
+        self.upstream.journal.clear()
 
     async def _play(self, x: Exchange) -> None:
         path = x.seen.head[":path"]
