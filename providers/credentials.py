@@ -32,7 +32,7 @@ class GoogleSigner:
         """`key_file`: what Google's key file holds. Raises ValueError for one that is not."""
         try:
             self._credentials: Any = jwt.Credentials.from_service_account_info(key_file, audience=GOOGLE_AUDIENCE)  # type: ignore[no-untyped-call]
-        except (GoogleAuthError, AttributeError, KeyError, TypeError) as exc:
+        except (GoogleAuthError, AttributeError, KeyError, TypeError, ValueError) as exc:
             raise ValueError("the service account's key file cannot be used") from exc
 
     async def headers(self, host: str, path: str, body: bytes) -> HeaderTuple:

@@ -120,6 +120,7 @@ class _Encoder:
     def __init__(self, request: r.ChatRequest, model: str, losses: Losses) -> None:
         self._messages = request.messages
         self._losses = losses
+        self._reasons_first = request.dialect == "openai_chat"  # its messages do not tell where among their text the reasoning was
         self._is_gemini_3 = GEMINI_3.search(model) is not None
         self._names = {p.id: p.name for m in request.messages for p in m.parts if isinstance(p, r.ToolCallPart)}
         self._places = {name: place for place, name in enumerate(self._names)}
@@ -137,6 +138,8 @@ class _Encoder:
             for part in message.parts:
                 self._add(parts, part)
             if role == "model":
+                if self._reasons_first:
+                    parts = joined(parts)
                 self._sign(parts)
             if contents and contents[-1]["role"] == role:
                 contents[-1]["parts"] += parts
@@ -228,6 +231,16 @@ class _Encoder:
         elif part.text:
             self._losses.lose("messages.reasoning_text")
         return []
+
+
+def joined(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A signature that lost its text finds the last one that has none."""
+    lone = next((part for part in parts if part.get("text") == "" and "thoughtSignature" in part), None)
+    bare = [part for part in parts if part.get("text") and not part.keys() & {"thought", "thoughtSignature"}]
+    if lone is None or not bare:
+        return parts
+    bare[-1]["thoughtSignature"] = lone["thoughtSignature"]
+    return [part for part in parts if part is not lone]
 
 
 def as_response(text: str) -> Any:
