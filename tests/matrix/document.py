@@ -5,6 +5,9 @@ from pathlib import Path
 
 from tests.matrix.cells import DIALECTS, WIRES, Key, Outcome
 from tests.matrix.features import FEATURES
+from tests.matrix.rows import DIALECTS as ROW_DIALECTS
+from tests.matrix.rows import FEATURES as ROW_FEATURES
+from tests.matrix.rows import ROWS
 
 PATH = Path(__file__).parents[2] / "docs" / "matrix.md"
 _HEAD = """# Any dialect to any provider
@@ -26,6 +29,11 @@ Where dialect and wire are the same, bytes pass, and the provider decides. What 
 `turnout providers`; what one model cannot do, the provider refuses by itself. Models asked here: {models}.
 """
 
+_ROWS = """## Providers that share OpenAI's chat wire
+
+They differ in facts (their rows in the registry), so only what facts decide is asked of them. OpenAI chat's own clients pass as bytes.
+"""
+
 
 def document(outcomes: Mapping[Key, Outcome]) -> str:
     models = ", ".join(f"`{wire.MODEL}` ({wire.NAME})" for wire in WIRES)
@@ -34,7 +42,18 @@ def document(outcomes: Mapping[Key, Outcome]) -> str:
     for dialect in DIALECTS:
         parts.append(f"## {dialect.NAME}: `{dialect.PATH}`\n")
         parts.append(_table(dialect.NAME, outcomes, gaps))
+    parts += [_ROWS, *(_rows(dialect.NAME, outcomes, gaps) for dialect in DIALECTS if dialect.NAME in ROW_DIALECTS)]
     return "\n".join([*parts, _reasons(outcomes), _gaps(gaps)])
+
+
+def _rows(dialect: str, outcomes: Mapping[Key, Outcome], gaps: list[str]) -> str:
+    """The other way round, for there are more providers than features."""
+    kinds = {name: {outcomes[dialect, row.NAME, name].kind for row in ROWS} for name in ROW_FEATURES}
+    features = [feature for feature in FEATURES if feature.name in ROW_FEATURES and kinds[feature.name] != {"absent"}]
+    rows = [f"| {dialect} to | " + " | ".join(feature.title for feature in features) + " |", "|---" * (len(features) + 1) + "|"]
+    for row in ROWS:
+        rows.append(f"| `{row.NAME}` | " + " | ".join(_cell(outcomes[dialect, row.NAME, feature.name], gaps) for feature in features) + " |")
+    return "\n".join(rows) + "\n"
 
 
 def _table(dialect: str, outcomes: Mapping[Key, Outcome], gaps: list[str]) -> str:

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from tests.matrix.cells import DIALECTS, WIRES, Key, Outcome, outcomes
+from tests.matrix.cells import ASKED, Key, Outcome, outcomes
 from tests.matrix.document import PATH, document
-from tests.matrix.features import FEATURES
 
-KEYS = [(dialect.NAME, wire.NAME, feature.name) for dialect in DIALECTS for wire in WIRES for feature in FEATURES]
+KEYS = [(dialect.NAME, wire.NAME, feature.name) for dialect, wire, feature in ASKED]
 
 
 @pytest.fixture(scope="module")
