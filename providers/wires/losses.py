@@ -26,6 +26,7 @@ HINTS = frozenset(
         "is_error",
         "metadata",
         "name",
+        "phase",
         "prediction",
         "prompt_cache_breakpoint",
         "prompt_cache_key",

@@ -120,7 +120,8 @@ def read_item(raw: Raw, path: str) -> r.Message:
             role = fields.need("role", str)
             if role not in _ROLES:
                 raise InvalidRequest(f"`{path}.role` is not one of {', '.join(sorted(_ROLES))}", param=f"{path}.role")
-            return r.Message(role=role, parts=tuple(_content(fields.need("content", Raw), f"{path}.content")))
+            parts, phase = _content(fields.need("content", Raw), f"{path}.content"), _kept(fields, "phase")
+            return r.Message(role=role, parts=tuple(msgspec.structs.replace(part, extra=part.extra | phase) if phase else part for part in parts))
         case "function_call":
             told = {"id": fields.need("call_id", str), "name": fields.need("name", str), "arguments": fields.need("arguments", str)}
             return r.Message(role="assistant", parts=(r.ToolCallPart(**told, extra=_kept(fields, "namespace")),))

@@ -98,13 +98,14 @@ class _Encoder:
         self._losses = losses
 
     def items(self, message: r.Message) -> list[Any]:
-        """A message's items; content stands together until another kind of item comes between."""
+        """A message's items; content of one phase stands together until another kind of item comes between."""
         items: list[Any] = []
         content: list[dict[str, Any]] = []
+        phase: dict[str, Any] = {}
 
         def flush() -> None:
             if content:
-                items.append({"type": "message", "role": message.role, "content": list(content)})
+                items.append({"type": "message", "role": message.role, "content": list(content), **phase})
                 content.clear()
 
         if message.name is not None:
@@ -115,6 +116,10 @@ class _Encoder:
                 flush()
                 items.append(item)
             elif (piece := self._content(part, message.role)) is not None:
+                its = {"phase": piece.pop("phase")} if "phase" in piece else {}
+                if its != phase:
+                    flush()
+                    phase = its
                 content.append(piece)
         flush()
         return items

@@ -27,6 +27,7 @@ class _Item(msgspec.Struct, gc=False):
     arguments: str | None = None
     output: str | list[_Piece] | None = None
     namespace: Raw = ABSENT
+    phase: Raw = ABSENT
 
 
 _decoder = msgspec.json.Decoder(_Item)
@@ -41,7 +42,7 @@ def read_usual(raw: Raw) -> r.Message | None:
     match item.type:
         case None | "message":
             parts = _texts(item.content)
-            if item.role is not None and item.role != "tool" and parts is not None:
+            if item.role is not None and item.role != "tool" and parts is not None and not item.phase:
                 return r.Message(role=item.role, parts=parts)
         case "function_call":
             if item.call_id is not None and item.name is not None and item.arguments is not None and not item.namespace:

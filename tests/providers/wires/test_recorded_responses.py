@@ -47,7 +47,7 @@ def test_there_are_exchanges() -> None:
 
 
 # --- requests --------------------------------------------------------------------------------------------------------
-ASIDE = {"message": {"id", "status", "phase"}, "function_call": {"id", "status"}, "function_call_output": {"id", "status"}, "reasoning": {"status"}}
+ASIDE = {"message": {"id", "status"}, "function_call": {"id", "status"}, "function_call_output": {"id", "status"}, "reasoning": {"status"}}
 TEXTS = {"input_text", "output_text", "text"}
 
 
@@ -84,7 +84,8 @@ def same_meaning(body: dict[str, Any]) -> dict[str, Any]:
     joined: list[dict[str, Any]] = []
     for item in map(same_item, items):
         last = joined[-1] if joined else {}
-        if item["type"] == last.get("type") == "message" and item["role"] == last["role"] == "assistant":
+        both = item["type"] == last.get("type") == "message" and item["role"] == last["role"] == "assistant"
+        if both and item.get("phase") == last.get("phase"):
             last["content"] += item["content"]
         else:
             joined.append(item)

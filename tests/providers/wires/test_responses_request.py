@@ -12,6 +12,7 @@ from contract import requests as r
 from contract.errors import InvalidRequest, UnsupportedField
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
+from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.openai_responses import OPENAI_RESPONSES
 from providers.wires.openai_responses.history import input_items, with_history
 from providers.wires.openai_responses.request import read_item
@@ -189,11 +190,17 @@ def test_what_only_a_native_provider_could_read_is_unsupported(more: dict[str, A
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
+def shown(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Without pictures that have neither address nor data."""
+    kept = [replace(part, content=shown(part.content)) if isinstance(part, r.ToolResultPart) else part for part in parts]
+    return tuple(part for part in kept if not isinstance(part, r.ImagePart) or part.url is not None or part.data is not None)
+
+
 @settings(max_examples=60, deadline=None)
 @given(any_requests(raw=True))
 def test_any_request_can_be_written_and_read_again(request: r.ChatRequest) -> None:
     roles = {"tool": "user"}  # a tool's message holds results alone
-    messages = tuple(replace(message, role=roles.get(message.role, message.role)) for message in request.messages)
+    messages = tuple(replace(message, role=roles.get(message.role, message.role), parts=shown(message.parts)) for message in request.messages)
     body = OPENAI_RESPONSES.encode_request(replace(request, messages=messages), "up", Facts(), Losses())
     assert OPENAI_RESPONSES.decode_request(body).model == "up"
 
@@ -302,6 +309,18 @@ def test_what_only_openai_knows_goes_back_to_it_as_it_came() -> None:
     assert body["input"] == items and body["tools"] == tools and losses.fatal == losses.hints == []
     assert body["tool_choice"] == {"type": "allowed_tools", "tools": []} and body["zzz"] == [1] and body["store"] is False
     assert body["client_metadata"] == {"a": 1}
+
+
+def test_the_phases_of_what_the_model_said_stay_apart_at_openai_and_are_a_hint_elsewhere() -> None:
+    said = [("commentary", "I look"), ("final_answer", "It is"), ("final_answer", "so")]
+    items = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}], "phase": phase} for phase, text in said]
+    request = decoded([*items, {"role": "user", "content": "?"}])
+    body, losses = encoded(request)
+    assert [(item.get("phase"), len(item["content"])) for item in body["input"]] == [("commentary", 1), ("final_answer", 2), (None, 1)]
+    assert losses.fatal == losses.hints == []
+    elsewhere = Losses()
+    OPENAI_CHAT.encode_request(request, "m", Facts(), elsewhere)
+    assert (elsewhere.fatal, elsewhere.hints) == ([], ["messages.phase"])
 
 
 # --- conversations ---------------------------------------------------------------------------------------------------
