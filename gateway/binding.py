@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from contract.call import Call
-from contract.errors import InvalidRequest
+from contract.errors import InvalidRequest, LedgerUnavailable
 from gateway.routes import Route, Target
 from ledger.continuity import Continuity
 from providers.wires.openai_responses.history import with_history
@@ -30,7 +30,7 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 async def resolve(call: Call, team: str, route: Route, continuity: Continuity, alone: bool) -> Bound:
-    """Raises InvalidRequest for a `previous_response_id` that is none of this team's.
+    """Raises InvalidRequest for a `previous_response_id` that is none of this team's, LedgerUnavailable when that cannot be known.
 
     `alone`: there is no other team, and an id that we have not given may be asked of the provider.
     """
@@ -83,7 +83,10 @@ async def _owner(call: Call, team: str, route: Route, continuity: Continuity) ->
         sealed = unseal(token)
         if sealed is not None and not sealed.signature:
             continue
-        label = sealed.target if sealed is not None else await continuity.target_of(team, token)
+        try:
+            label = sealed.target if sealed is not None else await continuity.target_of(team, token)
+        except LedgerUnavailable:  # no reason to fail: most states belong to the first target of their dialect
+            return _first_native(call, route.targets)
         if label is not None and (found := _at(label, route.targets)) is not None:
             return found
         unknown = unknown or label is None

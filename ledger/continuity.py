@@ -18,10 +18,13 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import SQLAlchemyError
 
+from contract.errors import LedgerUnavailable
 from ledger.schema import bindings, kept_answers
 
 MAX_BINDINGS = 100_000  # in memory: about 10 MB
 MAX_ANSWERS = 1_000
+MAX_ANSWER_BYTES = 64 << 20
+READ_S = 1.0  # how long a request waits for the database
 DAY_US = 86_400_000_000
 
 log = structlog.get_logger("turnout.ledger")
@@ -37,13 +40,18 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Continuity:
-    """Called on the event loop; the database is only touched by its own thread. `days`: how long things are kept; 0: no answer is."""
+    """Called on the event loop; the database is only touched by its own thread. `days`: how long things are kept; 0: no answer is.
 
-    def __init__(self, engine: Engine, days: int) -> None:
+    What is not in memory is asked of the database: LedgerUnavailable when that cannot be read in time.
+    """
+
+    def __init__(self, engine: Engine, days: int, memory_bytes: int = MAX_ANSWER_BYTES) -> None:
         self.days = days
         self._engine = engine
         self._bindings: OrderedDict[bytes, str] = OrderedDict()
         self._answers: OrderedDict[tuple[str, str], KeptAnswer] = OrderedDict()
+        self._answer_bytes = 0
+        self._memory_bytes = memory_bytes
         self._thread = ThreadPoolExecutor(1, "continuity")
         self._later(self._prune)
 
@@ -52,13 +60,15 @@ class Continuity:
         """Remembers that those opaque states came from that target."""
         digests = [_digest(team, token) for token in tokens]
         for digest in digests:
-            _remember(self._bindings, digest, target, MAX_BINDINGS)
+            self._bindings[digest] = target
+            if len(self._bindings) > MAX_BINDINGS:
+                self._bindings.popitem(last=False)
         now = time.time_ns() // 1000
         rows = [{"digest": digest, "target": target, "made_at_us": now} for digest in digests]
         self._later(lambda: self._write(insert(bindings).on_conflict_do_nothing(), rows))
 
     async def target_of(self, team: str, token: str) -> str | None:
-        """The target that gave this state to this team; None: not known."""
+        """The target that gave this state to this team; None: not known. Raises LedgerUnavailable."""
         digest = _digest(team, token)
         if (known := self._bindings.get(digest)) is not None:
             return known
@@ -70,13 +80,17 @@ class Continuity:
         """Keeps an answer for later requests of the team."""
         if not self.days:
             return
-        _remember(self._answers, (team, answer.id), answer, MAX_ANSWERS)
+        self._drop((team, answer.id))
+        self._answers[team, answer.id] = answer
+        self._answer_bytes += _size(answer)
+        while len(self._answers) > MAX_ANSWERS or self._answer_bytes > self._memory_bytes:
+            self._drop(next(iter(self._answers)))
         row = {"id": answer.id, "team": team, "model": answer.model, "input": answer.input, "answer": answer.answer}
         statement = insert(kept_answers).on_conflict_do_nothing()
         self._later(lambda: self._write(statement, [{**row, "made_at_us": time.time_ns() // 1000}]))
 
     async def answer(self, team: str, name: str) -> KeptAnswer | None:
-        """An answer of the team by its id."""
+        """An answer of the team by its id. Raises LedgerUnavailable."""
         if (known := self._answers.get((team, name))) is not None:
             return known
         chosen = select(kept_answers).where(kept_answers.c.id == name, kept_answers.c.team == team)
@@ -84,12 +98,16 @@ class Continuity:
         return None if row is None else KeptAnswer(id=row["id"], model=row["model"], input=row["input"], answer=row["answer"])
 
     async def forget(self, team: str, name: str) -> bool:
-        """Deletes an answer; False: there was none."""
+        """Deletes an answer; False: there was none. Raises LedgerUnavailable."""
         found = await self.answer(team, name) is not None
-        self._answers.pop((team, name), None)
+        self._drop((team, name))
         chosen = delete(kept_answers).where(kept_answers.c.id == name, kept_answers.c.team == team)
         self._later(lambda: self._write(chosen, None))
         return found
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        if (old := self._answers.pop(key, None)) is not None:
+            self._answer_bytes -= _size(old)
 
     def close(self) -> None:
         """Writes what waits. Idempotent."""
@@ -100,17 +118,18 @@ class Continuity:
         self._thread.submit(work)
 
     async def _read(self, query: Callable[[Any], Any]) -> Any:
-        """In turn with the writes. Raises nothing: what cannot be read is not known."""
+        """In turn with the writes, so that what was written is found."""
 
         def read() -> Any:
-            try:
-                with self._engine.connect() as connection:
-                    return query(connection)
-            except SQLAlchemyError as exc:
-                log.error("continuity_read_failed", error=str(getattr(exc, "orig", exc)))
-                return None
+            with self._engine.connect() as connection:
+                return query(connection)
 
-        return await asyncio.wrap_future(self._thread.submit(read))
+        try:
+            async with asyncio.timeout(READ_S):
+                return await asyncio.wrap_future(self._thread.submit(read))
+        except (SQLAlchemyError, TimeoutError) as exc:
+            log.error("continuity_read_failed", error=str(getattr(exc, "orig", exc)) or f"took longer than {READ_S:g} s")
+            raise LedgerUnavailable("what earlier requests left cannot be read just now; try again") from exc
 
     def _write(self, statement: Any, rows: list[dict[str, Any]] | None) -> None:
         try:
@@ -129,7 +148,5 @@ def _digest(team: str, token: str) -> bytes:
     return sha256(f"{team}\0{token}".encode()).digest()
 
 
-def _remember(memory: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
-    memory[key] = value
-    if len(memory) > most:
-        memory.popitem(last=False)
+def _size(answer: KeptAnswer) -> int:
+    return len(answer.input) + len(answer.answer)

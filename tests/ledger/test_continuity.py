@@ -1,9 +1,11 @@
 """What later requests refer to is found at once, after a restart, and by its own team alone."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from contract.errors import LedgerUnavailable
 from ledger.continuity import MAX_ANSWERS, Continuity, KeptAnswer
 from ledger.store import open_engine
 
@@ -68,6 +70,33 @@ async def test_memory_is_bounded_and_the_database_has_the_rest(url: str) -> None
         kept.keep("search", KeptAnswer(id=f"r{number}", model="m", input=b"[]", answer=b"{}"))
     found = await kept.answer("search", "r0")
     assert found is not None and found.id == "r0"
+    kept.close()
+
+
+async def test_large_answers_do_not_fill_memory(url: str) -> None:
+    kept = Continuity(open_engine(url), 30, memory_bytes=4_000)
+    large = b'"' + b"x" * 1_000 + b'"'
+    for number in range(6):
+        kept.keep("search", KeptAnswer(id=f"r{number}", model="m", input=large, answer=b"{}"))
+    assert sum(len(answer.input) for answer in kept._answers.values()) <= 4_000
+    found = await kept.answer("search", "r0")
+    assert found is not None and found.input == large
+    kept.close()
+
+
+async def test_a_database_that_cannot_be_read_is_told_and_memory_still_answers(url: str, tmp_path: Path) -> None:
+    kept = Continuity(open_engine(url), 30)
+    kept.bind("search", ["sig-1"], "t")
+    kept.keep("search", ANSWER)
+    assert await kept.target_of("search", "unknown") is None
+    with sqlite3.connect(tmp_path / "turnout.db", isolation_level=None) as other:
+        for table in ("bindings", "kept_answers"):
+            other.execute(f"ALTER TABLE {table} RENAME TO gone_{table}")
+    for asked in (kept.target_of("search", "sig-2"), kept.answer("search", "resp_2"), kept.forget("search", "resp_2")):
+        with pytest.raises(LedgerUnavailable):
+            await asked
+    assert await kept.target_of("search", "sig-1") == "t"
+    assert await kept.answer("search", "resp_1") == ANSWER
     kept.close()
 
 
