@@ -15,7 +15,15 @@ def event(kind: str, **members: Any) -> bytes:
 
 
 def start(**usage: Any) -> bytes:
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": [], "stop_reason": None, "stop_sequence": None}
+    message: Json = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-x",
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+    }
     return event("message_start", message={**message, "usage": {"input_tokens": 9, "output_tokens": 1, **usage}})
 
 

@@ -48,7 +48,7 @@ def comparable(message: Json) -> Json:
     return {**message, "content": content}
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(answers())
 def test_every_answer_is_a_legal_stream_and_what_it_makes_up_is_the_whole_answer(events: list[Any]) -> None:
     stream = streamed(events)
@@ -57,7 +57,7 @@ def test_every_answer_is_a_legal_stream_and_what_it_makes_up_is_the_whole_answer
     assert comparable(machine.message) == comparable(whole(events))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(answers(choices=2, audio=True))
 def test_other_alternatives_and_audio_are_not_in_the_stream(events: list[Any]) -> None:
     first = [event for event in events if getattr(event, "choice", 0) == 0]
@@ -65,7 +65,7 @@ def test_other_alternatives_and_audio_are_not_in_the_stream(events: list[Any]) -
     assert whole(events) == whole(first)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cut_answers())
 def test_an_answer_that_was_cut_is_legal_so_far_and_does_not_end_but_for_an_error(events: list[Any]) -> None:
     encoder = ANTHROPIC_MESSAGES.stream_encoder(ANSWERING)

@@ -223,7 +223,7 @@ def test_reasoning_that_nobody_signed_has_no_signature_again() -> None:
 
 
 def test_a_call_s_sealed_signature_is_back_at_its_call() -> None:
-    calls = [{"type": "tool_use", "id": name, "name": "f", "input": {}} for name in ("a", "b")]
+    calls: list[Json] = [{"type": "tool_use", "id": name, "name": "f", "input": {}} for name in ("a", "b")]
     found = parts({"type": "redacted_thinking", "data": sealed("thought", maker="gemini", call_id="b")}, *calls, role="assistant")
     assert found == (
         r.ToolCallPart(id="a", name="f", arguments="{}"),

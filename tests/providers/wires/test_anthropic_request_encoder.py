@@ -192,7 +192,7 @@ def test_sampling_goes_as_far_as_the_model_takes_it(model: str, fields: Json, to
 )
 def test_what_must_be_called_is_told(choice: Any, parallel: bool | None, told: Json | None) -> None:
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-    fields = {name: value for name, value in (("tool_choice", choice), ("parallel_tool_calls", parallel)) if value is not None}
+    fields: Json = {name: value for name, value in (("tool_choice", choice), ("parallel_tool_calls", parallel)) if value is not None}
     body, lost = encoded(tools=tools, **fields)
     assert body.get("tool_choice") == told and body["tools"] == [{"name": "f", "input_schema": {"type": "object"}}] and lost == []
 
@@ -242,7 +242,7 @@ def test_what_only_the_client_s_dialect_knows_is_named() -> None:
 MESSAGE: TypeAdapter[Any] = TypeAdapter(MessageParam)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(any_requests(raw=True))
 def test_any_request_becomes_one_that_anthropic_s_types_take_or_none(request: r.ChatRequest) -> None:
     try:

@@ -104,7 +104,12 @@ def test_log_probabilities_are_told_in_the_old_form_streamed_and_whole() -> None
     def piece(text: str, *tokens: Json) -> ev.TextDelta:
         return ev.TextDelta(text=text, logprobs=msgspec.Raw(msgspec.json.encode({"content": tokens})))
 
-    events = [piece("Hi", token("Hi", -0.5, ("Hi", -0.5), ("Ho", -1.5))), piece(" you", token(" ", -0.1), token("you", -0.2)), STOPPED, ev.Ended()]
+    events: list[ev.Event] = [
+        piece("Hi", token("Hi", -0.5, ("Hi", -0.5), ("Ho", -1.5))),
+        piece(" you", token(" ", -0.1), token("you", -0.2)),
+        STOPPED,
+        ev.Ended(),
+    ]
     told = json.loads(OPENAI_COMPLETIONS.encode_response(events, answering("openai_completions")))["choices"][0]["logprobs"]
     assert told == {
         "tokens": ["Hi", " ", "you"],
@@ -145,7 +150,7 @@ def run(stream: bytes) -> tuple[dict[int, str], dict[int, str], Json | None, boo
     return texts, reasons, usage, done
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(answers(choices=2, audio=True))
 def test_every_answer_is_the_same_streamed_and_whole(events: list[Any]) -> None:
     texts, reasons, usage, done = run(b"".join(map(OPENAI_COMPLETIONS.stream_encoder(answering("openai_completions")).feed, events)))
@@ -156,14 +161,14 @@ def test_every_answer_is_the_same_streamed_and_whole(events: list[Any]) -> None:
     ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cut_answers(choices=2))
 def test_an_answer_that_was_cut_is_never_done(events: list[Any]) -> None:
     assert not run(b"".join(map(OPENAI_COMPLETIONS.stream_encoder(answering("openai_completions")).feed, events)))[3]
 
 
 def test_an_answer_is_what_the_sdk_s_types_say() -> None:
-    events = [
+    events: list[ev.Event] = [
         ev.TextDelta(text="Hi"),
         ev.Finished(finish=Finish("length")),
         ev.UsageReported(usage=Usage(input_uncached=2, output_visible=3)),
@@ -181,7 +186,7 @@ def test_log_probabilities_of_another_shape_are_left_out() -> None:
 
 
 def test_usage_is_streamed_only_to_who_asked() -> None:
-    events = [
+    events: list[ev.Event] = [
         ev.TextDelta(text="Hi"),
         ev.Finished(finish=Finish("stop")),
         ev.UsageReported(usage=Usage(input_uncached=2, output_visible=3)),

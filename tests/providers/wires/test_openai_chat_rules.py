@@ -93,7 +93,7 @@ def wanted_calls(events: list[Any], choice: int) -> list[Json]:
     return list(calls.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(answers(choices=2, audio=True))
 def test_every_answer_is_a_legal_stream_of_the_same_calls(events: list[Any]) -> None:
     context = answering()
@@ -105,7 +105,7 @@ def test_every_answer_is_a_legal_stream_of_the_same_calls(events: list[Any]) -> 
     assert (usage is not None) == any(isinstance(event, ev.UsageReported) for event in events)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(answers(choices=2))
 def test_a_stream_and_a_whole_answer_say_the_same(events: list[Any]) -> None:
     context = answering()
@@ -122,14 +122,14 @@ def test_a_stream_and_a_whole_answer_say_the_same(events: list[Any]) -> None:
             assert (message.get(name) or "") == choice.texts.get(name, "")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cut_answers(choices=2))
 def test_an_answer_that_was_cut_is_legal_so_far_and_never_done(events: list[Any]) -> None:
     _, _, done = run(b"".join(map(OPENAI_CHAT.stream_encoder(answering()).feed, events)))
     assert not done
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(answers())
 def test_a_client_that_did_not_ask_for_usage_gets_none(events: list[Any]) -> None:
     _, usage, _ = run(b"".join(map(OPENAI_CHAT.stream_encoder(answering(include_usage=False)).feed, events)))

@@ -27,7 +27,7 @@ from tests.providers.wires import anthropic_machine
 
 FOLDER = os.environ.get("TURNOUT_ACCEPTANCE")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="needs TURNOUT_ACCEPTANCE")
-EDGE = 2048  # of a long stream, every byte of its first and last so many is a place to cut
+EDGE = 1024  # of a long stream, every byte of its first and last so many is a place to cut
 LONG = 20_000
 FACTS = Facts(files=True, prefill=True)
 Json = dict[str, Any]
