@@ -10,10 +10,12 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import acceptance_others as others
 from acceptance_results import Gap, Result, from_junit
 from acceptance_servers import KEY, ROOT, gateway, replay, standin
 
@@ -21,6 +23,7 @@ TESTS = ROOT / "tests" / "acceptance"
 VENV = ROOT / ".venv-acceptance"
 PROGRAM_S = 900
 FUZZ_S = 60
+CHECKS_AT_ONCE = 2
 TARGETS = ("oai", "chat", "rsp", "ant")
 SDK_TESTS = {
     "openai": ("chat/test_completions", "test_completions", "test_responses", "test_embeddings", "test_models"),
@@ -197,30 +200,30 @@ def fuzz(run: Run) -> Iterator[Result]:
 
 def cassettes(run: Run) -> Iterator[Result]:
     """Recorded exchanges: in the provider's own dialect, with the request that reached it; then asked as chat completions whatever it speaks."""
-    hosts = recorded_hosts(run.acceptance / "visible.jsonl.gz")
+    with gzip.open(run.acceptance / "visible.jsonl.gz", "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    hosts = {op: sorted({row["host"] for row in rows if row["op"] == op}) for op in ("openai.chat", *CROSSED)}
     with replay(run.acceptance, run.folder) as provider, before_replay(run, provider) as base:
-        for op in ("openai.chat", "openai.responses", "anthropic.messages"):
-            yield checked(run, f"cassettes/{op}", base, provider, [(op, host, kind_of(op, host)) for host in hosts[op]], "--requests")
+        own = [
+            (f"cassettes/{op}", [(op, host, kind_of(op, host)) for host in hosts[op]], "--requests")
+            for op in ("openai.chat", "openai.responses", "anthropic.messages")
+        ]
+        crossed = [
+            (f"cassettes/{op} as chat", [(op, host, CROSSED.get(op) or kind_of(op, host)) for host in hosts[op]], "--cross")
+            for op in ("openai.chat", *CROSSED)
+        ]
+        for rounds in (own,) if run.control else (own, crossed):  # one after the other: both look at the last request of an exchange
+            with ThreadPoolExecutor(CHECKS_AT_ONCE) as pool:
+                yield from pool.map(lambda check: checked(run, check[0], base, provider, check[1], check[2]), rounds)
         if not run.control:
-            for op in ("openai.chat", *CROSSED):
-                rows = [(op, host, CROSSED.get(op) or kind_of(op, host)) for host in hosts[op]]
-                yield checked(run, f"cassettes/{op} as chat", base, provider, rows, "--cross")
+            yield others.endpoints(rows, base, provider, run.gaps)
+            yield others.errors(rows, {"openai.chat": "openai", **CROSSED}, base, run.gaps)
 
 
 def kind_of(op: str, host: str) -> str:
     if op == "openai.chat":
         return CHAT_KINDS.get(host, "openai-compatible")
     return "openai" if op == "openai.responses" else "anthropic"
-
-
-def recorded_hosts(corpus: Path) -> dict[str, list[str]]:
-    """Operation -> the hosts that it was recorded from."""
-    hosts: dict[str, set[str]] = {}
-    with gzip.open(corpus, "rt") as lines:
-        for line in lines:
-            row = json.loads(line)
-            hosts.setdefault(row["op"], set()).add(row["host"])
-    return {op: sorted(found) for op, found in hosts.items()}
 
 
 @contextlib.contextmanager
