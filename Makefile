@@ -16,6 +16,7 @@ help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
 	@echo "make test     every check and test        make check   ruff, mypy, import-linter only"
 	@echo "make acceptance   tests and programs of others against a gateway (docs/acceptance.md)   (PARTS=\"cassettes sdk ...\")"
+	@echo "make matrix   docs/matrix.md: any dialect to any provider, cell by cell"
 	@echo "make bench    gateways side by side    make lock    renew the hashed lock files"
 
 install: $(VENV)/.installed

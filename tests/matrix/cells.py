@@ -75,15 +75,16 @@ class Provider:
 
 
 def configuration(providers: dict[str, Provider], folder: Path) -> str:
-    """A model for each wire: its name, with the default policy, and NAME-drop, with one that drops what cannot be honoured."""
-    lines = [f'state: {{database: "sqlite:///{folder}/matrix.db"}}', "policies: {drop: {drop_unsupported: true}}", "providers:"]
+    """A model for each wire: its name, with the default policy, and NAME-drop, NAME-strict, with one that drops all, or nothing."""
+    policies = "policies: {drop: {drop_unsupported: true}, strict: {drop_unsupported: false}}"
+    lines = [f'state: {{database: "sqlite:///{folder}/matrix.db"}}', policies, "providers:"]
     for name, provider in providers.items():
         url = f"http://127.0.0.1:{provider.upstream.port}"
         lines.append(f"  {name}: {{{provider.wire.PROVIDER.format(url=url)}}}")
     lines.append("models:")
     for name, provider in providers.items():
         targets = f'targets: [{{provider: {name}, model: "{provider.wire.MODEL}"}}]'
-        lines += [f"  {name}: {{{targets}}}", f"  {name}-drop: {{policy: drop, {targets}}}"]
+        lines += [f"  {name}: {{{targets}}}", f"  {name}-drop: {{policy: drop, {targets}}}", f"  {name}-strict: {{policy: strict, {targets}}}"]
     return "\n".join([*lines, f"teams: {{matrix: {{keys: [{KEY}]}}}}"])
 
 
@@ -134,12 +135,19 @@ class Matrix:
             _check_text(answer.got, feature.script)
             return Outcome("absent", wire.ABSENT[feature.name])
         if answer.dropped:
+            await self._strictly(dialect, wire, feature, stream, answer.dropped)
             _check_text(answer.got, feature.script)
             if feature.asked(provider.asked) and feature.got(answer.got):
                 return Outcome("works", answer.dropped)
             return Outcome("told", answer.dropped)
         _check(feature, provider, answer.got)
         return Outcome("works")
+
+    async def _strictly(self, dialect: ModuleType, wire: Wire, feature: Feature, stream: bool, dropped: str) -> None:
+        """What is left out and named by the default policy is refused by name where nothing may be."""
+        strict = await self._ask(dialect, feature, f"{wire.NAME}-strict", stream)
+        if strict.refused not in dropped.split(", "):
+            raise CellFailed(f"streamed={stream}: {dropped} is dropped, but {strict.refused} is what the strict policy refuses")
 
     async def _refused(self, dialect: ModuleType, wire: Wire, feature: Feature, stream: bool, answer: Answer) -> Outcome:
         """Refused by the default policy, so it must be named when the other one drops it."""

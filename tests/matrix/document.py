@@ -20,7 +20,7 @@ got it, in the provider's words, and the answer as the client got it.
 |---|---|
 | works | it reached the provider, and came back to the client |
 | works, `x` told | it works; something beside it that the target has no place for is named in `x-turnout-dropped` |
-| told `x` | a hint that the target has no place for: left out and named in `x-turnout-dropped`, with `drop_unsupported: hints`, the default |
+| told `x` | a hint without a place there: left out and named in `x-turnout-dropped`; with `drop_unsupported: false`, refused: both are tested |
 | refused `x` | 400 that names the field; with `drop_unsupported: true` it is left out and named in `x-turnout-dropped`: both are tested |
 | – | the dialect has no words for it, or the provider's answers never hold it: the reasons are at the end |
 | gap 1 | neither; the reason is at the end |

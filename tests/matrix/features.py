@@ -31,7 +31,7 @@ def _called(*calls: said.Call) -> Script:
 
 
 def _tool(asked: Asked) -> object:
-    return asked.tools[0] == said.TOOL
+    return asked.tools[:1] == [said.TOOL]
 
 
 def _named(asked: Asked) -> object:
@@ -48,6 +48,9 @@ FEATURES = [
     Feature("image", "image, base64", lambda a: a.images == [said.PNG]),
     Feature("image_url", "image by URL", lambda a: a.image_urls == [said.PICTURE_URL]),
     Feature("file", "PDF, base64", lambda a: a.files == [said.PDF]),
+    Feature("file_url", "PDF by URL", lambda a: a.file_urls == [said.FILE_URL]),
+    Feature("audio", "audio, base64", lambda a: a.audio == [said.WAV]),
+    Feature("prefill", "an answer begun", lambda a: a.turns == [("user", "Hi"), ("assistant", "Yes")]),
     Feature("tool_call", "tool and its call", _tool, _called(said.PARIS), _calls(said.PARIS)),
     Feature("parallel_calls", "parallel tool calls", _tool, _called(said.PARIS, said.TOKYO), _calls(said.PARIS, said.TOKYO)),
     Feature("empty_arguments", "call with empty arguments", lambda a: said.OTHER_TOOL in a.tools, _called(said.NOTHING), _calls(said.NOTHING)),
@@ -60,6 +63,7 @@ FEATURES = [
     ),
     Feature("tool_result", "tool result", lambda a: a.calls == _HISTORY and a.results == [("weather", "Sunny")]),
     Feature("tool_error", "tool result that is an error", lambda a: a.results == [("weather", "Sunny")] and a.errors == 1),
+    Feature("result_image", "image in a tool result", lambda a: a.calls == _HISTORY and a.images == [said.PNG]),
     Feature("choice_required", "tool choice: required", lambda a: a.choice == "required", _called(said.PARIS), _calls(said.PARIS)),
     Feature("choice_named", "tool choice: named", _named, _called(said.PARIS), _calls(said.PARIS)),
     Feature("choice_none", "tool choice: none", lambda a: a.choice == "none" or not a.tools),

@@ -12,9 +12,14 @@ GAPS: dict[tuple[str, str, str], str] = {
 }
 # what a dialect has no words for: its cells are empty
 NOT_IN_DIALECT = {
-    "chat": {"tool_error": "a result cannot be said to be an error"},
+    "chat": {
+        "file_url": "the dialect has no file by URL",
+        "result_image": "the dialect's results are text",
+        "tool_error": "a result cannot be said to be an error",
+    },
     "completions": {"*": "the dialect is one prompt and one text"},
     "responses": {
+        "audio": "the dialect has no audio as input",
         "tool_error": "a result cannot be said to be an error",
         "stop": "the dialect has no stop sequences",
         "n": "the dialect gives one answer",
@@ -24,6 +29,7 @@ NOT_IN_DIALECT = {
         "cache_control": "the dialect marks nothing for a cache",
     },
     "messages": {
+        "audio": "the dialect has no audio",
         "json_mode": "the dialect has no JSON without a schema",
         "refusal": "a refusal is a stop reason, and is told as the content filter is",
         "logprobs": "the dialect tells none",

@@ -45,6 +45,8 @@ class Asked:
     images: list[str] = field(default_factory=list)
     image_urls: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    file_urls: list[str] = field(default_factory=list)
+    audio: list[str] = field(default_factory=list)
     tools: list[tuple[str, str, Json]] = field(default_factory=list)
     calls: list[tuple[str, Json]] = field(default_factory=list)
     results: list[tuple[str, str]] = field(default_factory=list)  # of which function, and its text
@@ -87,6 +89,8 @@ UNKNOWN = "x_vendor_option"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PDF = "JVBERi0xLjQKJSVFT0YK"
 PICTURE_URL = "https://pictures.example/cat.png"
+FILE_URL = "https://papers.example/a.pdf"
+WAV = "UklGRiQAAABXQVZF"
 SIGNATURE = "c2lnbmVkLWJ5LXRoZS1wcm92aWRlcg=="
 SCHEMA: Json = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
 TOOL = ("weather", "Tells the weather", SCHEMA)

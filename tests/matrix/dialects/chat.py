@@ -26,6 +26,8 @@ _REQUESTS: dict[str, Json] = {
     "image": _content({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{said.PNG}"}}),
     "image_url": _content({"type": "image_url", "image_url": {"url": said.PICTURE_URL}}),
     "file": _content({"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{said.PDF}"}}),
+    "audio": _content({"type": "input_audio", "input_audio": {"format": "wav", "data": said.WAV}}),
+    "prefill": {"messages": [HI, {"role": "assistant", "content": "Yes"}]},
     "tool_call": _TOOLS,
     "parallel_calls": _TOOLS,
     "text_and_call": _TOOLS,

@@ -23,18 +23,22 @@ def _base64(kind: str, media_type: str, data: str) -> Json:
     return {"type": kind, "source": {"type": "base64", "media_type": media_type, "data": data}}
 
 
+PICTURE_RESULT = {**RESULT, "content": [_base64("image", "image/png", said.PNG)]}
 _REQUESTS: dict[str, Json] = {
     "system": {"system": "Be brief"},
     "turns": {"messages": [HI, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Go on"}]},
     "image": _content(_base64("image", "image/png", said.PNG)),
     "image_url": _content({"type": "image", "source": {"type": "url", "url": said.PICTURE_URL}}),
     "file": _content(_base64("document", "application/pdf", said.PDF)),
+    "file_url": _content({"type": "document", "source": {"type": "url", "url": said.FILE_URL}}),
+    "prefill": {"messages": [HI, {"role": "assistant", "content": "Yes"}]},
     "tool_call": _TOOLS,
     "parallel_calls": _TOOLS,
     "text_and_call": _TOOLS,
     "empty_arguments": {"tools": [TOOL, OTHER]},
     "tool_result": {"messages": [HI, CALL, {"role": "user", "content": [RESULT]}], **_TOOLS},
     "tool_error": {"messages": [HI, CALL, {"role": "user", "content": [{**RESULT, "is_error": True}]}], **_TOOLS},
+    "result_image": {"messages": [HI, CALL, {"role": "user", "content": [PICTURE_RESULT]}], **_TOOLS},
     "choice_required": {**_TOOLS, "tool_choice": {"type": "any"}},
     "choice_named": {"tools": [TOOL, OTHER], "tool_choice": {"type": "tool", "name": "weather"}},
     "choice_none": {**_TOOLS, "tool_choice": {"type": "none"}},

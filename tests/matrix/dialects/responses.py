@@ -10,6 +10,7 @@ TOOL = {"type": "function", **dict(zip(("name", "description", "parameters"), sa
 OTHER = {"type": "function", **dict(zip(("name", "description", "parameters"), said.OTHER_TOOL, strict=True)), "strict": False}
 CALL = {"type": "function_call", "call_id": "call_abc123", "name": "weather", "arguments": said.PARIS.arguments}
 RESULT = {"type": "function_call_output", "call_id": "call_abc123", "output": "Sunny"}
+PICTURE = {"type": "input_image", "image_url": f"data:image/png;base64,{said.PNG}"}
 HI = {"role": "user", "content": "Hi"}
 _TOOLS: Json = {"tools": [TOOL]}
 _SIGNED = {"include": ["reasoning.encrypted_content"], "store": False}
@@ -25,11 +26,14 @@ _REQUESTS: dict[str, Json] = {
     "image": _content({"type": "input_image", "image_url": f"data:image/png;base64,{said.PNG}"}),
     "image_url": _content({"type": "input_image", "image_url": said.PICTURE_URL}),
     "file": _content({"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{said.PDF}"}),
+    "file_url": _content({"type": "input_file", "file_url": said.FILE_URL}),
+    "prefill": {"input": [HI, {"role": "assistant", "content": "Yes"}]},
     "tool_call": _TOOLS,
     "parallel_calls": _TOOLS,
     "text_and_call": _TOOLS,
     "empty_arguments": {"tools": [TOOL, OTHER]},
     "tool_result": {"input": [HI, CALL, RESULT], **_TOOLS},
+    "result_image": {"input": [HI, CALL, {**RESULT, "output": [PICTURE]}], **_TOOLS},
     "choice_required": {**_TOOLS, "tool_choice": "required"},
     "choice_named": {"tools": [TOOL, OTHER], "tool_choice": {"type": "function", "name": "weather"}},
     "choice_none": {**_TOOLS, "tool_choice": "none"},

@@ -47,6 +47,8 @@ def _block(asked: Asked, role: str, block: Json, names: dict[str, str]) -> None:
             asked.image_urls.append(block["source"]["url"])
         case "image":
             asked.images.append(block["source"]["data"])
+        case "document" if block["source"]["type"] == "url":
+            asked.file_urls.append(block["source"]["url"])
         case "document":
             asked.files.append(block["source"]["data"])
         case "thinking":
@@ -55,7 +57,8 @@ def _block(asked: Asked, role: str, block: Json, names: dict[str, str]) -> None:
             names[block["id"]] = block["name"]
             asked.calls.append((block["name"], block["input"]))
         case "tool_result":
-            asked.results.append((names[block["tool_use_id"]], "".join(inner["text"] for inner in _blocks(block["content"]))))
+            asked.results.append((names[block["tool_use_id"]], "".join(inner.get("text", "") for inner in _blocks(block["content"]))))
+            asked.images += [inner["source"]["data"] for inner in _blocks(block["content"]) if inner["type"] == "image"]
             asked.errors += block.get("is_error", False)
 
 

@@ -55,7 +55,8 @@ def _block(asked: Asked, role: str, block: Json, names: dict[str, str]) -> None:
             asked.calls.append((block["toolUse"]["name"], block["toolUse"]["input"]))
         case "toolResult":
             result = block["toolResult"]
-            asked.results.append((names[result["toolUseId"]], "".join(inner["text"] for inner in result["content"])))
+            asked.results.append((names[result["toolUseId"]], "".join(inner.get("text", "") for inner in result["content"])))
+            asked.images += [inner["image"]["source"]["bytes"] for inner in result["content"] if "image" in inner]
             asked.errors += result.get("status") == "error"
 
 

@@ -46,13 +46,15 @@ def _part(asked: Asked, role: str, part: Json) -> None:
     if "text" in part and not part.get("thought") and part["text"]:
         asked.turns.append((role, part["text"]))
     if (inline := part.get("inlineData")) is not None:
-        (asked.images if inline["mimeType"].startswith("image/") else asked.files).append(inline["data"])
+        {"image": asked.images, "audio": asked.audio}.get(inline["mimeType"].partition("/")[0], asked.files).append(inline["data"])
     if (file := part.get("fileData")) is not None:
-        asked.image_urls.append(file["fileUri"])
+        (asked.image_urls if file["mimeType"].startswith("image/") else asked.file_urls).append(file["fileUri"])
     if (call := part.get("functionCall")) is not None:
         asked.calls.append((call["name"], call["args"]))
     if (result := part.get("functionResponse")) is not None:
-        asked.results.append((result["name"], str(next(iter(result["response"].values())))))
+        asked.results.append((result["name"], str(next(iter(result["response"].values()), ""))))
+        for inner in result.get("parts", ()):
+            _part(asked, role, inner)
         asked.errors += "error" in result["response"]
     if "thoughtSignature" in part:
         asked.signatures.append(part["thoughtSignature"])

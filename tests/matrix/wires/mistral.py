@@ -25,7 +25,9 @@ def read(body: Json) -> Asked:
     asked = chat.read({**body, "messages": messages, "tool_choice": choice, **named})
     chunks = [part for message in body["messages"] if isinstance(message.get("content"), list) for part in message["content"]]
     assert all("file" not in part and "cache_control" not in part for part in chunks), "a chunk that the provider refuses"
-    asked.files = [part["document_url"].partition(chat.DATA)[2] for part in chunks if part["type"] == "document_url"]
+    for part in chunks:
+        if part["type"] == "document_url":
+            chat.read_url(part["document_url"], asked.files, asked.file_urls)
     asked.signatures = [part["signature"] for part in chunks if part["type"] == "thinking" and "signature" in part]
     return asked
 

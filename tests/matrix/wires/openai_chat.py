@@ -48,6 +48,9 @@ def read_message(asked: Asked, message: Json, names: dict[str, str]) -> None:
         asked.cached += "cache_control" in part
         if part["type"] == "image_url":
             read_url(part["image_url"] if isinstance(part["image_url"], str) else part["image_url"]["url"], asked.images, asked.image_urls)
+        if part["type"] == "input_audio":
+            audio = part["input_audio"]
+            asked.audio.append(audio if isinstance(audio, str) else audio["data"])
         if part["type"] == "file":
             asked.files.append(part["file"]["file_data"].partition(DATA)[2])
     for call in message.get("tool_calls") or ():

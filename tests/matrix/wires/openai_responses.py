@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.matrix import said
 from tests.matrix.said import USAGE, Asked, Json, Script, sse
-from tests.matrix.wires.openai_chat import DATA, read_url, tokens
+from tests.matrix.wires.openai_chat import read_url, tokens
 
 NAME, MODEL = "openai_responses", "gpt-5.5"
 PROVIDER = 'kind: openai, base_url: "{url}/v1", api_key: k, wire: openai_responses, dialects: [openai_responses]'
@@ -40,7 +40,10 @@ def _item(asked: Asked, item: Json, names: dict[str, str]) -> None:
         case "function_call":
             asked.calls.append((item["name"], json.loads(item["arguments"])))
         case "function_call_output":
-            asked.results.append((names[item["call_id"]], item["output"]))
+            given: Any = item["output"]
+            inner = [{"type": "input_text", "text": given}] if isinstance(given, str) else given
+            asked.results.append((names[item["call_id"]], "".join(part.get("text", "") for part in inner)))
+            _media(asked, inner)
         case "reasoning":
             asked.signatures.append(item["encrypted_content"])
         case "message":
@@ -51,11 +54,15 @@ def _item(asked: Asked, item: Json, names: dict[str, str]) -> None:
                 asked.system.append(text)
             elif text:
                 asked.turns.append((item["role"], text))
-            for part in parts:
-                if part["type"] == "input_image":
-                    read_url(part["image_url"], asked.images, asked.image_urls)
-                if part["type"] == "input_file":
-                    asked.files.append(part["file_data"].partition(DATA)[2])
+            _media(asked, parts)
+
+
+def _media(asked: Asked, parts: list[Json]) -> None:
+    for part in parts:
+        if part["type"] == "input_image":
+            read_url(part["image_url"], asked.images, asked.image_urls)
+        if part["type"] == "input_file":
+            read_url(part.get("file_url") or part["file_data"], asked.files, asked.file_urls)
 
 
 def _items(script: Script) -> list[Json]:
