@@ -163,7 +163,9 @@ class Upstream:
                 headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
                 raw = await reader.readexactly(int(headers.get("content-length", 0)))
                 is_json = headers.get("content-type", "application/json").startswith("application/json")
-                seen = Seen({":method": head[0].split(" ")[0], ":path": head[0].split(" ")[1], **headers}, raw, json.loads(raw) if raw and is_json else None)
+                seen = Seen(
+                    {":method": head[0].split(" ")[0], ":path": head[0].split(" ")[1], **headers}, raw, json.loads(raw) if raw and is_json else None
+                )
                 self.journal.append(seen)
                 await self._play((seen.body or {}).get("model", ""))(Exchange(seen, reader, writer))
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
