@@ -1,5 +1,6 @@
 """`ChatRequest` to Responses requests, whatever dialect it was written in."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from providers.wires.openai_responses.request import NAME
 
 _NO_PLACE = ("frequency_penalty", "presence_penalty", "seed", "logit_bias", "top_k")
 INCLUDE_REASONING = "reasoning.encrypted_content"
+# Models that reason unasked. Others refuse to be asked for encrypted reasoning; a name that says nothing (a deployment's) is not asked.
+_REASONS = re.compile(r"(?:^|/)(?:o\d|codex|gpt-(?:oss|[6-9]|\d\d|5(?!(?:\.\d)?-chat)))")
 INCLUDE_LOGPROBS = "message.output_text.logprobs"
 
 
@@ -23,7 +26,7 @@ def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Los
     own = request.dialect == NAME
     sampling = request.sampling
     body |= {name: value for name in ("temperature", "top_p") if (value := getattr(sampling, name)) is not None}
-    include = [] if own else [INCLUDE_REASONING]
+    include = [INCLUDE_REASONING] if not own and (request.reasoning is not None or _REASONS.search(model)) else []
     if sampling.logprobs or sampling.top_logprobs:
         body["top_logprobs"] = sampling.top_logprobs or 0
         include += [] if own else [INCLUDE_LOGPROBS]
@@ -47,7 +50,7 @@ def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Los
             body["text"] = {**body.get("text", {}), "verbosity": extra.pop("verbosity")}
         body = with_extra(body, extra)
     else:
-        body |= {"store": False, "include": include}
+        body |= {"store": False, "include": include} if include else {"store": False}
         losses.lose_extra(request)
     return msgspec.json.encode({facts.renames.get(name, name): value for name, value in body.items()} if facts.renames else body)
 

@@ -213,9 +213,21 @@ def test_a_request_of_another_dialect_keeps_nothing_at_the_provider() -> None:
         "max_output_tokens": 5,
         "stream": True,
         "store": False,
-        "include": ["reasoning.encrypted_content"],
     }
     assert losses.fatal == losses.hints == []
+
+
+REASONS = [("o3-mini", True), ("gpt-5.5", True), ("openai/gpt-5-mini", True), ("gpt-5-codex", True), ("gpt-6", True), ("gpt-4o", False),
+           ("gpt-5-chat-latest", False), ("gpt-5.3-chat-latest", False), ("my-deployment", False), ("turbo3", False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "reasons"), REASONS, ids=[model for model, _ in REASONS])
+def test_encrypted_reasoning_is_asked_of_models_that_reason_and_where_reasoning_is_asked_for(model: str, reasons: bool) -> None:
+    def includes(request: r.ChatRequest) -> Any:
+        return json.loads(OPENAI_RESPONSES.encode_request(request, model, Facts(), Losses())).get("include")
+
+    assert includes(chat(r.TextPart(text="Hi"))) == (["reasoning.encrypted_content"] if reasons else None)
+    assert includes(chat(r.TextPart(text="Hi"), reasoning=r.Reasoning(effort="low"))) == ["reasoning.encrypted_content"]
 
 
 def test_a_function_of_another_dialect_is_not_strict_unless_it_says_so() -> None:
