@@ -11,6 +11,7 @@ import msgspec
 
 from contract.raw import ABSENT
 
+BYTES_PER_TOKEN = 4  # of English text with common tokenizers; only for estimates, which are flagged as such
 UsageSource = Literal["provider", "estimated"]
 
 

@@ -6,7 +6,7 @@ from time import monotonic
 
 from contract.call import Call
 from contract.errors import AttemptError
-from contract.usage import Usage
+from contract.usage import BYTES_PER_TOKEN, Usage
 from gateway.auth import Principal
 from gateway.client import Client
 from gateway.routes import Route, Target
@@ -16,8 +16,6 @@ from ledger.store import Ledger
 from policy.plan import Rule
 from providers.port import Exchange, Marks
 from providers.wires.port import Dialect
-
-BYTES_PER_TOKEN = 4  # of English text with common tokenizers; only for estimates, which are flagged as such
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from contract.call import Call, Drop
 from contract.embeddings import EmbeddingRequest
 from contract.errors import AttemptError, TargetCannot, UnsupportedField
 from contract.requests import ChatRequest
-from contract.usage import Usage
+from contract.usage import BYTES_PER_TOKEN, Usage
 from providers.multipart import renamed_model
 from providers.translation import TranslatedAnswer, TranslatingTap, answering, cannot, settled, translate
 from providers.wires.answer import WholeAnswer
@@ -27,7 +27,6 @@ from providers.wires.port import Dialect, Embedder, Native, StreamTap, UnaryAnsw
 from providers.wires.seal import MARK
 
 EVENT_STREAM = b"text/event-stream"
-BYTES_PER_TOKEN = 4  # of English text with common tokenizers; only for estimates, which are named as such
 ReadError = Callable[[int, Mapping[bytes, bytes], bytes], AttemptError]
 ReadAnswer = Callable[[bytes], UnaryAnswer]
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from contract import requests as r
+from contract.usage import BYTES_PER_TOKEN
 
-BYTES_PER_TOKEN = 4  # of English text with common tokenizers
 IMAGE_TOKENS = 1600  # at most, of an image in Anthropic's usual resolution (platform.claude.com/docs/en/build-with-claude/vision)
 
 
