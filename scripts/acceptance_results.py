@@ -72,7 +72,7 @@ def gaps_table(gaps: list[Gap]) -> str:
 
 def table(results: list[Result]) -> str:
     """The table that a run prints."""
-    width = max(len(r.part) for r in results)
+    width = max((len(r.part) for r in results), default=len("total"))
     head = f"{'part':<{width}}  passed  failed  gaps  skipped  seconds"
     rows = [f"{r.part:<{width}}  {r.passed:6}  {len(r.failures):6}  {len(r.gaps):4}  {r.skipped:7}  {r.seconds:7.1f}" for r in results]
     total = Result("total", sum(r.passed for r in results), sum(r.skipped for r in results))

@@ -33,6 +33,12 @@ def test_a_part_that_is_none_is_refused() -> None:
     assert told.returncode == 2 and "no part casettes" in told.stderr
 
 
+def test_what_needs_npm_is_left_out_without_it(tmp_path: Path) -> None:
+    told = run("node", "agents", TURNOUT_ACCEPTANCE=str(tmp_path), PATH=str(tmp_path))
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[:2] == ["node: left out, npm is not installed", "agents: left out, npm is not installed"]
+
+
 @pytest.mark.parametrize("folder", ["node", "agents"])
 def test_a_node_lock_holds_hashes_and_no_address(folder: str) -> None:
     packages = json.loads((ROOT / "tests" / "acceptance" / folder / "package-lock.json").read_text())["packages"]
