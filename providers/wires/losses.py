@@ -5,6 +5,7 @@ Names are the contract's own (`logprobs`, `messages.image`, `tools.web_search`, 
 
 from collections.abc import Mapping
 
+import msgspec
 from msgspec import Raw
 
 from contract.requests import ChatRequest, FunctionTool
@@ -42,6 +43,20 @@ HINTS = frozenset(
         "verbosity",
     }
 )
+# what `include` asks for that a translated answer holds by itself, where the provider gives it
+INCLUDED = frozenset({"reasoning.encrypted_content", "message.output_text.logprobs"})
+
+
+def is_given(name: str, raw: Raw) -> bool:
+    """Whether a member asks for nothing but what is done anyway: not to keep the answer, or to tell what a translated one tells."""
+    if name == "store":
+        return bytes(raw).strip() == b"false"
+    if name != "include":
+        return False
+    try:
+        return INCLUDED.issuperset(msgspec.json.decode(raw, type=list[str]))
+    except msgspec.DecodeError:
+        return False
 
 
 class Losses:
@@ -60,10 +75,10 @@ class Losses:
     def lose_extra(self, request: ChatRequest, known: frozenset[str] = frozenset()) -> None:
         """Notes every member that only the request's own dialect knows, but for the top-level ones in `known`, which the encoder honours.
 
-        A null asks for nothing.
+        A null asks for nothing; nor does what is given anyway.
         """
         for name, raw in request.extra.items():
-            if name not in known and raw != NULL:
+            if name not in known and raw != NULL and not is_given(name, raw):
                 self.lose(f"extra.{name}")
         for tool in request.tools:
             if isinstance(tool, FunctionTool):

@@ -205,7 +205,7 @@ async def test_what_a_chat_provider_has_not_is_refused_by_name_or_dropped_by_nam
 
 
 async def test_hints_are_dropped_and_named(gateway: Gateway) -> None:
-    answer = await post(gateway, model="chatty", prompt_cache_key="k", include=["reasoning.encrypted_content"], client_metadata={"a": "b"})
+    answer = await post(gateway, model="chatty", prompt_cache_key="k", include=["web_search_call.results"], client_metadata={"a": "b"})
     assert answer.status_code == 200
     assert {"include", "client_metadata"} <= set(answer.headers["x-turnout-dropped"].split(", "))
 
