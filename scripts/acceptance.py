@@ -43,6 +43,10 @@ def main() -> int:
     print("\n" + table(results))
     for reason, count in collections.Counter(why for result in results for _, why in result.gaps).most_common():
         print(f"gap, {count} times: {reason}")
+    seen = {why for result in results for _, why in result.gaps}
+    for gap in gaps:
+        if gap.why not in seen and any(gap.part.fullmatch(result.part) for result in results):
+            print(f"no longer a gap, in this run: {gap.part.pattern}: {gap.test.pattern}")
     failed = any(result.failures for result in results)
     if failed or options.keep:
         print(f"logs: {folder}")
