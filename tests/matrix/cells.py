@@ -135,11 +135,10 @@ class Matrix:
             _check_text(answer.got, feature.script)
             return Outcome("absent", wire.ABSENT[feature.name])
         if answer.dropped:
-            await self._strictly(dialect, wire, feature, stream, answer.dropped)
             _check_text(answer.got, feature.script)
-            if feature.asked(provider.asked) and feature.got(answer.got):
-                return Outcome("works", answer.dropped)
-            return Outcome("told", answer.dropped)
+            works = feature.asked(provider.asked) and feature.got(answer.got)
+            await self._strictly(dialect, wire, feature, stream, answer.dropped)
+            return Outcome("works" if works else "told", answer.dropped)
         _check(feature, provider, answer.got)
         return Outcome("works")
 
