@@ -215,7 +215,7 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
         passes=same("/rerank", "/images/generations", *SPEECH, *TRANSCRIPTION),
         price_provider="together",
         batch="together",
-        facts=Facts(logprobs=True, n=True, seed=True, reasoning_field="reasoning", renames=_OLD_LIMIT),
+        facts=Facts(logprobs=True, n=True, seed=True, top_k=True, reasoning_field="reasoning", renames=_OLD_LIMIT),
     ),
     "fireworks": ProviderKind(
         base_url="https://api.fireworks.ai/inference/v1",
@@ -225,7 +225,7 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
         price_provider="fireworks",
         keeps_responses=True,
         batch="fireworks",
-        facts=Facts(logprobs=True, n=True, seed=True, reasoning_field="reasoning_content"),
+        facts=Facts(logprobs=True, n=True, seed=True, top_k=True, reasoning_field="reasoning_content"),
     ),
     "openrouter": ProviderKind(
         base_url="https://openrouter.ai/api/v1",
@@ -233,7 +233,7 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
         native=_OPENAI,
         price_provider="openrouter",
         batch="openrouter",
-        facts=Facts(audio=True, files=True, logprobs=True, seed=True, prefill=True, reasoning_field="reasoning"),
+        facts=Facts(audio=True, files=True, logprobs=True, seed=True, top_k=True, prefill=True, reasoning_field="reasoning"),
     ),
     "cerebras": ProviderKind(
         base_url="https://api.cerebras.ai/v1",
@@ -249,7 +249,7 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
         native=_CHAT,
         price_provider="perplexity",
         stream_usage="always",
-        facts=Facts(tools=False, renames=_OLD_LIMIT),
+        facts=Facts(top_k=True, tools=False, renames=_OLD_LIMIT),
     ),
     "nvidia": ProviderKind(
         base_url="https://integrate.api.nvidia.com/v1",
@@ -272,18 +272,18 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
         base_url="http://127.0.0.1:8000/v1",
         native=_CLASSIC,
         passes=same("/rerank", *TRANSCRIPTION),
-        facts=Facts(audio=True, logprobs=True, n=True, seed=True, reasoning_field="reasoning"),
+        facts=Facts(audio=True, logprobs=True, n=True, seed=True, top_k=True, reasoning_field="reasoning"),
     ),
     "llama.cpp": ProviderKind(
         base_url="http://127.0.0.1:8080/v1",
         native=_CLASSIC,
         passes=same("/rerank"),
-        facts=Facts(audio=True, logprobs=True, seed=True, prefill=True, reasoning_field="reasoning_content"),
+        facts=Facts(audio=True, logprobs=True, seed=True, top_k=True, prefill=True, reasoning_field="reasoning_content"),
     ),
     "lm-studio": ProviderKind(
         base_url="http://127.0.0.1:1234/v1",
         native=_CLASSIC,
-        facts=Facts(seed=True, renames=_OLD_LIMIT),
+        facts=Facts(seed=True, top_k=True, renames=_OLD_LIMIT),
     ),
     "tgi": ProviderKind(
         base_url="http://127.0.0.1:3000/v1",

@@ -177,8 +177,7 @@ class EmbeddingRoute:
 
     def prepare(self, call: Call, model: str, drop: Drop) -> Prepared:
         request, losses = OPENAI_EMBEDDINGS.decode_request(call.body), Losses()
-        for name in request.extra:
-            losses.lose(f"extra.{name}")
+        losses.lose_members(request.extra, "extra")
         try:
             body = self._embedder.encode_request(request, model, losses)
         except UnsupportedField as error:

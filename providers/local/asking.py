@@ -19,7 +19,7 @@ from providers.wires.seal import MARK
 from providers.wires.table import DIALECTS
 
 # llama.cpp with a text model; what it cannot see, hear or reason about is refused before it is asked
-ENGINE_FACTS = Facts(images=False, reasoning=False, prefill=True, logprobs=True, n=True, seed=True, reasoning_field="reasoning_content")
+ENGINE_FACTS = Facts(images=False, reasoning=False, prefill=True, logprobs=True, n=True, seed=True, top_k=True, reasoning_field="reasoning_content")
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 

@@ -14,6 +14,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Capabilities of the provider as a whole: a model of it may have fewer, and then the provider itself refuses.
 
     `reasoning_field`: how an OpenAI-like chat provider takes earlier reasoning back; None: it does not.
+    `top_k`: of an OpenAI-like chat provider, whose format has no such field.
     `renames`: top-level fields of the wire's own format that this provider calls otherwise.
     """
 
@@ -28,6 +29,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: bool = False
     n: bool = False
     seed: bool = False
+    top_k: bool = False
     reasoning_field: Literal["reasoning_content", "reasoning"] | None = None
     renames: Mapping[str, str] = {}
 

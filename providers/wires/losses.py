@@ -82,15 +82,16 @@ class Losses:
                 self.lose(f"extra.{name}")
         for tool in request.tools:
             if isinstance(tool, FunctionTool):
-                self._all(tool.extra, "tools")
+                self.lose_members(tool.extra, "tools")
         for message in request.messages:
             if message.extra:
-                self._all(message.extra, "messages")
+                self.lose_members(message.extra, "messages")
             for part in message.parts:
                 if part.extra:
-                    self._all(part.extra, "messages")
+                    self.lose_members(part.extra, "messages")
 
-    def _all(self, extra: Mapping[str, Raw], where: str) -> None:
+    def lose_members(self, extra: Mapping[str, Raw], where: str) -> None:
+        """Notes what was kept of an object that has no place; a null asks for nothing."""
         for name, raw in extra.items():
             if raw != NULL:
                 self.lose(f"{where}.{name}")

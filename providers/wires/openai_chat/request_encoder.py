@@ -33,7 +33,7 @@ def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Los
     if request.response_format is not None:
         body["response_format"] = _encode_format(request.response_format)
     body |= {name: value for name in SAMPLING if (value := getattr(request.sampling, name)) is not None}
-    if not own and "top_k" in body:
+    if not own and not facts.top_k and "top_k" in body:
         del body["top_k"]
         losses.lose("top_k")
     optional = {
