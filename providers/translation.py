@@ -14,6 +14,7 @@ from contract.usage import Usage
 from providers.wires.facts import Facts, honoured
 from providers.wires.losses import Losses
 from providers.wires.port import Answering, Dialect, Named, StreamDecoder, StreamEncoder, Upstream
+from providers.wires.tapping import Findings
 
 
 class Translated(msgspec.Struct):
@@ -79,24 +80,15 @@ class TranslatedAnswer:
         self.body = dialect.encode_response(events, answering)
 
 
-class TranslatingTap:
+class TranslatingTap(Findings):
     """Implements `providers.wires.port.StreamTap`: a provider's stream in, the client's dialect out."""
 
     def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder, choices: int) -> None:
+        super().__init__()
         self._decoder = decoder
         self._encoder = encoder
         self._choices = choices
         self._finishes = 0
-        self._held: list[bytes] = []
-        self.content_seen = False
-        self.finished = False
-        self.complete = False
-        self.error: AttemptError | None = None
-        self.upstream_id: str | None = None
-        self.usage: Usage | None = None
-        self.finish: Finish | None = None
-        self.content_events = 0
-        self.bound: list[str] = []
 
     def feed(self, chunk: bytes) -> bytes:
         if self.error is not None or self.complete:
@@ -132,10 +124,7 @@ class TranslatingTap:
                 self.usage = event.usage  # type: ignore[union-attr]
             if piece := encode(event):
                 out.append(piece)
-        if not self.content_seen:
-            return b""
-        self._held = []
-        return out[0] if len(out) == 1 else b"".join(out)
+        return self._released()
 
     def _see(self, event: ev.Event) -> None:
         match event:

@@ -11,13 +11,10 @@ from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
 
 
-class Tapping(ABC):
-    """Implements `providers.wires.port.StreamTap` around `_keep`."""
-
-    whole = b""
+class Findings:
+    """What has been read of an answer so far (`providers.wires.port.StreamTap` says what each means)."""
 
     def __init__(self) -> None:
-        self._sse = SseDecoder()
         self._held: list[bytes] = []
         self.content_seen = False
         self.finished = False
@@ -28,6 +25,24 @@ class Tapping(ABC):
         self.finish: Finish | None = None
         self.content_events = 0
         self.bound: list[str] = []
+
+    def _released(self) -> bytes:
+        """What was held, once there is output in it; until then it waits."""
+        out = self._held
+        if not self.content_seen or not out:
+            return b""
+        self._held = []
+        return out[0] if len(out) == 1 else b"".join(out)
+
+
+class Tapping(Findings, ABC):
+    """Implements `providers.wires.port.StreamTap` around `_keep`."""
+
+    whole = b""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sse = SseDecoder()
 
     @abstractmethod
     def _keep(self, event: SseEvent, data: bytes) -> bool:
@@ -73,7 +88,4 @@ class Tapping(ABC):
                 out.append(event.raw)
             if self.complete or self.error is not None:
                 break
-        if not self.content_seen:
-            return b""
-        self._held = []
-        return out[0] if len(out) == 1 else b"".join(out)
+        return self._released()

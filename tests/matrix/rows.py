@@ -6,7 +6,9 @@ from providers.registry import PROVIDER_KINDS, ProviderKind
 from tests.matrix.said import Asked, Json
 from tests.matrix.wires import openai_chat
 
-FEATURES = frozenset({"text", "image", "file", "tool_call", "parallel_off", "reasoning", "json_schema", "max_tokens", "logprobs", "n", "seed", "top_k"})
+FEATURES = frozenset(
+    {"text", "image", "file", "tool_call", "parallel_off", "reasoning", "json_schema", "max_tokens", "logprobs", "n", "seed", "top_k"}
+)
 DIALECTS = frozenset({"completions", "responses", "messages"})  # chat's bytes pass
 
 
