@@ -40,26 +40,16 @@ class _Delta(msgspec.Struct, gc=False):
     extra_content: msgspec.Raw = _NULL
 
     def has_output(self) -> bool:
-        return any(
-            bytes(value) not in _NOTHING
-            for value in (
-                self.content,
-                self.tool_calls,
-                self.reasoning_content,
-                self.reasoning,
-                self.refusal,
-                self.function_call,
-                self.audio,
-            )
-        )
+        if self.content is not _NULL and bytes(self.content) not in _NOTHING:
+            return True
+        others = (self.tool_calls, self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio)
+        return any(value is not _NULL and bytes(value) not in _NOTHING for value in others)
 
     def bound(self) -> list[str]:
         """What in it binds a later request to the provider; most deltas have no member that could."""
-        found: list[str] = []
-        for value in (self.tool_calls, self.reasoning_details, self.extra_content):
-            if value is not _NULL:
-                found += bound_in(bytes(value))
-        return found
+        if self.tool_calls is _NULL and self.reasoning_details is _NULL and self.extra_content is _NULL:
+            return []
+        return [state for value in (self.tool_calls, self.reasoning_details, self.extra_content) for state in bound_in(bytes(value))]
 
 
 class _Choice(msgspec.Struct):
