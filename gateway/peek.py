@@ -176,6 +176,7 @@ class Reader:
         self.form = form
         self._first_bytes = form.first_bytes
         self._needs = tuple((name, name in form.filled) for name in form.required)
+        self._signs, self._sign_fields = form.signs, form.sign_fields
 
     def __call__(self, request_id: str, body: bytes, headers: Headers) -> Call:
         """The call. Raises InvalidRequest, with `param` where one field is at fault."""
@@ -204,9 +205,15 @@ class Reader:
             body=body,
             fields=fields,
             path=form.path,
-            headers=tuple((name, value) for name, value in headers if name in form.passed_on) if form.passed_on else (),
-            may_hold_state=not form.sign_fields.isdisjoint(fields) or any(sign in body for sign in form.signs),
+            headers=tuple([pair for pair in headers if pair[0] in form.passed_on]) if form.passed_on else (),
+            may_hold_state=self._may_hold_state(fields, body),
         )
+
+    def _may_hold_state(self, fields: dict[str, msgspec.Raw], body: bytes) -> bool:
+        for sign in self._signs:
+            if sign in body:
+                return True
+        return not self._sign_fields.isdisjoint(fields)
 
     def _refuse_kind(self, name: str, raw: bytes) -> None:
         if raw == b"null" and name not in self.form.required:
