@@ -41,6 +41,11 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return _total(self.output_visible, self.reasoning, self.audio_output)
 
 
+def tokens_about(length: int) -> int:
+    """How many tokens a text of so many characters or bytes is, about; at least one."""
+    return max(1, length // BYTES_PER_TOKEN)
+
+
 def _total(*classes: int | None) -> int | None:
     known = [count for count in classes if count is not None]
     return sum(known) if known else None

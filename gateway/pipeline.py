@@ -9,6 +9,7 @@ from random import random
 from time import monotonic
 
 from contract.errors import AttemptError, AttemptsExhausted, PermissionDenied
+from gateway.accounting import plausible
 from gateway.client import HeaderList
 from gateway.errors import status_of
 from gateway.keeper import Keeper
@@ -123,7 +124,7 @@ class Pipeline:
         ]
         if not exchange.streamed:
             headers.append((b"content-length", b"%d" % length))
-            cost = usd(cost_nusd(target.price, exchange.usage))
+            cost = usd(cost_nusd(target.price, None if (usage := exchange.usage) is None else plausible(usage)))
             if cost is not None:
                 headers.append((b"x-turnout-cost-usd", cost.encode()))
         return headers

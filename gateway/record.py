@@ -6,7 +6,8 @@ from time import monotonic
 
 from contract.call import Call
 from contract.errors import AttemptError
-from contract.usage import BYTES_PER_TOKEN, Usage
+from contract.usage import Usage
+from gateway.accounting import settled
 from gateway.auth import Principal
 from gateway.client import Client
 from gateway.routes import Route, Target
@@ -60,9 +61,7 @@ class Recorder:
         marks, exchange, target = attempt.marks, attempt.exchange, attempt.target
         if marks.ended is None:
             marks.ended = monotonic()
-        usage = exchange.usage if exchange is not None else None
-        if usage is None and exchange is not None and status != "ok":
-            usage = estimated_usage(job.call, exchange.content_events)
+        usage = None if exchange is None else settled(exchange.usage, status == "ok", len(job.call.body), exchange.tokens_seen)
         finish = exchange.finish if exchange is not None else None
         code = error.reason if isinstance(error, AttemptError) else error
         started = marks.started
@@ -108,13 +107,6 @@ class Recorder:
             stats.succeeded(marks.first_token - marks.started, marks.ended - marks.started, tokens)
         elif status != "client_closed":
             stats.failed(code or status)
-
-
-def estimated_usage(call: Call, content_events: int) -> Usage | None:
-    """Usage of an answer that was cut before its provider told: a token for each event of output; flagged `estimated`."""
-    if not content_events:
-        return None
-    return Usage(input_uncached=len(call.body) // BYTES_PER_TOKEN, output_visible=content_events, source="estimated")
 
 
 def _us(at: float | None, started: float) -> int | None:

@@ -14,6 +14,7 @@ from contract.usage import Usage
 from providers.http.port import HttpResponse
 from providers.passed import Tail
 from providers.port import Marks
+from providers.translation import tokens_in
 from providers.wires.port import StreamDecoder, StreamTap, UnaryAnswer
 
 FINISHED_GRACE_S = 2.0  # how long a terminal event may still come after every choice has its finish reason
@@ -66,7 +67,7 @@ class UnaryExchange:
         return self._answer.finish if self._answer else None
 
     @property
-    def content_events(self) -> int:
+    def tokens_seen(self) -> int:
         return 1 if self._answer else 0
 
     @property
@@ -135,15 +136,15 @@ class StreamExchange:
 
     @property
     def usage(self) -> Usage | None:
-        return self._tap.usage
+        return self._tap.told_usage()
 
     @property
     def finish(self) -> Finish | None:
         return self._tap.finish
 
     @property
-    def content_events(self) -> int:
-        return self._tap.content_events
+    def tokens_seen(self) -> int:
+        return self._tap.tokens_seen
 
     @property
     def bound(self) -> list[str]:
@@ -163,7 +164,7 @@ class ReadyExchange:
     whole = b""
     streamed = False
     content_type = JSON
-    content_events = 0
+    tokens_seen = 0
 
     def __init__(self, answer: UnaryAnswer, marks: Marks, notes: Notes) -> None:
         self._answer = answer
@@ -202,7 +203,7 @@ class RawExchange:
         self.content_type = content_type
         self.notes: Notes = ()
         self.usage: Usage | None = None
-        self.content_events = 0
+        self.tokens_seen = 0
         self.bound: list[str] = []
 
     async def next(self) -> bytes:
@@ -256,9 +257,13 @@ class FoldedExchange:
         self.notes = notes
         self.bound: list[str] = []
         self.upstream_id: str | None = None
-        self.usage: Usage | None = None
+        self._usage: Usage | None = None
         self.finish: Finish | None = None
-        self.content_events = 0
+        self.tokens_seen = 0
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._usage or self._decoder.told_usage()
 
     async def next(self) -> bytes:
         if self._done:
@@ -290,14 +295,14 @@ class FoldedExchange:
                 case Started():
                     self.upstream_id = event.id
                 case UsageReported():
-                    self.usage = event.usage
+                    self._usage = event.usage
                 case Finished():
                     if event.choice == 0:
                         self.finish = event.finish
                 case Ended():
                     ended = True
                 case _:
-                    self.content_events += 1
+                    self.tokens_seen += tokens_in(event)
                     if self._marks.first_token is None:
                         self._marks.first_token = monotonic()
                         self._response.first_token()

@@ -10,7 +10,7 @@ from contract.call import Call, Drop
 from contract.errors import AttemptError, StreamCut, TargetCannot, UnsupportedField
 from contract.finish import Finish
 from contract.requests import ChatRequest
-from contract.usage import Usage
+from contract.usage import Usage, tokens_about
 from providers.wires.facts import Facts, honoured
 from providers.wires.losses import Losses
 from providers.wires.port import Answering, Dialect, Named, StreamDecoder, StreamEncoder, Upstream
@@ -67,7 +67,7 @@ class TranslatedAnswer:
         self.upstream_id: str | None = None
         self.usage: Usage | None = None
         self.finish: Finish | None = None
-        self.content_events = 1
+        self.tokens_seen = 1
         self.bound: list[str] = []
         for event in events:
             match event:
@@ -116,7 +116,7 @@ class TranslatingTap(Findings):
         for event in events:
             kind = event.__class__
             if kind in _CONTENT:
-                self.content_events += 1
+                self.tokens_seen += tokens_in(event)
                 self.content_seen = True
             elif kind is not ev.UsageReported:
                 self._see(event)
@@ -124,7 +124,12 @@ class TranslatingTap(Findings):
                 self.usage = event.usage  # type: ignore[union-attr]
             if piece := encode(event):
                 out.append(piece)
+        if self._decoder.settled:
+            self.finished = True
         return self._released()
+
+    def told_usage(self) -> Usage | None:
+        return self.usage or self._decoder.told_usage()
 
     def _see(self, event: ev.Event) -> None:
         match event:
@@ -147,19 +152,24 @@ class TranslatingTap(Findings):
         return self._encoder.in_band(body)
 
 
-_CONTENT = frozenset(
-    {
-        ev.TextDelta,
-        ev.RefusalDelta,
-        ev.ReasoningDelta,
-        ev.ReasoningSignature,
-        ev.ToolCallStarted,
-        ev.ToolCallDelta,
-        ev.AudioDelta,
-        ev.Annotated,
-        ev.NativeOutput,
-    }
-)
+# content events -> the text in them by which their tokens are guessed; None: there is none
+_CONTENT: dict[type, str | None] = {
+    ev.TextDelta: "text",
+    ev.RefusalDelta: "text",
+    ev.ReasoningDelta: "text",
+    ev.ReasoningSignature: None,
+    ev.ToolCallStarted: "name",
+    ev.ToolCallDelta: "arguments",
+    ev.AudioDelta: None,
+    ev.Annotated: None,
+    ev.NativeOutput: None,
+}
+
+
+def tokens_in(event: ev.Event) -> int:
+    """How many tokens a content event is, about."""
+    member = _CONTENT[event.__class__]
+    return 1 if member is None else tokens_about(len(getattr(event, member)))
 
 
 def answering(call: Call, target: str) -> Answering:

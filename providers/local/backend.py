@@ -264,8 +264,8 @@ class _EngineExchange:
         return self._inner.finish
 
     @property
-    def content_events(self) -> int:
-        return self._inner.content_events
+    def tokens_seen(self) -> int:
+        return self._inner.tokens_seen
 
     @property
     def whole(self) -> bytes:

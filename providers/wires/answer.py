@@ -13,5 +13,5 @@ class WholeAnswer(msgspec.Struct):
     usage: Usage | None = None
     upstream_id: str | None = None
     finish: Finish | None = None
-    content_events: int = 1
+    tokens_seen: int = 1
     bound: list[str] = []

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from contract.errors import AttemptError, MalformedResponse, StreamCut
 from contract.events import Event
+from contract.usage import Usage
 
 Frame = TypeVar("Frame")
 
@@ -23,6 +24,8 @@ class Framing(Protocol[Frame]):
 class Decoding(ABC, Generic[Frame]):
     """Implements `providers.wires.port.StreamDecoder` around `_take`. `_ended`: the answer is whole; what comes after it is not read."""
 
+    settled = False
+
     def __init__(self, framing: Framing[Frame]) -> None:
         self._framing = framing
         self._ended = False
@@ -36,8 +39,8 @@ class Decoding(ABC, Generic[Frame]):
         """The upstream ended before the answer did. A wire whose streams need no terminal event adds here what makes it whole."""
         raise StreamCut("the upstream's stream ended before its answer was whole")
 
-    def _spoil(self, events: list[Event]) -> None:
-        """The answer failed: adds what was held for its end."""
+    def told_usage(self) -> Usage | None:
+        return None
 
     def feed(self, chunk: bytes) -> list[Event]:
         if self._failed is not None:
@@ -50,7 +53,6 @@ class Decoding(ABC, Generic[Frame]):
                 self._take(frame, events)
         except AttemptError as error:
             self._failed = error
-            self._spoil(events)
             if not events:  # what came before it is told first
                 raise
         return events

@@ -16,6 +16,7 @@ _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+
 MAX_RETRY_AFTER_S = 3600.0
 # what is left of a limit -> when it is whole again (platform.openai.com/docs/guides/rate-limits, docs.claude.com/en/api/rate-limits)
 RESETS = (
+    (b"x-ratelimit-remaining", b"x-ratelimit-reset"),  # OpenRouter: Unix time
     *((b"x-ratelimit-remaining-" + of, b"x-ratelimit-reset-" + of) for of in (b"requests", b"tokens")),
     *(
         (b"anthropic-ratelimit-" + of + b"-remaining", b"anthropic-ratelimit-" + of + b"-reset")
@@ -91,8 +92,11 @@ def _seconds_or_date(value: bytes, headers: Mapping[bytes, bytes]) -> float | No
 
 
 def _until(value: bytes, headers: Mapping[bytes, bytes]) -> float | None:
-    """`1h2m3.5s`, `20ms`, or an RFC 3339 time."""
+    """`1h2m3.5s`, `20ms`, a Unix time in seconds or milliseconds, or an RFC 3339 time."""
     text = value.decode("ascii", "replace").strip()
+    if text.isdigit() and len(text) in (10, 13):
+        with suppress(KeyError, ValueError, TypeError):
+            return _sane(int(text) / (1000 if len(text) == 13 else 1) - _date(headers[b"date"]).timestamp())
     if text and (found := _DURATION.fullmatch(text)) is not None:
         return _sane(sum(float(number or 0) * unit for number, unit in zip(found.groups(), (3600, 60, 1, 0.001), strict=True)))
     with suppress(ValueError, KeyError, TypeError, OverflowError, IndexError):

@@ -34,7 +34,7 @@ class Seen(Protocol):
     upstream_id: str | None
     usage: Usage | None
     finish: Finish | None  # of choice 0
-    content_events: int  # events that carried output
+    tokens_seen: int  # of output so far, about: by its length, and at least one an event
     bound: list[str]  # signatures, encrypted reasoning, a kept answer's id: what binds a later request to this target
 
 
@@ -57,6 +57,9 @@ class StreamTap(Seen, Protocol):
     def feed(self, chunk: bytes) -> bytes:
         """Takes what came, gives what may go to the client now. Never raises on bad input: sets `error` and lets through what was good before it."""
 
+    def told_usage(self) -> Usage | None:
+        """Usage as far as it was told, also of an answer that did not come to its end."""
+
     def end(self) -> bytes:
         """The upstream ended cleanly: gives what is left to send. Sets `error` to StreamCut when the answer is not whole."""
 
@@ -70,8 +73,12 @@ class StreamDecoder(Protocol):
     The events that came before a failure are never lost: `feed` gives them, and raises at the next call.
     """
 
+    settled: bool  # every choice has told why it ended, and only the upstream's end is still to come
+
     def feed(self, chunk: bytes) -> list[Event]: ...
     def end(self) -> list[Event]: ...
+    def told_usage(self) -> Usage | None:
+        """Usage as far as it was told, for an answer whose end, and with it its `UsageReported`, never came."""
 
 
 class StreamEncoder(Protocol):

@@ -23,8 +23,11 @@ class Findings:
         self.upstream_id: str | None = None
         self.usage: Usage | None = None
         self.finish: Finish | None = None
-        self.content_events = 0
+        self.tokens_seen = 0
         self.bound: list[str] = []
+
+    def told_usage(self) -> Usage | None:
+        return self.usage
 
     def _released(self) -> bytes:
         """What was held, once there is output in it; until then it waits."""

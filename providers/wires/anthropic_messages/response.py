@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from contract import events as ev
 from contract.errors import MalformedResponse
+from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
 from providers.wires.anthropic_messages.errors import in_band_error
 from providers.wires.anthropic_messages.finish import decode_finish
@@ -291,6 +292,9 @@ class MessagesStreamDecoder(Decoding[SseEvent]):
             return
         self._finished = True
         events.append(ev.Finished(finish=decode_finish(delta.stop_reason, delta.stop_sequence)))
+
+    def told_usage(self) -> Usage | None:
+        return decode_usage(self._usage) if bytes(self._usage)[:1] == b"{" else None
 
     def _end(self, events: list[ev.Event]) -> None:
         self._ended = True

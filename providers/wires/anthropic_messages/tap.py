@@ -4,6 +4,7 @@ import msgspec
 
 from contract.call import Call
 from contract.errors import MalformedResponse
+from contract.usage import tokens_about
 from providers.sse import SseEvent
 from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages.errors import in_band_error
@@ -90,7 +91,7 @@ class MessagesStreamTap(Tapping):
         if delta.signature:
             self.bound.append(delta.signature)
         if delta.text or delta.partial_json or delta.thinking or delta.signature or bytes(delta.citation) != b"null":
-            self.content_events += 1
+            self.tokens_seen += tokens_about(len(delta.text or delta.partial_json or delta.thinking or ""))
             self.content_seen = True
 
     def _message_delta(self, told: StreamEvent) -> None:
@@ -113,7 +114,7 @@ class MessagesStreamTap(Tapping):
         if token := _token(block):
             self.bound.append(token)
         if block.type not in ("text", "thinking") or block.text or block.thinking:
-            self.content_events += 1
+            self.tokens_seen += 1
             self.content_seen = True
 
     def _count(self, raw: msgspec.Raw) -> None:

@@ -9,8 +9,13 @@ _REASONS: dict[str, FinishReason] = {
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
+    "completed": "stop",  # xAI
+    "eos": "stop",  # Together
+    "eos_token": "stop",  # TGI
+    "stop_sequence": "stop",  # TGI
 }
-FAILED = "error"  # of OpenRouter and Mistral: the model's maker failed; no finish, but an error
+# no finish, but a failure: OpenRouter and Mistral; DeepSeek; vLLM
+FAILED = frozenset({"error", "insufficient_system_resource", "abort"})
 _FINISHES = {native: Finish(reason, native) for native, reason in _REASONS.items()}
 
 

@@ -8,7 +8,9 @@ from msgspec import Raw
 
 from contract import events as ev
 from contract.errors import MalformedResponse, UpstreamError
+from contract.finish import Finish
 from contract.raw import ABSENT
+from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
 from providers.wires.decoding import Decoding
 from providers.wires.failure import failure
@@ -129,11 +131,18 @@ class _Reader:
             native = choice.finish_reason
             if native is None or (not native and choice.message is None) or choice.index in self._finished:
                 continue  # some send an empty one until there is one, some again what they have sent
-            if native == FAILED:
+            if native in FAILED:
                 raise in_band_error(choice.error) if bytes(choice.error) != b"null" else failure(UpstreamError, 200)
             self._tell_state(choice.index, events)
             self._finished.add(choice.index)
-            events.append(ev.Finished(finish=decode_finish(native), choice=choice.index))
+            events.append(ev.Finished(finish=self._finish(choice.index, native), choice=choice.index))
+
+    def _finish(self, choice: int, native: str) -> Finish:
+        """Some say `stop` after calls: xAI, and vLLM when it was told which tool to call."""
+        finish = decode_finish(native)
+        if finish.reason == "stop" and any(of == choice for of, _ in self._calls):
+            return Finish("tool_calls", native)
+        return finish
 
     def end(self, events: list[ev.Event]) -> None:
         """Adds the usage, which several chunks may have told: the last is the truth."""
@@ -286,8 +295,8 @@ class ChatStreamDecoder(Decoding[SseEvent]):
         self._reader.end(events)
         events.append(ev.Ended())
 
-    def _spoil(self, events: list[ev.Event]) -> None:
-        self._reader.end(events)
+    def told_usage(self) -> Usage | None:
+        return decode_usage(self._reader.usage) if bytes(self._reader.usage) != b"null" else None
 
     def _close(self, events: list[ev.Event]) -> None:
         if self._reader.finished < self._choices:

@@ -6,6 +6,7 @@ import msgspec
 
 from contract.call import Call
 from contract.errors import AttemptError, MalformedResponse, UpstreamError
+from contract.usage import tokens_about
 from providers.sse import SseEvent
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
@@ -22,6 +23,7 @@ _FALSE = msgspec.Raw(b"false")
 _USAGE_ONLY = msgspec.Raw(b'{"include_usage":true}')
 _NULL = msgspec.Raw(b"null")
 _NOTHING = (b"null", b'""', b"[]", b"{}")
+CALL_FRAME = 64  # bytes around a piece of a call's arguments
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 T = TypeVar("T")
 
@@ -39,11 +41,14 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning_details: msgspec.Raw = _NULL
     extra_content: msgspec.Raw = _NULL
 
-    def has_output(self) -> bool:
-        if self.content is not _NULL and bytes(self.content) not in _NOTHING:
-            return True
-        others = (self.tool_calls, self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio)
-        return any(value is not _NULL and bytes(value) not in _NOTHING for value in others)
+    def output_size(self) -> int:
+        """How many bytes of output are in it, about: of a call's delta most are its frame."""
+        if self.content is not _NULL and (content := bytes(self.content)) not in _NOTHING:
+            return len(content)
+        if self.tool_calls is not _NULL and (calls := bytes(self.tool_calls)) not in _NOTHING:
+            return max(1, len(calls) - CALL_FRAME)
+        others = (self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio)
+        return sum(len(raw) for value in others if value is not _NULL and (raw := bytes(value)) not in _NOTHING)
 
     def bound(self) -> list[str]:
         """What in it binds a later request to the provider; most deltas have no member that could."""
@@ -160,16 +165,16 @@ class ChatStreamTap(Tapping):
         return True
 
     def _see(self, choice: _Choice) -> None:
-        if choice.finish_reason == FAILED:
+        if choice.finish_reason in FAILED:
             self.error = failed(choice)
             return
         if (delta := choice.delta) is not None:
-            if delta.has_output():
-                self.content_events += 1
+            if size := delta.output_size():
+                self.tokens_seen += tokens_about(size)
                 self.content_seen = True
             self.bound += delta.bound()
         elif choice.text:
-            self.content_events += 1
+            self.tokens_seen += tokens_about(len(choice.text))
             self.content_seen = True
         if choice.finish_reason:  # some send an empty one until there is one
             self.content_seen = True
@@ -195,7 +200,7 @@ def read_unary(body: bytes) -> WholeAnswer:
     if not answer.choices:
         raise MalformedResponse("the upstream's answer holds no choices")
     for choice in answer.choices:
-        if choice.finish_reason == FAILED:
+        if choice.finish_reason in FAILED:
             raise failed(choice)
     native = next((choice.finish_reason for choice in answer.choices if choice.index == 0), None)
     usage = decode_usage(answer.usage) if bytes(answer.usage) != b"null" else None

@@ -6,6 +6,7 @@ import msgspec
 
 from contract.call import Call
 from contract.errors import MalformedResponse
+from contract.usage import tokens_about
 from providers.sse import SseEvent
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
@@ -92,7 +93,7 @@ class ResponsesStreamTap(Tapping):
         self._sequence = self._sequence + 1 if told.sequence_number is None else told.sequence_number
         if kind.endswith(".delta"):
             if told.delta:
-                self.content_events += 1
+                self.tokens_seen += tokens_about(len(told.delta))
                 self.content_seen = True
         elif kind == "response.output_item.added":
             self._item_begun(item_decoder.decode(told.item))
@@ -115,7 +116,7 @@ class ResponsesStreamTap(Tapping):
         if item.type in CALLS:
             self._has_calls = True
         if item.type not in _QUIET:
-            self.content_events += 1
+            self.tokens_seen += 1
             self.content_seen = True
 
     def _item_done(self, item: Item) -> None:

@@ -113,7 +113,7 @@ async def test_a_unary_client_gets_one_whole_answer(engine: Engine) -> None:
     assert answer["usage"]["completion_tokens"] == 8 and answer["choices"][0]["finish_reason"] == "length"
     assert exchange.usage is not None and exchange.usage.output_total == 8
     assert exchange.finish is not None and exchange.finish.reason == "length"
-    assert exchange.upstream_id == answer["id"] and exchange.content_events > 0
+    assert exchange.upstream_id == answer["id"] and exchange.tokens_seen > 0
     marks = engine.marks
     assert marks.admitted is not None and marks.connected is not None and marks.headers is not None
     assert marks.first_token is not None and marks.ended is not None and marks.bytes_sent > 0 and marks.bytes_received > 0

@@ -43,7 +43,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     events: list[bytes]
     choices: int = 1
-    content_events: int = 0
+    tokens_seen: int = 0
     held: int = 0  # how many events come before the first output
     finish: Finish | None = Finish("stop", "stop")
     id: str | None = "chatcmpl-1"
@@ -89,22 +89,20 @@ REASONED = [
 COMMENTED = [b": OPENROUTER PROCESSING\n\n", b": ping\n\n", ROLE, b": again\n\n", *texts("Hi"), b": late\n\n", FINISH, b": end\n\n", DONE]
 LAST = chunk(delta(finish="stop"), usage=PLAIN_USAGE)
 STREAMS = [
-    Stream(name="text", events=[ROLE, *texts("Hel", "lo ", "wörld 🦀"), FINISH, DONE], content_events=3, held=1),
-    Stream(name="tool calls", events=INTERLEAVED, content_events=5, held=1, finish=Finish("tool_calls", "tool_calls")),
-    Stream(name="three choices", events=THREE, choices=3, content_events=3, held=3),
-    Stream(name="reasoning", events=REASONED, content_events=4, held=1),
-    Stream(name="usage", events=[ROLE, *texts("Hi"), FINISH, USAGE, DONE], content_events=1, held=1, tokens=(9, 4), stripped=USAGE),
-    Stream(
-        name="usage with the finish", events=[*texts("Hi"), chunk(delta(finish="stop"), usage=PLAIN_USAGE), DONE], content_events=1, tokens=(9, 4)
-    ),
-    Stream(name="prompt filter", events=[FILTER, ROLE, *texts("Hi"), FINISH, DONE], content_events=1, held=2),
-    Stream(name="comments", events=COMMENTED, content_events=1, held=4),
-    Stream(name="no terminal event", events=[ROLE, *texts("Hi"), FINISH], content_events=1, held=1, terminal=False),
-    Stream(name="no terminal event, usage", events=[*texts("Hi"), FINISH, USAGE], content_events=1, tokens=(9, 4), stripped=USAGE, terminal=False),
-    Stream(name="refusal", events=[ROLE, chunk(delta(refusal="No.")), FINISH, DONE], content_events=1, held=1),
+    Stream(name="text", events=[ROLE, *texts("Hel", "lo ", "wörld 🦀"), FINISH, DONE], tokens_seen=8, held=1),
+    Stream(name="tool calls", events=INTERLEAVED, tokens_seen=31, held=1, finish=Finish("tool_calls", "tool_calls")),
+    Stream(name="three choices", events=THREE, choices=3, tokens_seen=3, held=3),
+    Stream(name="reasoning", events=REASONED, tokens_seen=7, held=1),
+    Stream(name="usage", events=[ROLE, *texts("Hi"), FINISH, USAGE, DONE], tokens_seen=1, held=1, tokens=(9, 4), stripped=USAGE),
+    Stream(name="usage with the finish", events=[*texts("Hi"), chunk(delta(finish="stop"), usage=PLAIN_USAGE), DONE], tokens_seen=1, tokens=(9, 4)),
+    Stream(name="prompt filter", events=[FILTER, ROLE, *texts("Hi"), FINISH, DONE], tokens_seen=1, held=2),
+    Stream(name="comments", events=COMMENTED, tokens_seen=1, held=4),
+    Stream(name="no terminal event", events=[ROLE, *texts("Hi"), FINISH], tokens_seen=1, held=1, terminal=False),
+    Stream(name="no terminal event, usage", events=[*texts("Hi"), FINISH, USAGE], tokens_seen=1, tokens=(9, 4), stripped=USAGE, terminal=False),
+    Stream(name="refusal", events=[ROLE, chunk(delta(refusal="No.")), FINISH, DONE], tokens_seen=1, held=1),
     Stream(name="finish only", events=[ROLE, chunk(delta(finish="content_filter")), DONE], held=1, finish=Finish("content_filter", "content_filter")),
-    Stream(name="new reason", events=[*texts("Hi"), chunk(delta(finish="eos")), DONE], content_events=1, finish=Finish("unknown", "eos")),
-    Stream(name="empty reasons", events=[chunk(delta(finish="", content="Hi")), FINISH, DONE], content_events=1),
-    Stream(name="CRLF", events=[event.replace(b"\n", b"\r\n") for event in [ROLE, *texts("Hi"), FINISH, DONE]], content_events=1, held=1),
-    Stream(name="strange shapes", events=[b"data: 5\n\n", b'data: {"choices":"?"}\n\n', *texts("Hi"), FINISH, DONE], content_events=1, held=2),
+    Stream(name="new reason", events=[*texts("Hi"), chunk(delta(finish="novel")), DONE], tokens_seen=1, finish=Finish("unknown", "novel")),
+    Stream(name="empty reasons", events=[chunk(delta(finish="", content="Hi")), FINISH, DONE], tokens_seen=1),
+    Stream(name="CRLF", events=[event.replace(b"\n", b"\r\n") for event in [ROLE, *texts("Hi"), FINISH, DONE]], tokens_seen=1, held=1),
+    Stream(name="strange shapes", events=[b"data: 5\n\n", b'data: {"choices":"?"}\n\n', *texts("Hi"), FINISH, DONE], tokens_seen=1, held=2),
 ]

@@ -27,6 +27,9 @@ SPELLINGS: list[tuple[dict[bytes, bytes], float | None]] = [
     ({b"x-ratelimit-remaining-tokens": b"0", b"x-ratelimit-reset-tokens": b""}, None),
     ({b"anthropic-ratelimit-requests-remaining": b"0", b"anthropic-ratelimit-requests-reset": b"2026-11-25T15:00:12Z", **DATE}, 12.0),
     ({b"anthropic-ratelimit-input-tokens-remaining": b"0", b"anthropic-ratelimit-input-tokens-reset": b"nonsense", **DATE}, None),
+    ({b"x-ratelimit-remaining": b"0", b"x-ratelimit-reset": b"1795618807000", **DATE}, 7.0),
+    ({b"x-ratelimit-remaining": b"0", b"x-ratelimit-reset": b"1795618802", **DATE}, 2.0),
+    ({b"x-ratelimit-remaining": b"0", b"x-ratelimit-reset": b"1795618807000"}, None),
     ({}, None),
 ]
 

@@ -104,7 +104,7 @@ def test_a_reason_that_comes_twice_finishes_once() -> None:
     [
         ("stop", Finish("stop", "stop")),
         ("function_call", Finish("tool_calls", "function_call")),
-        ("eos", Finish("unknown", "eos")),
+        ("novel", Finish("unknown", "novel")),
         ("", Finish("unknown", None)),
     ],
 )
@@ -151,3 +151,20 @@ def test_an_error_in_a_stream_is_raised(bad: bytes, error: type[e.AttemptError])
     with pytest.raises(e.AttemptError) as caught:
         decoded(ROLE, *texts("Hi"), bad)
     assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("native", ["stop", "completed", "eos", "eos_token"])
+def test_calls_finish_as_calls_whatever_word_for_an_ordinary_end_the_provider_has(native: str) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert whole(native, content=None, tool_calls=[call])[-2] == ev.Finished(finish=Finish("tool_calls", native))
+    assert whole(native, content="Hi")[-2] == ev.Finished(finish=Finish("stop", native))
+    streamed = decoded(chunk(delta(tool_calls=[{"index": 0, **call}])), chunk(delta(finish=native)), DONE)
+    assert ev.Finished(finish=Finish("tool_calls", native)) in streamed
+
+
+@pytest.mark.parametrize("native", ["error", "insufficient_system_resource", "abort"])
+def test_a_reason_that_means_a_failure_is_raised(native: str) -> None:
+    with pytest.raises(e.UpstreamError):
+        whole(native, content="Hi")
+    with pytest.raises(e.UpstreamError):
+        decoded(chunk(delta(finish=native)), DONE)

@@ -28,7 +28,7 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 def found(tap: ChatStreamTap) -> dict[str, object]:
-    names = ("content_seen", "finished", "complete", "upstream_id", "usage", "finish", "content_events")
+    names = ("content_seen", "finished", "complete", "upstream_id", "usage", "finish", "tokens_seen")
     return {name: getattr(tap, name) for name in names} | {"error": repr(tap.error)}
 
 
@@ -49,7 +49,7 @@ def test_what_was_read_of_a_whole_stream_is_right(stream: Stream) -> None:
     tap = ChatStreamTap(stream.choices, strip_usage=False)
     tap.feed(stream.all)
     tap.end()
-    assert (tap.content_events, tap.finish, tap.upstream_id, tap.finished) == (stream.content_events, stream.finish, stream.id, True)
+    assert (tap.tokens_seen, tap.finish, tap.upstream_id, tap.finished) == (stream.tokens_seen, stream.finish, stream.id, True)
     assert without_raw(tap.usage) == stream.tokens
 
 
@@ -157,6 +157,8 @@ ERRORS = [
     (b'data: {"id":5,"error":{"message":"CANARY","code":429},"choices":"?"}\n\n', e.RateLimited),
     (chunk(delta(finish="error", content=""), error={"code": 502, "message": "CANARY"}), e.UpstreamError),
     (chunk(delta(finish="error")), e.UpstreamError),
+    (chunk(delta(finish="insufficient_system_resource")), e.UpstreamError),
+    (chunk(delta(finish="abort")), e.UpstreamError),
     (chunk({**delta(finish="error"), "error": {"code": 429, "message": "CANARY"}}), e.RateLimited),
     (b'data: {"error":{"message":"\xff","code":429}}\n\n', e.UpstreamError),
     (b"data: CANARY\n\n", e.MalformedResponse),
@@ -197,7 +199,7 @@ def test_an_error_object_that_ends_a_stream_needs_no_blank_line() -> None:
 def test_an_empty_member_of_a_delta_is_no_output(name: str, empty: str) -> None:
     tap = ChatStreamTap(1, strip_usage=False)
     assert tap.feed(f'data: {{"choices":[{{"index":0,"delta":{{"role":"assistant","{name}":{empty}}}}}]}}\n\n'.encode()) == b""
-    assert not tap.content_seen and tap.content_events == 0
+    assert not tap.content_seen and tap.tokens_seen == 0
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_output_of_any_kind_lets_the_held_events_go(member: str) -> None:
     tap = ChatStreamTap(1, strip_usage=False)
     event = f'data: {{"choices":[{{"index":0,"delta":{{{member}}}}}]}}\n\n'.encode()
     assert tap.feed(ROLE) + tap.feed(event) == ROLE + event
-    assert tap.content_events == 1
+    assert tap.tokens_seen >= 1
 
 
 def test_usage_is_cumulative_and_its_last_is_the_truth() -> None:

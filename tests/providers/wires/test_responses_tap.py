@@ -63,7 +63,7 @@ def test_a_stream_goes_by_untouched_and_is_read() -> None:
     assert sent == STREAM and tap.complete and tap.finished and tap.error is None and tap.upstream_id == "resp_1"
     assert tap.finish is not None and (tap.finish.reason, tap.finish.native) == ("stop", "completed")
     assert tap.usage is not None and (tap.usage.input_uncached, tap.usage.cache_read, tap.usage.reasoning) == (5, 4, 2)
-    assert json.loads(tap.whole)["output"][1] == MESSAGE and tap.content_events == 2
+    assert json.loads(tap.whole)["output"][1] == MESSAGE and tap.tokens_seen == 2
 
 
 def test_nothing_is_sent_before_the_first_output() -> None:

@@ -1,0 +1,34 @@
+"""What an attempt's usage comes to: as its provider told it, estimated where an answer never came to its end, and never absurd. Pure."""
+
+from msgspec.structs import replace
+
+from contract.usage import BYTES_PER_TOKEN, Usage
+
+MOST_TOKENS = 1 << 40  # beyond this a count is a fault of whoever sent it
+_CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("source", "raw"))
+
+
+def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: int) -> Usage | None:
+    """`told`: by the provider, so far. `tokens_seen`: of the output that came, about. None: nothing is known of the attempt's usage.
+
+    An answer that was cut is flagged `estimated`: the provider's counts are kept, but for an output count that cannot be of what came.
+    """
+    told = None if told is None else plausible(told)
+    if whole:
+        return told
+    if told is None:
+        return Usage(input_uncached=request_bytes // BYTES_PER_TOKEN, output_visible=tokens_seen, source="estimated") if tokens_seen else None
+    output = told.output_total or 0
+    unseen = 0 if output * 2 >= tokens_seen else tokens_seen - output  # Anthropic tells a token at the start, and all of them at the end
+    return replace(
+        told,
+        input_uncached=request_bytes // BYTES_PER_TOKEN if told.input_total is None else told.input_uncached,
+        output_visible=(told.output_visible or 0) + unseen,
+        source="estimated",
+    )
+
+
+def plausible(usage: Usage) -> Usage:
+    """Without counts below 0 or beyond all reason: those are unknown, and what the provider said stays in `raw`."""
+    absurd = {name: None for name in _CLASSES if (count := getattr(usage, name)) is not None and not 0 <= count <= MOST_TOKENS}
+    return replace(usage, **absurd) if absurd else usage

@@ -1,0 +1,41 @@
+"""Usage of answers that came to their end, and of those that did not."""
+
+import msgspec
+import pytest
+
+from contract.usage import Usage
+from gateway.accounting import MOST_TOKENS, plausible, settled
+
+RAW = msgspec.Raw(b'{"output_tokens":-5}')
+TOLD = Usage(input_uncached=10, cache_read=8, output_visible=1)
+
+
+def test_what_a_whole_answer_tells_is_kept() -> None:
+    assert settled(TOLD, True, 4_000, 500) is TOLD
+    assert settled(None, True, 4_000, 500) is None
+
+
+def test_a_cut_answer_of_which_nothing_was_told_is_estimated() -> None:
+    assert settled(None, False, 400, 25) == Usage(input_uncached=100, output_visible=25, source="estimated")
+    assert settled(None, False, 400, 0) is None
+
+
+def test_a_cut_answer_keeps_the_input_that_was_told_and_counts_the_output_that_came() -> None:
+    assert settled(TOLD, False, 4_000, 800) == Usage(input_uncached=10, cache_read=8, output_visible=800, source="estimated")
+
+
+@pytest.mark.parametrize("seen", [0, 1_600, 3_000])
+def test_a_cut_answer_keeps_an_output_count_that_may_be_of_what_came(seen: int) -> None:
+    told = Usage(input_uncached=1_000, output_visible=1_500, reasoning=100)
+    assert settled(told, False, 84, seen) == Usage(input_uncached=1_000, output_visible=1_500, reasoning=100, source="estimated")
+
+
+def test_an_output_count_without_input_gets_its_input_estimated() -> None:
+    assert settled(Usage(output_visible=7), False, 400, 7) == Usage(input_uncached=100, output_visible=7, source="estimated")
+
+
+@pytest.mark.parametrize("count", [-1, -(10**9), MOST_TOKENS + 1, 2**63, 2**70])
+def test_an_absurd_count_is_unknown_and_the_others_stay(count: int) -> None:
+    usage = Usage(input_uncached=3, output_visible=count, raw=RAW)
+    assert plausible(usage) == Usage(input_uncached=3, output_visible=None, raw=RAW)
+    assert settled(usage, True, 10, 10) == plausible(usage)
