@@ -3,8 +3,8 @@
 Which requests may carry any, the form of their endpoint says (gateway/peek.py).
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -13,11 +13,14 @@ from contract.errors import InvalidRequest, LedgerUnavailable
 from gateway.routes import Route, Target
 from ledger.continuity import Continuity
 from providers.wires.openai_responses.history import with_history
-from providers.wires.seal import unseal
+from providers.wires.seal import seals_in
 
-_TOKEN = re.compile(
-    rb'"(?:signature|encrypted_content|thought_signature|reasoning_signature|file_id|conversation|container|data)"\s*:\s*"([^"\\]{1,200000})"'
-)
+# members that hold an opaque state wherever they stand, and those that do so in objects of certain types
+_STATES = frozenset({"encrypted_content", "thought_signature", "reasoning_signature", "file_id", "conversation", "container"})
+_TYPED = {"signature": frozenset({"thinking", "reasoning.text"}), "data": frozenset({"redacted_thinking", "reasoning.encrypted"})}
+_CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})  # whose `input` is the model's and the client's own
+_SCHEMAS = frozenset({"parameters", "input_schema", "schema", "metadata"})
+_body = msgspec.json.Decoder(dict[str, Any])
 _string = msgspec.json.Decoder(str)
 MAX_TOKENS = 50  # looked up for one request, the newest first
 
@@ -41,7 +44,9 @@ async def resolve(call: Call, team: str, route: Route, continuity: Continuity, a
         kept = await continuity.answer(team, previous)
         if kept is None:
             return Bound(call, await _keeper(team, previous, route, continuity, alone))
-        call = _with_history(call, with_history(call.body, kept.input, kept.answer))
+        told = _with_history(call, with_history(call.body, kept.input, kept.answer, signed=True))
+        owner = await _owner(told, team, route, continuity)
+        return Bound(told if owner else _with_history(call, with_history(call.body, kept.input, kept.answer, signed=False)), owner)
     return Bound(call, await _owner(call, team, route, continuity))
 
 
@@ -77,20 +82,36 @@ async def _owner(call: Call, team: str, route: Route, continuity: Continuity) ->
 
     A seal without a signature only says who made what it marks; anybody may read it.
     """
-    tokens = [match[1].decode("utf-8", "replace") for match in _TOKEN.finditer(call.body)][-MAX_TOKENS:]
     unknown = False
-    for token in reversed(tokens):
-        sealed = unseal(token)
-        if sealed is not None and not sealed.signature:
+    for token in reversed(list(states_in(_body.decode(call.body)))[-MAX_TOKENS:]):
+        sealed = seals_in(token.encode())
+        if sealed and not any(each.signature for each in sealed):
             continue
         try:
-            label = sealed.target if sealed is not None else await continuity.target_of(team, token)
+            label = sealed[-1].target if sealed else await continuity.target_of(team, token)
         except LedgerUnavailable:  # no reason to fail: most states belong to the first target of their dialect
             return _first_native(call, route.targets)
         if label is not None and (found := _at(label, route.targets)) is not None:
             return found
         unknown = unknown or label is None
     return _first_native(call, route.targets) if unknown else None
+
+
+def states_in(value: Any) -> Iterator[str]:
+    """The opaque states of earlier answers in a request, in their order; not what only looks like one in a call's arguments or a schema."""
+    if isinstance(value, list):
+        for element in value:
+            yield from states_in(element)
+    elif isinstance(value, dict):
+        kind = value.get("type")
+        for name, member in value.items():
+            if isinstance(member, str):
+                if name in _STATES or kind in _TYPED.get(name, ()):
+                    yield member
+            elif name in ("conversation", "container") and isinstance(member, dict) and isinstance(member.get("id"), str):
+                yield member["id"]
+            elif name not in _SCHEMAS and not (name == "input" and kind in _CALLS):
+                yield from states_in(member)
 
 
 def _at(label: str, targets: Sequence[Target]) -> str | None:

@@ -24,7 +24,7 @@ from providers.wires.failure import class_of_status, failure, retry_after_s
 from providers.wires.losses import Losses
 from providers.wires.openai_embeddings import OPENAI_EMBEDDINGS
 from providers.wires.port import Dialect, Embedder, Native, StreamTap, UnaryAnswer, Upstream
-from providers.wires.seal import MARK
+from providers.wires.seal import MARK, disowned
 
 EVENT_STREAM = b"text/event-stream"
 ReadError = Callable[[int, Mapping[bytes, bytes], bytes], AttemptError]
@@ -120,6 +120,8 @@ class TranslatedRoute:
 
     def prepare(self, call: Call, model: str, drop: Drop) -> Prepared:
         dialect, upstream = self._dialect, self._upstream
+        if call.may_hold_state:
+            call = msgspec.structs.replace(call, body=disowned(call.body, self._provider))
         translated = translate(call, dialect, upstream, model, self._facts, drop)
         context = answering(call, f"{self._provider}/{model}")
         tap = None

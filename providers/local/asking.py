@@ -15,7 +15,7 @@ from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.facts import Facts, honoured
 from providers.wires.losses import Losses
 from providers.wires.openai_chat import OPENAI_CHAT
-from providers.wires.seal import MARK
+from providers.wires.seal import MARK, disowned
 from providers.wires.table import DIALECTS
 
 # llama.cpp with a text model; what it cannot see, hear or reason about is refused before it is asked
@@ -38,6 +38,7 @@ def ask(call: Call, name: str, model: str, max_answer: int, drop: Drop) -> Asked
     dialect = DIALECTS.get(call.dialect)
     if dialect is None:
         raise EngineRefused(f"the engine {name!r} has nothing like {call.path or call.dialect}")
+    call = msgspec.structs.replace(call, body=disowned(call.body, name))
     translated = translate(call, dialect, OPENAI_CHAT, model, ENGINE_FACTS, drop)
     request = translated.request
     chat = msgspec.structs.replace(

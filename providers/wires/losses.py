@@ -72,6 +72,11 @@ class Losses:
         if name not in kept:
             kept.append(name)
 
+    def hint(self, name: str) -> None:
+        """Notes a field that cannot be honoured just now, though the target knows it: the answer is the same without."""
+        if name not in self.hints:
+            self.hints.append(name)
+
     def lose_extra(self, request: ChatRequest, known: frozenset[str] = frozenset()) -> None:
         """Notes every member that only the request's own dialect knows, but for the top-level ones in `known`, which the encoder honours.
 

@@ -4,9 +4,11 @@ A client keeps what looks to it like a signature of its own dialect and returns 
 that target gave; one that was tampered with is refused by the provider that checks it.
 """
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 import msgspec
+from msgspec.structs import replace
 
 PREFIX = "tnt1_"
 MARK = PREFIX.encode()  # what tells a body that holds a seal
@@ -26,6 +28,8 @@ class Seal(msgspec.Struct, frozen=True, array_like=True):
     id: str | None = None
 
 
+NOBODY = "-"  # the maker of a seal that the target to be asked must not take for its own
+_SEAL = re.compile(re.escape(MARK) + rb"[A-Za-z0-9_-]+")
 _decoder = msgspec.json.Decoder(Seal)
 
 
@@ -43,3 +47,20 @@ def unseal(text: str) -> Seal | None:
         return _decoder.decode(urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     except (ValueError, msgspec.DecodeError):
         return None
+
+
+def seals_in(text: bytes) -> list[Seal]:
+    """All that stand in a text, in their order."""
+    return [found for match in _SEAL.finditer(text) if (found := unseal(match[0].decode())) is not None]
+
+
+def disowned(body: bytes, provider: str) -> bytes:
+    """The body with the seals of other providers' targets made nobody's: a signature is worth something to its own provider alone."""
+
+    def mark(found: re.Match[bytes]) -> bytes:
+        sealed = unseal(found[0].decode())
+        if sealed is None or not sealed.signature or sealed.target.partition("/")[0] == provider:
+            return found[0]
+        return seal(replace(sealed, maker=NOBODY)).encode()
+
+    return _SEAL.sub(mark, body) if MARK in body else body

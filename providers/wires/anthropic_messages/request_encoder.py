@@ -154,8 +154,11 @@ def fitted_thinking(request: r.ChatRequest, traits: Model, losses: Losses, host:
         effort = effort_of(reasoning)
         config = {} if effort is None else {"output_config": {"effort": _word(effort, traits)}}
         return {"thinking": {"type": "adaptive", **display}, **config}, roomy
-    if traits.thinking == "none" or roomy <= MIN_BUDGET or _is_forced(request) or _is_bare_turn(request, host):
+    if traits.thinking == "none" or roomy <= MIN_BUDGET or _is_forced(request):
         losses.lose("reasoning")
+        return {}, limit
+    if _is_bare_turn(request, host):  # the client did not keep the signature
+        losses.hint("reasoning")
         return {}, limit
     within = max(MIN_BUDGET, min(budget or MIN_BUDGET, roomy - 1 if limit is not None else roomy - MIN_BUDGET))
     return {"thinking": {"type": "enabled", "budget_tokens": within}}, roomy
