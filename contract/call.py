@@ -19,6 +19,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """`fields` are the body's top-level members in the client's order, each still the client's JSON.
 
     `path`: what follows the base URL at a provider of the same dialect. `headers`: those of the client that go on to such a provider.
+    `continues`: the id of an earlier answer that we keep, whose history now stands in the body.
     `content_type`: the body's, where it is not JSON. `may_hold_state`: False where nothing in the body can be of an earlier answer (a signature,
     a kept answer's id …), so that nobody else looks through it.
     """
@@ -35,3 +36,4 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     content_type: bytes = b"application/json"
     may_hold_state: bool = True
+    continues: str | None = None

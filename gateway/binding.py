@@ -44,6 +44,7 @@ async def resolve(call: Call, team: str, route: Route, continuity: Continuity, a
         kept = await continuity.answer(team, previous)
         if kept is None:
             return Bound(call, await _keeper(team, previous, route, continuity, alone))
+        call = msgspec.structs.replace(call, continues=previous)
         told = _with_history(call, with_history(call.body, kept.input, kept.answer, signed=True))
         owner = await _owner(told, team, route, continuity)
         return Bound(told if owner else _with_history(call, with_history(call.body, kept.input, kept.answer, signed=False)), owner)

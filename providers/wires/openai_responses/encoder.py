@@ -9,6 +9,7 @@ from msgspec import Raw
 from contract import events as ev
 from contract.finish import Finish
 from contract.usage import Usage
+from providers.wires.native import as_member
 from providers.wires.openai_responses.output import Output, Told
 from providers.wires.openai_responses.tap import failed_event
 from providers.wires.openai_responses.usage import encode_usage
@@ -70,6 +71,8 @@ class _Response:
         self._answering = answering
         self._started = ev.Started(id="", model="", created_s=0)
         self._echo = _echoed(answering.call.fields)
+        if answering.call.continues is not None:
+            self._echo["previous_response_id"] = answering.call.continues
         self.finish: Finish | None = None
         self.usage: Usage | None = None
 
@@ -134,7 +137,7 @@ class ResponsesStreamEncoder:
     def _end(self) -> bytes:
         status = status_of(self._response.finish)
         out = self._begin() + self._all(self._output.end(status["status"]))
-        self.whole = _json(self._response.told(status, self._output.items))
+        self.whole = _json(self._response.told(status, self._output.items) | as_member(self._output.native))
         return out + self._one({"type": f"response.{status['status']}", "response": Raw(self.whole)})
 
     def in_band(self, body: bytes) -> bytes:
