@@ -18,6 +18,8 @@ from providers.wires.facts import Facts
 from providers.wires.losses import Losses
 from providers.wires.openai_chat import OPENAI_CHAT
 from tests.contract import openai
+from tests.contract.event_sequences import answers
+from tests.contract.native import natives
 from tests.contract.strategies import CALLS, FINISHES, any_events, any_requests, part_kinds, usages
 from tests.providers.wires.answering import answering
 from tests.providers.wires.chat_requests import with_usage
@@ -118,6 +120,15 @@ def decoded(choices: int, *chunks: bytes) -> list[ev.Event]:
 def test_a_streamed_answer_says_the_same_after_encoding_and_decoding(answer: tuple[int, list[ev.Event]]) -> None:
     choices, events = answer
     assert openai.content(decoded(choices, streamed(events))) == openai.content(events)
+
+
+@given(answers())
+@FEW
+def test_what_only_another_format_knows_is_in_a_whole_answer_and_in_a_streamed_one(events: list[ev.Event]) -> None:
+    (choice,) = msgspec.json.decode(OPENAI_CHAT.encode_response(events, answering()))["choices"]
+    chunks = [msgspec.json.decode(line[6:]) for line in streamed(events).split(b"\n\n")[:-1] if not line.endswith(b"[DONE]")]
+    deltas = [told["delta"] for chunk in chunks for told in chunk["choices"]]
+    assert choice["message"].get("native_output", []) == natives(events) == [each for delta in deltas for each in delta.get("native_output", ())]
 
 
 @given(openai.answers())

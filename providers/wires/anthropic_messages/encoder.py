@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from contract import events as ev
 from contract.finish import Finish
@@ -17,6 +16,7 @@ from providers.wires.anthropic_messages.finish import encode_finish
 from providers.wires.anthropic_messages.response import NAME
 from providers.wires.anthropic_messages.usage import encode_usage
 from providers.wires.arguments import as_object
+from providers.wires.native import as_member, native_output, on_one_line
 from providers.wires.port import Answering
 from providers.wires.seal import Seal, seal
 
@@ -31,6 +31,7 @@ class Blocks:
         self._answering = answering
         self._open: tuple[str, int] | None = None  # kind and part
         self._waiting: dict[int, list[ev.ContentEvent]] = {}
+        self.native: list[dict[str, Any]] = []  # another format's own, which no block can hold
 
     def is_open(self, kind: str, part: int) -> bool:
         return self._open == (kind, part)
@@ -69,12 +70,14 @@ class Blocks:
             case ev.Annotated():
                 yield from self._enter("text", event.part, {"type": "text", "text": ""})
                 yield "delta", {"type": "citations_delta", "citation": citation_of(event, self._answering)}
-            case ev.NativeOutput() if event.maker == NAME:
+            case ev.NativeOutput() if event.maker != NAME:
+                self.native.append(native_output(event))
+            case ev.NativeOutput():
                 yield from self._close()
-                yield "start", _on_one_line(event.raw)
+                yield "start", on_one_line(event.raw)
                 yield "stop", None
             case _:
-                pass  # audio, and another format's own
+                pass  # audio
 
     def _call(self, event: ev.ToolCallStarted) -> Iterator[Step]:
         yield from self._close()
@@ -119,7 +122,7 @@ class Blocks:
 def citation_of(event: ev.Annotated, answering: Answering) -> Any:
     """Anthropic's object for an annotation of any provider; its index tells that it is not Anthropic's own, should it come back."""
     if event.maker == NAME:
-        return _on_one_line(event.annotation)
+        return on_one_line(event.annotation)
     return {
         "type": "web_search_result_location",
         "cited_text": event.cited_text or "",
@@ -127,11 +130,6 @@ def citation_of(event: ev.Annotated, answering: Answering) -> Any:
         "title": event.title,
         "encrypted_index": seal(Seal(answering.target, event.maker)),
     }
-
-
-def _on_one_line(raw: Raw) -> Raw:
-    """JSON that an event can carry."""
-    return Raw(msgspec.json.format(raw, indent=-1)) if b"\n" in bytes(raw) or b"\r" in bytes(raw) else raw
 
 
 def head_of(event: ev.Started, answering: Answering, usage: Usage | None) -> dict[str, Any]:
@@ -207,7 +205,7 @@ class MessagesStreamEncoder:
         out = self._begin() + b"".join(map(self._step, self._blocks.end()))
         reason, sequence = encode_finish(self._finish) if self._finish is not None else (None, None)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
-        told = {"type": "message_delta", "delta": delta, "usage": encode_usage(self._usage)}
+        told = {"type": "message_delta", "delta": delta, "usage": encode_usage(self._usage), **as_member(self._blocks.native)}
         return out + _event(b"message_delta", told) + b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
     def in_band(self, body: bytes) -> bytes:
@@ -269,4 +267,4 @@ def encode_response(events: Iterable[ev.Event], answering: Answering) -> bytes:
         whole.step(step)
     reason, sequence = encode_finish(finish) if finish is not None else (None, None)
     message = head_of(head, answering, usage) | {"content": whole.content, "stop_reason": reason, "stop_sequence": sequence}
-    return msgspec.json.encode(message)
+    return msgspec.json.encode(message | as_member(blocks.native))

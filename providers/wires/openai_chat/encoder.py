@@ -9,6 +9,7 @@ from msgspec import Raw
 from contract import events as ev
 from contract.raw import ABSENT
 from contract.usage import Usage
+from providers.wires.native import as_member, native_output
 from providers.wires.openai_chat.finish import encode_finish
 from providers.wires.openai_chat.spans import Spans
 from providers.wires.openai_chat.state import extra_content, put_back
@@ -71,6 +72,7 @@ class _Message:
         self.logprobs: dict[str, list[Any]] = {}
         self.state: dict[str, Any] = {}
         self.audio: Any = None
+        self.native: list[dict[str, Any]] = []
         self.finish: str | None = None
 
     def add(self, event: ev.ContentEvent) -> None:
@@ -96,7 +98,7 @@ class _Message:
             case ev.Annotated():
                 self.annotations.append(annotation_of(event))
             case ev.NativeOutput():
-                pass  # another format's own
+                self.native.append(native_output(event))
 
     def _sign(self, piece: str) -> None:
         if piece:
@@ -127,6 +129,7 @@ class _Message:
             message["annotations"] = self.annotations
         if self.audio is not None:
             message["audio"] = self.audio
+        message |= as_member(self.native)
         encoded = {"index": index, "message": message, "finish_reason": self.finish}
         return encoded | {"logprobs": self.logprobs} if self.logprobs else encoded
 
@@ -213,8 +216,10 @@ class ChatStreamEncoder:
                 return {"audio": event.audio}
             case ev.Annotated():
                 return {"annotations": [annotation_of(event)]}
+            case ev.NativeOutput():
+                return as_member([native_output(event)])
             case _:
-                return {}  # another format's own output
+                return {}  # text has a chunk of its own
 
     def _spans_of(self, choice: int) -> Spans:
         if choice not in self._spans:

@@ -1,4 +1,4 @@
-"""Events of any provider as legacy completions, streamed and whole. Only text is shown: no tools can be asked for here."""
+"""Events of any provider as legacy completions, streamed and whole. Only text is shown, and what only its own format knows."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from contract import events as ev
 from contract.usage import Usage
+from providers.wires.native import as_member, native_output
 from providers.wires.openai_chat.finish import encode_finish
 from providers.wires.openai_chat.tap import DONE
 from providers.wires.openai_chat.usage import encode_usage
@@ -84,6 +85,7 @@ class _Choice:
 def encode_response(events: Iterable[ev.Event], answering: Answering) -> bytes:
     """Any provider's events as one whole completion."""
     head, usage = _NOTHING, None
+    native: list[dict[str, Any]] = []
     choices: defaultdict[int, _Choice] = defaultdict(_Choice)
     for event in events:
         match event:
@@ -95,9 +97,11 @@ def encode_response(events: Iterable[ev.Event], answering: Answering) -> bytes:
                 choices[event.choice].finish = encode_finish(event.finish)
             case ev.TextDelta() | ev.RefusalDelta():
                 choices[event.choice].piece(event)
+            case ev.NativeOutput():
+                native.append(native_output(event))
             case _:
                 pass
-    body = {**head_of(head, answering), "choices": [choices[index].encode(index) for index in sorted(choices)]}
+    body = {**head_of(head, answering), "choices": [choices[index].encode(index) for index in sorted(choices)], **as_member(native)}
     return msgspec.json.encode(body | {"usage": encode_usage(usage)} if usage is not None else body)
 
 
@@ -121,6 +125,8 @@ class CompletionsStreamEncoder:
             case ev.TextDelta() | ev.RefusalDelta():
                 logprobs = self._choices[event.choice].piece(event)
                 return self._chunk([_choice(event.choice, event.text, None, logprobs)]) if event.text or logprobs else b""
+            case ev.NativeOutput():
+                return self._chunk([_choice(event.choice, "", None)], **as_member([native_output(event)]))
             case ev.Finished():
                 return self._chunk([_choice(event.choice, "", encode_finish(event.finish))])
             case ev.Ended():

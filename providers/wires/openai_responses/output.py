@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from contract import events as ev
+from providers.wires.native import native_output
 from providers.wires.openai_responses.response import NAME
 from providers.wires.port import Answering
 from providers.wires.seal import Seal, seal
@@ -49,6 +50,7 @@ class Output:
         self._answering = answering
         self._id = answering.call.request_id
         self.items: list[Any] = []
+        self.native: list[dict[str, Any]] = []  # another format's own, which no item can hold
         self._open: _Item | None = None  # a message or reasoning
         self._content: tuple[str, int] | None = None  # the open content part of a message: its kind and the event's part
         self._prefix = b""  # a text delta's event up to its text, for the open content part
@@ -81,11 +83,13 @@ class Output:
                     yield self._arguments(self._calls[event.part], event.arguments)
             case ev.Annotated():
                 yield from self._annotation(event)
-            case ev.NativeOutput() if event.maker == NAME:
+            case ev.NativeOutput() if event.maker != NAME:
+                self.native.append(native_output(event))
+            case ev.NativeOutput():
                 yield from self._close()
                 yield from self._whole(event.raw, event.raw)
             case _:
-                pass  # audio, and another format's own
+                pass  # audio
 
     def end(self, status: str = "completed") -> Iterator[Told]:
         """Closes what is open. `status`: of what is cut by it, incomplete."""

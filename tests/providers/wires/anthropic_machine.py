@@ -103,6 +103,9 @@ class Machine:
             assert event["usage"].get(name) is None or event["usage"][name] >= (before.get(name) or 0), "usage is cumulative"
         told = {name: value for name, value in event["usage"].items() if value is not None}
         self.message |= event["delta"] | {"usage": {**before, **told}}
+        if "native_output" in event:
+            assert event["native_output"], "there where there is something in it"
+            self.message["native_output"] = event["native_output"]
 
     def _message_stop(self, event: Json) -> None:
         assert self.message["stop_reason"] is not None, "a message that stops says why first"

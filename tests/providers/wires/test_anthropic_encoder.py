@@ -15,6 +15,7 @@ from contract.usage import Usage
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.seal import unseal
 from tests.contract.event_sequences import answers, cut_answers
+from tests.contract.native import natives
 from tests.providers.wires.answering import answering
 from tests.providers.wires.anthropic_machine import Machine, run
 
@@ -55,6 +56,7 @@ def test_every_answer_is_a_legal_stream_and_what_it_makes_up_is_the_whole_answer
     machine = legal(stream)
     assert machine.ended
     assert comparable(machine.message) == comparable(whole(events))
+    assert machine.message.get("native_output", []) == natives(events, "anthropic_messages")
 
 
 @settings(max_examples=25, deadline=None)

@@ -21,6 +21,7 @@ from providers.wires.losses import Losses
 from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.openai_completions import OPENAI_COMPLETIONS
 from tests.contract.event_sequences import answers, cut_answers
+from tests.contract.native import natives
 from tests.providers.wires.answering import answering
 
 STOPPED = ev.Finished(finish=Finish("stop"))
@@ -273,3 +274,13 @@ def test_the_client_s_body_goes_on_with_our_fields_set() -> None:
     sent = json.loads(OPENAI_COMPLETIONS.rewrite_request(asked, "up", Facts(), stream=True, ask_usage=True))
     assert sent.pop("stream_options") == {"include_usage": True} and sent.pop("model") == "up"
     assert sent == {"stream": True, "echo": True, "suffix": "x", "best_of": 3, "n": 2, "logprobs": 5, "prompt": [[1, 2]], "new_field": 1}
+
+
+@settings(max_examples=60, deadline=None)
+@given(answers(choices=2))
+def test_what_another_format_alone_knows_is_told_streamed_and_whole(events: list[Any]) -> None:
+    context = answering("openai_completions")
+    lines = b"".join(map(OPENAI_COMPLETIONS.stream_encoder(context).feed, events)).decode().split("\n\n")[:-1]
+    chunks = [json.loads(line[6:]) for line in lines if line != "data: [DONE]"]
+    whole = json.loads(OPENAI_COMPLETIONS.encode_response(events, context))
+    assert whole.get("native_output", []) == natives(events) == [each for chunk in chunks for each in chunk.get("native_output", ())]

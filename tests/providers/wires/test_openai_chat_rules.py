@@ -9,6 +9,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from contract import events as ev
 from providers.wires.openai_chat import OPENAI_CHAT
 from tests.contract.event_sequences import answers, cut_answers
+from tests.contract.native import natives
 from tests.providers.wires.answering import answering
 
 DONE = "[DONE]"
@@ -21,6 +22,7 @@ class Choice:
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.calls: list[Json] = []
+        self.native: list[Json] = []
         self.finish: str | None = None
         self._begun = False
 
@@ -34,6 +36,7 @@ class Choice:
                 self.texts[name] = self.texts.get(name, "") + delta[name]
         for call in delta.get("tool_calls", ()):
             self._call(call)
+        self.native += delta.get("native_output", ())
         self.finish = told["finish_reason"]
 
     def _call(self, call: Json) -> None:
@@ -101,6 +104,7 @@ def test_every_answer_is_a_legal_stream_of_the_same_calls(events: list[Any]) -> 
     assert done and sorted(choices) == [0, 1]
     for index, choice in choices.items():
         assert choice.calls == wanted_calls(events, index)
+        assert choice.native == natives(events, choice=index)
         assert choice.finish is not None
     assert (usage is not None) == any(isinstance(event, ev.UsageReported) for event in events)
 
@@ -118,6 +122,7 @@ def test_a_stream_and_a_whole_answer_say_the_same(events: list[Any]) -> None:
         choice, message = choices[told["index"]], told["message"]
         calls = [{"id": call["id"], **call["function"]} for call in message.get("tool_calls", ())]
         assert (calls, told["finish_reason"]) == (choice.calls, choice.finish)
+        assert message.get("native_output", []) == choice.native == natives(events, choice=told["index"])
         for name in ("content", "refusal", "reasoning_content"):
             assert (message.get(name) or "") == choice.texts.get(name, "")
 

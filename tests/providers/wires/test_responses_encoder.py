@@ -17,6 +17,7 @@ from providers.wires.openai_responses import OPENAI_RESPONSES
 from providers.wires.openai_responses.encoder import ResponsesStreamEncoder
 from providers.wires.seal import Seal, unseal
 from tests.contract.event_sequences import answers, cut_answers
+from tests.contract.native import natives
 from tests.providers.wires.answering import answering
 from tests.providers.wires.responses_machine import Machine, run, told
 
@@ -95,6 +96,14 @@ def test_a_whole_answer_is_the_response_that_its_stream_ends_with(events: list[A
     sent = b"".join([stream.feed(event) for event in events])
     assert stream.whole == OPENAI_RESPONSES.encode_response(events, answering(NAME))
     assert told(sent)[-1][1]["response"] == json.loads(stream.whole)
+
+
+@settings(max_examples=80, deadline=None)
+@given(answers())
+def test_what_another_format_alone_knows_is_in_the_response_as_its_maker_told_it(events: list[Any]) -> None:
+    stream = encoded(*events)
+    assert run(stream).final.get("native_output", []) == natives(events, NAME)
+    assert all("native_output" not in event.get("response", {}) for _, event in told(stream)[:-1])
 
 
 @settings(max_examples=30, deadline=None)
