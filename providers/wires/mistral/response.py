@@ -11,13 +11,13 @@ from providers.wires.mistral.messages import NAME
 from providers.wires.openai_chat.response import ChatStreamDecoder, decode_response
 from providers.wires.openai_chat.tap import ChatStreamTap
 
-_LISTED = (b'"content":[', b'"content": [')
+_MARKS = (b'"content":[', b'"content": [', b'"arguments":{', b'"arguments": {')  # what OpenAI has as text
 _FINISHES = {"model_length": "length"}  # OpenAI's clients do not know the word
 
 
 def plain(data: bytes, *, for_client: bool = False) -> bytes:
-    """An answer, or a piece of one, in OpenAI's form: texts of a content list joined, its thinking as `reasoning_content`."""
-    if not any(mark in data for mark in _LISTED) and not (for_client and b'"model_length"' in data):
+    """An answer, or a piece of one, in OpenAI's form: texts of a content list joined, its thinking as `reasoning_content`; arguments as text."""
+    if not any(mark in data for mark in _MARKS) and not (for_client and b'"model_length"' in data):
         return data
     try:
         answer: Any = msgspec.json.decode(data)
@@ -25,8 +25,13 @@ def plain(data: bytes, *, for_client: bool = False) -> bytes:
             if for_client:
                 choice["finish_reason"] = _FINISHES.get(choice.get("finish_reason"), choice.get("finish_reason"))
             for kind in ("message", "delta"):
-                if isinstance(choice.get(kind), dict) and isinstance(choice[kind].get("content"), list):
-                    choice[kind] |= _told(choice[kind]["content"])
+                if not isinstance(said := choice.get(kind), dict):
+                    continue
+                if isinstance(said.get("content"), list):
+                    said |= _told(said["content"])
+                for call in said.get("tool_calls") or ():
+                    if isinstance(arguments := call["function"].get("arguments"), dict):
+                        call["function"]["arguments"] = msgspec.json.encode(arguments).decode()
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError):
         return data  # not of a shape we know: whoever reads it says so
     return msgspec.json.encode(answer)

@@ -196,3 +196,22 @@ def test_content_of_a_strange_shape_is_malformed(content_: Any) -> None:
 def test_a_refusal_is_classified_and_its_text_stays_behind(status: int, body: bytes, kind: type[e.AttemptError]) -> None:
     error = MISTRAL.decode_error(status, {}, body)
     assert type(error) is kind and "CANARY" not in error.message
+
+
+AS_OBJECT = {"id": "8IgxW8LfZ", "index": 0, "function": {"name": "get_w", "arguments": {"c": 1}}}
+
+
+def test_arguments_that_come_as_an_object_are_text() -> None:
+    stream = chunk(tool_calls=[AS_OBJECT]) + chunk("", "tool_calls") + DONE
+    for events in (decoded(stream), MISTRAL.decode_response(whole("", "tool_calls", tool_calls=[AS_OBJECT]))):
+        assert "".join(event.arguments for event in events if isinstance(event, ev.ToolCallDelta)) == '{"c":1}'
+
+
+def test_an_openai_client_gets_arguments_that_came_as_an_object_as_text() -> None:
+    context = answering()
+    told = json.loads(MISTRAL.read_unary(whole("", "tool_calls", tool_calls=[AS_OBJECT])).body)
+    assert told["choices"][0]["message"]["tool_calls"] == [AS_OBJECT | {"function": {"name": "get_w", "arguments": '{"c":1}'}}]
+    tap = MISTRAL.stream_tap(context.call, False)
+    out = tap.feed(chunk(tool_calls=[AS_OBJECT]) + chunk("", "tool_calls") + DONE) + tap.end()
+    first = json.loads(out.split(b"\n\n")[0].removeprefix(b"data: "))
+    assert first["choices"][0]["delta"]["tool_calls"][0]["function"] == {"name": "get_w", "arguments": '{"c":1}'}
