@@ -1,6 +1,7 @@
 """Google's generateContent answers to events, streamed and whole. A stream has no terminal event: it is whole once it told why it ended."""
 
 from hashlib import sha256
+from secrets import token_hex
 
 import msgspec
 from msgspec import Raw
@@ -208,7 +209,7 @@ class _Choice:
         self.calls = 0
         self.text = ""
         self.signature: str | None = None  # of the text so far; told once nothing more can belong to that text
-        self.finished = False
+        self.native: str | None = None  # the last reason to finish: more may come after one
 
     def enter(self, kind: str) -> int:
         """The number of the part that output of this kind belongs to; each call is one of its own."""
@@ -216,6 +217,12 @@ class _Choice:
             self.kind = kind
             self.part += 1
         return self.part
+
+    def finish(self, index: int) -> list[ev.Event]:
+        if self.native is None:
+            return []
+        reason = _REASONS.get(self.native, "unknown")
+        return [ev.Finished(finish=Finish("tool_calls" if reason == "stop" and self.calls else reason, self.native), choice=index)]
 
 
 class _Reader:
@@ -225,25 +232,28 @@ class _Reader:
         self._choices: dict[int, _Choice] = {}
         self._id = ""
         self._started = False
-        self._usage: ev.UsageReported | None = None
+        self.usage: ev.UsageReported | None = None
 
     @property
     def finished(self) -> int:
-        return sum(choice.finished for choice in self._choices.values())
+        return sum(choice.native is not None for choice in self._choices.values())
 
     def read(self, data: bytes, events: list[ev.Event]) -> None:
         answer = _read(data)
         if not self._started:
-            self._started, self._id = True, answer.response_id or ""
-            events.append(ev.Started(id=self._id, model=answer.model_version or "", created_s=0))
+            self._started, self._id = True, answer.response_id or token_hex(12)
+            events.append(ev.Started(id=answer.response_id or "", model=answer.model_version or "", created_s=0))
+        if bytes(answer.usage_metadata)[:1] == b"{":
+            self.usage = ev.UsageReported(usage=decode_usage(answer.usage_metadata))
         for candidate in answer.candidates or ():
             self._candidate(candidate, events)
-        if bytes(answer.usage_metadata)[:1] == b"{":
-            self._usage = ev.UsageReported(usage=decode_usage(answer.usage_metadata))
 
     def end(self) -> list[ev.Event]:
-        """What ends a whole answer: usage comes in every piece, and the last one is the truth."""
-        return [self._usage, ev.Ended()] if self._usage is not None else [ev.Ended()]
+        """What ends a whole answer: of its reasons to finish and of its usage, the last one told is the truth."""
+        events: list[ev.Event] = [told for index in sorted(self._choices) for told in self._choices[index].finish(index)]
+        if self.usage is not None:
+            events.append(self.usage)
+        return [*events, ev.Ended()]
 
     def _candidate(self, candidate: _Candidate, events: list[ev.Event]) -> None:
         index = candidate.index
@@ -257,13 +267,11 @@ class _Reader:
             events += _citations(candidate.grounding_metadata, choice, index)
         self._sign(choice, index, events)
         native = candidate.finish_reason
-        if native is None or native == "FINISH_REASON_UNSPECIFIED" or choice.finished:
+        if native is None or native == "FINISH_REASON_UNSPECIFIED":
             return
         if native in FAILURES:
             raise failure(UpstreamError, 200)
-        choice.finished = True
-        reason = _REASONS.get(native, "unknown")
-        events.append(ev.Finished(finish=Finish("tool_calls" if reason == "stop" and choice.calls else reason, native), choice=index))
+        choice.native = native
 
     def _part(self, choice: _Choice, index: int, part: _Part, events: list[ev.Event]) -> None:
         if part.function_call is not None:
@@ -357,6 +365,10 @@ class GeminiStreamDecoder(Decoding[SseEvent]):
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
         if event.data is not None:
             self._reader.read(event.data, events)
+            self.settled = self._reader.finished >= self._choices
+
+    def told_usage(self) -> Usage | None:
+        return self._reader.usage.usage if self._reader.usage is not None else None
 
     def _close(self, events: list[ev.Event]) -> None:
         """There is no terminal event: with its finish reasons the answer is whole."""

@@ -172,3 +172,29 @@ def test_what_is_no_answer_is_malformed(bad: bytes) -> None:
 def test_an_error_object_in_a_stream_is_an_error() -> None:
     with pytest.raises(e.UpstreamOverloaded):
         streamed({"error": {"code": 503, "status": "UNAVAILABLE", "message": "secret"}})
+
+
+def test_a_call_after_the_first_finish_reason_makes_the_finish_tool_calls_and_the_finish_comes_last() -> None:
+    events = streamed(body({"text": "hm"}), body(CALL))
+    assert only(events, ev.Finished) == [ev.Finished(finish=Finish("tool_calls", "STOP"))]
+    assert [type(event) for event in events[-2:]] == [ev.Finished, ev.Ended]
+
+
+def test_the_last_finish_reason_wins() -> None:
+    assert only(streamed(body({"text": "a"}), body({"text": "b"}, finish="MAX_TOKENS")), ev.Finished) == [
+        ev.Finished(finish=Finish("length", "MAX_TOKENS"))
+    ]
+
+
+def test_a_stream_is_settled_once_each_candidate_told_why_it_ended() -> None:
+    decoder = GEMINI.stream_decoder(2)
+    settled = []
+    for index in (0, 1):
+        decoder.feed(b"data: %b\n\n" % json.dumps(body({"text": "a"}, candidate={"index": index})).encode())
+        settled.append(decoder.settled)
+    assert settled == [False, True]
+
+
+def test_calls_of_answers_without_an_id_never_share_theirs() -> None:
+    answers = [only(whole(CALL, CALL, responseId=None), ev.ToolCallStarted) for _ in range(2)]
+    assert len({event.id for events in answers for event in events}) == 4
