@@ -121,6 +121,8 @@ class _Message:
         message: dict[str, Any] = {"role": "assistant", "content": None}
         message |= {kind: "".join(texts) for kind, texts in self.texts.items()}
         message |= self.state
+        for call in self.calls.values():
+            call["function"]["arguments"] = call["function"]["arguments"] or "{}"
         if self.calls and self._legacy:
             message["function_call"] = next(iter(self.calls.values()))["function"]
         elif self.calls:
@@ -171,6 +173,7 @@ class ChatStreamEncoder:
         self._usage: Usage | None = None
         self._texts: dict[int, bytes] = {}  # a choice that has begun -> what stands before its text in a chunk
         self._calls: dict[tuple[int, int], int] = {}  # choice, part -> the tool call's index in its choice
+        self._bare: dict[tuple[int, int], ev.ToolCallDelta] = {}  # calls that got no argument text yet -> what they are told at the end
         self._counts: dict[int, int] = {}  # choice -> its tool calls so far
         self._spans: dict[int, Spans] = {}
         self._start(ev.Started(id="", model="", created_s=0))
@@ -193,7 +196,7 @@ class ChatStreamEncoder:
             case ev.Ended():
                 return self._usage_chunk() + DONE
             case ev.Finished():
-                return self._chunk(event.choice, {}, finish_word(event, self._legacy))
+                return self._empty_arguments(event.choice) + self._chunk(event.choice, {}, finish_word(event, self._legacy))
             case ev.TextDelta() | ev.RefusalDelta():
                 kind = "content" if isinstance(event, ev.TextDelta) else "refusal"
                 return self._chunk(event.choice, {kind: event.text}, None, event.logprobs)
@@ -229,9 +232,12 @@ class ChatStreamEncoder:
     def _call(self, event: ev.ToolCallStarted | ev.ToolCallDelta) -> dict[str, Any]:
         key = (event.choice, event.part)
         if isinstance(event, ev.ToolCallDelta):
+            if event.arguments:
+                self._bare.pop(key, None)
             return {"index": self._calls[key], "function": {"arguments": event.arguments}}
         index = self._calls[key] = self._counts.get(event.choice, 0)
         self._counts[event.choice] = index + 1
+        self._bare[key] = ev.ToolCallDelta(arguments="{}", choice=event.choice, part=event.part)
         function = {"name": event.name, "arguments": ""}
         return {"index": index, "id": event.id, "type": "function", "function": function, **call_extra(event, self._answering)}
 
@@ -239,6 +245,10 @@ class ChatStreamEncoder:
         """The one call that the old form can tell: the first."""
         call = self._call(event)
         return {"function_call": call["function"]} if call["index"] == 0 else {}
+
+    def _empty_arguments(self, choice: int) -> bytes:
+        """OpenAI's clients read a call's arguments as JSON, which an empty text is not."""
+        return b"".join(self.feed(told) for told in list(self._bare.values()) if told.choice == choice)
 
     def _chunk(self, choice: int, delta: dict[str, Any], finish: str | None = None, logprobs: Raw = ABSENT) -> bytes:
         if choice not in self._texts:

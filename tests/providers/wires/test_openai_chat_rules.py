@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from contract import events as ev
+from contract.finish import Finish
 from providers.wires.openai_chat import OPENAI_CHAT
 from tests.contract.event_sequences import answers, cut_answers
 from tests.contract.native import natives
@@ -93,7 +94,7 @@ def wanted_calls(events: list[Any], choice: int) -> list[Json]:
                 calls[event.part]["arguments"] += event.arguments
             case _:
                 pass
-    return list(calls.values())
+    return [call | {"arguments": call["arguments"] or "{}"} for call in calls.values()]
 
 
 @settings(max_examples=80, deadline=None)
@@ -139,3 +140,28 @@ def test_an_answer_that_was_cut_is_legal_so_far_and_never_done(events: list[Any]
 def test_a_client_that_did_not_ask_for_usage_gets_none(events: list[Any]) -> None:
     _, usage, _ = run(b"".join(map(OPENAI_CHAT.stream_encoder(answering(include_usage=False)).feed, events)))
     assert usage is None
+
+
+BARE: list[ev.Event] = [
+    ev.Started(id="a", model="m", created_s=1),
+    ev.ToolCallStarted(id="c1", name="f"),
+    ev.ToolCallStarted(id="c2", name="g", part=1),
+    ev.ToolCallDelta(arguments="", part=1),
+    ev.Finished(finish=Finish("tool_calls", "tool_use")),
+    ev.Ended(),
+]
+
+
+def test_a_call_that_got_no_arguments_has_an_empty_object() -> None:
+    choices, _, _ = run(b"".join(map(OPENAI_CHAT.stream_encoder(answering()).feed, BARE)))
+    [told] = json.loads(OPENAI_CHAT.encode_response(BARE, answering()))["choices"]
+    assert [call["arguments"] for call in choices[0].calls] == ["{}", "{}"]
+    assert [call["function"]["arguments"] for call in told["message"]["tool_calls"]] == ["{}", "{}"]
+
+
+def test_a_call_in_the_form_before_tools_that_got_no_arguments_has_an_empty_object() -> None:
+    context = answering(functions=[{"name": "f"}])
+    chunks = chunks_of(b"".join(map(OPENAI_CHAT.stream_encoder(context).feed, BARE)))
+    pieces = [chunk["choices"][0]["delta"].get("function_call", {}).get("arguments", "") for chunk in chunks if chunk != DONE and chunk["choices"]]
+    [told] = json.loads(OPENAI_CHAT.encode_response(BARE, context))["choices"]
+    assert ("".join(pieces), told["message"]["function_call"]["arguments"]) == ("{}", "{}")
