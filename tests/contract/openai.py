@@ -125,7 +125,7 @@ def answers(draw: st.DrawFn) -> tuple[int, list[ev.Event]]:
 
 
 def content(events: list[ev.Event]) -> Any:
-    """What an answer says, of however many pieces."""
+    """What an answer says, of however many pieces. No arguments are an empty object, and `stop` after calls means them."""
     said: dict[Any, Any] = {}
     calls: dict[tuple[int, int], list[str]] = {}
     for event in events:
@@ -150,5 +150,8 @@ def content(events: list[ev.Event]) -> Any:
             case ev.Ended():
                 said["ended"] = True
     for (choice, _), call in calls.items():
-        said.setdefault(("calls", choice), []).append(call)
+        said.setdefault(("calls", choice), []).append([*call[:2], call[2] or "{}"])
+        finish = said.get(("finish", choice))
+        if finish is not None and finish.reason == "stop":
+            said["finish", choice] = Finish("tool_calls", finish.native)
     return {key: value for key, value in said.items() if value != ""}

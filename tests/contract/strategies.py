@@ -131,7 +131,7 @@ REASONS: dict[FinishReason, str] = {
     "length": "length",
     "tool_calls": "tool_calls",
     "content_filter": "content_filter",
-    "unknown": "eos",
+    "unknown": "novel",
 }
 FINISHES = st.builds(Finish, st.sampled_from([*REASONS, "paused"]), maybe(NAMES), maybe(TEXTS))
 
