@@ -9,11 +9,12 @@ import msgspec
 from msgspec import Raw
 
 from contract.requests import ChatRequest, FunctionTool
-from providers.wires.fields import NULL
+from providers.wires.fields import read
 
 # What asks for nothing that the answer must have: billing, caching, tracing, style. The last part of a loss's name decides.
 HINTS = frozenset(
     {
+        "annotations",  # of an earlier answer
         "background_storage",
         "betas",
         "cache_control",
@@ -27,6 +28,8 @@ HINTS = frozenset(
         "is_error",
         "metadata",
         "name",
+        "parsed",
+        "parsed_arguments",
         "phase",
         "prediction",
         "prompt_cache_breakpoint",
@@ -47,10 +50,32 @@ HINTS = frozenset(
 INCLUDED = frozenset({"reasoning.encrypted_content", "message.output_text.logprobs"})
 
 
+# values that say what is so without them
+DEFAULTS: dict[str, tuple[object, ...]] = {
+    "background": (False,),
+    "modalities": (["text"],),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "truncation": ("disabled",),
+    "verbosity": ("medium",),
+}
+
+
+def is_empty(value: object) -> bool:
+    """Whether a JSON value asks for nothing: null, an empty text or list, or an object of nothing but these."""
+    if isinstance(value, dict):
+        return all(map(is_empty, value.values()))
+    return value is None or value in ("", [])
+
+
 def is_given(name: str, raw: Raw) -> bool:
-    """Whether a member asks for nothing but what is done anyway: not to keep the answer, or to tell what a translated one tells."""
-    if name == "store":
-        return bytes(raw).strip() == b"false"
+    """Whether a member asks for nothing but what is done anyway: it is empty or a default, or asks what a translated answer tells.
+
+    An empty `web_search_options` does ask: for a search as usual.
+    """
+    value = read(raw, object, name)
+    if (name != "web_search_options" and is_empty(value)) or value in DEFAULTS.get(name, ()):
+        return True
     if name != "include":
         return False
     try:
@@ -80,10 +105,10 @@ class Losses:
     def lose_extra(self, request: ChatRequest, known: frozenset[str] = frozenset()) -> None:
         """Notes every member that only the request's own dialect knows, but for the top-level ones in `known`, which the encoder honours.
 
-        A null asks for nothing; nor does what is given anyway.
+        What is empty asks for nothing; nor does what is given anyway.
         """
         for name, raw in request.extra.items():
-            if name not in known and raw != NULL and not is_given(name, raw):
+            if name not in known and not is_given(name, raw):
                 self.lose(f"extra.{name}")
         for tool in request.tools:
             if isinstance(tool, FunctionTool):
@@ -96,7 +121,11 @@ class Losses:
                     self.lose_members(part.extra, "messages")
 
     def lose_members(self, extra: Mapping[str, Raw], where: str) -> None:
-        """Notes what was kept of an object that has no place; a null asks for nothing."""
+        """Notes what was kept of an object that has no place, by its full name where it stood in an object of a known name."""
         for name, raw in extra.items():
-            if raw != NULL:
+            if is_empty(read(raw, object, name)):
+                continue
+            if name == "function" and bytes(raw).lstrip().startswith(b"{"):  # of a call or tool: what Fields.keep left of it
+                self.lose_members(read(raw, dict[str, Raw], name), f"{where}.{name}")
+            else:
                 self.lose(f"{where}.{name}")

@@ -150,7 +150,7 @@ def test_how_much_to_reason_is_a_word(reasoning: r.Reasoning | None, dialect: st
         ({"user": "u"}, "user"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"store": True}, "extra.store"),
-        ({"modalities": ["text"]}, "extra.modalities"),
+        ({"modalities": ["audio"]}, "extra.modalities"),
     ],
 )
 def test_what_has_no_place_is_told_by_name(field: dict[str, Any], name: str) -> None:
