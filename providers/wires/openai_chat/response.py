@@ -281,7 +281,7 @@ class ChatStreamDecoder(Decoding[SseEvent]):
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
         data = event.data
-        if data is None:
+        if not data:  # some keep a connection alive by an empty one
             return
         if data == b"[DONE]":
             self._end(events)

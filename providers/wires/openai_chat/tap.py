@@ -129,6 +129,8 @@ class ChatStreamTap(Tapping):
         return DONE
 
     def _keep(self, event: SseEvent, data: bytes) -> bool:
+        if not data:  # some keep a connection alive by an empty one, which clients take for bad JSON
+            return False
         if data == b"[DONE]":
             self.complete = self.content_seen = True
             return True

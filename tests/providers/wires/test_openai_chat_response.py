@@ -168,3 +168,8 @@ def test_a_reason_that_means_a_failure_is_raised(native: str) -> None:
         whole(native, content="Hi")
     with pytest.raises(e.UpstreamError):
         decoded(chunk(delta(finish=native)), DONE)
+
+
+def test_an_event_with_empty_data_is_passed_over() -> None:
+    text = chunk(delta(content="a"))
+    assert decoded(ROLE, b"data:\n\n", text, b"data: \n\n", FINISH, DONE) == decoded(ROLE, text, FINISH, DONE)

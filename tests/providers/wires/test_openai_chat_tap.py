@@ -163,7 +163,6 @@ ERRORS = [
     (b'data: {"error":{"message":"\xff","code":429}}\n\n', e.UpstreamError),
     (b"data: CANARY\n\n", e.MalformedResponse),
     (b"data: <html>CANARY</html>\n\n", e.MalformedResponse),
-    (b"data: \n\n", e.MalformedResponse),
     (b'data: {"id":"CANARY\n\n', e.MalformedResponse),
     (b'data: {"id":5,"choices":[\n\n', e.MalformedResponse),
     (b'data: {"id":"\xff"}\n\n', e.MalformedResponse),
@@ -370,3 +369,10 @@ def test_what_is_no_answer_under_a_200_is_an_error(body: bytes, error: type[e.At
         with pytest.raises(e.AttemptError) as caught:
             read(body)
         assert type(caught.value) is error and "CANARY" not in str(caught.value)
+
+
+def test_an_event_with_empty_data_is_left_out() -> None:
+    tap = ChatStreamTap(1, strip_usage=False)
+    text = chunk(delta(content="a"))
+    assert tap.feed(ROLE + b"data:\n\n" + text + b"data: \n\n" + FINISH + DONE) == ROLE + text + FINISH + DONE
+    assert tap.complete and tap.error is None
