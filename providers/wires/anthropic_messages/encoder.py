@@ -32,6 +32,14 @@ class Blocks:
         self._open: tuple[str, int] | None = None  # kind and part
         self._waiting: dict[int, list[ev.ContentEvent]] = {}
         self.native: list[dict[str, Any]] = []  # another format's own, which no block can hold
+        self._refused = False
+
+    def ending(self, finish: Finish | None) -> dict[str, str | None]:
+        """Why the message ends. A refusal is a reason of its own here, where others end in the ordinary way."""
+        if finish is None:
+            return {"stop_reason": None, "stop_sequence": None}
+        reason, sequence = ("refusal", None) if self._refused and finish.reason == "stop" else encode_finish(finish)
+        return {"stop_reason": reason, "stop_sequence": sequence}
 
     def is_open(self, kind: str, part: int) -> bool:
         return self._open == (kind, part)
@@ -55,6 +63,7 @@ class Blocks:
         match event:
             case ev.TextDelta() | ev.RefusalDelta():
                 if event.text:
+                    self._refused = self._refused or isinstance(event, ev.RefusalDelta)
                     yield from self._enter("text", event.part, {"type": "text", "text": ""})
                     yield "delta", {"type": "text_delta", "text": event.text}
             case ev.ReasoningDelta():
@@ -203,10 +212,8 @@ class MessagesStreamEncoder:
 
     def _end(self) -> bytes:
         out = self._begin() + b"".join(map(self._step, self._blocks.end()))
-        reason, sequence = encode_finish(self._finish) if self._finish is not None else (None, None)
-        delta = {"stop_reason": reason, "stop_sequence": sequence}
-        told = {"type": "message_delta", "delta": delta, "usage": encode_usage(self._usage), **as_member(self._blocks.native)}
-        return out + _event(b"message_delta", told) + b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+        told = {"delta": self._blocks.ending(self._finish), "usage": encode_usage(self._usage), **as_member(self._blocks.native)}
+        return out + _event(b"message_delta", {"type": "message_delta", **told}) + b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
     def in_band(self, body: bytes) -> bytes:
         return b"event: error\ndata: %b\n\n" % body
@@ -265,6 +272,5 @@ def encode_response(events: Iterable[ev.Event], answering: Answering) -> bytes:
                     whole.step(step)
     for step in blocks.end():
         whole.step(step)
-    reason, sequence = encode_finish(finish) if finish is not None else (None, None)
-    message = head_of(head, answering, usage) | {"content": whole.content, "stop_reason": reason, "stop_sequence": sequence}
+    message = head_of(head, answering, usage) | {"content": whole.content, **blocks.ending(finish)}
     return msgspec.json.encode(message | as_member(blocks.native))

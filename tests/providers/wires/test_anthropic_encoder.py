@@ -225,3 +225,9 @@ def test_usage_known_at_the_start_is_told_there_and_the_last_is_the_truth() -> N
 
 def test_an_answer_without_content_is_a_message_without_any() -> None:
     assert blocks() == []
+
+
+def test_a_refusal_is_a_reason_of_its_own() -> None:
+    events = [STARTED, ev.RefusalDelta(text="No."), STOP, ev.Ended()]
+    for message in (whole(events), run(streamed(events)).message):
+        assert (message["content"][0]["text"], message["stop_reason"]) == ("No.", "refusal")

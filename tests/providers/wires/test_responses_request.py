@@ -339,7 +339,8 @@ def test_the_phases_of_what_the_model_said_stay_apart_at_openai_and_are_a_hint_e
 def test_what_went_before_stands_in_front() -> None:
     first = input_items({"input": Raw(b'"Hi"')})
     answer = b'{"id":"resp_1","output":[{"type":"message","role":"assistant","content":[]}]}'
-    body = with_history(b'{"model":"m","previous_response_id":"resp_1","input":[{"role":"user","content":"And?"}]}', json_of(first), answer)
+    later = b'{"model":"m","previous_response_id":"resp_1","input":[{"role":"user","content":"And?"}]}'
+    body = with_history(later, json_of(first), answer, signed=True)
     assert json.loads(body) == {
         "model": "m",
         "input": [
