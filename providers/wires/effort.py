@@ -4,6 +4,7 @@ from contract.requests import Reasoning
 
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768}
 _OTHER_WORDS = {"max": "xhigh"}
+WORDS = frozenset({None, "none", "default", *BUDGETS, *_OTHER_WORDS})  # another word means nothing to anybody but its own provider
 
 
 def effort_of(reasoning: Reasoning) -> str | None:

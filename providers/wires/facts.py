@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from contract import requests as r
+from providers.wires.effort import WORDS
 from providers.wires.losses import Losses
 
 
@@ -47,7 +48,7 @@ def honoured(request: r.ChatRequest, facts: Facts, losses: Losses) -> r.ChatRequ
     if isinstance(request.response_format, r.JsonSchemaFormat) and not facts.json_schema:
         losses.lose("response_format")
         changes["response_format"] = None
-    if request.reasoning is not None and request.reasoning.effort != "none" and not facts.reasoning:
+    if (asked := request.reasoning) is not None and asked.effort != "none" and (not facts.reasoning or asked.effort not in WORDS):
         losses.lose("reasoning")
         changes["reasoning"] = None
     if request.messages and request.messages[-1].role == "assistant" and not facts.prefill:
