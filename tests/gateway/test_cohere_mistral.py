@@ -68,7 +68,7 @@ async def test_openai_s_client_streams_a_call_of_cohere_s(gateway: Gateway, one:
     choice = answer.choices[0]
     assert [(call.id, call.function.name, call.function.arguments) for call in choice.message.tool_calls or ()] == [
         ("weather_0", "weather", '{"city":"Rom"}'),
-        ("weather_1", "clock", ""),
+        ("weather_1", "clock", "{}"),
     ]
     assert choice.finish_reason == "tool_calls" and answer.usage is not None and answer.usage.prompt_tokens == 41
     [seen] = one.journal
