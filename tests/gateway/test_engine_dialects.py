@@ -67,7 +67,7 @@ async def test_a_conversation_goes_on_from_a_kept_response(gateway: Gateway) -> 
 
 
 async def test_a_response_follows_a_schema(gateway: Gateway) -> None:
-    parsed = await gateway.sdk.responses.parse(model="local", input="Name a city.", text_format=City, max_output_tokens=100)
+    parsed = await gateway.sdk.responses.parse(model="local", input="Name a city.", text_format=City, max_output_tokens=300, temperature=0)
     assert parsed.output_parsed is not None and parsed.output_parsed.name
 
 
