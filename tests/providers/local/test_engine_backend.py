@@ -37,6 +37,9 @@ TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameter
 shared_loop = pytest.mark.asyncio(loop_scope="module")
 
 
+LONG = "Count from one to one hundred in words."  # asked greedily, its answer outlasts every max_tokens here, so counts are exact
+
+
 class Engine:
     """A supervised engine with its backend, and short ways to ask it."""
 
@@ -45,12 +48,12 @@ class Engine:
         self.backend = EngineBackend(supervisor, client)
         self.marks = Marks(0.0)
 
-    async def open(self, content: Any = "Say hello.", **fields: Any) -> Exchange:
+    async def open(self, content: Any = LONG, **fields: Any) -> Exchange:
         self.marks = Marks(monotonic())
-        body = {"model": "chat", "messages": [{"role": "user", "content": content}], **fields}
+        body = {"model": "chat", "messages": [{"role": "user", "content": content}], "temperature": 0, **fields}
         return await self.backend.open(call_of(body), "cpu", self.marks, "nothing")
 
-    async def ask(self, content: Any = "Say hello.", **fields: Any) -> bytes:
+    async def ask(self, content: Any = LONG, **fields: Any) -> bytes:
         exchange = await self.open(content, **fields)
         return b"".join([piece async for piece in pieces(exchange)])
 
