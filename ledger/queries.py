@@ -18,7 +18,7 @@ GROUPS = {
     "model_sent": attempts.c.model_sent,
     "status": attempts.c.status,
 }
-_ROW_FIELDS = [name for name in AttemptRow.__struct_fields__ if name != "usage"]
+_ROW_FIELDS = [name for name in AttemptRow.__struct_fields__ if name not in ("usage", "decision")]
 
 
 class Spend(msgspec.Struct, frozen=True):
@@ -57,7 +57,9 @@ def _row(found: Row[Any]) -> AttemptRow:
         raw = columns["usage_raw"]
         counts = {name: columns[name] for name in USAGE_CLASSES}
         usage = Usage(**counts, source=columns["usage_source"], raw=ABSENT if raw is None else msgspec.Raw(raw.encode()))
-    return AttemptRow(**{name: columns[name] for name in _ROW_FIELDS}, usage=usage)
+    decision = columns["decision"]
+    decided = None if decision is None else msgspec.Raw(decision.encode())
+    return AttemptRow(**{name: columns[name] for name in _ROW_FIELDS}, usage=usage, decision=decided)
 
 
 def spend(engine: Engine, since_us: int, by: str, team: str | None = None) -> list[Spend]:

@@ -1,6 +1,7 @@
 """One row of the ledger: one attempt at one target, however it ended.
 
 Times are microseconds since the attempt's start; None: that point was not reached. Money is integer nano-dollars; None: not known.
+What was predicted stands beside it in the same units; None: nothing was, or nothing was known to predict it from.
 """
 
 from typing import Literal
@@ -9,12 +10,16 @@ import msgspec
 
 from contract.usage import Usage
 
-Status = Literal["ok", "failed", "cut", "client_closed"]
+Status = Literal["ok", "failed", "cut", "client_closed", "abandoned"]
+Billed = Literal["team", "gateway"]
 ANSWERED = ("ok", "cut")  # tokens came, so there was a cost, told or not
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
-    """`status` cut: the answer had begun to reach the client. `reason`: the error's code, or why this target was tried."""
+    """`status` cut: the answer had begun to reach the client; abandoned: another attempt answered, and nothing of this one was seen.
+
+    `reason`: the error's code, or why this target was tried. `billed` gateway: whoever pays, it is not the team.
+    """
 
     request_id: str
     attempt: int  # from 1; 0: the request failed before any attempt (no target, refused)
@@ -45,3 +50,12 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     bytes_request: int = 0  # sent upstream
     bytes_upstream: int = 0  # received from upstream
     bytes_client: int = 0  # sent to the client
+    billed: Billed = "team"
+    prompt_tokens_estimated: int | None = None
+    predicted_ttft_us: int | None = None  # p95, a queue's expected wait included: what `first_token_us` is held against
+    predicted_end_us: int | None = None  # expected
+    predicted_end_p95_us: int | None = None
+    predicted_output_tokens: int | None = None
+    predicted_cost_nusd: int | None = None
+    predicted_p_slo: float | None = None  # how likely the policy's SLO was to be met, 0 to 1
+    decision: msgspec.Struct | msgspec.Raw | None = None  # on a request's first row; JSON when it was read from the ledger

@@ -1,11 +1,13 @@
 """The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
-Version 2 added `bindings` and `kept_answers`; a database of version 1 gets them when it is opened.
+Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided; an older database gets what it lacks when it is opened.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, inspect
+from sqlalchemy.schema import CreateColumn
 
-VERSION = 2
+VERSION = 3
+UPGRADED = frozenset({1, 2})  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
 
@@ -55,6 +57,15 @@ attempts = Table(
     Column("bytes_request", BigInteger, nullable=False),
     Column("bytes_upstream", BigInteger, nullable=False),
     Column("bytes_client", BigInteger, nullable=False),
+    Column("billed", String(16), nullable=False, server_default="team"),
+    Column("prompt_tokens_estimated", BigInteger),
+    Column("predicted_ttft_us", BigInteger),
+    Column("predicted_end_us", BigInteger),
+    Column("predicted_end_p95_us", BigInteger),
+    Column("predicted_output_tokens", BigInteger),
+    Column("predicted_cost_nusd", BigInteger),
+    Column("predicted_p_slo", Float),
+    Column("decision", Text),
     Index("attempts_by_time", "started_at_us"),
 )
 
@@ -78,3 +89,16 @@ kept_answers = Table(
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+
+def make_tables(connection: Connection) -> None:
+    """Makes the tables that are missing, and the columns that tables of an older version lack: those are null there, or have a default."""
+    there = set(inspect(connection).get_table_names())
+    metadata.create_all(connection)
+    for table in metadata.sorted_tables:
+        if table.name in there:
+            has = {column["name"] for column in inspect(connection).get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in has:
+                    definition = CreateColumn(column).compile(dialect=connection.dialect)
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")

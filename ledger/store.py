@@ -11,20 +11,21 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select, update
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from ledger.row import AttemptRow
-from ledger.schema import USAGE_CLASSES, VERSION, attempts, metadata, schema_version
+from ledger.schema import UPGRADED, USAGE_CLASSES, VERSION, attempts, make_tables, schema_version
 
-UPGRADED = frozenset({1})  # older versions that lack nothing but tables
 GATHER_S = 0.03  # how long a group is gathered before it is committed
 BLOCK = 20  # rows in one statement
 GROUP = 5_000  # rows in one transaction
 MAX_PENDING = 200_000  # rows kept in memory while the database fails: about 200 MB
+MAX_DECISIONS = 20_000  # rows that wait with their decision: about another 200 MB; the money is kept for longer than its reasons
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 5.0
 BUSY_TIMEOUT_S = 5.0
@@ -63,7 +64,7 @@ def open_engine(url: str) -> Engine:
         with engine.connect() as connection:
             version = _version(connection)
             if version is None or version in UPGRADED:
-                version = _make_tables(connection)
+                version = _brought_up(connection)
     except (SQLAlchemyError, OSError) as exc:
         engine.dispose()
         raise LedgerError(f"the ledger's database {url!r} cannot be opened: {getattr(exc, 'orig', exc)}") from exc
@@ -77,17 +78,14 @@ def _version(connection: Connection) -> int | None:
     return connection.execute(select(schema_version.c.version)).scalar() if inspect(connection).has_table(schema_version.name) else None
 
 
-def _make_tables(connection: Connection) -> int | None:
-    """Makes what is missing, and gives the version; one process at a time, for two may start with the same new file."""
+def _brought_up(connection: Connection) -> int | None:
+    """Makes what is missing, and gives the version; one process at a time, for two may start with the same file."""
     connection.rollback()
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-    metadata.create_all(connection)
     version = _version(connection)
-    if version is None:
-        connection.execute(insert(schema_version).values(version=VERSION))
-        version = VERSION
-    elif version in UPGRADED:
-        connection.execute(update(schema_version).values(version=VERSION))
+    if version is None or version in UPGRADED:
+        make_tables(connection)
+        connection.execute(insert(schema_version) if version is None else update(schema_version), {"version": VERSION})
         version = VERSION
     connection.commit()
     return version
@@ -137,6 +135,8 @@ class Ledger:
         if len(self._rows) >= self._max_pending:
             self._refused += 1
             return
+        if row.decision is not None and len(self._rows) >= MAX_DECISIONS:
+            row = replace(row, decision=None)
         self._rows.append(row)
         if self._asleep:
             self._asleep = False
@@ -265,12 +265,13 @@ _NO_USAGE = (None,) * (len(USAGE_CLASSES) + 2)
 
 
 def values(row: AttemptRow) -> tuple[Any, ...]:
-    """A row's column values, in the table's order."""
-    plain = astuple(row)
+    """A row's column values, in the table's order; the decision, which is its last field, as JSON."""
+    *plain, decision = astuple(row)
     usage = row.usage
     if usage is None:
         counted: tuple[Any, ...] = _NO_USAGE
     else:
         *classes, source, raw = astuple(usage)
         counted = (*classes, source, bytes(raw).decode() if raw else None)
-    return (*plain[:_USAGE_AT], *counted, *plain[_USAGE_AT + 1 :])
+    told = None if decision is None else msgspec.json.encode(decision).decode()
+    return (*plain[:_USAGE_AT], *counted, *plain[_USAGE_AT + 1 :], told)
