@@ -1,0 +1,116 @@
+"""What a request would see at a target: how likely it begins in time, when it ends, what it costs. A pure function of what was measured.
+
+The time to the first token is looked up as it was measured for prompts of that length at that load, the engine's queue added. The length
+of the answer is the model's own habit below the client's limit. The price is the effective one: cached input is cheaper, failures are
+paid for by trying again.
+"""
+
+import msgspec
+
+from policy.ask import Ask
+from policy.residency import Allowed
+from policy.rule import NO_SLO, Slo
+from policy.stats import Forecast
+
+CONFIDENT = 0.95  # a target meets a p95 when it is at least so likely to be in time
+KNOWN = 3.0  # measurements from which on a target is not cold any more
+TYPICAL_OUTPUT = 300.0  # tokens, of an answer whose model has no history
+TYPICAL_TOKEN_S = 0.05  # what a unary answer's tokens may take each, when only its begin is promised
+
+
+class Live(msgspec.Struct, frozen=True):
+    """A target at this moment. `ready_at`: when it may be tried (monotonic seconds; not after now: at once), `busy` says why not before.
+
+    `wait_s`: the expected wait in its queue. `idle`: nothing runs there.
+    """
+
+    forecast: Forecast
+    ready_at: float = 0.0
+    busy: str = ""
+    wait_s: float = 0.0
+    idle: bool = False
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """Seconds from the attempt's start; expected nano-dollars. None: nothing is known.
+
+    `p`: how likely the answer meets the whole SLO; `meets`: likely enough. `list_nusd`: at list prices, nothing cached, nothing failing.
+    `samples`: the weight of the measurements behind it.
+    """
+
+    p: float | None
+    meets: bool
+    ttft_s: float | None
+    ttft_p95_s: float | None
+    finish_s: float | None
+    finish_p95_s: float | None
+    tokens_per_s: float | None
+    output_tokens: float
+    cost_nusd: float | None
+    list_nusd: float | None
+    samples: float
+
+
+def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: float) -> Prediction:
+    """`typical_output`: tokens of an answer where this target has no history of its own."""
+    forecast, wait_s = live.forecast, live.wait_s
+    output = forecast.expected_output(ask.max_tokens)
+    if output is None:
+        output = typical_output if ask.max_tokens is None else min(typical_output, ask.max_tokens)
+    ttft_s = ttft_p95_s = finish_s = finish_p95_s = None
+    token_s = forecast.token_s_mean
+    if ask.streamed:
+        if (mean_s := forecast.ttft_mean_s) is not None:
+            ttft_s, ttft_p95_s = wait_s + mean_s, wait_s + (forecast.ttft_p95_s or mean_s)
+            if token_s is not None:
+                finish_s, finish_p95_s = ttft_s + output * token_s, ttft_p95_s + output * (forecast.token_s_p95 or token_s)
+    elif (total_s := forecast.total_mean_s) is not None:
+        ttft_s = finish_s = wait_s + total_s
+        ttft_p95_s = finish_p95_s = wait_s + (forecast.total_p95_s or total_s)
+    tokens_per_s = 1.0 / token_s if token_s else None
+    p = _likelihood(ask, live, slo, output, finish_p95_s)
+    rates = target.rates
+    cost = listed = None
+    if rates is not None:
+        cached = ask.warm.get(target.name, 0)
+        if (share := forecast.cache_share) is not None:
+            cached = max(cached, ask.prompt_tokens * share)
+        listed = ask.prompt_tokens * rates.input + output * rates.output + rates.request
+        cost = (listed - cached * (rates.input - rates.cache_read)) * forecast.retry_factor
+        if ask.batch:
+            cost *= target.batch_factor
+    meets = slo is NO_SLO or (p is not None and p >= CONFIDENT)
+    return Prediction(p, meets, ttft_s, ttft_p95_s, finish_s, finish_p95_s, tokens_per_s, output, cost, listed, forecast.samples)
+
+
+def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_p95_s: float | None) -> float | None:
+    """How likely all of the SLO is met; None: too little is known, or nothing is promised.
+
+    A promised first token of a unary answer cannot be seen: the answer may take as long as its tokens would, beside.
+    """
+    if slo is NO_SLO:
+        return None
+    forecast = live.forecast
+    p = 1.0 - forecast.error_rate
+    if slo.ttft_s is not None:
+        allowed_s = slo.ttft_s - live.wait_s
+        if not ask.streamed:
+            allowed_s += output / (slo.tokens_per_s or 1 / TYPICAL_TOKEN_S)
+        within = forecast.within(allowed_s) if forecast.samples >= KNOWN else None
+        if within is None:
+            return None
+        p *= within
+    if slo.tokens_per_s is not None:
+        if not forecast.token_s_mean:
+            return None
+        p *= _soft(1.0 / forecast.token_s_mean / slo.tokens_per_s)
+    if slo.deadline_s is not None:
+        if finish_p95_s is None:
+            return None
+        p *= _soft(slo.deadline_s / finish_p95_s)
+    return p
+
+
+def _soft(ratio: float) -> float:
+    """1 when what is predicted is enough; below CONFIDENT, and falling, when it is not."""
+    return 1.0 if ratio >= 1.0 else ratio * 0.9

@@ -1,0 +1,75 @@
+"""Where a request's data may go. A target that is not admitted here has no type that a plan could hold.
+
+Fails closed: under a list of regions, a managed target without a region is forbidden. Engines of the gateway's own are in every region.
+"""
+
+import msgspec
+
+from policy.rule import Residency, Rule
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """Nano-dollars a token; `request`: for a request beside its tokens."""
+
+    input: float
+    output: float
+    cache_read: float
+    request: float = 0.0
+
+
+FREE = Rates(0.0, 0.0, 0.0)  # an owned engine's tokens: it costs the same when it idles
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A target of a model, as the configuration describes it. `index` is its place in the model's list.
+
+    `owned`: an engine of the gateway's own. `rates` None: its price is not known. `lacks`: what it cannot do (see `Ask.needs`).
+    `weight`: its share of the requests under `ordered`. `batch_factor`: the batch price as a share of the usual one.
+    """
+
+    index: int
+    name: str
+    owned: bool
+    region: str = ""
+    rates: Rates | None = None
+    context_tokens: int | None = None
+    lacks: frozenset[str] = frozenset()
+    weight: float | None = None
+    batch_factor: float = 1.0
+
+
+class Allowed(Candidate, frozen=True):
+    """A candidate that the rule's residency allows. Made by `admit` alone; only such stand in a plan."""
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """`rule`: why the target was left out."""
+
+    candidate: Candidate
+    rule: str
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A model's targets under one rule, before anything is known of the request."""
+
+    allowed: tuple[Allowed, ...]
+    removed: tuple[Removed, ...]
+
+
+def admit(rule: Rule, candidates: tuple[Candidate, ...]) -> Admitted:
+    """The rule's residency, applied to a model's targets."""
+    residency = rule.residency
+    allowed = [Allowed(*msgspec.structs.astuple(each)) for each in candidates if permits(residency, each)]
+    told = residency if isinstance(residency, str) else f"[{', '.join(residency)}]"
+    removed = [Removed(each, f"residency: {told}") for each in candidates if not permits(residency, each)]
+    return Admitted(tuple(allowed), tuple(removed))
+
+
+def permits(residency: Residency, candidate: Candidate) -> bool:
+    """`eu` permits `eu` and every region whose name begins with `eu-`."""
+    if residency == "any" or candidate.owned:
+        return True
+    if residency == "local_only":
+        return False
+    region = candidate.region
+    return any(region == each or region.startswith(f"{each}-") for each in residency)

@@ -1,0 +1,67 @@
+"""A policy's plain values, as the configuration names them: what is wanted of an answer, and what may be done to get it."""
+
+from typing import Literal
+
+import msgspec
+
+Fallback = Literal["any", "local", "none"]
+Residency = Literal["any", "local_only"] | tuple[str, ...]
+Objective = Literal["ordered", "cheapest", "fastest", "throughput", "weighted"]
+Recovery = Literal["error", "hold", "continue"]
+
+
+class Weights(msgspec.Struct, frozen=True):
+    """How much each thing counts under the objective `weighted`; they are compared as ratios to the best target's."""
+
+    cost: float = 1.0
+    latency: float = 1.0
+    throughput: float = 1.0
+
+
+class Slo(msgspec.Struct, frozen=True):
+    """What is promised to the caller. `ttft_s`: 95 of 100 answers begin within it. `deadline_s`: from the request's arrival to its end."""
+
+    ttft_s: float | None = None
+    tokens_per_s: float | None = None
+    deadline_s: float | None = None
+
+
+NO_SLO = Slo()
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """The policy's own clocks, in seconds; None: as long as the provider is given. See `providers.http.port.Clocks`."""
+
+    connect_s: float | None = None
+    headers_s: float | None = None
+    first_token_s: float | None = None
+    idle_s: float | None = None
+    total_s: float | None = None
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One policy. Money in nano-dollars.
+
+    `max_attempts` counts every attempt of a request, retries of the same target included, a hedge's second runner not.
+    `retry_share`: retries at a target, as a share of its recent requests. `hedge_after`: "p95", or seconds; None: no hedging.
+    `hedge_share`: what second runners may cost, as a share of what is spent. `commit_after_s`: how far the client's stream runs behind
+    under `hold`. `explore`: the share of requests that may measure a target that little is known of. `drop`: of what a target cannot
+    honour; the rest is refused.
+    """
+
+    name: str = "default"
+    objective: Objective = "ordered"
+    weights: Weights = Weights()
+    slo: Slo = NO_SLO
+    max_nusd: int | None = None
+    fallback: Fallback = "any"
+    residency: Residency = "any"
+    max_attempts: int = 3
+    retry_share: float = 0.2
+    hedge_after: Literal["p95"] | float | None = None
+    hedge_share: float = 0.05
+    recovery: Recovery = "error"
+    commit_after_s: float = 0.0
+    explore: float = 0.0
+    patience: Patience | None = None
+    drop: Literal["nothing", "hints", "everything"] = "hints"
