@@ -64,6 +64,15 @@ FULL_ROW = row(
     bytes_request=10,
     bytes_upstream=20,
     bytes_client=30,
+    billed="gateway",
+    prompt_tokens_estimated=11,
+    predicted_ttft_us=12,
+    predicted_end_us=13,
+    predicted_end_p95_us=14,
+    predicted_output_tokens=15,
+    predicted_cost_nusd=16,
+    predicted_p_slo=0.9,
+    decision=msgspec.Raw(b'{"policy":"interactive","candidates":[{"target":"one","p_ttft":null}]}'),
 )
 
 

@@ -24,7 +24,7 @@ from contract.usage import Usage
 from ledger.queries import all_attempts, attempts_of
 from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, VERSION, attempts
-from ledger.store import Ledger, LedgerError, open_engine
+from ledger.store import MAX_DECISIONS, Ledger, LedgerError, open_engine
 from tests.ledger.rows import FULL_ROW, row, sql, url_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -91,7 +91,8 @@ def same(left: AttemptRow, right: AttemptRow) -> bool:
     def parts(found: AttemptRow) -> tuple[Any, ...]:
         raw = found.usage.raw if found.usage else None
         usage = msgspec.structs.replace(found.usage, raw=ABSENT) if found.usage else None
-        return msgspec.structs.replace(found, usage=usage), bytes(raw) if raw else None
+        decision = None if found.decision is None else msgspec.json.encode(found.decision)
+        return msgspec.structs.replace(found, usage=usage, decision=None), bytes(raw) if raw else None, decision
 
     return parts(left) == parts(right)
 
@@ -107,6 +108,8 @@ ROUND_TRIPS = {
     "times of zero": row(queue_us=0, connect_us=0, headers_us=0, first_token_us=0, end_us=0),
     "attempt zero": row(attempt=0, status="failed", error_code="no_target", target=""),
     "the client left": row(status="client_closed", error_code="client_closed", client_status=499),
+    "a predicted share of zero": row(predicted_p_slo=0.0, predicted_cost_nusd=0),
+    "an attempt that lost its race": row(status="abandoned", billed="gateway"),
     "odd text": row(model_asked="\x00\t'\"\\ 模型 🚃", team="", upstream_id="x" * 100_000),
 }
 
@@ -142,6 +145,28 @@ def test_any_row_comes_back_as_it_went_in(ledger: Ledger, drawn: list[tuple[Usag
     assert ledger.flush()
     found = attempts_of(ledger.engine, request_id, None)
     assert len(found) == len(given_) and all(same(*pair) for pair in zip(found, given_, strict=True))
+
+
+class Decided(msgspec.Struct):
+    why: str
+    p_ttft: float | None
+    slo_met: bool | None = None
+
+
+def test_a_decision_is_json_on_disk(file: Path, ledger: Ledger) -> None:
+    ledger.append(row(decision=Decided("the cheapest of two – é", 0.95)))
+    assert ledger.flush()
+    assert sql(file, "SELECT decision FROM attempts") == [('{"why":"the cheapest of two – é","p_ttft":0.95,"slo_met":null}',)]
+
+
+def test_beyond_a_bound_rows_wait_without_their_decisions(file: Path, ledger: Ledger) -> None:
+    lock = Locked(file)
+    for number in range(MAX_DECISIONS + 50):
+        ledger.append(row(f"req_{number}", decision=Decided("why", None)))
+    lock.release()
+    assert ledger.flush()
+    kept, whole = sql(file, "SELECT count(decision), count(*) FROM attempts")[0]
+    assert kept == MAX_DECISIONS and whole == MAX_DECISIONS + 50 and ledger.dropped == 0
 
 
 @pytest.mark.parametrize("name", USAGE_CLASSES)
