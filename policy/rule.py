@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from contract.patience import Patience
+
 Fallback = Literal["any", "local", "none"]
 Residency = Literal["any", "local_only"] | tuple[str, ...]
 Objective = Literal["ordered", "cheapest", "fastest", "throughput", "weighted"]
@@ -29,24 +31,14 @@ class Slo(msgspec.Struct, frozen=True):
 NO_SLO = Slo()
 
 
-class Patience(msgspec.Struct, frozen=True):
-    """The policy's own clocks, in seconds; None: as long as the provider is given. See `providers.http.port.Clocks`."""
-
-    connect_s: float | None = None
-    headers_s: float | None = None
-    first_token_s: float | None = None
-    idle_s: float | None = None
-    total_s: float | None = None
-
-
 class Rule(msgspec.Struct, frozen=True):
     """One policy. Money in nano-dollars.
 
     `max_attempts` counts every attempt of a request, retries of the same target included, a hedge's second runner not.
     `retry_share`: retries at a target, as a share of its recent requests. `hedge_after`: "p95", or seconds; None: no hedging.
     `hedge_share`: what second runners may cost, as a share of what is spent. `commit_after_s`: how far the client's stream runs behind
-    under `hold`. `explore`: the share of requests that may measure a target that little is known of. `drop`: of what a target cannot
-    honour; the rest is refused.
+    under `hold`. `explore`: the share of requests that may measure a target that little is known of. `patience`: clocks that replace
+    the targets' own. `drop`: of what a target cannot honour; the rest is refused.
     """
 
     name: str = "default"

@@ -8,10 +8,11 @@ import msgspec
 
 from contract.call import Call, Dialect, Drop
 from contract.errors import AttemptError, MalformedResponse, TargetCannot
+from contract.patience import Patience
 from providers.address import HeaderTuple
 from providers.exchange import JSON, RawExchange, ReadyExchange, StreamExchange, UnaryExchange
 from providers.http.client import host_header
-from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, Origin
+from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, Origin, within
 from providers.passed import read_passed
 from providers.port import Exchange, Marks
 from providers.routes import Prepared, ReadError, Route, by_status
@@ -54,7 +55,7 @@ class HttpBackend:
         self._client = client
         self._endpoints: dict[tuple[str, HeaderTuple, bytes], Endpoint] = {}
 
-    async def open(self, call: Call, model: str, marks: Marks, drop: Drop) -> Exchange:
+    async def open(self, call: Call, model: str, marks: Marks, drop: Drop, patience: Patience | None = None) -> Exchange:
         spec = self._spec
         route = spec.routes.get(call.dialect)
         if route is None:
@@ -68,7 +69,10 @@ class HttpBackend:
         if spec.signer is not None:
             signed = await spec.signer.headers(host_header(spec.origin), endpoint.path, prepared.body)
             endpoint = Endpoint(endpoint.origin, endpoint.path, (*endpoint.headers, *signed))
-        response = await self._client.send(endpoint, prepared.body, spec.clocks if prepared.tap is not None else spec.unary_clocks)
+        clocks = spec.clocks if prepared.tap is not None else spec.unary_clocks
+        if patience is not None:
+            clocks = within(clocks, patience, prepared.tap is not None)
+        response = await self._client.send(endpoint, prepared.body, clocks)
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
             raise await read_error(response, prepared.error)

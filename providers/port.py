@@ -10,6 +10,7 @@ import msgspec
 
 from contract.call import Call, Drop
 from contract.finish import Finish
+from contract.patience import Patience
 from contract.usage import Usage
 
 
@@ -68,8 +69,8 @@ class Exchange(Protocol):
 class Backend(Protocol):
     name: str
 
-    async def open(self, call: Call, model: str, marks: Marks, drop: Drop) -> Exchange:
-        """Starts one attempt and returns when the response's head has come. Fills `marks` as it goes.
+    async def open(self, call: Call, model: str, marks: Marks, drop: Drop, patience: Patience | None = None) -> Exchange:
+        """Starts one attempt and returns when the response's head has come. Fills `marks` as it goes. `patience`: None: the target's own clocks.
 
         Raises AttemptError; InvalidRequest when the request, read in full to be translated, is not one.
         """

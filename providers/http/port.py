@@ -8,6 +8,8 @@ from typing import Protocol
 
 import msgspec
 
+from contract.patience import Patience
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -23,6 +25,23 @@ class Clocks(msgspec.Struct, frozen=True):
     first_token_s: float = 60.0
     idle_s: float = 60.0
     total_s: float = 600.0
+
+
+def within(clocks: Clocks, patience: Patience, streamed: bool) -> Clocks:
+    """The clocks of one attempt. A unary answer shows no first token: what is true of it is true of its head, which comes with the answer."""
+    p = patience
+    headers_s = clocks.headers_s if p.headers_s is None else p.headers_s
+    first_token_s = clocks.first_token_s if p.first_token_s is None or not streamed else p.first_token_s
+    idle_s = clocks.idle_s if p.idle_s is None else p.idle_s
+    total_s = clocks.total_s if p.total_s is None else p.total_s
+    if p.left_s is not None:
+        total_s = min(total_s, p.left_s)
+    if p.first_output_s is not None:
+        headers_s = p.first_output_s if headers_s is None else min(headers_s, p.first_output_s)
+        first_token_s = min(first_token_s, p.first_output_s)
+    if p.stall_s is not None:
+        idle_s = min(idle_s, p.stall_s)
+    return Clocks(clocks.connect_s if p.connect_s is None else p.connect_s, headers_s, first_token_s, idle_s, total_s)
 
 
 class Origin(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ import asyncio
 from time import monotonic
 
 import msgspec
+from msgspec.structs import replace
 
 from contract.call import Call, Drop
 from contract.errors import (
@@ -22,10 +23,11 @@ from contract.errors import (
     StreamCut,
 )
 from contract.finish import Finish
+from contract.patience import Patience
 from contract.usage import Usage
 from providers.backend import read_error
 from providers.exchange import ReadyExchange
-from providers.http.port import Endpoint, HttpClient, HttpResponse
+from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, within
 from providers.local.admission import Admission
 from providers.local.asking import Asked, ask, ask_count
 from providers.local.process import EngineAddress
@@ -70,7 +72,7 @@ class EngineBackend:
         self._client = client
         self._takes_tools: bool | None = None  # asked when first needed; a model does not change with its engine's restarts
 
-    async def open(self, call: Call, model: str, marks: Marks, drop: Drop) -> Exchange:
+    async def open(self, call: Call, model: str, marks: Marks, drop: Drop, patience: Patience | None = None) -> Exchange:
         """One attempt. Raises EngineUnavailable, EngineBusy, EngineLost, ContextLengthExceeded, EngineRefused, TargetCannot, and what HTTP raises."""
         spec, supervisor = self._spec, self._supervisor
         if supervisor.state in ("failed", "stopped"):
@@ -82,7 +84,10 @@ class EngineBackend:
         body = asked.body
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
-        give_up_at = monotonic() + spec.max_wait_s
+        clocks = spec.clocks
+        if patience is not None:  # its stalls are its own affair: what stalls is taken for hung and started again
+            clocks = within(clocks, replace(patience, stall_s=None, idle_s=None), True)
+        give_up_at = monotonic() + min(spec.max_wait_s, clocks.total_s)
         await self.admission.acquire()
         place = _Place(self.admission)
         try:
@@ -90,27 +95,27 @@ class EngineBackend:
             marks.admitted = monotonic()
             marks.bytes_sent = len(body)
             try:
-                return _EngineExchange(await self._begin(asked, address, marks), self, address, place, marks)
+                return _EngineExchange(await self._begin(asked, address, marks, clocks), self, address, place, marks)
             except AttemptError as error:
                 raise await self.judge(error, address) from error
         except BaseException:
             place.leave()
             raise
 
-    async def _begin(self, asked: Asked, address: EngineAddress, marks: Marks) -> Exchange:
+    async def _begin(self, asked: Asked, address: EngineAddress, marks: Marks, clocks: Clocks) -> Exchange:
         body = asked.body
         if wants_tools(asked.chat):
             await self._check_tools(address)
         await self._check_length(body, address)
-        response = await self._send(CHAT_PATH, body, address)
+        response = await self._send(CHAT_PATH, body, address, clocks)
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
             raise await self._refusal(response, body, address)
         return asked.exchange(response, marks)
 
-    async def _send(self, path: str, body: bytes, address: EngineAddress) -> HttpResponse:
+    async def _send(self, path: str, body: bytes, address: EngineAddress, clocks: Clocks | None = None) -> HttpResponse:
         headers = ((b"content-type", b"application/json"), (b"authorization", address.authorization))
-        return await self._client.send(Endpoint(address.origin, path, headers), body, self._spec.clocks)
+        return await self._client.send(Endpoint(address.origin, path, headers), body, clocks or self._spec.clocks)
 
     def _check_choices(self, call: Call) -> None:
         """llama.cpp gives several, but counts the tokens of one."""
