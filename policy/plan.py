@@ -1,13 +1,13 @@
 """Which targets to try for one request, in which order, and why: a pure function of rule, request and what is known of each target.
 
-    residency     what is forbidden never gets here (policy/residency.py)
-    fit           bound state, capabilities, context length, price limit
-    ready         open breakers, cooling keys, stopped engines, full queues
-    predicted     what the request would see at each target that is left (policy/predict.py)
-    SLO           those predicted to meet it come first; then those of which too little is known; then the rest, the likeliest first
-    objective     the order among those that meet it
-    exploration   now and then a target of which little is known goes first, so that it gets known
-    fallback      what may follow the first: any, local or none
+residency     what is forbidden never gets here (policy/residency.py)
+fit           bound state, capabilities, context length, price limit
+ready         open breakers, cooling keys, stopped engines, full queues
+predicted     what the request would see at each target that is left (policy/predict.py)
+SLO           those predicted to meet it come first; then those of which too little is known; then the rest, the likeliest first
+objective     the order among those that meet it
+exploration   now and then a target of which little is known goes first, so that it gets known
+fallback      what may follow the first: any, local or none
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from zlib import crc32
 import msgspec
 
 from policy.ask import Ask
-from policy.predict import KNOWN, TYPICAL_OUTPUT, Live, Prediction, predict
+from policy.predict import KNOWN, TYPICAL_OUTPUT, Live, predict
+from policy.prediction import Prediction
 from policy.residency import Admitted, Allowed, Removed
 from policy.rule import NO_SLO, Rule
 
@@ -68,9 +69,9 @@ def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: fl
     attempts = [Planned(first.candidate, "exploring" if exploring else why, first.prediction)]
     for each in ranked[1:]:
         if rule.fallback == "none":
-            removed.append(Removed(each.candidate, "fallback: none"))
+            removed.append(Removed(each.candidate, "fallback: none", each.prediction))
         elif rule.fallback == "local" and not each.candidate.owned:
-            removed.append(Removed(each.candidate, "fallback: local"))
+            removed.append(Removed(each.candidate, "fallback: local", each.prediction))
         else:
             attempts.append(Planned(each.candidate, "fallback", each.prediction))
     slo_met = None if rule.slo is NO_SLO or first.group == 1 else first.group == 0
@@ -97,7 +98,7 @@ def _ready(
         elif needs and not needs.isdisjoint(candidate.lacks):
             misfits.append((candidate, state, f"cannot: {', '.join(sorted(needs & candidate.lacks))}"))
         elif state.ready_at > now:
-            removed.append(Removed(candidate, state.busy))
+            removed.append(Removed(candidate, state.busy, predict(ask, candidate, state, rule.slo, TYPICAL_OUTPUT)))
             soonest_at = state.ready_at if soonest_at is None else min(soonest_at, state.ready_at)
         else:
             fitting.append((candidate, state))
@@ -122,7 +123,7 @@ def _priced(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: 
         prediction = predict(ask, candidate, state, slo, typical)
         if max_nusd is not None and (prediction.cost_nusd is None or prediction.cost_nusd > max_nusd):
             told = "its price is not known" if prediction.cost_nusd is None else f"about ${prediction.cost_nusd / 1e9:.6f}"
-            removed.append(Removed(candidate, f"max_usd_per_request: {told}"))
+            removed.append(Removed(candidate, f"max_usd_per_request: {told}", prediction))
             continue
         group = 0 if prediction.meets else 1 if prediction.p is None else 2
         ranked.append(_Ranked(candidate, state, prediction, group))

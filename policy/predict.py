@@ -8,6 +8,7 @@ paid for by trying again.
 import msgspec
 
 from policy.ask import Ask
+from policy.prediction import Prediction
 from policy.residency import Allowed
 from policy.rule import NO_SLO, Slo
 from policy.stats import Forecast
@@ -29,26 +30,6 @@ class Live(msgspec.Struct, frozen=True):
     busy: str = ""
     wait_s: float = 0.0
     idle: bool = False
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """Seconds from the attempt's start; expected nano-dollars. None: nothing is known.
-
-    `p`: how likely the answer meets the whole SLO; `meets`: likely enough. `list_nusd`: at list prices, nothing cached, nothing failing.
-    `samples`: the weight of the measurements behind it.
-    """
-
-    p: float | None
-    meets: bool
-    ttft_s: float | None
-    ttft_p95_s: float | None
-    finish_s: float | None
-    finish_p95_s: float | None
-    tokens_per_s: float | None
-    output_tokens: float
-    cost_nusd: float | None
-    list_nusd: float | None
-    samples: float
 
 
 def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: float) -> Prediction:

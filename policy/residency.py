@@ -5,6 +5,7 @@ Fails closed: under a list of regions, a managed target without a region is forb
 
 import msgspec
 
+from policy.prediction import Prediction
 from policy.rule import Residency, Rule
 
 
@@ -47,6 +48,7 @@ class Removed(msgspec.Struct, frozen=True):
 
     candidate: Candidate
     rule: str
+    prediction: Prediction | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True):

@@ -1,0 +1,114 @@
+"""A decision as it is told: every candidate with what was predicted of it, the rule that removed it or the reason of its place."""
+
+from typing import Literal
+
+import msgspec
+
+from policy.ask import Ask
+from policy.plan import Plan
+from policy.prediction import Prediction
+from policy.residency import Candidate
+from policy.rule import NO_SLO, Rule, Slo
+
+NUSD = 1e9
+
+
+class Considered(msgspec.Struct, frozen=True, kw_only=True):
+    """One target. None: nothing is known. `p_slo`: how likely it meets the SLO; `samples`: the weight of the measurements behind it all.
+
+    `ttft_*` of a unary answer: until it is whole. `list_cost_usd`: nothing cached, nothing failing.
+    """
+
+    target: str
+    owned: bool
+    verdict: Literal["chosen", "fallback", "removed"]
+    rule: str
+    p_slo: float | None = None
+    ttft_ms: float | None = None
+    ttft_p95_ms: float | None = None
+    finish_s: float | None = None
+    finish_p95_s: float | None = None
+    tokens_per_s: float | None = None
+    output_tokens: float | None = None
+    cost_usd: float | None = None
+    list_cost_usd: float | None = None
+    samples: float | None = None
+
+
+class Promised(msgspec.Struct, frozen=True):
+    """The SLO that the decision was made under."""
+
+    ttft_p95_ms: float | None
+    tokens_per_s: float | None
+    deadline_ms: float | None
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """`slo_met`: whether the chosen target is predicted to meet the SLO; None: there is none, or too little is known."""
+
+    policy: str
+    objective: str
+    slo: Promised | None
+    model: str
+    prompt_tokens: int
+    max_tokens: int | None
+    streamed: bool
+    chosen: str | None
+    why: str
+    slo_met: bool | None
+    candidates: tuple[Considered, ...]
+
+
+def decision(rule: Rule, ask: Ask, plan: Plan, model: str) -> Decision:
+    considered = [
+        _considered(each.candidate, "fallback" if place else "chosen", each.reason, each.prediction) for place, each in enumerate(plan.attempts)
+    ]
+    considered += [_considered(each.candidate, "removed", each.rule, each.prediction) for each in plan.removed]
+    return Decision(
+        policy=rule.name,
+        objective=rule.objective,
+        slo=_promised(rule.slo),
+        model=model,
+        prompt_tokens=ask.prompt_tokens,
+        max_tokens=ask.max_tokens,
+        streamed=ask.streamed,
+        chosen=plan.attempts[0].candidate.name if plan.attempts else None,
+        why=plan.why,
+        slo_met=plan.slo_met,
+        candidates=tuple(considered),
+    )
+
+
+def _promised(slo: Slo) -> Promised | None:
+    if slo is NO_SLO:
+        return None
+    return Promised(_ms(slo.ttft_s), slo.tokens_per_s, _ms(slo.deadline_s))
+
+
+def _considered(candidate: Candidate, verdict: Literal["chosen", "fallback", "removed"], rule: str, seen: Prediction | None) -> Considered:
+    if seen is None:
+        return Considered(target=candidate.name, owned=candidate.owned, verdict=verdict, rule=rule)
+    return Considered(
+        target=candidate.name,
+        owned=candidate.owned,
+        verdict=verdict,
+        rule=rule,
+        p_slo=_short(seen.p),
+        ttft_ms=_ms(seen.ttft_s),
+        ttft_p95_ms=_ms(seen.ttft_p95_s),
+        finish_s=_short(seen.finish_s),
+        finish_p95_s=_short(seen.finish_p95_s),
+        tokens_per_s=_short(seen.tokens_per_s),
+        output_tokens=round(seen.output_tokens, 1),
+        cost_usd=None if seen.cost_nusd is None else round(seen.cost_nusd / NUSD, 9),
+        list_cost_usd=None if seen.list_nusd is None else round(seen.list_nusd / NUSD, 9),
+        samples=round(seen.samples, 1),
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

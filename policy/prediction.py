@@ -1,0 +1,23 @@
+"""What is expected of one target for one request."""
+
+import msgspec
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """Seconds from the attempt's start; expected nano-dollars. None: nothing is known.
+
+    `p`: how likely the answer meets the whole SLO; `meets`: likely enough. `list_nusd`: at list prices, nothing cached, nothing failing.
+    `samples`: the weight of the measurements behind it.
+    """
+
+    p: float | None
+    meets: bool
+    ttft_s: float | None
+    ttft_p95_s: float | None
+    finish_s: float | None
+    finish_p95_s: float | None
+    tokens_per_s: float | None
+    output_tokens: float
+    cost_nusd: float | None
+    list_nusd: float | None
+    samples: float
