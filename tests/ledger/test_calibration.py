@@ -1,0 +1,144 @@
+"""Predicted against actual: what counts as in time, what counts at all, and how the errors are divided."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from contract.usage import Usage
+from ledger.calibration import GROUPS, Calibration, Coverage, Error, calibration
+from ledger.row import AttemptRow
+from ledger.store import Ledger
+from tests.ledger.rows import STARTED_AT_US, row, url_of
+
+Report = Callable[..., list[Calibration]]
+NO_ERROR = Error(0, None, None, None, None)
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Iterator[Report]:
+    """Puts rows into a ledger and reports on them."""
+    ledger = Ledger(url_of(tmp_path / "turnout.db"))
+
+    def made(*rows: AttemptRow, by: str = "target", since_us: int = 0, team: str | None = None) -> list[Calibration]:
+        for one in rows:
+            ledger.append(one)
+        assert ledger.flush() and not ledger.dropped
+        engine: Engine = ledger.engine
+        return calibration(engine, since_us, by, team)
+
+    yield made
+    ledger.close()
+
+
+def streamed(number: int, **fields: Any) -> AttemptRow:
+    """A whole streamed answer that began after 100 ms and ended after a second; predicted: 200 ms, and two seconds, at the 95th percentile."""
+    plain = {"first_token_us": 100_000, "end_us": 1_000_000, "predicted_ttft_us": 200_000, "predicted_end_p95_us": 2_000_000}
+    return row(f"req_{number}", stream=True, **{**plain, **fields})
+
+
+# --- coverage --------------------------------------------------------------------------------------------------------------
+def test_the_share_within_the_p95_is_of_the_attempts_that_had_one(report: Report) -> None:
+    late = (streamed(number, first_token_us=200_001 if number < 3 else 200_000) for number in range(20))
+    (found,) = report(*late, streamed(20, predicted_ttft_us=None))
+    assert found.ttft == Coverage(20, 17 / 20) and found.end == Coverage(21, 1.0) and found.attempts == 21
+
+
+def test_the_first_token_of_an_unary_answer_is_not_compared(report: Report) -> None:
+    (found,) = report(streamed(1, predicted_ttft_us=None), row("req_u", first_token_us=5, predicted_ttft_us=9, end_us=10, predicted_end_p95_us=9))
+    assert found.ttft == Coverage(0, None) and found.end == Coverage(2, 0.5)
+
+
+ENDED = {
+    "a failure says nothing": ({"status": "failed", "first_token_us": None}, (0, None), (0, None)),
+    "a cut had begun": ({"status": "cut"}, (1, 1.0), (0, None)),
+    "abandoned before its p95 says nothing": ({"status": "abandoned", "first_token_us": None, "end_us": 150_000}, (0, None), (0, None)),
+    "abandoned after its p95 was late": ({"status": "abandoned", "first_token_us": None, "end_us": 200_001}, (1, 0.0), (0, None)),
+    "abandoned after it had begun in time": ({"status": "abandoned", "end_us": 300_000}, (1, 1.0), (0, None)),
+    "a client that left after both p95 saw two late": ({"status": "client_closed", "first_token_us": None, "end_us": 3_000_000}, (1, 0.0), (1, 0.0)),
+    "a client that left while it came in time": ({"status": "client_closed", "end_us": 500_000}, (1, 1.0), (0, None)),
+}
+
+
+@pytest.mark.parametrize(("fields", "ttft", "end"), ENDED.values(), ids=ENDED)
+def test_an_attempt_that_did_not_end_well_counts_as_far_as_it_is_known(report: Report, fields: Any, ttft: Any, end: Any) -> None:
+    (found,) = report(streamed(1, **fields))
+    assert (found.ttft, found.end) == (Coverage(*ttft), Coverage(*end))
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------------
+def test_errors_are_shares_of_what_came(report: Report) -> None:
+    (found,) = report(
+        row("req_1", cost_nusd=3_000_000_000, predicted_cost_nusd=2_000_000_000, end_us=2_000, predicted_end_us=4_000),
+        row("req_2", cost_nusd=1_000_000_000, predicted_cost_nusd=4_000_000_000, end_us=2_000, predicted_end_us=2_000),
+    )
+    assert found.cost_usd == Error(2, predicted=3.0, actual=2.0, absolute_share=1.0, bias_share=0.5)
+    assert found.end_ms == Error(2, predicted=3.0, actual=2.0, absolute_share=0.5, bias_share=0.5)
+
+
+def test_a_too_low_prediction_has_a_bias_below_zero(report: Report) -> None:
+    (found,) = report(row(cost_nusd=400, predicted_cost_nusd=100))
+    assert (found.cost_usd.absolute_share, found.cost_usd.bias_share) == (0.75, -0.75)
+
+
+def test_output_tokens_are_all_that_the_model_made(report: Report) -> None:
+    (found,) = report(row(usage=Usage(output_visible=10, reasoning=20, audio_output=30), predicted_output_tokens=90))
+    assert found.output_tokens == Error(1, 90.0, 60.0, 0.5, 0.5)
+
+
+NOT_COMPARED = {
+    "an unknown cost": {"cost_nusd": None, "predicted_cost_nusd": 5},
+    "a cost that was not predicted": {"cost_nusd": 5, "predicted_p_slo": 0.5},
+    "an answer that was cut": {"cost_nusd": 5, "predicted_cost_nusd": 5, "status": "cut"},
+    "an attempt that lost its race": {"cost_nusd": 5, "predicted_cost_nusd": 5, "status": "abandoned"},
+}
+
+
+@pytest.mark.parametrize("fields", NOT_COMPARED.values(), ids=NOT_COMPARED)
+def test_what_cannot_be_compared_is_unknown_and_not_zero(report: Report, fields: Any) -> None:
+    (found,) = report(row(**fields))
+    assert found.cost_usd == NO_ERROR and found.output_tokens == NO_ERROR and found.attempts == 1
+
+
+def test_a_free_answer_has_no_shares(report: Report) -> None:
+    (found,) = report(row(cost_nusd=0, predicted_cost_nusd=10))
+    assert found.cost_usd == Error(1, 10 / 1e9, 0.0, None, None)
+
+
+def test_sums_beyond_64_bits_do_not_overflow(report: Report) -> None:
+    (found,) = report(*(row(f"req_{n}", end_us=2**62, predicted_end_us=2**62) for n in range(4)))
+    assert found.end_ms.absolute_share == 0.0
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------------
+def test_rows_without_any_prediction_are_left_out(report: Report) -> None:
+    assert report(row(cost_nusd=5, usage=Usage(output_visible=1), prompt_tokens_estimated=3)) == []
+
+
+GROUPED = {
+    "target": [("one/gpt-5", 2), ("cpu", 1), ("two/gpt-5", 1)],
+    "model": [("solo", 3), ("other", 1)],
+}
+
+
+@pytest.mark.parametrize("by", GROUPS)
+def test_groups_are_named_as_elsewhere_the_largest_first(report: Report, by: str) -> None:
+    rows = (
+        streamed(1),
+        streamed(2),
+        streamed(3, target="cpu", model_sent="cpu", model_asked="other"),
+        streamed(4, target="two"),
+    )
+    assert [(found.group, found.attempts) for found in report(*rows, by=by)] == GROUPED[by]
+
+
+def test_an_unknown_group_is_a_key_error(report: Report) -> None:
+    with pytest.raises(KeyError):
+        report(by="team")
+
+
+def test_since_and_team_leave_the_others_out(report: Report) -> None:
+    rows = (streamed(1), streamed(2, team="blue"), streamed(3, started_at_us=STARTED_AT_US - 1))
+    assert [found.attempts for found in report(*rows, since_us=STARTED_AT_US, team="red")] == [1]
