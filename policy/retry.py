@@ -1,8 +1,21 @@
 """What follows a failed attempt: one pure decision. The loop that acts on it is gateway/pipeline.py."""
 
+from math import inf
+
 import msgspec
 
-from contract.errors import AttemptError, ConnectFailed, EngineError, QuotaExhausted, RateLimited
+from contract.errors import (
+    AttemptError,
+    ConnectFailed,
+    ConnectionLost,
+    EngineError,
+    QuotaExhausted,
+    RateLimited,
+    StreamCut,
+    UpstreamAuthFailed,
+    UpstreamError,
+    UpstreamOverloaded,
+)
 
 MAX_WAIT_S = 5.0  # longest retry-after that is waited for instead of told to the caller
 BACKOFF_S = 0.25  # first backoff before the same target is tried again; doubles, full jitter
@@ -10,13 +23,22 @@ MAX_BACKOFF_S = 2.0
 
 
 class Situation(msgspec.Struct, frozen=True):
-    """Where a request stands when an attempt failed. `jitter` is a random number in [0, 1), drawn by the caller."""
+    """Where a request stands when an attempt failed. `jitter` is a random number in [0, 1), drawn by the caller.
+
+    `budget_allows`: the target's retry budget. `healthy`: its breaker is closed, this failure counted. `other_key_ready`: the provider has
+    a key that is not cooling. `deadline_left_s`: what is left of the request's time. `committed`: the client has seen output.
+    """
 
     attempts_made: int
     max_attempts: int
     attempts_at_target: int
     targets_left: int
     jitter: float
+    deadline_left_s: float = inf
+    budget_allows: bool = True
+    healthy: bool = True
+    other_key_ready: bool = False
+    committed: bool = False
 
 
 class RetrySame(msgspec.Struct, frozen=True):
@@ -44,30 +66,58 @@ Verdict = RetrySame | FailOver | Stop
 def after_failure(error: AttemptError, now: Situation) -> Verdict:
     """Decides by the error's class alone, never by its wording.
 
-    The caller's own fault is final. Otherwise another target is better than the same one; the same one is tried again only when there
-    is no other and the failure is one that a moment may mend: a 5xx, a lost connection, a refused one, a 429 with a short retry-after.
+    The caller's own fault is final, and so is what the client has seen. A key's failure is mended by another key. Otherwise the same
+    target gets one more try for what a moment may mend, a 5xx or a lost connection; then another target is better, and with none left
+    the same one again: after a backoff, or once after a short time that the provider named.
     """
+    if now.committed:
+        return Stop("committed")
     if error.disposition == "final":
         return Stop("final")
     if now.attempts_made >= now.max_attempts:
         return Stop("max_attempts")
-    if now.targets_left:
-        return FailOver(error.reason)
+    if now.deadline_left_s <= 0.0:
+        return Stop("deadline")
+    if now.other_key_ready and isinstance(error, RateLimited | UpstreamAuthFailed):
+        return RetrySame(0.0, error.reason)
+    if not now.targets_left:
+        return _alone(error, now)
+    delay_s = _first_retry_s(error, now)
+    return FailOver(error.reason) if delay_s is None else RetrySame(delay_s, error.reason)
+
+
+def _first_retry_s(error: AttemptError, now: Situation) -> float | None:
+    """How long until a target gets its second try although another one is left; None: it gets none. One attempt is kept for the other."""
+    if now.attempts_at_target > 1 or now.max_attempts - now.attempts_made < 2 or not (now.healthy and now.budget_allows):
+        return None
+    if isinstance(error, ConnectionLost):
+        return 0.0  # a connection that was old; a fresh one costs nothing
+    if isinstance(error, UpstreamOverloaded) or not isinstance(error, UpstreamError) or error.retry_after_s:
+        return None
+    delay_s = _backoff_s(now)
+    return delay_s if delay_s < now.deadline_left_s else None
+
+
+def _alone(error: AttemptError, now: Situation) -> Verdict:
+    """No other target is left."""
     if isinstance(error, QuotaExhausted | EngineError):
         return Stop("no other target")
-    if isinstance(error, RateLimited):
-        return _after_rate_limit(error, now)
-    if error.retry_after_s is not None and error.retry_after_s > MAX_WAIT_S:
+    wait_s = error.retry_after_s or 0.0
+    if wait_s > MAX_WAIT_S:
         return Stop("retry-after is too long to wait for")
-    if error.disposition == "retry_same" or isinstance(error, ConnectFailed):
-        ceiling = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** min(now.attempts_at_target - 1, 9))
-        return RetrySame((error.retry_after_s or 0.0) + ceiling * now.jitter, error.reason)
-    return Stop("no other target")
-
-
-def _after_rate_limit(error: RateLimited, now: Situation) -> Verdict:
-    """Waits once, and only for a time that the provider named and a caller would sit out."""
-    wait_s = error.retry_after_s
-    if wait_s is None or wait_s > MAX_WAIT_S or now.attempts_at_target > 1:
-        return Stop("rate limited")
+    if isinstance(error, RateLimited):  # waited for once, and only for a time that the provider named
+        if error.retry_after_s is None or now.attempts_at_target > 1:
+            return Stop("rate limited")
+    elif error.disposition == "retry_same" or isinstance(error, ConnectFailed):
+        wait_s += _backoff_s(now)
+    elif not isinstance(error, StreamCut) or now.attempts_at_target > 1:
+        return Stop("no other target")
+    if not now.budget_allows:
+        return Stop("retry budget")
+    if wait_s >= now.deadline_left_s:
+        return Stop("deadline")
     return RetrySame(wait_s, error.reason)
+
+
+def _backoff_s(now: Situation) -> float:
+    return min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** min(now.attempts_at_target - 1, 9)) * now.jitter
