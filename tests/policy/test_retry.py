@@ -30,10 +30,10 @@ DECISIONS: dict[type[AttemptError], tuple[type[Verdict], type[Verdict]]] = {  # 
     errors.AttemptError: (FailOver, Stop),
     errors.ConnectFailed: (FailOver, RetrySame),
     errors.AttemptTimeout: (FailOver, Stop),
-    errors.ConnectionLost: (FailOver, RetrySame),
-    errors.StreamCut: (FailOver, Stop),
+    errors.ConnectionLost: (RetrySame, RetrySame),
+    errors.StreamCut: (FailOver, RetrySame),
     errors.MalformedResponse: (FailOver, Stop),
-    errors.UpstreamError: (FailOver, RetrySame),
+    errors.UpstreamError: (RetrySame, RetrySame),
     errors.UpstreamOverloaded: (FailOver, RetrySame),
     errors.RateLimited: (FailOver, Stop),
     errors.QuotaExhausted: (FailOver, Stop),
@@ -77,15 +77,77 @@ def test_nothing_is_tried_beyond_max_attempts(cls: type[AttemptError], targets_l
 @classes
 def test_a_fail_over_names_the_error_that_caused_it(cls: type[AttemptError]) -> None:
     error = make(cls)
-    verdict = after_failure(error, OTHERS_LEFT)
+    verdict = after_failure(error, msgspec.structs.replace(OTHERS_LEFT, attempts_at_target=2))
     assert verdict == Stop("final") or verdict == FailOver(error.reason)
 
 
-@pytest.mark.parametrize("retry_after_s", [None, 0.0, 1.0, 600.0])
-def test_another_target_is_tried_at_once_whatever_retry_after_says(retry_after_s: float | None) -> None:
+@classes
+def test_nothing_follows_once_the_client_has_seen_output(cls: type[AttemptError]) -> None:
+    committed = msgspec.structs.replace(OTHERS_LEFT, committed=True, other_key_ready=True)
+    assert after_failure(make(cls), committed) == Stop("committed")
+
+
+@classes
+def test_nothing_follows_when_no_time_is_left(cls: type[AttemptError]) -> None:
+    assert isinstance(after_failure(make(cls), msgspec.structs.replace(OTHERS_LEFT, deadline_left_s=0.0, other_key_ready=True)), Stop)
+
+
+@pytest.mark.parametrize("retry_after_s", [1.0, 600.0])
+def test_another_target_is_tried_at_once_rather_than_waiting_for_a_retry_after(retry_after_s: float) -> None:
     for cls in CLASSES:
-        if DECISIONS[cls][0] is FailOver:
+        if DECISIONS[cls][0] is not Stop and cls is not errors.ConnectionLost:
             assert isinstance(after_failure(make(cls, retry_after_s), OTHERS_LEFT), FailOver)
+
+
+MENDED_BY_A_MOMENT = pytest.mark.parametrize("cls", [errors.UpstreamError, errors.ConnectionLost])
+
+
+@MENDED_BY_A_MOMENT
+@pytest.mark.parametrize(
+    "field", [{"budget_allows": False}, {"healthy": False}, {"attempts_at_target": 2}, {"max_attempts": 2}], ids=lambda f: next(iter(f))
+)
+def test_the_same_target_comes_before_another_only_once_within_its_budget_while_it_is_healthy_and_another_keeps_its_turn(
+    cls: type[AttemptError], field: dict[str, int]
+) -> None:
+    assert isinstance(after_failure(make(cls), OTHERS_LEFT), RetrySame)
+    assert isinstance(after_failure(make(cls), msgspec.structs.replace(OTHERS_LEFT, **field)), FailOver)
+
+
+def test_a_lost_connection_is_replaced_at_once_and_a_500_waits_a_jittered_moment() -> None:
+    assert after_failure(make(errors.ConnectionLost), OTHERS_LEFT) == RetrySame(0.0, "upstream_connection_lost")
+    assert after_failure(make(errors.UpstreamError), OTHERS_LEFT) == RetrySame(BACKOFF_S * 0.5, "upstream_error")
+
+
+def test_a_backoff_that_the_deadline_does_not_leave_is_not_begun() -> None:
+    late = {"deadline_left_s": BACKOFF_S * 0.4}
+    assert isinstance(after_failure(make(errors.UpstreamError), msgspec.structs.replace(OTHERS_LEFT, **late)), FailOver)
+    assert after_failure(make(errors.UpstreamError), msgspec.structs.replace(ROOM, **late)) == Stop("deadline")
+    assert after_failure(make(errors.RateLimited, 2.0), msgspec.structs.replace(ROOM, deadline_left_s=1.9)) == Stop("deadline")
+
+
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if DECISIONS[cls][1] is RetrySame])
+def test_no_target_is_tried_again_beyond_its_retry_budget(cls: type[AttemptError]) -> None:
+    assert after_failure(make(cls), msgspec.structs.replace(ROOM, budget_allows=False)) == Stop("retry budget")
+
+
+@pytest.mark.parametrize("where", [ROOM, OTHERS_LEFT], ids=["alone", "others left"])
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_another_key_mends_what_was_the_key_s_alone(cls: type[AttemptError], where: Situation) -> None:
+    error = make(cls, 60.0)
+    verdict = after_failure(error, msgspec.structs.replace(where, other_key_ready=True, attempts_at_target=2, budget_allows=False))
+    if issubclass(cls, errors.RateLimited | errors.UpstreamAuthFailed):
+        assert verdict == RetrySame(0.0, error.reason)
+    else:
+        assert verdict == Stop("final") or isinstance(verdict, FailOver if where is OTHERS_LEFT else Stop)
+
+
+def test_a_cut_answer_that_nobody_saw_is_asked_for_again_once_where_no_other_target_is_left() -> None:
+    assert isinstance(after_failure(make(errors.StreamCut), ROOM), RetrySame)
+    again = msgspec.structs.replace(ROOM, attempts_made=2, attempts_at_target=2)
+    assert after_failure(make(errors.StreamCut), again) == Stop("no other target")
+
+
+TOO_LONG = Stop("retry-after is too long to wait for")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +157,8 @@ def test_another_target_is_tried_at_once_whatever_retry_after_says(retry_after_s
         (0.0, RetrySame(0.0, "upstream_rate_limited")),
         (1.5, RetrySame(1.5, "upstream_rate_limited")),
         (MAX_WAIT_S, RetrySame(MAX_WAIT_S, "upstream_rate_limited")),
-        (MAX_WAIT_S + 0.001, Stop("rate limited")),
-        (3600.0, Stop("rate limited")),
+        (MAX_WAIT_S + 0.001, TOO_LONG),
+        (3600.0, TOO_LONG),
     ],
 )
 def test_a_429_is_waited_out_only_for_a_short_time_that_was_named(retry_after_s: float | None, expected: Verdict) -> None:
@@ -119,7 +181,7 @@ def test_a_retry_after_is_the_least_that_is_waited(cls: type[AttemptError]) -> N
 
 @pytest.mark.parametrize("cls", [errors.UpstreamError, errors.UpstreamOverloaded, errors.ConnectionLost, errors.ConnectFailed])
 def test_a_retry_after_that_is_too_long_ends_the_request(cls: type[AttemptError]) -> None:
-    assert after_failure(make(cls, MAX_WAIT_S + 1), ROOM) == Stop("retry-after is too long to wait for")
+    assert after_failure(make(cls, MAX_WAIT_S + 1), ROOM) == TOO_LONG
 
 
 @pytest.mark.parametrize(("at_target", "ceiling"), [(1, 0.25), (2, 0.5), (3, 1.0), (4, 2.0), (5, 2.0), (9, 2.0), (2000, 2.0)])
@@ -152,7 +214,7 @@ def test_every_request_ends_within_max_attempts_and_a_bounded_wait(failures: lis
                 assert index < targets
             case RetrySame(delay_s):
                 assert 0 <= delay_s <= MAX_WAIT_S + MAX_BACKOFF_S
-                assert index == targets - 1, "another target comes before the same one"
+                assert index == targets - 1 or (at_target == 1 and made <= most - 2), "the same target comes first only once"
                 waited_s += delay_s
     else:
         raise AssertionError("it never ended")
