@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 from pydantic import BaseModel, ValidationError
 
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
 from config.settings import ProviderSettings, Settings, StateSettings, TargetSettings
+from config.values import SHAPES
 
 __all__ = ["ConfigError", "Finding", "Known", "Loaded", "load", "shown"]
 
@@ -127,7 +128,7 @@ def _told(error: ValidationError) -> list[Any]:
 
 
 def _finding(document: Document, error: Any) -> Finding:
-    path: Path_ = error["loc"]
+    path: Path_ = tuple(step for step in error["loc"] if step not in SHAPES)
     is_key = path[-1:] == ("[key]",)
     path = path[:-1] if is_key else path
     kind = error["type"]
@@ -166,16 +167,26 @@ def _fields_at(path: Path_) -> list[str]:
     for step in path:
         if isinstance(section, type) and issubclass(section, BaseModel):
             field = section.model_fields.get(str(step))
-            section = field.annotation if field else None
+            section = _plain(field.annotation) if field else None
         else:  # dict[name, X] or tuple[X, ...]: a name or an index chooses nothing
             section = _section_in(section)
     section = _section_in(section)
     return list(section.model_fields) if section else []
 
 
+def _plain(kind: Any) -> Any:
+    """The section among what a value may be, unless it is one of a list or of names."""
+    if get_origin(kind) in (dict, tuple):
+        return kind
+    parts = get_args(kind)
+    return next((plain for part in parts if (plain := _plain(part)) is not None), None) if parts else kind if _section_in(kind) else None
+
+
 def _section_in(kind: Any) -> type[BaseModel] | None:
-    """The section that a type is or holds: X in `X`, `X | None`, `dict[name, X]` and `tuple[X, ...]`."""
-    return next((part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, BaseModel)), None)
+    """The section that a type is or holds: X in `X`, `X | None`, `dict[name, X]`, `tuple[X, ...]` and `Annotated[X, …]`."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return next((section for part in get_args(kind) if (section := _section_in(part))), None)
 
 
 # --- meaning -----------------------------------------------------------------------------------------------------------
@@ -227,8 +238,7 @@ class _Checker:
             yield f"base_url` is missing: the kind `{provider.kind}` has no URL of its own"
         for setting in self.known.missing(provider):
             yield f"{setting}` is missing: the kind `{provider.kind}` needs it"
-        has_key = provider.credentials is not None or (provider.api_key is not None and provider.api_key.get_secret_value())
-        if variable and not has_key:
+        if variable and provider.credentials is None and not provider.keys:
             yield f'api_key` is missing; write api_key: "${{{variable}}}"'
 
     def _engines(self) -> Iterator[Problem]:

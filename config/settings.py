@@ -1,128 +1,46 @@
 """The YAML contract as types. Frozen; unknown keys are errors; what a later version serves is refused, never ignored."""
 
-import re
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, LiteralString
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    SecretStr,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, Tag, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config.values import (
+    LIST,
+    SECTION,
+    WORD,
+    HeaderName,
+    HeaderValue,
+    HedgeAfter,
+    Host,
+    Later,
+    Like,
+    Milliseconds,
+    ModelName,
+    Name,
+    PlaceName,
+    RedisUrl,
+    Region,
+    Seconds,
+    Share,
+    Url,
+    Usd,
+    by_shape,
+    client_key,
+    drop,
+    key_text,
+    later_values,
+    only,
+    residency_word,
+)
 
-def _not_yet(value: Any) -> Any:
-    if value is None:
-        return None
-    raise PydanticCustomError("later", "not supported yet: this version would ignore it, so take it out")
-
-
-def _later_values(*values: str) -> BeforeValidator:
-    def refuse(value: Any) -> Any:
-        if isinstance(value, dict | list) or value in values:
-            raise PydanticCustomError("later", "this value is not supported yet")
-        return value
-
-    return BeforeValidator(refuse)
-
-
-def _only(value: int) -> AfterValidator:
-    def refuse(given: int) -> int:
-        if given > value:
-            raise PydanticCustomError("later", "more than {value} is not supported yet", {"value": value})
-        return given
-
-    return AfterValidator(refuse)
-
-
-@dataclass(frozen=True)
-class _Like:
-    """Text of a form that the error tells in words and the JSON schema as a pattern."""
-
-    pattern: str
-    words: LiteralString
-
-    def _check(self, value: str) -> str:
-        if not re.fullmatch(self.pattern, value):
-            raise PydanticCustomError("like", self.words)
-        return value
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {**handler(schema), "pattern": f"^{self.pattern}$"}
+ObjectiveName = Literal["ordered", "cheapest", "fastest", "throughput", "weighted"]
+Override = Literal["policy", "deadline_ms", "max_cost", "residency"]
 
 
-def _url(value: str) -> str:
-    try:
-        port = urlsplit(value).port
-        value.encode("ascii")
-    except ValueError as exc:
-        raise PydanticCustomError("like", "is not a URL: the host or the port is not one") from exc
-    if port == 0:
-        raise PydanticCustomError("like", "is not a URL: there is no port 0")
-    return value
-
-
-def _host(value: str) -> str:
-    try:
-        value.encode("idna")
-    except UnicodeError as exc:
-        raise PydanticCustomError("like", "is not an address to listen on") from exc
-    return value
-
-
-def _header_name(value: str) -> str:
-    if value.lower() in ("connection", "content-length", "content-type", "host", "transfer-encoding"):
-        raise PydanticCustomError("like", "the gateway sets this header itself")
-    return value
-
-
-def _key_text(value: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[\x21-\x7e]*", value.get_secret_value()):
-        raise PydanticCustomError("like", "holds a space or a character that a key cannot have")
-    return value
-
-
-def _client_key(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if text != text.strip() or not text.isprintable():
-        raise PydanticCustomError("like", "is no key that a client could send: it has a space at an end, or a control character")
-    return value
-
-
-def _drop(value: Any) -> Any:
-    if value is True or value is False or value == "hints":
-        return value
-    raise PydanticCustomError("like", "must be true, false or hints")
-
-
-Later = Annotated[Any, AfterValidator(_not_yet), WithJsonSchema({"type": "null"})]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-Name = Annotated[
-    str, _Like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "it must be a letter or digit, then letters, digits, `_`, `.` and `-`, 100 in all at most")
-]
-ModelName = Annotated[str, Field(max_length=200), _Like(r"(?=.)[^*\s]*\*?[^*\s]*", "it must have no space and one `*` at most, and not be empty")]
-PlaceName = Annotated[str, _Like(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", "it must be letters, digits, `.`, `_`, `:` and `-`")]
-Host = Annotated[str, Field(min_length=1), AfterValidator(_host)]
-Url = Annotated[str, _Like(r"https?://[^/?#@\s]+(/[^?#\s]*)?", "must be http://HOST or https://HOST, with a path if need be"), AfterValidator(_url)]
-HeaderName = Annotated[str, _Like(r"[A-Za-z0-9-]+", "it must be letters, digits and `-`"), AfterValidator(_header_name)]
-HeaderValue = Annotated[str, _Like(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?", "must be printable ASCII, without a space at either end")]
+def _takes_flag(kind: Any) -> bool:
+    return kind in (Any, bool) or any(_takes_flag(part) for part in get_args(kind))
 
 
 class _Section(BaseModel):
@@ -131,8 +49,8 @@ class _Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_flag(cls, value: Any, info: ValidationInfo) -> Any:
-        """There is but one flag here, and `port: yes` would be port 1."""
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation not in (Any, bool | Literal["hints"]):
+        """Few fields are flags, and `port: yes` would be port 1."""
+        if isinstance(value, bool) and not _takes_flag(cls.model_fields[info.field_name or ""].annotation):
             raise PydanticCustomError("flag", "must not be true or false (YAML reads yes, no, on and off so too); put text in quotes")
         return value
 
@@ -140,16 +58,16 @@ class _Section(BaseModel):
 class ServerSettings(_Section):
     host: Host = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535, description="0: a free one")
-    workers: Annotated[int, _only(1), Field(ge=1, description="more than one is not supported yet", json_schema_extra={"maximum": 1})] = 1
+    workers: Annotated[int, only(1), Field(ge=1, description="more than one is not supported yet", json_schema_extra={"maximum": 1})] = 1
     max_body_bytes: int = Field(32 << 20, ge=1024, le=1 << 30, description="a larger request is refused with 413")
     body_idle_s: Seconds = Field(30.0, description="a request whose body does not come on for so long is refused with 408")
 
 
 class StateSettings(_Section):
-    database: Annotated[str, _Like(r"sqlite:///.+", "must be sqlite:///PATH; other databases are not supported yet")] = Field(
+    database: Annotated[str, Like(r"sqlite:///.+", "must be sqlite:///PATH; other databases are not supported yet")] = Field(
         "sqlite:///var/turnout.db", description="the ledger; its folder also holds the bootstrap key"
     )
-    redis: Later = Field(None, description="not supported yet")
+    redis: RedisUrl | None = Field(None, description="shares what is learned of targets between processes; without one each learns for itself")
     responses_days: int = Field(30, ge=0, le=3650, description="how long an answer that `previous_response_id` may name is kept; 0: not at all")
 
 
@@ -159,6 +77,16 @@ class TimeoutSettings(_Section):
     first_token_s: Seconds = 60.0
     idle_s: Seconds = Field(60.0, description="between two pieces of an answer")
     total_s: Seconds = 600.0
+
+
+class PolicyTimeoutSettings(_Section):
+    """A provider's clocks, where the policy has its own."""
+
+    connect_s: Seconds | None = None
+    headers_s: Seconds | None = None
+    first_token_s: Seconds | None = None
+    idle_s: Seconds | None = None
+    total_s: Seconds | None = None
 
 
 class CredentialsSettings(_Section):
@@ -181,9 +109,14 @@ class CredentialsSettings(_Section):
 class ProviderSettings(_Section):
     kind: str = Field(description="a row of the registry: `turnout providers` lists them")
     base_url: Url | None = Field(None, description="default: the kind's own")
-    api_key: Annotated[SecretStr, AfterValidator(_key_text)] | None = None
+    api_key: Annotated[SecretStr, AfterValidator(key_text)] | None = None
+    api_keys: tuple[Annotated[SecretStr, AfterValidator(key_text)], ...] | None = Field(
+        None, min_length=1, description="several keys in turn, instead of api_key; one that is limited or spent rests while the others go on"
+    )
     credentials: CredentialsSettings | None = Field(None, description="where the key is not one text")
-    region: PlaceName | None = Field(None, description="fills `{region}` of the kind's base URL, and signs for it")
+    region: PlaceName | None = Field(
+        None, description="where it computes, for a policy's residency; fills `{region}` of the kind's base URL, and signs for it"
+    )
     project: PlaceName | None = Field(None, description="fills `{project}` of the kind's base URL")
     api_version: PlaceName | None = Field(None, description="fills `{api_version}` of the kind's paths")
     wire: Literal["openai_chat", "openai_responses", "anthropic_messages", "gemini", "bedrock", "cohere", "mistral"] | None = Field(
@@ -201,14 +134,30 @@ class ProviderSettings(_Section):
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False, description="constant headers added to every request")
 
     @model_validator(mode="after")
-    def _one_key(self) -> "ProviderSettings":
-        if self.credentials is not None and self.api_key is not None and self.api_key.get_secret_value():
+    def _one_way_in(self) -> "ProviderSettings":
+        if self.credentials is not None and self.keys:
             raise PydanticCustomError("credentials", "has both an api_key and credentials; keep one")
         return self
 
+    @field_validator("api_keys")
+    @classmethod
+    def _each_key_once(cls, value: tuple[SecretStr, ...] | None, info: ValidationInfo) -> tuple[SecretStr, ...] | None:
+        if value is not None and info.data.get("api_key") is not None:
+            raise PydanticCustomError("credentials", "stands beside an api_key; move that into the list")
+        texts = [text for key in value or () if (text := key.get_secret_value())]
+        if len(set(texts)) < len(texts):
+            raise PydanticCustomError("credentials", "holds the same key twice; it would share one limit, so take one out")
+        return value
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that are set; what a variable left empty is none."""
+        given = self.api_keys if self.api_keys is not None else (self.api_key,)
+        return tuple(text for key in given if key is not None and (text := key.get_secret_value()))
+
 
 class EngineSettings(_Section):
-    kind: Annotated[Literal["llamacpp"], _later_values("vllm")]
+    kind: Annotated[Literal["llamacpp"], later_values("vllm")]
     model: str = Field(description="`builtin:NAME` or the path of a GGUF file")
     slots: int = Field(8, ge=1, le=256, description="requests computed at once")
     context: int = Field(2048, ge=64, description="tokens of prompt and answer together, for each slot")
@@ -245,6 +194,10 @@ class TargetSettings(_Section):
     engine: str | None = None
     model: str | None = Field(None, min_length=1, description="the name sent upstream; default: the one asked for. `*` is what a pattern matched")
     price: PriceSettings | None = Field(None, description="default: genai-prices")
+    weight: Annotated[float, Field(gt=0, le=1_000_000)] | None = Field(
+        None, description="under `ordered`: its share of the requests that go first to one of the targets with a weight"
+    )
+    context: int | None = Field(None, ge=1, description="tokens of prompt and answer that it takes; default: what is known of the model")
 
     @model_validator(mode="after")
     def _one_backend(self) -> "TargetSettings":
@@ -262,32 +215,138 @@ class ModelSettings(_Section):
 
 class RetrySettings(_Section):
     max_attempts: int = Field(3, ge=1, le=10, description="of one request in all")
-    budget: Later = Field(None, description="not supported yet")
+    budget: Share = Field(0.2, description="retries at a target, as a share of its recent requests")
+
+
+class SloSettings(_Section):
+    """What is promised. Among the targets predicted to keep it the objective decides."""
+
+    ttft_p95_ms: Milliseconds | None = Field(None, description="95 of 100 streams begin within it")
+    tokens_per_s: Annotated[float, Field(gt=0, le=1_000_000)] | None = Field(None, description="an answer goes on at least so fast")
+    deadline_ms: Milliseconds | None = Field(None, description="from the request's arrival to the answer's end")
+
+    @model_validator(mode="after")
+    def _something(self) -> "SloSettings":
+        if self.ttft_p95_ms is None and self.tokens_per_s is None and self.deadline_ms is None:
+            raise PydanticCustomError("slo", "must have at least one of ttft_p95_ms, tokens_per_s and deadline_ms")
+        return self
+
+    @field_validator("deadline_ms")
+    @classmethod
+    def _not_over_before_it_begins(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value < (info.data.get("ttft_p95_ms") or 0):
+            raise PydanticCustomError("slo", "is shorter than ttft_p95_ms, by which the answer may only begin; make it longer")
+        return value
+
+
+class WeightSettings(_Section):
+    """How much each thing counts; what is not named counts nothing."""
+
+    cost: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    latency: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    throughput: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+
+    @model_validator(mode="after")
+    def _something(self) -> "WeightSettings":
+        if not (self.cost or self.latency or self.throughput):
+            raise PydanticCustomError("weights", "at least one of cost, latency and throughput must be above 0")
+        return self
+
+
+class WeightedSettings(_Section):
+    weighted: WeightSettings
+
+
+class HedgeSettings(_Section):
+    """A second attempt beside a first one that is late; the first answer wins."""
+
+    after: HedgeAfter = Field("p95", description="p95: the time to first token that 95 of 100 are predicted to keep; or milliseconds")
+    max_extra_spend: Share = Field(0.05, description="what second attempts may cost, as a share of what is spent")
+
+
+EXPLORE = 0.02
+HOLD_MS = 2000
 
 
 class PolicySettings(_Section):
-    objective: Annotated[Literal["ordered"], _later_values("cheapest", "fastest", "throughput", "weighted")] = "ordered"
+    objective: Annotated[
+        Annotated[ObjectiveName, Tag(WORD)] | Annotated[WeightedSettings, Tag(SECTION)],
+        by_shape("must be ordered, cheapest, fastest, throughput, weighted, or {weighted: {cost: …, latency: …, throughput: …}}"),
+    ] = Field("ordered", description="what decides among the targets that are predicted to keep the slo")
+    slo: SloSettings | None = Field(None, description="default: nothing is promised, and the objective alone decides")
+    max_usd_per_request: Usd | None = Field(None, description="a target that is predicted to cost more is left out")
     fallback: Literal["any", "local", "none"] = "any"
-    residency: Annotated[Literal["any", "local_only"], _later_values()] = "any"
+    residency: Annotated[
+        Annotated[Literal["any", "local_only"], BeforeValidator(residency_word), Tag(WORD)]
+        | Annotated[tuple[Region, ...], Field(min_length=1), Tag(LIST)],
+        by_shape("must be any, local_only or a list of regions"),
+    ] = Field("any", description="where data may go; a list of regions: providers with one of them as `region`, and engines")
     retry: RetrySettings = RetrySettings()
-    recovery: Annotated[Literal["error"], _later_values("hold", "continue")] = "error"
-    commit_after_ms: Annotated[int, _only(0), Field(ge=0, description="more than 0 is not supported yet", json_schema_extra={"maximum": 0})] = 0
-    drop_unsupported: Annotated[bool | Literal["hints"], BeforeValidator(_drop)] = Field(
+    hedge: HedgeSettings | None = Field(None, description="default: no second attempts")
+    recovery: Literal["error", "hold", "continue"] = Field("error", description="what becomes of a stream that is cut")
+    commit_after_ms: Annotated[int, Field(ge=0, le=600_000)] | None = Field(
+        None, description=f"how far the client's stream runs behind under `recovery: hold`; default {HOLD_MS} there, else 0"
+    )
+    explore: Share | None = Field(
+        None, description=f"the share of requests that may measure a little known target; default 0 for `ordered`, else {EXPLORE}"
+    )
+    timeouts: PolicyTimeoutSettings | None = Field(None, description="default: each provider's own")
+    drop_unsupported: Annotated[bool | Literal["hints"], BeforeValidator(drop)] = Field(
         "hints",
         description="of what a target cannot honour, leave out and name in `x-turnout-dropped`: false: nothing, refuse it; "
         "hints: what does not change the answer; true: everything",
     )
-    slo: Later = Field(None, description="not supported yet")
-    hedge: Later = Field(None, description="not supported yet")
-    max_usd_per_request: Later = Field(None, description="not supported yet")
+
+    @field_validator("commit_after_ms")
+    @classmethod
+    def _held(cls, value: int | None, info: ValidationInfo) -> int | None:
+        holds = info.data.get("recovery") == "hold"
+        if value and not holds:
+            raise PydanticCustomError("hold", "holds a stream back under recovery: hold only; set that, or take this out")
+        if value == 0 and holds:
+            raise PydanticCustomError("hold", "holds nothing back, which recovery: hold is for; make it longer, or set recovery: error")
+        return value
+
+    @property
+    def objective_name(self) -> ObjectiveName:
+        return "weighted" if isinstance(self.objective, WeightedSettings) else self.objective
+
+    @property
+    def weights(self) -> WeightSettings:
+        """Those of the objective `weighted`; its bare word weighs all alike."""
+        return self.objective.weighted if isinstance(self.objective, WeightedSettings) else WeightSettings(cost=1, latency=1, throughput=1)
+
+    @property
+    def counts_cost(self) -> bool:
+        """Whether its choice compares prices."""
+        return self.objective_name == "cheapest" or (self.objective_name == "weighted" and self.weights.cost > 0)
+
+    @property
+    def held_ms(self) -> int:
+        """How far a client's stream runs behind."""
+        return self.commit_after_ms if self.commit_after_ms is not None else HOLD_MS if self.recovery == "hold" else 0
+
+    @property
+    def explore_share(self) -> float:
+        return self.explore if self.explore is not None else 0.0 if self.objective_name == "ordered" else EXPLORE
 
 
 class TeamSettings(_Section):
     policy: str | None = Field(None, description="instead of each model's own")
     models: tuple[str, ...] | None = Field(None, description="entries of `models` that the team may use; default: all")
-    keys: tuple[Annotated[SecretStr, Field(min_length=1), AfterValidator(_client_key)], ...] = ()
+    keys: tuple[Annotated[SecretStr, Field(min_length=1), AfterValidator(client_key)], ...] = ()
+    overrides: Annotated[
+        Annotated[bool, Tag(WORD)] | Annotated[tuple[Override, ...], Tag(LIST)],
+        by_shape("must be true, false or a list of policy, deadline_ms, max_cost and residency"),
+    ] = Field(False, description="what its requests may say of themselves, against its policy: true: all of it")
     limits: Later = Field(None, description="not supported yet")
     budget: Later = Field(None, description="not supported yet")
+
+    @property
+    def allowed_overrides(self) -> frozenset[str]:
+        if isinstance(self.overrides, bool):
+            return frozenset(get_args(Override)) if self.overrides else frozenset()
+        return frozenset(self.overrides)
 
 
 class Settings(_Section):
@@ -305,6 +364,6 @@ class Environment(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TURNOUT_", extra="ignore", env_ignore_empty=True)
 
-    bootstrap_key: Annotated[SecretStr, AfterValidator(_client_key)] | None = Field(
+    bootstrap_key: Annotated[SecretStr, AfterValidator(client_key)] | None = Field(
         None, description="the bootstrap key, instead of one that is made and kept"
     )
