@@ -7,7 +7,7 @@ from sqlalchemy import Engine, Row, case, func, select
 
 from contract.raw import ABSENT
 from contract.usage import Usage
-from ledger.row import ANSWERED, AttemptRow
+from ledger.row import ANSWERED, ENDED_WELL, AttemptRow
 from ledger.schema import USAGE_CLASSES, attempts
 
 GROUPS = {
@@ -22,7 +22,10 @@ _ROW_FIELDS = [name for name in AttemptRow.__struct_fields__ if name not in ("us
 
 
 class Spend(msgspec.Struct, frozen=True):
-    """Sums over one group. `cost_nusd` adds the attempts whose cost is known; `unpriced` counts those that have usage or may have, but no cost."""
+    """Sums over one group. Each cost adds the attempts whose cost is known; `unpriced` counts those that have usage or may have, but no cost.
+
+    `cost_nusd` is the team's, `absorbed_nusd` what the gateway bears: a lost race, an answer begun anew.
+    """
 
     group: str
     requests: int
@@ -31,6 +34,7 @@ class Spend(msgspec.Struct, frozen=True):
     input_tokens: int
     output_tokens: int
     cost_nusd: int | None
+    absorbed_nusd: int | None
     unpriced: int
 
 
@@ -72,21 +76,24 @@ def spend(engine: Engine, since_us: int, by: str, team: str | None = None) -> li
         zero(columns.input_uncached, 0),
     )
     output_tokens = sum((zero(columns[name], 0) for name in ("reasoning", "audio_output")), zero(columns.output_visible, 0))
-    unknown = columns.cost_nusd.is_(None) & (columns.usage_source.is_not(None) | columns.status.in_(ANSWERED))
+    given_up = (columns.status == "abandoned") & (columns.bytes_request > 0)
+    unknown = columns.cost_nusd.is_(None) & (columns.usage_source.is_not(None) | columns.status.in_(ANSWERED) | given_up)  # as AttemptRow.priced
+    charged = func.sum(case((columns.billed == "team", columns.cost_nusd)))
     query = (
         select(
             group,
             func.count(func.distinct(columns.request_id)),
             func.count(),
-            func.sum(case((columns.status == "ok", 0), else_=1)),
+            func.sum(case((columns.status.in_(ENDED_WELL), 0), else_=1)),
             zero(func.sum(input_tokens), 0),
             zero(func.sum(output_tokens), 0),
-            func.sum(columns.cost_nusd),
+            charged,
+            func.sum(case((columns.billed == "gateway", columns.cost_nusd))),
             func.sum(case((unknown, 1), else_=0)),
         )
         .where(columns.started_at_us >= since_us)
         .group_by(group)
-        .order_by(zero(func.sum(columns.cost_nusd), 0).desc(), func.count().desc(), group)
+        .order_by(zero(charged, 0).desc(), func.count().desc(), group)
     )
     if team is not None:
         query = query.where(columns.team == team)

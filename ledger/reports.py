@@ -1,14 +1,18 @@
-"""What the ledger's rows say, as plain values for JSON: one request, told attempt by attempt."""
+"""What the ledger's rows say, as plain values for JSON: one request told attempt by attempt, the decision about it, sums by group."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from ledger.prices import NUSD_PER_USD
-from ledger.row import ANSWERED, AttemptRow
+from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES
+
+_SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def usd(cost_nusd: int | None) -> str | None:
@@ -19,10 +23,20 @@ def usd(cost_nusd: int | None) -> str | None:
     return f"{whole}.{rest:09}"
 
 
+def since_us(span: str, now_s: float) -> int:
+    """The moment so long before `now_s` (Unix time), in microseconds. Raises ValueError for what is not like 30m, 24h or 7d."""
+    found = _SPAN.fullmatch(span)
+    if found is None:
+        raise ValueError(f"{span[:40]!r} is not a time span; write 30m, 24h or 7d")
+    return max(0, int((now_s - int(found[1]) * _SECONDS[found[2]]) * 1e6))
+
+
 def describe_request(rows: Sequence[AttemptRow]) -> dict[str, Any]:
-    """One request with its attempts in order; the last decides how it ended. The sum of costs is null when one attempt's is unknown."""
-    last = rows[-1]
-    costs = [row.cost_nusd for row in rows if row.usage is not None or row.status in ANSWERED]
+    """One request with its attempts in order; the last that was not given up says how it ended.
+
+    `cost_usd` is what the team is charged, `absorbed_usd` what the gateway bears; null when one attempt's cost is unknown, or there is none.
+    """
+    last = _decisive(rows)
     return {
         "request_id": last.request_id,
         "team": last.team,
@@ -33,9 +47,45 @@ def describe_request(rows: Sequence[AttemptRow]) -> dict[str, Any]:
         "stream": last.stream,
         "status": last.status,
         "client_status": last.client_status,
-        "cost_usd": usd(sum(cost for cost in costs if cost is not None)) if costs and None not in costs else None,
+        "cost_usd": _sum(row.cost_nusd for row in rows if row.priced and row.billed == "team"),
+        "absorbed_usd": _sum(row.cost_nusd for row in rows if row.priced and row.billed == "gateway"),
         "attempts": [_attempt(row) for row in rows],
     }
+
+
+def describe_decision(rows: Sequence[AttemptRow]) -> dict[str, Any]:
+    """What was decided about a request, as it was stored (policy.plan.Decision), and what then happened. null: nothing was decided or kept."""
+    last = _decisive(rows)
+    decision = next((row.decision for row in rows if row.decision is not None), None)
+    return {
+        "request_id": last.request_id,
+        "time": _iso(rows[0].started_at_us),
+        "team": last.team,
+        "endpoint": last.endpoint,
+        "model": last.model_asked,
+        "stream": last.stream,
+        "status": last.status,
+        "decision": None if decision is None else msgspec.json.decode(msgspec.json.encode(decision)),
+        "attempts": [_attempt(row) for row in rows],
+    }
+
+
+def _decisive(rows: Sequence[AttemptRow]) -> AttemptRow:
+    return next((row for row in reversed(rows) if row.status != "abandoned"), rows[-1])
+
+
+def _sum(costs: Iterable[int | None]) -> str | None:
+    found = list(costs)
+    known = [cost for cost in found if cost is not None]
+    return usd(sum(known)) if known and len(known) == len(found) else None
+
+
+def _iso(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat()
+
+
+def _ms(us: int | None) -> float | None:
+    return None if us is None else us / 1000
 
 
 def _attempt(row: AttemptRow) -> dict[str, Any]:
@@ -50,19 +100,34 @@ def _attempt(row: AttemptRow) -> dict[str, Any]:
         "attempt": row.attempt,
         "target": row.target,
         "model": row.model_sent,
-        "started_at": datetime.fromtimestamp(row.started_at_us / 1e6, UTC).isoformat(),
+        "started_at": _iso(row.started_at_us),
         "status": row.status,
         "reason": row.reason,
         "error": row.error_code,
         "upstream_status": row.http_status,
-        "ms": {name: None if us is None else us / 1000 for name, us in times.items()},
+        "ms": {name: _ms(us) for name, us in times.items()},
         "usage": _usage(row),
         "cost_usd": usd(row.cost_nusd),
+        "billed": row.billed,
+        "predicted": _predicted(row),
         "finish_reason": row.finish_reason,
         "native_finish_reason": row.native_finish_reason,
         "upstream_id": row.upstream_id,
         "bytes": {"request": row.bytes_request, "upstream": row.bytes_upstream, "client": row.bytes_client},
     }
+
+
+def _predicted(row: AttemptRow) -> dict[str, Any] | None:
+    told = {
+        "prompt_tokens": row.prompt_tokens_estimated,
+        "ttft_p95_ms": _ms(row.predicted_ttft_us),
+        "end_ms": _ms(row.predicted_end_us),
+        "end_p95_ms": _ms(row.predicted_end_p95_us),
+        "output_tokens": row.predicted_output_tokens,
+        "cost_usd": usd(row.predicted_cost_nusd),
+        "p_slo": row.predicted_p_slo,
+    }
+    return told if any(value is not None for value in told.values()) else None
 
 
 def _usage(row: AttemptRow) -> dict[str, Any] | None:

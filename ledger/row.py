@@ -4,6 +4,7 @@ Times are microseconds since the attempt's start; None: that point was not reach
 What was predicted stands beside it in the same units; None: nothing was, or nothing was known to predict it from.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -13,6 +14,7 @@ from contract.usage import Usage
 Status = Literal["ok", "failed", "cut", "client_closed", "abandoned"]
 Billed = Literal["team", "gateway"]
 ANSWERED = ("ok", "cut")  # tokens came, so there was a cost, told or not
+ENDED_WELL = ("ok", "abandoned")  # nobody's failure
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,4 +60,10 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     predicted_output_tokens: int | None = None
     predicted_cost_nusd: int | None = None
     predicted_p_slo: float | None = None  # how likely the policy's SLO was to be met, 0 to 1
-    decision: msgspec.Struct | msgspec.Raw | None = None  # on a request's first row; JSON when it was read from the ledger
+    # on a request's first row: what makes it, called by the thread that writes it, or it; JSON when it was read from the ledger
+    decision: Callable[[], msgspec.Struct] | msgspec.Struct | msgspec.Raw | None = None
+
+    @property
+    def priced(self) -> bool:
+        """Whether it costs something, known or not: tokens came, or a request was sent whose answer was not waited for."""
+        return self.usage is not None or self.status in ANSWERED or (self.status == "abandoned" and self.bytes_request > 0)

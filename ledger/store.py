@@ -273,5 +273,5 @@ def values(row: AttemptRow) -> tuple[Any, ...]:
     else:
         *classes, source, raw = astuple(usage)
         counted = (*classes, source, bytes(raw).decode() if raw else None)
-    told = None if decision is None else msgspec.json.encode(decision).decode()
+    told = None if decision is None else msgspec.json.encode(decision() if callable(decision) else decision).decode()
     return (*plain[:_USAGE_AT], *counted, *plain[_USAGE_AT + 1 :], told)

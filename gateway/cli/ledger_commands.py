@@ -1,22 +1,13 @@
 """`turnout spend` and `turnout trace`: what the ledger says, read from its file; no gateway needs to run."""
 
 import json
-import os
-import re
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
-DatabaseOption = Annotated[str | None, typer.Option(help="the ledger's URL [default: the configuration's]")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file whose state.database is read")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
-_SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, one_of, open_ledger, since_or_exit
+from gateway.cli.tables import plain, print_table
 
 
 def register(app: typer.Typer) -> None:
@@ -25,29 +16,29 @@ def register(app: typer.Typer) -> None:
 
 
 def spend(
-    since: Annotated[str, typer.Option(help="how far back: 30m, 24h, 7d …")] = "24h",
+    since: SinceOption = "24h",
     by: Annotated[str, typer.Option(help="team, key, model, target, model_sent or status")] = "team",
     team: Annotated[str | None, typer.Option(help="only this team")] = None,
     database: DatabaseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what was spent: requests, tokens and cost by group."""
+    """Show what was spent: requests, tokens and cost by group; apart, what the gateway absorbed."""
+    from msgspec.structs import asdict
+
     from ledger import queries
     from ledger.reports import usd
 
-    span = _SPAN.fullmatch(since)
-    if span is None:
-        raise typer.BadParameter(f"{since!r} is not a time span; write 30m, 24h or 7d", param_hint="--since")
-    if by not in queries.GROUPS:
-        raise typer.BadParameter(f"{by!r} is not one of {', '.join(queries.GROUPS)}", param_hint="--by")
-    since_us = max(0, int((time.time() - int(span[1]) * _SECONDS[span[2]]) * 1e6))
-    rows = queries.spend(_open(database, config), since_us, by, team)
+    since_us = since_or_exit(since)
+    one_of(by, queries.GROUPS, "--by")
+    rows = queries.spend(open_ledger(database, config), since_us, by, team)
     if as_json:
-        typer.echo(json.dumps([{**{name: getattr(row, name) for name in row.__struct_fields__}, "cost_usd": usd(row.cost_nusd)} for row in rows]))
+        typer.echo(json.dumps([{**asdict(row), "cost_usd": usd(row.cost_nusd), "absorbed_usd": usd(row.absorbed_nusd)} for row in rows]))
         return
-    table = [[r.group, r.requests, r.attempts, r.failed, r.input_tokens, r.output_tokens, usd(r.cost_nusd) or "unknown", r.unpriced] for r in rows]
-    _print_table([by, "requests", "attempts", "failed", "input", "output", "cost USD", "unpriced"], table, f"nothing in the last {since}")
+    head = [by, "requests", "attempts", "failed", "input", "output", "cost USD", "absorbed USD", "unpriced"]
+    counts = ([r.group, r.requests, r.attempts, r.failed, r.input_tokens, r.output_tokens] for r in rows)
+    costs = ([usd(r.cost_nusd) or "unknown", usd(r.absorbed_nusd), r.unpriced] for r in rows)
+    print_table(head, [[*left, *right] for left, right in zip(counts, costs, strict=True)], f"nothing in the last {since}")
 
 
 def trace(
@@ -56,11 +47,11 @@ def trace(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show every attempt of one request: target, status, times, tokens, cost."""
+    """Show every attempt of one request: target, status, times, tokens, cost, and what had been predicted."""
     from ledger.queries import attempts_of
     from ledger.reports import describe_request
 
-    rows = attempts_of(_open(database, config), request_id, team=None)
+    rows = attempts_of(open_ledger(database, config), request_id, team=None)
     if not rows:
         typer.echo(f"the ledger has no request {request_id!r}", err=True)
         raise typer.Exit(1)
@@ -68,62 +59,29 @@ def trace(
     if as_json:
         typer.echo(json.dumps(report))
         return
-    typer.echo(_plain(f"{report['request_id']}  {report['status']}  team {report['team']}  {report['endpoint']}  model {report['model']}"))
+    typer.echo(plain(f"{report['request_id']}  {report['status']}  team {report['team']}  {report['endpoint']}  model {report['model']}"))
     for row, told in zip(rows, report["attempts"], strict=True):
-        typer.echo(_plain(_attempt(row, told)[0]))
-        typer.echo(_plain(_attempt(row, told)[1]))
+        for line in _attempt(row, told):
+            typer.echo(plain(line))
 
 
-def _attempt(row: Any, told: dict[str, Any]) -> tuple[str, str]:
-    """Two lines: what was tried and how it ended; what it took."""
-    times = "  ".join(f"{name} {'-' if ms is None else f'{ms:.1f}'}" for name, ms in told["ms"].items())
+def _attempt(row: Any, told: dict[str, Any]) -> Iterator[str]:
+    """What was tried and how it ended; what it took; what had been predicted, where anything was."""
+    times = "  ".join(f"{name} {_told(ms, '.1f')}" for name, ms in told["ms"].items())
     tokens = "-" if row.usage is None else f"{_known(row.usage.input_total)} in, {_known(row.usage.output_total)} out"
-    return (
-        f"  {row.attempt}  {row.status:<13} {row.target}  model {row.model_sent}  ({row.reason})  {row.error_code or ''}".rstrip(),
-        f"     ms: {times}   tokens: {tokens}   USD: {told['cost_usd'] or 'unknown'}",
-    )
+    absorbed = "  absorbed by the gateway" if row.billed == "gateway" else ""
+    yield f"  {row.attempt}  {row.status:<13} {row.target}  model {row.model_sent}  ({row.reason})  {row.error_code or ''}".rstrip()
+    yield f"     ms: {times}   tokens: {tokens}   USD: {told['cost_usd'] or 'unknown'}{absorbed}"
+    if (p := told["predicted"]) is not None:
+        ends = f"first_token p95 {_told(p['ttft_p95_ms'], '.1f')}  end {_told(p['end_ms'], '.1f')}  p95 {_told(p['end_p95_ms'], '.1f')}"
+        tokens = f"{_known(p['prompt_tokens'])} in, {_known(p['output_tokens'])} out"
+        slo = "" if p["p_slo"] is None else f"   SLO: {p['p_slo']:.0%} likely"
+        yield f"     predicted ms: {ends}   tokens: {tokens}   USD: {p['cost_usd'] or 'unknown'}{slo}"
+
+
+def _told(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _known(count: int | None) -> str:
     return "?" if count is None else str(count)
-
-
-def _open(database: str | None, config: Path | None) -> "Engine":
-    from config.load import ConfigError, database_url
-    from gateway.cli.settings import load_or_exit
-    from ledger.store import LedgerError, database_file, open_engine
-
-    try:
-        url = database or (load_or_exit(None).settings.state.database if config is None else database_url(config, os.environ))
-    except ConfigError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
-    try:
-        if not database_file(url).exists():
-            raise LedgerError(f"there is no ledger at {url}; name one by --database or --config")
-        return open_engine(url)
-    except LedgerError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
-
-
-def _print_table(head: list[str], rows: list[list[Any]], nothing: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not rows:
-        typer.echo(nothing)
-        return
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*("-" if cell is None else Text(_plain(str(cell))) for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=240)
-    console.print(table)
-
-
-def _plain(text: str) -> str:
-    """Names come from callers: nothing that moves a terminal's cursor goes through."""
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,4 +1,4 @@
-"""`turnout spend` and `turnout trace` as an operator runs them: the real command, a real file."""
+"""`turnout spend`, `trace` and `report` as an operator runs them: the real command, a real file."""
 
 import json
 import subprocess
@@ -67,11 +67,19 @@ def words(done: subprocess.CompletedProcess[str]) -> str:
 # --- spend -----------------------------------------------------------------------------------------------------------------
 def test_spend_shows_a_line_for_each_team_of_the_last_day(turnout: Turnout, url: str) -> None:
     head, *lines = turnout("spend", "--database", url).stdout.splitlines()
-    assert head.split() == ["team", "requests", "attempts", "failed", "input", "output", "cost", "USD", "unpriced"]
+    assert head.split() == ["team", "requests", "attempts", "failed", "input", "output", "cost", "USD", "absorbed", "USD", "unpriced"]
     assert [line.split() for line in lines] == [
-        ["red", "1", "2", "1", "120", "15", "0.001234567", "0"],
-        ["blue", "1", "1", "0", "120", "15", "unknown", "1"],
+        ["red", "1", "2", "1", "120", "15", "0.001234567", "-", "0"],
+        ["blue", "1", "1", "0", "120", "15", "unknown", "-", "1"],
     ]
+
+
+def test_spend_shows_what_the_gateway_absorbed_apart(turnout: Turnout, tmp_path: Path) -> None:
+    lost = row("req_a", 2, started_at_us=ago(5), status="abandoned", billed="gateway", usage=KNOWN, cost_nusd=7)
+    url = fill(tmp_path / "race.db", row("req_a", 1, started_at_us=ago(5), usage=KNOWN, cost_nusd=5), lost)
+    (found,) = groups(turnout("spend", "--database", url, "--json")).values()
+    assert (found["cost_usd"], found["absorbed_usd"], found["failed"]) == ("0.000000005", "0.000000007", 0)
+    assert turnout("spend", "--database", url).stdout.split()[-3:] == ["0.000000005", "0.000000007", "0"]
 
 
 def test_spend_as_json_has_integers_and_an_exact_cost(turnout: Turnout, url: str) -> None:
@@ -84,8 +92,10 @@ def test_spend_as_json_has_integers_and_an_exact_cost(turnout: Turnout, url: str
         "input_tokens": 120,
         "output_tokens": 15,
         "cost_nusd": 1_234_567,
+        "absorbed_nusd": None,
         "unpriced": 0,
         "cost_usd": "0.001234567",
+        "absorbed_usd": None,
     }
     assert found["blue"]["cost_nusd"] is None and found["blue"]["cost_usd"] is None and found["blue"]["unpriced"] == 1
 
@@ -163,8 +173,52 @@ def test_trace_of_a_request_that_is_not_there_exits_1_and_says_so(turnout: Turno
     assert done.stderr == "the ledger has no request 'req_nothing'\n" and not done.stdout
 
 
+def test_trace_shows_what_was_predicted_beside_what_came(turnout: Turnout, tmp_path: Path) -> None:
+    guess = {"prompt_tokens_estimated": 90, "predicted_ttft_us": 800_000, "predicted_end_us": 2_000_000, "predicted_output_tokens": 300}
+    lost = row("req_a", 2, status="abandoned", billed="gateway", predicted_cost_nusd=9, predicted_p_slo=0.973)
+    url = fill(tmp_path / "some.db", row("req_a", 1, first_token_us=650_000, **guess), lost)
+    title, _, took, predicted, abandoned, cost, other = turnout("trace", "req_a", "--database", url).stdout.splitlines()
+    assert title.split()[1] == "ok" and "first_token 650.0" in took
+    assert predicted == "     predicted ms: first_token p95 800.0  end 2000.0  p95 -   tokens: 90 in, 300 out   USD: unknown"
+    assert abandoned.split()[:2] == ["2", "abandoned"] and cost.endswith("absorbed by the gateway")
+    assert other.endswith("USD: 0.000000009   SLO: 97% likely")
+
+
+# --- report calibration ----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def predicted(tmp_path: Path) -> str:
+    """Twenty answers of one target, of which one came later than its p95, each twice as dear as predicted; and one of another team."""
+    guess = {"stream": True, "predicted_ttft_us": 200_000, "predicted_cost_nusd": 50, "cost_nusd": 100, "usage": KNOWN}
+    rows = [row(f"req_{n}", started_at_us=ago(60), first_token_us=900_000 if n == 0 else 100_000, **guess) for n in range(20)]
+    return fill(tmp_path / "guessed.db", *rows, row("req_b", started_at_us=ago(60), team="blue", target="cpu", model_sent="cpu", predicted_end_us=5))
+
+
+def test_calibration_shows_a_line_for_each_target(turnout: Turnout, predicted: str) -> None:
+    head, *lines = turnout("report", "calibration", "--database", predicted).stdout.splitlines()
+    assert head.startswith("target") and [line.split() for line in lines] == [
+        ["one/gpt-5", "20", "95.0%", "of", "20", "-", "-", "-", "-", "-", "50.0%", "-50.0%"],
+        ["cpu", "1", *["-"] * 8],
+    ]
+
+
+def test_calibration_as_json_has_means_and_shares(turnout: Turnout, predicted: str) -> None:
+    found = groups(turnout("report", "calibration", "--by", "model", "--team", "red", "--database", predicted, "--json"))["solo"]
+    assert found["attempts"] == 20 and found["ttft"] == {"n": 20, "within_p95": 0.95} and found["end_ms"]["actual"] is None
+    assert found["cost_usd"] == {"n": 20, "predicted": 5e-8, "actual": 1e-7, "absolute_share": 0.5, "bias_share": -0.5}
+
+
+def test_calibration_of_nothing_says_so(turnout: Turnout, url: str) -> None:
+    assert turnout("report", "calibration", "--since", "1h", "--database", url).stdout == "nothing was predicted in the last 1h\n"
+
+
+@pytest.mark.parametrize(("option", "value", "says"), [("--since", "5", "write 30m, 24h or 7d"), ("--by", "team", "is not one of target, model")])
+def test_a_wrong_option_of_calibration_exits_2_and_says_what_to_write(turnout: Turnout, url: str, option: str, value: str, says: str) -> None:
+    said = words(turnout("report", "calibration", option, value, "--database", url, code=2))
+    assert option in said and says in said
+
+
 # --- which ledger ----------------------------------------------------------------------------------------------------------
-COMMANDS = pytest.mark.parametrize("command", [["spend"], ["trace", "req_a"]], ids=["spend", "trace"])
+COMMANDS = pytest.mark.parametrize("command", [["spend"], ["trace", "req_a"], ["report", "calibration"]], ids=["spend", "trace", "calibration"])
 
 
 @COMMANDS
@@ -203,7 +257,7 @@ models: {solo: {targets: [{provider: one, model: m}]}}
 """
 
 
-@COMMANDS
+@pytest.mark.parametrize("command", [["spend"], ["trace", "req_a"]], ids=["spend", "trace"])
 def test_the_ledger_is_the_one_that_a_configuration_names(turnout: Turnout, tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG)
     fill(tmp_path / "state" / "ledger.db", row("req_a", started_at_us=ago(5), team="green"))

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from contract.usage import Usage
 from ledger.queries import GROUPS, Spend, all_attempts, attempts_of, spend
-from ledger.reports import describe_request, usd
+from ledger.reports import describe_decision, describe_request, usd
 from ledger.row import AttemptRow
 from ledger.store import Ledger
 from tests.ledger.rows import FULL_ROW, STARTED_AT_US, row, url_of
@@ -69,16 +69,16 @@ ROWS = (
     row("req_5", 1, team="blue", key_id="key_2", status="client_closed", target="one", model_sent="other-1"),
 )
 EXPECTED: dict[str, list[Spend]] = {
-    "team": [Spend("red", 3, 4, 2, 115, 31, 579, 0), Spend("blue", 2, 2, 1, 100, 10, None, 1)],
-    "key": [Spend("key_1", 3, 4, 2, 115, 31, 579, 0), Spend("key_2", 2, 2, 1, 100, 10, None, 1)],
-    "model": [Spend("solo", 4, 5, 3, 115, 31, 579, 0), Spend("other", 1, 1, 0, 100, 10, None, 1)],
-    "target": [Spend("two", 3, 3, 1, 200, 41, 509, 1), Spend("one", 3, 3, 2, 15, 0, 70, 0)],
-    "model_sent": [Spend("gpt-5", 3, 4, 2, 115, 31, 579, 0), Spend("other-1", 2, 2, 1, 100, 10, None, 1)],
+    "team": [Spend("red", 3, 4, 2, 115, 31, 579, None, 0), Spend("blue", 2, 2, 1, 100, 10, None, None, 1)],
+    "key": [Spend("key_1", 3, 4, 2, 115, 31, 579, None, 0), Spend("key_2", 2, 2, 1, 100, 10, None, None, 1)],
+    "model": [Spend("solo", 4, 5, 3, 115, 31, 579, None, 0), Spend("other", 1, 1, 0, 100, 10, None, None, 1)],
+    "target": [Spend("two", 3, 3, 1, 200, 41, 509, None, 1), Spend("one", 3, 3, 2, 15, 0, 70, None, 0)],
+    "model_sent": [Spend("gpt-5", 3, 4, 2, 115, 31, 579, None, 0), Spend("other-1", 2, 2, 1, 100, 10, None, None, 1)],
     "status": [
-        Spend("ok", 3, 3, 0, 215, 20, 570, 1),
-        Spend("cut", 1, 1, 1, 0, 21, 9, 0),
-        Spend("client_closed", 1, 1, 1, 0, 0, None, 0),
-        Spend("failed", 1, 1, 1, 0, 0, None, 0),
+        Spend("ok", 3, 3, 0, 215, 20, 570, None, 1),
+        Spend("cut", 1, 1, 1, 0, 21, 9, None, 0),
+        Spend("client_closed", 1, 1, 1, 0, 0, None, None, 0),
+        Spend("failed", 1, 1, 1, 0, 0, None, None, 0),
     ],
 }
 
@@ -123,6 +123,8 @@ UNKNOWN_COSTS = {
     "a failure without usage costs nothing": ([(None, None, "failed"), (KNOWN, 5, "ok")], 5, 0),
     "a failure with usage costs something": ([(KNOWN, None, "failed")], None, 1),
     "the client left before the answer": ([(None, None, "client_closed")], None, 0),
+    "a race was lost before the answer told its usage": ([(None, None, "abandoned"), (KNOWN, 5, "ok")], 5, 1),
+    "a race was lost by a known cost": ([(KNOWN, 3, "abandoned"), (KNOWN, 5, "ok")], 8, 0),
 }
 
 
@@ -130,9 +132,22 @@ UNKNOWN_COSTS = {
 def test_an_unknown_cost_is_counted_and_never_zero(
     fill: Fill, attempts: list[tuple[Usage | None, int | None, Any]], cost: int | None, unpriced: int
 ) -> None:
-    engine = fill(*(row(attempt=n, usage=usage, cost_nusd=nusd, status=status) for n, (usage, nusd, status) in enumerate(attempts, 1)))
+    engine = fill(
+        *(row(attempt=n, usage=usage, cost_nusd=nusd, status=status, bytes_request=9) for n, (usage, nusd, status) in enumerate(attempts, 1))
+    )
     (found,) = spend(engine, 0, "team")
     assert (found.cost_nusd, found.unpriced) == (cost, unpriced)
+
+
+def test_a_race_that_was_lost_in_the_queue_cost_nothing(fill: Fill) -> None:
+    (found,) = spend(fill(row(status="abandoned", bytes_request=0)), 0, "team")
+    assert (found.cost_nusd, found.unpriced, found.failed) == (None, 0, 0)
+
+
+def test_what_the_gateway_bears_stands_apart_from_what_the_team_is_charged(fill: Fill) -> None:
+    lost = row(attempt=1, status="abandoned", billed="gateway", usage=KNOWN, cost_nusd=700)
+    (found,) = spend(fill(lost, row(attempt=2, usage=KNOWN, cost_nusd=500)), 0, "team")
+    assert (found.cost_nusd, found.absorbed_nusd, found.attempts, found.requests, found.failed) == (500, 700, 2, 1, 0)
 
 
 def test_sums_are_exact_beyond_what_a_float_holds(fill: Fill) -> None:
@@ -186,6 +201,48 @@ def test_the_last_attempt_says_how_a_request_ended() -> None:
     assert [(attempt["attempt"], attempt["status"]) for attempt in told["attempts"]] == [(1, "failed"), (2, "cut")]
 
 
+def test_a_request_ended_as_the_attempt_that_was_not_given_up() -> None:
+    told = describe_request([row(status="ok", client_status=200), row(attempt=2, status="abandoned")])
+    assert (told["status"], told["client_status"]) == ("ok", 200)
+
+
+def test_a_request_s_cost_leaves_out_what_the_gateway_bears() -> None:
+    lost = row(attempt=2, status="abandoned", billed="gateway", usage=KNOWN, cost_nusd=7)
+    told = describe_request([row(usage=KNOWN, cost_nusd=5), lost])
+    assert (told["cost_usd"], told["absorbed_usd"]) == ("0.000000005", "0.000000007")
+    assert [attempt["billed"] for attempt in told["attempts"]] == ["team", "gateway"]
+
+
+def test_what_was_predicted_stands_beside_what_came() -> None:
+    (attempt,) = describe_request([FULL_ROW])["attempts"]
+    assert attempt["predicted"] == {
+        "prompt_tokens": 11,
+        "ttft_p95_ms": 0.012,
+        "end_ms": 0.013,
+        "end_p95_ms": 0.014,
+        "output_tokens": 15,
+        "cost_usd": "0.000000016",
+        "p_slo": 0.9,
+    }
+
+
+def test_nothing_predicted_is_null() -> None:
+    (attempt,) = describe_request([row()])["attempts"]
+    assert attempt["predicted"] is None
+
+
+def test_a_decision_is_told_as_it_was_stored_with_what_then_happened(fill: Fill) -> None:
+    first = row(attempt=1, status="failed", decision=msgspec.Raw(b'{"why":"cheapest","candidates":[]}'))
+    told = describe_decision(attempts_of(fill(first, row(attempt=2)), "req_1", None))
+    assert told["decision"] == {"why": "cheapest", "candidates": []}
+    assert (told["request_id"], told["model"], told["status"]) == ("req_1", "solo", "ok")
+    assert [attempt["status"] for attempt in told["attempts"]] == ["failed", "ok"]
+
+
+def test_a_request_from_before_decisions_were_kept_has_none() -> None:
+    assert describe_decision([row()])["decision"] is None
+
+
 def test_a_report_tells_the_whole_row_and_is_json(fill: Fill) -> None:
     told = describe_request(attempts_of(fill(FULL_ROW), "req_full", None))
     assert json.loads(json.dumps(told)) == told
@@ -194,7 +251,7 @@ def test_a_report_tells_the_whole_row_and_is_json(fill: Fill) -> None:
     assert attempt["bytes"] == {"request": 10, "upstream": 20, "client": 30}
     assert attempt["usage"]["reasoning"] == 7 and attempt["usage"]["source"] == "estimated"
     assert attempt["usage"]["raw"] == {"prompt_tokens": 15.0, "note": "é é"}
-    assert attempt["cost_usd"] == "4611686018.427387904" == told["cost_usd"]
+    assert attempt["cost_usd"] == "4611686018.427387904" == told["absorbed_usd"]
     assert attempt["started_at"].endswith("+00:00") and attempt["upstream_id"] == FULL_ROW.upstream_id
 
 

@@ -1,0 +1,53 @@
+"""Which ledger a command reads, and from when: the options of every command that reports, and what they stand for."""
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+DatabaseOption = Annotated[str | None, typer.Option(help="the ledger's URL [default: the configuration's]")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file whose state.database is read")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+SinceOption = Annotated[str, typer.Option(help="how far back: 30m, 24h, 7d …")]
+
+
+def since_or_exit(since: str) -> int:
+    """The moment so long ago, in microseconds of Unix time; exit code 2 for what is not a time span."""
+    from ledger.reports import since_us
+
+    try:
+        return since_us(since, time.time())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
+
+
+def one_of(value: str, known: Iterable[str], option: str) -> None:
+    """Exit code 2 for a value that is not known."""
+    if value not in known:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=option)
+
+
+def open_ledger(database: str | None, config: Path | None) -> "Engine":
+    """The ledger's engine; a finding on stderr and exit code 1 where there is none, or none that can be read."""
+    from config.load import ConfigError, database_url
+    from gateway.cli.settings import load_or_exit
+    from ledger.store import LedgerError, database_file, open_engine
+
+    try:
+        url = database or (load_or_exit(None).settings.state.database if config is None else database_url(config, os.environ))
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    try:
+        if not database_file(url).exists():
+            raise LedgerError(f"there is no ledger at {url}; name one by --database or --config")
+        return open_engine(url)
+    except LedgerError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
