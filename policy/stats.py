@@ -1,72 +1,331 @@
-"""Live statistics of one target: counts, and times in log-scale buckets. No raw samples, a few KB, a few microseconds to record."""
+"""Live statistics of one target: what it did lately, by prompt length and by load, and what a request may expect of it.
 
-from math import floor, log2
+Old attempts fade by decay: after HALF_LIFE_S an answer weighs half, after FAILURE_HALF_LIFE_S a failure. No samples are kept, and what
+several processes saw adds up. A cell (prompt length, load) of which little is known borrows from its neighbours.
+"""
 
-STEPS = 4  # buckets per doubling: a percentile is right within 19 %
-LEAST, MOST = 2.0**-30, 2.0**30  # a nanosecond, 34 years: what is beyond counts as the nearer one
+from collections.abc import Sequence
+
+import msgspec
+
+from policy.sketch import Distribution, Packed, Sketch
+
+HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
+FAILURE_HALF_LIFE_S = 60.0
+MOST_HALF_LIVES = 500.0  # before the scale is reset, within the range of a float
+PRIOR_ATTEMPTS = 2.0  # taken to have gone well: so one failure is not certainty, and an old outage fades though nothing is sent
+ENOUGH = 20.0  # answers of a cell's own, from which on it borrows nothing
+FADING = 0.25  # what a neighbour's answers weigh for each step that it is away
+FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
+MAX_RETRY_FACTOR = 5.0
+
+LOADS = 6  # 0, 1, 2-3, 4-7, 8-15, 16 and more
+CELLS = 6 * LOADS
+_PROMPT_AT = tuple(LOADS * min(5, max(0, (bits - 7) // 2)) for bits in range(65))  # by bits: up to 256 tokens, 1k, 4k, 16k, 64k, more
+_NEARNESS = tuple(tuple(FADING ** (abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS)) for b in range(CELLS)) for a in range(CELLS))
 
 
-class LogBuckets:
-    """Counts of positive values by size. Adding two of them is adding their counts."""
+class Forecast(msgspec.Struct, frozen=True):
+    """What a request of this length at this load may expect. None: nothing is known. Seconds, tokens, shares from 0 to 1.
 
-    __slots__ = ("counts", "total")
+    `samples`: the weight of the answers behind it (below 1: a cold target). For a streamed answer the TTFT is from when the target took the
+    request, and `token_s` is between two tokens; a unary answer shows no first token, and `token_s` is its whole time over its tokens.
+    """
+
+    samples: float = 0.0
+    ttft_mean_s: float | None = None
+    ttft_p50_s: float | None = None
+    ttft_p95_s: float | None = None
+    token_s_mean: float | None = None
+    token_s_p95: float | None = None
+    total_mean_s: float | None = None
+    total_p95_s: float | None = None
+    output_mean: float | None = None
+    error_rate: float = 0.0
+    limited_rate: float = 0.0
+    cache_share: float | None = None
+    retry_factor: float = 1.0  # attempts for an answer
+    waits: Distribution | None = None  # the TTFT's, or for a unary answer the total time's
+    outputs: Distribution | None = None
+
+    def within(self, ttft_s: float) -> float | None:
+        """How likely the first token, or a unary answer, comes within `ttft_s`."""
+        return None if self.waits is None else self.waits.within(ttft_s)
+
+    def expected_output(self, max_tokens: int | None) -> float | None:
+        """The tokens of an answer that may have `max_tokens`."""
+        if max_tokens is None or self.outputs is None:
+            return self.output_mean
+        return self.outputs.mean_up_to(max_tokens)
+
+
+class _Dump(msgspec.Struct, array_like=True):
+    """One mode at the moment of the dump: cells and loads by number."""
+
+    waits: dict[int, Packed]
+    token_s: dict[int, Packed]
+    totals: Packed
+    outputs: Packed
+    recent: tuple[float, float, float]
+    tokens: dict[int, tuple[float, float]]
+
+
+class _Mode:
+    """The streamed answers of a target, or the unary ones."""
+
+    __slots__ = ("cached", "outputs", "recent", "token_s", "tokens", "totals", "waits")
 
     def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-        self.total = 0
+        self.waits: dict[int, Sketch] = {}  # by cell: TTFT, or a unary answer's total time
+        self.token_s: dict[int, Sketch] = {}  # by load
+        self.totals = Sketch()
+        self.outputs = Sketch()
+        self.recent = [0.0, 0.0, 0.0]  # attempts, failed ones, limited ones
+        self.tokens: dict[int, list[float]] = {}  # by prompt length: input tokens, and those of them that were cached
+        self.cached: list[tuple[Forecast, float, int, int] | None] = [None] * CELLS
 
-    def add(self, value: float) -> None:
-        bucket = floor(log2(min(MOST, max(LEAST, value))) * STEPS)
-        self.counts[bucket] = self.counts.get(bucket, 0) + 1
-        self.total += 1
+    def scale(self, slow: float, fast: float) -> None:
+        for sketch in (*self.waits.values(), *self.token_s.values(), self.totals, self.outputs):
+            sketch.scale(slow)
+        self.recent = [each * fast for each in self.recent]
+        self.tokens = {at: [each * slow for each in sums] for at, sums in self.tokens.items()}
 
-    def quantile(self, share: float) -> float | None:
-        """The upper edge of the bucket that holds the `share` quantile; None when nothing was added."""
-        if not self.total:
-            return None
-        left = share * self.total
-        for bucket in sorted(self.counts):
-            left -= self.counts[bucket]
-            if left <= 0:
-                break
-        return float(2.0 ** ((bucket + 1) / STEPS))
+    def dump(self, slow: float, fast: float) -> _Dump:
+        return _Dump(
+            {cell: sketch.pack(slow) for cell, sketch in self.waits.items()},
+            {load: sketch.pack(slow) for load, sketch in self.token_s.items()},
+            self.totals.pack(slow),
+            self.outputs.pack(slow),
+            (self.recent[0] * fast, self.recent[1] * fast, self.recent[2] * fast),
+            {at: (sums[0] * slow, sums[1] * slow) for at, sums in self.tokens.items()},
+        )
+
+    def merge(self, dump: _Dump, slow: float, fast: float) -> None:
+        for mine, theirs, places in ((self.waits, dump.waits, CELLS), (self.token_s, dump.token_s, LOADS)):
+            for place, packed in theirs.items():
+                if 0 <= place < places:
+                    mine.setdefault(place, Sketch()).merge(Sketch.unpack(packed), slow)
+        self.totals.merge(Sketch.unpack(dump.totals), slow)
+        self.outputs.merge(Sketch.unpack(dump.outputs), slow)
+        self.recent = [mine + theirs * fast for mine, theirs in zip(self.recent, dump.recent, strict=True)]
+        for at, theirs_sums in dump.tokens.items():
+            mine_sums = self.tokens.setdefault(at, [0.0, 0.0])
+            mine_sums[0] += theirs_sums[0] * slow
+            mine_sums[1] += theirs_sums[1] * slow
+
+
+_View = tuple[_Mode, float, float]  # with the factors that turn its weights, slow and fast, into those of now
+_DUMPS = msgspec.msgpack.Decoder(tuple[_Dump, _Dump])
 
 
 class TargetStats:
-    """What one target did since the gateway started. Seconds. Failures are counted by error code."""
+    """What one target did. `attempts`, `failures` by code and `output_tokens` are counted since the start; all else fades.
 
-    __slots__ = ("attempts", "failures", "output_tokens", "total_s", "ttft_s")
+    `peers`: what other processes saw of the same target. Forecasts are of both together, a dump is of its own alone.
+    """
+
+    __slots__ = ("_at", "_changes", "_modes", "_peers", "attempts", "failures", "output_tokens")
 
     def __init__(self) -> None:
         self.attempts = 0
         self.failures: dict[str, int] = {}
         self.output_tokens = 0
-        self.ttft_s = LogBuckets()
-        self.total_s = LogBuckets()
+        self._modes = (_Mode(), _Mode())  # unary, streamed
+        self._at: float | None = None  # when a weight of 1 was given
+        self._changes = 0
+        self._peers: TargetStats | None = None
 
-    def succeeded(self, ttft_s: float, total_s: float, output_tokens: int) -> None:
+    # --- taking in ----------------------------------------------------------------------------------------------------
+    def observe(  # noqa: PLR0913  what a whole answer showed, by name; an object for it would cost more than the counting
+        self,
+        now: float,
+        *,
+        streamed: bool,
+        prompt_tokens: int,
+        load: int,
+        ttft_s: float | None,
+        total_s: float,
+        output_tokens: int | None,
+        input_tokens: int | None,
+        cached_tokens: int | None,
+    ) -> None:
+        """A whole answer. `load`: how many requests ran at the target when this one began. Times without the target's own queue."""
         self.attempts += 1
-        self.output_tokens += output_tokens
-        self.ttft_s.add(ttft_s)
-        self.total_s.add(total_s)
+        self._changes += 1
+        age = now - self._landmark(now)
+        weight = 2.0 ** (age / HALF_LIFE_S)
+        mode = self._modes[streamed]
+        mode.recent[0] += 2.0 ** (age / FAILURE_HALF_LIFE_S)
+        load_at = min(LOADS - 1, load.bit_length())
+        prompt_at = _prompt_at(prompt_tokens)
+        wait_s = ttft_s if streamed else total_s
+        if wait_s is not None:
+            _of(mode.waits, prompt_at + load_at).add(wait_s, weight)
+        mode.totals.add(total_s, weight)
+        if output_tokens:
+            self.output_tokens += output_tokens
+            mode.outputs.add(output_tokens, weight)
+            if not streamed:
+                _of(mode.token_s, load_at).add(total_s / output_tokens, weight)
+            elif ttft_s is not None and output_tokens > 1:
+                _of(mode.token_s, load_at).add((total_s - ttft_s) / (output_tokens - 1), weight)
+        if input_tokens and cached_tokens is not None:
+            sums = mode.tokens.get(prompt_at)
+            if sums is None:
+                sums = mode.tokens[prompt_at] = [0.0, 0.0]
+            sums[0] += input_tokens * weight
+            sums[1] += min(cached_tokens, input_tokens) * weight
 
-    def failed(self, code: str) -> None:
+    def failed(self, now: float, *, streamed: bool, code: str, limited: bool) -> None:
+        """An attempt that gave no whole answer. `limited`: the target is well, but wants fewer requests (429)."""
         self.attempts += 1
         self.failures[code] = self.failures.get(code, 0) + 1
+        self._changes += 1
+        weight = 2.0 ** ((now - self._landmark(now)) / FAILURE_HALF_LIFE_S)
+        recent = self._modes[streamed].recent
+        recent[0] += weight
+        recent[2 if limited else 1] += weight
 
-    def summary(self) -> dict[str, object]:
-        """Plain values for a report: times in milliseconds."""
+    def _landmark(self, now: float) -> float:
+        at = self._at
+        if at is None:
+            self._at = at = now
+        elif now - at > MOST_HALF_LIVES * FAILURE_HALF_LIFE_S:
+            slow, fast = _factors(at, now)
+            for mode in self._modes:
+                mode.scale(slow, fast)
+            self._at = at = now
+        return at
 
-        def ms(buckets: LogBuckets, share: float) -> float | None:
-            value = buckets.quantile(share)
-            return None if value is None else round(value * 1000, 1)
+    # --- between processes --------------------------------------------------------------------------------------------
+    def dump(self, now: float) -> bytes:
+        """All that fades, as it weighs now: so it can be taken in by another process, whose clock is another."""
+        slow, fast = (1.0, 1.0) if self._at is None else _factors(self._at, now)
+        return msgspec.msgpack.encode([mode.dump(slow, fast) for mode in self._modes])
 
+    def merge(self, data: bytes, now: float) -> None:
+        """Adds what a dump holds. Raises ValueError for bytes that are none; then nothing may be relied on."""
+        try:
+            dumps = _DUMPS.decode(data)
+        except msgspec.MsgspecError as exc:
+            raise ValueError("this is no dump of a target's statistics") from exc
+        at = self._landmark(now)
+        slow, fast = _factors(now, at)
+        for mode, dump in zip(self._modes, dumps, strict=True):
+            mode.merge(dump, slow, fast)
+        self._changes += 1
+
+    def set_peers(self, peers: "TargetStats | None") -> None:
+        self._peers = peers
+        self._changes += 1
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+    def forecast(self, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> Forecast:
+        """What to expect; at most FRESH_S old, or older when nothing came since; sooner renewed where little was known."""
+        cell = _prompt_at(prompt_tokens) + min(LOADS - 1, load.bit_length())
+        cached = self._modes[streamed].cached
+        if (kept := cached[cell]) is not None:
+            forecast, made_at, changes, limit = kept
+            age_s = now - made_at
+            if self._changes < limit and (age_s < FRESH_S or (age_s < REFRESH_S and self._changes == changes)):
+                return forecast
+        forecast = self._forecast(now, streamed, cell)
+        cached[cell] = forecast, now, self._changes, self._changes + 1 + int(forecast.samples) // 16
+        return forecast
+
+    def _forecast(self, now: float, streamed: bool, cell: int) -> Forecast:
+        views = self._views(now, streamed)
+        waits = _borrowed([(mode.waits, slow) for mode, slow, _ in views], cell)
+        token_s = _borrowed([(mode.token_s, slow) for mode, slow, _ in views], cell % LOADS)
+        totals = waits if not streamed else Distribution((mode.totals, slow) for mode, slow, _ in views)
+        outputs = Distribution((mode.outputs, slow) for mode, slow, _ in views)
+        error_rate, limited_rate = _rates(views)
+        return Forecast(
+            samples=waits.total,
+            ttft_mean_s=waits.mean if streamed else None,
+            ttft_p50_s=waits.quantile(0.5) if streamed else None,
+            ttft_p95_s=waits.quantile(0.95) if streamed else None,
+            token_s_mean=token_s.mean,
+            token_s_p95=token_s.quantile(0.95),
+            total_mean_s=totals.mean,
+            total_p95_s=totals.quantile(0.95),
+            output_mean=outputs.mean,
+            error_rate=error_rate,
+            limited_rate=limited_rate,
+            cache_share=_cache_share(views, cell - cell % LOADS),
+            retry_factor=min(MAX_RETRY_FACTOR, 1.0 / (1.0 - error_rate)),
+            waits=waits,
+            outputs=outputs,
+        )
+
+    def _views(self, now: float, streamed: bool) -> list[_View]:
+        return [(each._modes[streamed], *_factors(each._at, now)) for each in (self, self._peers) if each is not None and each._at is not None]
+
+    def summary(self, now: float) -> dict[str, object]:
+        """Plain values for a report, of this process alone: times in milliseconds."""
+        own = [(mode, *_factors(self._at, now)) for mode in self._modes] if self._at is not None else []
+        ttft_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.waits.values())
+        total_s = Distribution((mode.totals, slow) for mode, slow, _ in own)
+        token_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.token_s.values())
+        error_rate, limited_rate = _rates(own)
+        share = _cache_share(own, None)
         return {
             "attempts": self.attempts,
             "failures": dict(self.failures),
             "output_tokens": self.output_tokens,
-            "ttft_p50_ms": ms(self.ttft_s, 0.5),
-            "ttft_p95_ms": ms(self.ttft_s, 0.95),
-            "total_p50_ms": ms(self.total_s, 0.5),
-            "total_p95_ms": ms(self.total_s, 0.95),
+            "ttft_p50_ms": _ms(ttft_s.quantile(0.5)),
+            "ttft_p95_ms": _ms(ttft_s.quantile(0.95)),
+            "total_p50_ms": _ms(total_s.quantile(0.5)),
+            "total_p95_ms": _ms(total_s.quantile(0.95)),
+            "token_mean_ms": _ms(token_s.mean),
+            "error_rate": round(error_rate, 4),
+            "limited_rate": round(limited_rate, 4),
+            "cache_share": None if share is None else round(share, 4),
         }
+
+
+def _prompt_at(prompt_tokens: int) -> int:
+    return _PROMPT_AT[(prompt_tokens - 1).bit_length()] if prompt_tokens > 1 else 0
+
+
+def _of(sketches: dict[int, Sketch], place: int) -> Sketch:
+    found = sketches.get(place)
+    if found is None:
+        found = sketches[place] = Sketch()
+    return found
+
+
+def _factors(at: float, now: float) -> tuple[float, float]:
+    """What turns a weight on the scale of `at` into one on the scale of `now`: of an answer, and of a failure."""
+    return 2.0 ** ((at - now) / HALF_LIFE_S), 2.0 ** ((at - now) / FAILURE_HALF_LIFE_S)
+
+
+def _borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int) -> Distribution:
+    """A cell's own answers first; the fewer they are, the more its neighbours' count, the nearest most."""
+    parts = [(sketches[place], slow) for sketches, slow in known if place in sketches]
+    own = sum(sketch.total * factor for sketch, factor in parts)
+    if own < ENOUGH:
+        near = _NEARNESS[place]
+        others = [(sketch, slow * near[at]) for sketches, slow in known for at, sketch in sketches.items() if at != place]
+        if found := sum(sketch.total * factor for sketch, factor in others):
+            share = min(1.0, (ENOUGH - own) / (1.0 + own) / found)
+            parts += [(sketch, factor * share) for sketch, factor in others]
+    return Distribution(parts)
+
+
+def _rates(views: Sequence[_View]) -> tuple[float, float]:
+    """The shares of recent attempts that failed, and that were limited."""
+    attempts, failed, limited = (sum(mode.recent[which] * fast for mode, _, fast in views) for which in range(3))
+    return failed / (attempts + PRIOR_ATTEMPTS), limited / (attempts + PRIOR_ATTEMPTS)
+
+
+def _cache_share(views: Sequence[_View], prompt_at: int | None) -> float | None:
+    """Of input tokens, those that were cached: at prompts of that length, where any were counted, else at all."""
+    sums = [(at, inputs * slow, cached * slow) for mode, slow, _ in views for at, (inputs, cached) in mode.tokens.items()]
+    chosen = [each for each in sums if each[0] == prompt_at] or sums
+    inputs = sum(each[1] for each in chosen)
+    return sum(each[2] for each in chosen) / inputs if inputs else None
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
