@@ -33,6 +33,7 @@
     │       ├── EngineUnavailable       not up: starting, restarting, given up
     │       ├── EngineBusy              queue full, or waited too long in it
     │       └── EngineLost              it died under the request
+    ├── NoTargetReady                every target that may answer is cooling, open or down; nothing was sent
     ├── AttemptsExhausted            every attempt of the plan failed
     ├── LedgerUnavailable            the ledger cannot be read or written just now
     ├── ServerShuttingDown
@@ -219,6 +220,12 @@ class EngineBusy(EngineError):
 
 class EngineLost(EngineError):
     code = "local_engine_lost"
+
+
+class NoTargetReady(TurnoutError):
+    """Every target that may answer is cooling, open or down; `retry_after_s`: when the first of them may be tried."""
+
+    code = "no_target_ready"
 
 
 class AttemptsExhausted(TurnoutError):

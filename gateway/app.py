@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -107,7 +108,7 @@ def _add_reports(app: FastAPI, runtime: Runtime) -> None:
         """The targets behind the models that this key may use, with what each did since the gateway started."""
         allowed = [r for r in runtime.routes.all if caller.models is None or r.name in caller.models]
         seen = {target.label: target for route in allowed for target in route.targets}
-        return {"data": [{"target": label, "owned": t.owned, **t.stats.summary()} for label, t in seen.items()]}
+        return {"data": [{"target": label, "owned": t.owned, **t.stats.summary(monotonic())} for label, t in seen.items()]}
 
 
 def _add_health(app: FastAPI, runtime: Runtime) -> None:

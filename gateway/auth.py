@@ -6,7 +6,7 @@ from hashlib import sha256
 import msgspec
 
 from contract.errors import AuthenticationFailed, ModelNotFound
-from policy.plan import Rule
+from policy.rule import Rule
 
 Headers = Iterable[tuple[bytes, bytes]]
 

@@ -29,6 +29,7 @@ STATUS: dict[type[e.TurnoutError], tuple[int, str]] = {
     e.EngineUnavailable: (503, "overloaded_error"),
     e.EngineBusy: (503, "overloaded_error"),
     e.EngineLost: (502, "upstream_error"),
+    e.NoTargetReady: (503, "overloaded_error"),
     e.LedgerUnavailable: (503, "overloaded_error"),
     e.ServerShuttingDown: (503, "overloaded_error"),
     e.ClientClosed: (499, "client_closed"),

@@ -16,7 +16,7 @@ from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
-from gateway.record import Job
+from gateway.job import Job
 from gateway.runtime import Runtime
 from providers.wires.port import Dialect
 from providers.wires.table import DIALECTS

@@ -3,7 +3,7 @@
 import msgspec
 
 from contract.call import Call
-from gateway.record import Job
+from gateway.job import Job
 from gateway.routes import Target
 from ledger.continuity import Continuity, KeptAnswer
 from providers.port import Exchange

@@ -1,53 +1,17 @@
 """What an attempt leaves behind: its ledger row and its mark in the target's statistics."""
 
 import time
-from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
-from contract.call import Call
 from contract.errors import AttemptError
-from contract.usage import Usage
 from gateway.accounting import settled
-from gateway.auth import Principal
-from gateway.client import Client
-from gateway.routes import Route, Target
+from gateway.job import Attempt, Job
+from gateway.learning import learn
 from ledger.prices import cost_nusd
-from ledger.row import AttemptRow, Status
+from ledger.row import ANSWERED, AttemptRow, Status
 from ledger.store import Ledger
-from policy.plan import Rule
-from providers.port import Exchange, Marks
-from providers.wires.port import Dialect
-
-
-@dataclass(slots=True)
-class Job:
-    """One request on its way through the pipeline."""
-
-    call: Call
-    endpoint: str
-    principal: Principal
-    route: Route
-    rule: Rule
-    client: Client
-    words: Dialect  # the client's dialect: it words an error that ends a stream
-    bound_to: str | None = None  # the label of the only target that understands the request's state
-    failures: list[AttemptError] = field(default_factory=list)
-    error_status: int | None = None  # the answer's, once the last attempt has failed
-    upstream_s: float = 0.0  # time spent in attempts, up to the first output
-
-
-class Attempt:
-    """One attempt at one target, while it lasts and for its row."""
-
-    __slots__ = ("exchange", "marks", "number", "reason", "started_at_us", "target")
-
-    def __init__(self, number: int, target: Target, reason: str) -> None:
-        self.number = number
-        self.target = target
-        self.reason = reason
-        self.started_at_us = time.time_ns() // 1000
-        self.marks = Marks(monotonic())
-        self.exchange: Exchange | None = None
+from policy.prediction import Prediction
 
 
 class Recorder:
@@ -64,6 +28,8 @@ class Recorder:
         usage = None if exchange is None else settled(exchange.usage, status == "ok", len(job.call.body), exchange.tokens_seen)
         finish = exchange.finish if exchange is not None else None
         code = error.reason if isinstance(error, AttemptError) else error
+        cost = cost_nusd(target.price, usage)
+        planning = job.planning
         started = marks.started
         self._ledger.append(
             AttemptRow(
@@ -89,24 +55,61 @@ class Recorder:
                 first_token_us=_us(marks.first_token, started),
                 end_us=_us(marks.ended, started),
                 usage=usage,
-                cost_nusd=cost_nusd(target.price, usage),
+                cost_nusd=cost,
                 finish_reason=finish.reason if finish else None,
                 native_finish_reason=finish.native if finish else None,
                 upstream_id=exchange.upstream_id if exchange is not None else None,
                 bytes_request=marks.bytes_sent,
                 bytes_upstream=marks.bytes_received,
                 bytes_client=job.client.bytes_sent,
+                billed="team" if status in ANSWERED or status == "client_closed" else "gateway",
+                prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
+                decision=planning.told if planning and attempt.number == 1 else None,
+                **_predicted(attempt.planned.prediction),
             )
         )
-        self._count(attempt, status, code, usage)
+        learn(job, attempt, status, error, usage, cost)
 
-    def _count(self, attempt: Attempt, status: Status, code: str | None, usage: Usage | None) -> None:
-        marks, stats = attempt.marks, attempt.target.stats
-        if status == "ok" and marks.first_token is not None and marks.ended is not None:
-            tokens = (usage.output_visible or 0) + (usage.reasoning or 0) if usage else 0
-            stats.succeeded(marks.first_token - marks.started, marks.ended - marks.started, tokens)
-        elif status != "client_closed":
-            stats.failed(code or status)
+    def refused(self, job: Job, code: str, status: int) -> None:
+        """The request got no attempt at all: its row says what was decided."""
+        now_us = time.time_ns() // 1000
+        planning = job.planning
+        self._ledger.append(
+            AttemptRow(
+                request_id=job.call.request_id,
+                attempt=0,
+                started_at_us=now_us,
+                team=job.principal.team,
+                key_id=job.principal.key_id,
+                endpoint=job.endpoint,
+                stream=job.call.stream,
+                model_asked=job.call.model,
+                route=job.route.name,
+                target="",
+                model_sent="",
+                status="failed",
+                reason="no target",
+                error_code=code,
+                client_status=status,
+                prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
+                decision=planning.told if planning else None,
+            )
+        )
+
+
+def _predicted(seen: Prediction) -> dict[str, Any]:
+    return {
+        "predicted_ttft_us": _whole(seen.ttft_p95_s, 1e6),
+        "predicted_end_us": _whole(seen.finish_s, 1e6),
+        "predicted_end_p95_us": _whole(seen.finish_p95_s, 1e6),
+        "predicted_output_tokens": _whole(seen.output_tokens if seen.samples else None, 1),
+        "predicted_cost_nusd": _whole(seen.cost_nusd, 1),
+        "predicted_p_slo": seen.p,
+    }
+
+
+def _whole(value: float | None, unit: float) -> int | None:
+    return None if value is None else int(value * unit)
 
 
 def _us(at: float | None, started: float) -> int | None:

@@ -3,8 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from gateway.health import Health
 from ledger.prices import Price
-from policy.plan import Candidate, Rule
+from policy.affinity import Affinity
+from policy.explore import ExploreBudget
+from policy.hedge import HedgeBudget
+from policy.residency import Admitted, Candidate
+from policy.rule import Rule
 from policy.stats import TargetStats
 from providers.port import Backend
 
@@ -20,21 +25,35 @@ class Target:
     owned: bool
     price: Price | None
     stats: TargetStats
+    health: Health
     label: str
     header: tuple[bytes, bytes]
     native: frozenset[str] = frozenset()  # the dialects it answers in the client's own bytes
     keeps_responses: bool = False
+    region: str = ""
+    context_tokens: int | None = None
+    lacks: frozenset[str] = frozenset()  # see policy.ask.Ask.needs
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One entry of `models`: its name (maybe a pattern), rule and targets, in the order of preference."""
+    """One entry of `models`: its name (maybe a pattern), rule and targets, in the order of preference.
+
+    `admitted`: what the rule's residency leaves of `candidates`. `lacking`: what at least one target cannot do. The rest is what routing
+    remembers of this model: whose prefix cache is warm, and what second runners and measurements have cost.
+    """
 
     name: str
     rule: Rule
     targets: tuple[Target, ...]
     candidates: tuple[Candidate, ...]
+    admitted: Admitted
     header: tuple[bytes, bytes]
+    lacking: frozenset[str]
+    affinity: Affinity
+    hedges: HedgeBudget
+    exploring: ExploreBudget
 
 
 FillIn = Callable[[Route, str], Route]  # a pattern's route and what `*` matched -> the route for that very name

@@ -3,21 +3,26 @@
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from config.settings import EngineSettings, ModelSettings, PolicySettings, ProviderSettings, Settings, TargetSettings
-from contract.call import Drop
+from config.settings import EngineSettings, ModelSettings, ProviderSettings, Settings, TargetSettings
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_key
-from gateway.chosen import chosen_of, signer_of
+from gateway.chosen import chosen_of, keys_of, signer_of
+from gateway.health import Health
 from gateway.keeper import Keeper
 from gateway.pipeline import Pipeline
 from gateway.record import Recorder
 from gateway.routes import Route, RouteTable, Target
+from gateway.rules import rule_of
 from ledger.continuity import Continuity
-from ledger.prices import Price, compile_price, override_price
+from ledger.prices import TOKENS, Price, compile_price, context_window, override_price
 from ledger.store import Ledger, database_file
-from policy.plan import Candidate, Rule
+from policy.affinity import Affinity
+from policy.explore import ExploreBudget
+from policy.hedge import HedgeBudget
+from policy.residency import FREE, Candidate, Rates, admit
+from policy.rule import Rule
 from policy.stats import TargetStats
-from providers.address import address_of, headers_of, native_dialects
+from providers.address import address_of, native_dialects
 from providers.backend import HttpBackend, ProviderSpec
 from providers.build import routes_of
 from providers.http.client import PooledClient
@@ -31,9 +36,9 @@ from providers.port import Backend
 from providers.registry import PROVIDER_KINDS, ProviderKind
 
 STREAM_HEADERS_S = 60.0  # a stream's head comes before its first token; a unary answer's head waits for the whole of it
-DROPS: dict[bool | str, Drop] = {False: "nothing", "hints": "hints", True: "everything"}
 BOOTSTRAP_TEAM = "default"
 MAX_STATS = 10_000
+ENGINE_LACKS = frozenset({"n", "images", "audio", "files"})
 VISIBLE = "!#$&'()*+,/:;=?@[]~ \"<>^`{|}"
 
 
@@ -94,7 +99,7 @@ class Builder:
         self.chosen = {name: chosen_of(name, provider) for name, provider in settings.providers.items()}
         self.backends: dict[str, Backend] = {name: self._provider(name, p) for name, p in settings.providers.items()}
         self.backends |= {name: EngineBackend(engine, self.client) for name, engine in self.engines.items()}
-        self.stats: dict[tuple[str, str], TargetStats] = {}
+        self.known: dict[tuple[str, str], tuple[TargetStats, Health]] = {}
 
     # --- backends --------------------------------------------------------------------------------------------------
     def _provider(self, name: str, settings: ProviderSettings) -> Backend:
@@ -109,7 +114,7 @@ class Builder:
             name=name,
             origin=origin,
             base_path=base_path,
-            headers=headers_of(kind, chosen, signer is not None),
+            keys=keys_of(kind, chosen, settings),
             clocks=stream,
             unary_clocks=unary,
             routes=routes_of(kind, chosen),
@@ -151,15 +156,21 @@ class Builder:
     def _make_target(self, backend: str, model: str, entry: TargetSettings | None) -> Target:
         owned = backend in self.engines
         label = backend if owned else f"{backend}/{model}"
+        stats, health = self._known(backend, model)
         native = frozenset({"openai_chat"} if owned else native_dialects(self._kind(backend), self.chosen[backend]))
         return Target(
             backend=self.backends[backend],
             model=model,
             owned=owned,
             price=None if owned else self._price(backend, model, entry),
-            stats=self._stats_of(backend, model),
+            stats=stats,
+            health=health,
             label=label,
             header=(b"x-turnout-target", header_text(label)),
+            region="" if owned else self.settings.providers[backend].region or "",
+            context_tokens=self._context(backend, model, entry),
+            lacks=ENGINE_LACKS if owned else _lacks(self._kind(backend)),
+            weight=None if entry is None else entry.weight,
             native=native,
             keeps_responses=not owned and self._kind(backend).keeps_responses and "openai_responses" in native,
         )
@@ -167,17 +178,26 @@ class Builder:
     def _kind(self, provider: str) -> ProviderKind:
         return PROVIDER_KINDS[self.settings.providers[provider].kind]
 
-    def _stats_of(self, backend: str, model: str) -> TargetStats:
-        """One object for a target wherever it is listed. Names that clients make up by a pattern share their backend's after a while."""
-        if len(self.stats) >= MAX_STATS and (backend, model) not in self.stats:
+    def _known(self, backend: str, model: str) -> tuple[TargetStats, Health]:
+        """What is learnt of a target, one for it wherever it is listed. Names that clients make up by a pattern share their backend's after a while."""
+        if len(self.known) >= MAX_STATS and (backend, model) not in self.known:
             model = "*"
-        return self.stats.setdefault((backend, model), TargetStats())
+        return self.known.setdefault((backend, model), (TargetStats(), Health()))
 
     def _price(self, provider: str, model: str, entry: TargetSettings | None) -> Price | None:
         if entry is not None and entry.price is not None:
             return override_price(**entry.price.model_dump())
         price_provider = self._kind(provider).price_provider
         return None if price_provider is None or "*" in model else compile_price(price_provider, model)
+
+    def _context(self, backend: str, model: str, entry: TargetSettings | None) -> int | None:
+        """Tokens that a prompt may have; None: not known."""
+        if entry is not None and entry.context is not None:
+            return entry.context
+        if backend in self.engines:
+            return self.settings.engines[backend].prompt_tokens
+        price_provider = self._kind(backend).price_provider
+        return None if price_provider is None or "*" in model else context_window(price_provider, model)
 
     # --- who may ask -------------------------------------------------------------------------------------------------
     def principals(self) -> list[tuple[str, Principal]]:
@@ -221,10 +241,6 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
     )
 
 
-def rule_of(name: str, policy: PolicySettings) -> Rule:
-    return Rule(name, policy.fallback, policy.residency, policy.retry.max_attempts, DROPS[policy.drop_unsupported])
-
-
 def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
     return EngineSpec(
         name=name,
@@ -239,8 +255,45 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
 
 
 def assemble(name: str, rule: Rule, targets: list[Target]) -> Route:
-    candidates = tuple(Candidate(index, target.label, target.owned) for index, target in enumerate(targets))
-    return Route(name, rule, tuple(targets), candidates, (b"x-turnout-route", header_text(name)))
+    candidates = tuple(_candidate(index, target) for index, target in enumerate(targets))
+    return Route(
+        name=name,
+        rule=rule,
+        targets=tuple(targets),
+        candidates=candidates,
+        admitted=admit(rule, candidates),
+        header=(b"x-turnout-route", header_text(name)),
+        lacking=frozenset().union(*(each.lacks for each in candidates)),
+        affinity=Affinity(),
+        hedges=HedgeBudget(),
+        exploring=ExploreBudget(),
+    )
+
+
+def _candidate(index: int, target: Target) -> Candidate:
+    return Candidate(
+        index=index,
+        name=target.label,
+        owned=target.owned,
+        region=target.region,
+        rates=FREE if target.owned else _rates(target.price),
+        context_tokens=target.context_tokens,
+        lacks=target.lacks,
+        weight=target.weight,
+    )
+
+
+def _rates(price: Price | None) -> Rates | None:
+    """What the policy compares: a price's own for a request of any length. None: input or output has no price."""
+    if price is None or price.rates.input is None or price.rates.output is None:
+        return None
+    into, out, read = price.rates.input / TOKENS, price.rates.output / TOKENS, price.rates.cache_read
+    return Rates(into, out, into if read is None else read / TOKENS, float(price.request_nusd))
+
+
+def _lacks(kind: ProviderKind) -> frozenset[str]:
+    """What a provider says that it cannot do at all. What it merely does not say is left to it."""
+    return frozenset(name for name in ("tools", "images", "json_schema") if not getattr(kind.facts, name))
 
 
 def header_text(text: str) -> bytes:

@@ -94,6 +94,18 @@ def compile_price(provider: str, model: str) -> Price | None:
     return None if found is None else _compile(found)
 
 
+@lru_cache(maxsize=4096)
+def context_window(provider: str, model: str) -> int | None:
+    """How many tokens a provider's model takes, as genai-prices knows it; None: it does not."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, provider, None)
+    except LookupError:
+        return None
+    return info.context_window
+
+
 def _find(provider: str, model: str) -> Any:
     from genai_prices.data_snapshot import get_snapshot  # 0.3 s of import and data, only when a price is needed
 

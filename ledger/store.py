@@ -273,5 +273,13 @@ def values(row: AttemptRow) -> tuple[Any, ...]:
     else:
         *classes, source, raw = astuple(usage)
         counted = (*classes, source, bytes(raw).decode() if raw else None)
-    told = None if decision is None else msgspec.json.encode(decision() if callable(decision) else decision).decode()
-    return (*plain[:_USAGE_AT], *counted, *plain[_USAGE_AT + 1 :], told)
+    return (*plain[:_USAGE_AT], *counted, *plain[_USAGE_AT + 1 :], None if decision is None else _told(decision))
+
+
+def _told(decision: Any) -> str | None:
+    """A decision as JSON; one that cannot be told must not cost the row."""
+    try:
+        return msgspec.json.encode(decision() if callable(decision) else decision).decode()
+    except Exception as exc:  # noqa: BLE001 - it was made elsewhere, and whatever it raises is not the database's fault
+        _tell("ledger_decision_untold", error=f"{type(exc).__name__}: {exc}")
+        return None

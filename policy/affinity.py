@@ -12,7 +12,7 @@ MAX_PREFIXES = 50_000
 NOWHERE: dict[str, float] = {}
 
 
-def prefixes(prompt: bytes) -> tuple[int, ...]:
+def prefixes(prompt: bytes | memoryview) -> tuple[int, ...]:
     """The hashes of a prompt's prefixes of 256, 512, 1024 … bytes, the shortest first."""
     found = []
     at, length, value = 0, FIRST, 0

@@ -53,7 +53,7 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
     rates = target.rates
     cost = listed = None
     if rates is not None:
-        cached = ask.warm.get(target.name, 0)
+        cached: float = ask.warm.get(target.name, 0)
         if (share := forecast.cache_share) is not None:
             cached = max(cached, ask.prompt_tokens * share)
         listed = ask.prompt_tokens * rates.input + output * rates.output + rates.request

@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from contract.call import Call, Drop
+from contract.errors import AttemptError
 from contract.finish import Finish
 from contract.patience import Patience
 from contract.usage import Usage
@@ -28,6 +29,7 @@ class Marks(msgspec.Struct):
     ended: float | None = None
     bytes_sent: int = 0
     bytes_received: int = 0
+    key_id: str | None = None  # the provider's key that was sent, where there is a choice
 
 
 class Exchange(Protocol):
@@ -74,5 +76,20 @@ class Backend(Protocol):
 
         Raises AttemptError; InvalidRequest when the request, read in full to be translated, is not one.
         """
+
+    def ready_at(self, model: str, now: float) -> float:
+        """When an attempt may begin, in time.monotonic() seconds; not after `now`: at once."""
+
+    def wait_s(self) -> float:
+        """How long an attempt that begins now is expected to wait in the target's own queue, in seconds."""
+
+    def ready_at(self, model: str, now: float) -> float:
+        """When an attempt may be made (monotonic seconds, as `now` is); not after now: at once."""
+
+    def wait_s(self) -> float:
+        """How long an attempt that is made now is expected to wait before it is worked on."""
+
+    def failed(self, model: str, marks: Marks, error: AttemptError) -> None:
+        """Told of every attempt that ended in an error, before its output or after: the next one may have to wait, or to use another key."""
 
     async def aclose(self) -> None: ...

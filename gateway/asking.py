@@ -1,0 +1,60 @@
+"""A call as the policy sees it: its length, its limit, what it needs, and what of it a target may have in its prefix cache. Cheap."""
+
+from contract.call import Call
+from contract.usage import BYTES_PER_TOKEN
+from gateway.routes import Route
+from policy.affinity import prefixes
+from policy.ask import NOTHING, Ask
+from policy.rule import Rule
+
+LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+PROMPTS = ("messages", "input", "prompt")
+NOBODY: frozenset[str] = frozenset()
+_TOOLS = ("tools", "functions")
+_PARTS = {  # what in a body shows that it holds such a part
+    "images": (b'"image_url"', b'"input_image"', b'"image"'),
+    "audio": (b'"input_audio"',),
+    "files": (b'"input_file"', b'"file"', b'"document"'),
+}
+
+
+def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tuple[int, ...], now: float) -> Ask:
+    """`found`: the prompt's prefixes (`prefixes_of`)."""
+    warm = NOTHING
+    if found and (held := route.affinity.warm(found, now)):
+        warm = {target: length // BYTES_PER_TOKEN for target, length in held.items()}
+    needs = _needs(call, route.lacking) if route.lacking and rule.drop != "everything" else NOBODY
+    return Ask(call.request_id, call.stream, len(call.body) // BYTES_PER_TOKEN, _limit(call), needs, bound_to, warm)
+
+
+def prefixes_of(call: Call) -> tuple[int, ...]:
+    """Of the part of the body that grows with a conversation."""
+    for name in PROMPTS:
+        raw = call.fields.get(name)
+        if raw is not None:
+            return prefixes(memoryview(raw))
+    return ()
+
+
+def _limit(call: Call) -> int | None:
+    for name in LIMITS:
+        raw = call.fields.get(name)
+        if raw is not None:
+            text = bytes(raw)
+            return int(text) if text.isdigit() and len(text) < 10 else None
+    return None
+
+
+def _needs(call: Call, lacking: frozenset[str]) -> frozenset[str]:
+    """Of what not every target can do, what the request asks for."""
+    needs = []
+    if "tools" in lacking and any(bytes(call.fields.get(name, b"[]")) not in (b"[]", b"null") for name in _TOOLS):
+        needs.append("tools")
+    if "n" in lacking and call.choices > 1:
+        needs.append("n")
+    for kind, signs in _PARTS.items():
+        if kind in lacking and any(sign in call.body for sign in signs):
+            needs.append(kind)
+    if "json_schema" in lacking and b'"json_schema"' in call.body:
+        needs.append("json_schema")
+    return frozenset(needs)

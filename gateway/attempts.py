@@ -1,0 +1,173 @@
+"""The attempt engine: a plan's attempts in turn, or two at once, up to the first that answers. The only one, for streamed and unary alike.
+
+Until the first output is in hand nothing was sent to the client, and any failure may be mended elsewhere. That output is the commit
+point (gateway/opening.py).
+"""
+
+import asyncio
+from math import inf
+from random import random
+from time import monotonic
+
+from contract.errors import AttemptError, AttemptsExhausted, ContextLengthExceeded
+from gateway.errors import status_of
+from gateway.job import Attempt, Job, Planning
+from gateway.opening import Opened, begin, left
+from gateway.planner import hedge_for, patience_of
+from gateway.record import Recorder
+from policy.hedge import Hedge
+from policy.plan import Planned
+from policy.retry import FailOver, RetrySame, Situation, Stop, after_failure
+
+
+class Attempts:
+    """The attempts of one request. `others`: the plan's targets that were not tried yet."""
+
+    __slots__ = ("_job", "_made", "_number", "_planned", "_planning", "_recorder", "_tries", "others")
+
+    def __init__(self, job: Job, planning: Planning, recorder: Recorder) -> None:
+        self._job = job
+        self._planning = planning
+        self._recorder = recorder
+        self._planned, *self.others = planning.plan.attempts
+        self._made = 0  # attempts that count against the policy's limit
+        self._tries = 0  # of them, at the present target
+        self._number = 0
+
+    def attempt(self, planned: Planned, reason: str) -> Attempt:
+        """Begins the books of one more attempt."""
+        self._number += 1
+        return Attempt(self._number, self._job.route.targets[planned.candidate.index], planned, reason)
+
+    async def opened(self) -> Opened:
+        """The first answer. Raises AttemptsExhausted."""
+        reason = self._planned.reason
+        while True:
+            attempt = self._started(reason)
+            try:
+                hedge = hedge_for(self._job, self._planning, monotonic()) if self._made == 1 else None
+                return await (self._begin(attempt) if hedge is None else self._race(attempt, hedge))
+            except _Lost as lost:
+                reason = await self._after(lost.attempt, lost.error)
+
+    def _started(self, reason: str) -> Attempt:
+        self._made += 1
+        self._tries += 1
+        attempt = self.attempt(self._planned, reason)
+        retries, now = attempt.target.health.retries, attempt.marks.started
+        if self._tries == 1:
+            retries.request(now, self._job.rule.retry_share)
+        else:
+            retries.spend(now)
+        return attempt
+
+    async def _begin(self, attempt: Attempt) -> Opened:
+        patience = patience_of(self._job, attempt.planned, bool(self.others), attempt.marks.started)
+        try:
+            return await begin(self._job, attempt, patience, self._recorder)
+        except AttemptError as error:
+            error.target = attempt.target.label
+            raise _Lost(attempt, error) from error
+
+    async def _after(self, attempt: Attempt, error: AttemptError) -> str:
+        """What the policy says to do next; returns the reason of the next attempt. Raises AttemptsExhausted."""
+        job = self._job
+        attempt.over(error)
+        if isinstance(error, ContextLengthExceeded):  # the same model would say the same elsewhere
+            targets = job.route.targets
+            self.others = [each for each in self.others if targets[each.candidate.index].model != attempt.target.model]
+        verdict = after_failure(error, self._situation(attempt))
+        self._failed(attempt, error, isinstance(verdict, Stop))
+        match verdict:
+            case FailOver():
+                self._planned, *self.others = self.others
+                self._tries = 0
+                return self._planned.reason
+            case RetrySame():
+                if verdict.delay_s:
+                    await asyncio.sleep(verdict.delay_s)
+                return f"retry after {error.reason}"
+            case Stop():
+                raise AttemptsExhausted(job.failures)
+
+    def _situation(self, attempt: Attempt) -> Situation:
+        job, target = self._job, attempt.target
+        health, now = target.health, monotonic()
+        deadline_s = job.rule.slo.deadline_s
+        return Situation(
+            attempts_made=self._made,
+            max_attempts=job.rule.max_attempts,
+            attempts_at_target=self._tries,
+            targets_left=len(self.others),
+            jitter=random(),
+            deadline_left_s=inf if deadline_s is None else deadline_s - (now - job.client.started_at),
+            budget_allows=health.retries.allows(now),
+            healthy=health.breaker.available(now),
+            other_key_ready=target.backend.ready_at(target.model, now) <= now,
+        )
+
+    def _failed(self, attempt: Attempt, error: AttemptError, last: bool) -> None:
+        job = self._job
+        job.failures.append(error)
+        if last:
+            job.error_status = status_of(AttemptsExhausted(job.failures))[0]
+        self._recorder.record(job, attempt, "failed", error)
+        job.upstream_s += (attempt.marks.ended or attempt.marks.started) - attempt.marks.started
+
+    # --- hedging ---------------------------------------------------------------------------------------------------
+    async def _race(self, first: Attempt, hedge: Hedge) -> Opened:
+        """The first attempt, and after a while a second one beside it: the first real output wins, the other is stopped. Raises _Lost."""
+        one = asyncio.create_task(self._begin(first))
+        runners = {one: first}
+        try:
+            await asyncio.wait(runners, timeout=hedge.after_s)
+            if not one.done():
+                second = self._second(hedge)
+                runners[asyncio.create_task(self._begin(second))] = second
+            return await self._winner(runners)
+        finally:
+            await self._stop(runners)
+
+    def _second(self, hedge: Hedge) -> Attempt:
+        self.others.remove(hedge.planned)
+        route, cost_nusd = self._job.route, hedge.planned.prediction.cost_nusd
+        second = self.attempt(hedge.planned, f"hedge after {hedge.after_s * 1e3:.0f} ms")
+        route.hedges.hedged(second.marks.started, cost_nusd)
+        return second
+
+    async def _winner(self, runners: dict[asyncio.Task[Opened], Attempt]) -> Opened:
+        """The first that answers; it is taken out of the runners. A runner that fails leaves the race to the other. Raises _Lost."""
+        while True:
+            done, _ = await asyncio.wait(runners, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=lambda each: each.exception() is not None):
+                attempt = runners.pop(task)
+                lost = task.exception()
+                if lost is None:
+                    return task.result()
+                if not isinstance(lost, _Lost) or not runners:
+                    self._planned = attempt.planned
+                    raise lost
+                self._failed(attempt, lost.error, last=False)
+
+    async def _stop(self, runners: dict[asyncio.Task[Opened], Attempt]) -> None:
+        """Ends whoever still runs. One who came in at the same moment is stopped too: its answer is nobody's."""
+        job = self._job
+        for task, attempt in runners.items():
+            attempt.abandoned = not job.client.left
+            task.cancel()
+        if runners:
+            await asyncio.wait(runners)
+        for task, attempt in runners.items():
+            if not task.cancelled() and (lost := task.exception()) is None:
+                left(job, attempt, self._recorder)
+            elif not task.cancelled() and isinstance(lost, _Lost):
+                self._recorder.record(job, attempt, "failed", lost.error)
+
+
+class _Lost(Exception):
+    """An attempt that failed before its commit point."""
+
+    def __init__(self, attempt: Attempt, error: AttemptError) -> None:
+        super().__init__(attempt, error)
+        self.attempt = attempt
+        self.error = error

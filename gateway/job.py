@@ -1,0 +1,73 @@
+"""One request on its way through the pipeline, and one attempt of it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import random
+from time import monotonic
+
+import msgspec
+
+from contract.call import Call
+from contract.errors import AttemptError
+from gateway.auth import Principal
+from gateway.client import Client
+from gateway.routes import Route, Target
+from policy.ask import Ask
+from policy.decision import Decision
+from policy.plan import Plan, Planned
+from policy.rule import Rule
+from providers.port import Exchange, Marks
+from providers.wires.port import Dialect
+
+
+class Planning(msgspec.Struct):
+    """The decision of one request. `found`: its prompt's prefixes. `told`: makes the decision as it is told; called off the request's path."""
+
+    ask: Ask
+    plan: Plan
+    found: tuple[int, ...]
+    told: Callable[[], Decision]
+    began: float  # monotonic seconds
+
+
+@dataclass(slots=True)
+class Job:
+    """One request."""
+
+    call: Call
+    endpoint: str
+    principal: Principal
+    route: Route
+    rule: Rule
+    client: Client
+    words: Dialect  # the client's dialect: it words an error that ends a stream
+    bound_to: str | None = None  # the label of the only target that understands the request's state
+    planning: Planning | None = None
+    failures: list[AttemptError] = field(default_factory=list)
+    error_status: int | None = None  # the answer's, once the last attempt has failed
+    upstream_s: float = 0.0  # time spent in attempts, up to the first output
+
+
+class Attempt:
+    """One attempt at one target, while it lasts and for its row. `load`: how many ran there when it began. `abandoned`: another one answers."""
+
+    __slots__ = ("_held", "abandoned", "exchange", "load", "marks", "number", "planned", "reason", "started_at_us", "target")
+
+    def __init__(self, number: int, target: Target, planned: Planned, reason: str) -> None:
+        self.number = number
+        self.target = target
+        self.planned = planned
+        self.reason = reason
+        self.started_at_us = time.time_ns() // 1000
+        self.marks = Marks(monotonic())
+        self.exchange: Exchange | None = None
+        self.abandoned = False
+        self.load = target.health.running
+        self._held: int | None = target.health.begin(self.marks.started)
+
+    def over(self, error: AttemptError | None, answered: bool = False) -> None:
+        """Tells the target's health how it ended, once; what is said later is not heard."""
+        held, self._held = self._held, None
+        if held is not None:
+            self.target.health.ended(monotonic(), held, error, answered, random())

@@ -1,0 +1,53 @@
+"""What the end of an attempt teaches: statistics, health, where a prompt is warm, what second runners and measurements cost."""
+
+from contract.errors import AttemptError, RateLimited
+from contract.usage import Usage
+from gateway.job import Attempt, Job
+from ledger.row import Status
+
+
+def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None, usage: Usage | None, cost_nusd: int | None) -> None:
+    """Called once for each attempt, at its end. A plain string is a reason of our own: nobody's failure."""
+    now = attempt.marks.ended or attempt.marks.started
+    target, stats = attempt.target, attempt.target.stats
+    planning, route = job.planning, job.route
+    explored = planning is not None and planning.plan.exploring and attempt.number == 1
+    failure = error if isinstance(error, AttemptError) else None
+    attempt.over(failure, answered=status == "ok")
+    if status == "ok":
+        _observe(job, attempt, now, usage)
+        if planning is not None:
+            route.affinity.note(planning.found, target.label, now)
+            route.hedges.spent(now, cost_nusd)
+            route.exploring.answered(cost_nusd, _beyond_best(job, cost_nusd) if explored else None)
+    elif failure is not None:
+        stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=isinstance(failure, RateLimited))
+    if explored:
+        route.exploring.explored(failed=failure is not None)
+
+
+def _beyond_best(job: Job, cost_nusd: int | None) -> float | None:
+    """What a measurement cost more than the target would have that was passed over for it."""
+    attempts = job.planning.plan.attempts if job.planning else ()
+    best = attempts[1].prediction.cost_nusd if len(attempts) > 1 else None
+    return None if best is None or cost_nusd is None else cost_nusd - best
+
+
+def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None) -> None:
+    marks, call = attempt.marks, job.call
+    started = marks.admitted or marks.started
+    attempt.target.stats.observe(
+        now,
+        streamed=call.stream,
+        prompt_tokens=usage.input_uncached if usage is not None and usage.input_uncached is not None else _estimated(job),
+        load=attempt.load,
+        ttft_s=marks.first_token - started if call.stream and marks.first_token is not None else None,
+        total_s=now - started,
+        output_tokens=usage.output_total if usage else None,
+        input_tokens=usage.input_total if usage else None,
+        cached_tokens=usage.cache_read if usage else None,
+    )
+
+
+def _estimated(job: Job) -> int:
+    return job.planning.ask.prompt_tokens if job.planning else 0

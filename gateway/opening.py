@@ -1,0 +1,64 @@
+"""An attempt up to its commit point: opened, its first output in hand, under `hold` as much of its stream as the client is behind."""
+
+import asyncio
+from time import monotonic
+
+import msgspec
+
+from contract.call import Call
+from contract.errors import AttemptError
+from contract.patience import Patience
+from gateway.delay import DelayLine
+from gateway.job import Attempt, Job
+from gateway.record import Recorder
+from providers.port import Exchange
+
+
+class Opened(msgspec.Struct):
+    """An answer that the client may have from here on. `piece`: what it gets first. `ended`: that is all. `line`: what runs behind."""
+
+    attempt: Attempt
+    exchange: Exchange
+    piece: bytes
+    ended: bool
+    line: DelayLine | None = None
+
+
+async def begin(job: Job, attempt: Attempt, patience: Patience | None, recorder: Recorder, call: Call | None = None) -> Opened:
+    """Raises AttemptError, unrecorded; whatever else ends it has ended its books too. `call`: what is asked instead of the job's own."""
+    rule = job.rule
+    try:
+        exchange = attempt.exchange = await attempt.target.backend.open(call or job.call, attempt.target.model, attempt.marks, rule.drop, patience)
+        piece = await exchange.next()
+        if rule.recovery == "hold" and exchange.streamed and call is None:
+            return await _held(attempt, exchange, piece, DelayLine(rule.commit_after_s))
+    except asyncio.CancelledError:
+        left(job, attempt, recorder)
+        raise
+    except AttemptError:
+        raise
+    except BaseException:  # the request is at fault, or we are: it says nothing of the target
+        attempt.over(None)
+        raise
+    return Opened(attempt, exchange, piece, ended=not exchange.streamed)
+
+
+async def _held(attempt: Attempt, exchange: Exchange, piece: bytes, line: DelayLine) -> Opened:
+    """Reads on until something is due to the client, or all is there."""
+    while piece:
+        if due := line.push(piece, monotonic()):
+            return Opened(attempt, exchange, due, False, line)
+        piece = await exchange.next()
+    return Opened(attempt, exchange, line.drain(), True, line)
+
+
+def left(job: Job, attempt: Attempt, recorder: Recorder) -> None:
+    """The attempt's task was cancelled: by another attempt that answered, by a client that left, or by a server that stops."""
+    if attempt.exchange is not None:
+        attempt.exchange.abort()
+    if attempt.abandoned:
+        recorder.record(job, attempt, "abandoned", "abandoned")
+    elif job.client.left:
+        recorder.record(job, attempt, "client_closed", "client_closed")
+    else:
+        recorder.record(job, attempt, "cut" if job.client.status else "failed", "server_shutting_down")

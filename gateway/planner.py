@@ -1,0 +1,77 @@
+"""Where the policy meets the live state: a snapshot of the targets, the plan for one request, and how long each attempt may take."""
+
+from functools import partial
+
+import msgspec
+
+from contract.patience import Patience
+from gateway.asking import ask_of, prefixes_of
+from gateway.job import Job, Planning
+from gateway.routes import Route, Target
+from policy.ask import Ask
+from policy.decision import decision
+from policy.hedge import Hedge, hedge
+from policy.plan import Planned, plan
+from policy.predict import Live
+from policy.residency import Admitted, admit
+from policy.rule import Rule
+
+PATIENT_S = 10.0  # a stream's first token may always take so long, another target waiting or not
+PATIENT_UNARY_S = 30.0
+PATIENT_TIMES = 3.0  # or so many times the predicted p95
+ENGINE_BUSY = "not ready: the engine is down or its queue is full"
+KEYS_BUSY = "not ready: rate limited, or its keys are set aside"
+STALL_S = 15.0  # between two pieces of an answer that can still be mended elsewhere
+
+
+def plan_for(job: Job, now: float) -> Planning:
+    route, rule, call = job.route, job.rule, job.call
+    found = prefixes_of(call) if len(route.targets) > 1 else ()
+    ask = ask_of(call, rule, route, job.bound_to, found, now)
+    admitted = admitted_by(rule, route)
+    targets = route.targets
+    live = [snapshot(targets[each.index], ask, now) for each in admitted.allowed]
+    may_explore = rule.explore > 0 and len(live) > 1 and route.exploring.allows(now, rule.explore)
+    made = plan(rule, ask, admitted, live, now, may_explore)
+    return Planning(ask, made, found, partial(decision, rule, ask, made, call.model), now)
+
+
+def admitted_by(rule: Rule, route: Route) -> Admitted:
+    """Whom the residency admits: known for the route's own rule, worked out for another's."""
+    return route.admitted if rule is route.rule else admit(rule, route.candidates)
+
+
+def snapshot(target: Target, ask: Ask, now: float) -> Live:
+    health, backend = target.health, target.backend
+    cold_tokens = ask.prompt_tokens - ask.warm.get(target.label, 0)
+    forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=health.running)
+    ready_at, busy = backend.ready_at(target.model, now), ENGINE_BUSY if target.owned else KEYS_BUSY
+    if not health.breaker.available(now):
+        ready_at, busy = max(ready_at, health.breaker.retry_at(now)), f"breaker: {health.breaker.state(now)}"
+    return Live(forecast, ready_at, busy if ready_at > now else "", backend.wait_s(), health.running == 0)
+
+
+def hedge_for(job: Job, planning: Planning, now: float) -> Hedge | None:
+    if job.rule.hedge_after is None:
+        return None
+    route = job.route
+    idle = [target.label for target in route.targets if target.health.running == 0]
+    return hedge(job.rule, planning.plan, idle, now, route.hedges)
+
+
+def patience_of(job: Job, planned: Planned, others_left: bool, now: float) -> Patience | None:
+    """How long this attempt may take. A policy's own clock for the first token is what it says, whoever waits."""
+    rule = job.rule
+    own, deadline_s = rule.patience, rule.slo.deadline_s
+    if own is None and deadline_s is None and not others_left:
+        return None
+    first_output_s = stall_s = None
+    if others_left:
+        seen = planned.prediction
+        if own is None or (own.first_token_s is None and own.headers_s is None):
+            least_s, predicted_s = (PATIENT_S, seen.ttft_p95_s) if job.call.stream else (PATIENT_UNARY_S, seen.finish_p95_s)
+            first_output_s = max(least_s, PATIENT_TIMES * (predicted_s or 0.0))
+        if rule.recovery != "error" and (own is None or own.idle_s is None):
+            stall_s = STALL_S
+    left_s = None if deadline_s is None else max(0.001, deadline_s - (now - job.client.started_at))
+    return msgspec.structs.replace(own or Patience(), first_output_s=first_output_s, stall_s=stall_s, left_s=left_s)

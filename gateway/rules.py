@@ -1,0 +1,40 @@
+"""The configuration's policies as the rules that the policy package decides by."""
+
+from config.settings import PolicySettings, SloSettings
+from contract.call import Drop
+from contract.patience import Patience
+from policy.rule import NO_SLO, Rule, Slo, Weights
+
+DROPS: dict[bool | str, Drop] = {False: "nothing", "hints": "hints", True: "everything"}
+NUSD_PER_USD = 1_000_000_000
+
+
+def rule_of(name: str, policy: PolicySettings) -> Rule:
+    weights, hedge, timeouts, residency = policy.weights, policy.hedge, policy.timeouts, policy.residency
+    after = None if hedge is None else hedge.after
+    return Rule(
+        name=name,
+        objective=policy.objective_name,
+        weights=Weights(weights.cost, weights.latency, weights.throughput),
+        slo=NO_SLO if policy.slo is None else _slo(policy.slo),
+        max_nusd=None if policy.max_usd_per_request is None else round(policy.max_usd_per_request * NUSD_PER_USD),
+        fallback=policy.fallback,
+        residency=residency,
+        max_attempts=policy.retry.max_attempts,
+        retry_share=policy.retry.budget,
+        hedge_after=after if after is None or after == "p95" else after / 1000,
+        hedge_share=0.0 if hedge is None else hedge.max_extra_spend,
+        recovery=policy.recovery,
+        commit_after_s=policy.held_ms / 1000,
+        explore=policy.explore_share,
+        patience=None if timeouts is None else Patience(**timeouts.model_dump()),
+        drop=DROPS[policy.drop_unsupported],
+    )
+
+
+def _slo(slo: SloSettings) -> Slo:
+    return Slo(_seconds(slo.ttft_p95_ms), slo.tokens_per_s, _seconds(slo.deadline_ms))
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
