@@ -2,9 +2,14 @@
 
 import json
 
+import msgspec
+
 from config.settings import ProviderSettings
-from providers.address import Chosen
+from gateway.auth import key_id_of
+from providers.address import Chosen, headers_of
 from providers.backend import Signer
+from providers.keys import ApiKey
+from providers.registry import ProviderKind
 from providers.sigv4 import Credentials
 
 
@@ -13,7 +18,7 @@ def chosen_of(name: str, settings: ProviderSettings) -> Chosen:
     return Chosen(
         name=name,
         base_url=settings.base_url,
-        key=settings.api_key.get_secret_value() if settings.api_key else "",
+        key=next(iter(settings.keys), ""),
         region=settings.region or "",
         project=settings.project or "",
         api_version=settings.api_version or "",
@@ -35,3 +40,10 @@ def signer_of(settings: ProviderSettings) -> Signer | None:
     secret, token = given.secret_access_key, given.session_token
     credentials = Credentials(given.access_key_id or "", secret.get_secret_value() if secret else "", token.get_secret_value() if token else None)
     return AmazonSigner(credentials, settings.region or "")
+
+
+def keys_of(kind: ProviderKind, chosen: Chosen, settings: ProviderSettings) -> tuple[ApiKey, ...]:
+    """Each of a provider's keys with the headers of its requests; a single one where there are none, or where requests are signed."""
+    signed = settings.credentials is not None
+    texts = settings.keys or ("",)
+    return tuple(ApiKey(key_id_of(text) if text else "none", headers_of(kind, msgspec.structs.replace(chosen, key=text), signed)) for text in texts)

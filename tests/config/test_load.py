@@ -61,11 +61,6 @@ def test_the_contracts_example_is_refused_for_each_of_its_later_features(tmp_pat
         "engines.gpu.kind",
         "engines.gpu.quantization",
         "engines.gpu.gpu_usd_per_hour",
-        "policies.interactive.objective",
-        "policies.interactive.slo",
-        "policies.interactive.retry.budget",
-        "policies.interactive.hedge",
-        "policies.interactive.max_usd_per_request",
         "teams.search.limits",
         "teams.search.budget",
     ]
@@ -74,9 +69,6 @@ def test_the_contracts_example_is_refused_for_each_of_its_later_features(tmp_pat
 def test_the_contracts_example_without_its_later_features_loads(tmp_path: Path) -> None:
     data = yaml.safe_load(CONTRACT)
     del data["engines"]["gpu"], data["teams"]["search"]["limits"], data["teams"]["search"]["budget"]
-    policy = data["policies"]["interactive"]
-    del policy["slo"], policy["retry"]["budget"], policy["hedge"], policy["max_usd_per_request"]
-    policy |= {"objective": "ordered", "fallback": "any"}
     data["models"]["chat"]["targets"] = [
         {"provider": "openai", "model": "gpt-4o-mini"},
         {"provider": "anthropic", "model": "claude-sonnet-4-5"},
@@ -89,7 +81,6 @@ def test_the_contracts_example_without_its_later_features_loads(tmp_path: Path) 
 
 LATER = [
     ("server: {workers: 4}", "1:19: `server.workers`: more than 1 is not supported yet"),
-    ("state: {redis: 'redis://127.0.0.1'}", "1:16: `state.redis`: not supported yet"),
     ("state: {database: 'postgresql://db/turnout'}", "1:19: `state.database`: must be sqlite:///PATH; other databases are not supported yet"),
     ("engines: {g: {kind: vllm, model: m}}", "1:21: `engines.g.kind`: this value is not supported yet"),
     ("engines: {g: {kind: llamacpp, model: m, quantization: fp8}}", "1:55: `engines.g.quantization`: not supported yet"),
@@ -98,20 +89,6 @@ LATER = [
         "models: {m: {targets: [{engine: g, price: {input_usd_per_mtok: 1, output_usd_per_mtok: 1}}]}}",
         "1:24: `models.m.targets.0`: an engine's price is not supported yet",
     ),
-    ("policies: {p: {objective: cheapest}}", "1:27: `policies.p.objective`: this value is not supported yet"),
-    ("policies: {p: {objective: fastest}}", "1:27: `policies.p.objective`: this value is not supported yet"),
-    ("policies: {p: {objective: throughput}}", "1:27: `policies.p.objective`: this value is not supported yet"),
-    ("policies: {p: {objective: weighted}}", "1:27: `policies.p.objective`: this value is not supported yet"),
-    ("policies: {p: {objective: {weighted: {cost: 1}}}}", "1:27: `policies.p.objective`: this value is not supported yet"),
-    ("policies: {p: {residency: [eu]}}", "1:27: `policies.p.residency`: this value is not supported yet"),
-    ("policies: {p: {retry: {budget: 0.2}}}", "1:32: `policies.p.retry.budget`: not supported yet"),
-    ("policies: {p: {recovery: hold}}", "1:26: `policies.p.recovery`: this value is not supported yet"),
-    ("policies: {p: {recovery: continue}}", "1:26: `policies.p.recovery`: this value is not supported yet"),
-    ("policies: {p: {commit_after_ms: 200}}", "1:33: `policies.p.commit_after_ms`: more than 0 is not supported yet"),
-    ("policies: {p: {slo: {ttft_p95_ms: 800}}}", "1:21: `policies.p.slo`: not supported yet"),
-    ("policies: {p: {hedge: {after: p95}}}", "1:23: `policies.p.hedge`: not supported yet"),
-    ("policies: {p: {hedge: false}}", "1:23: `policies.p.hedge`: not supported yet"),
-    ("policies: {p: {max_usd_per_request: 0.5}}", "1:37: `policies.p.max_usd_per_request`: not supported yet"),
     ("teams: {t: {limits: {rpm: 600}}}", "1:21: `teams.t.limits`: not supported yet"),
     ("teams: {t: {budget: {usd: 500}}}", "1:21: `teams.t.budget`: not supported yet"),
 ]
@@ -123,7 +100,7 @@ def test_a_later_feature_is_refused_at_its_place(tmp_path: Path, text: str, told
     assert place.startswith(told)
 
 
-NOTHING = ["state: {redis: null}", "policies: {p: {slo: null, hedge: ~}}", "server: {workers: 1}", "policies: {p: {commit_after_ms: 0}}"]
+NOTHING = ["teams: {t: {limits: null, budget: ~}}", "server: {workers: 1}"]
 
 
 @pytest.mark.parametrize("text", NOTHING)
@@ -237,7 +214,6 @@ WRONG_VALUES = [
         "1:14: `engines.e`: max_prompt_tokens must be below context, which the answer shares",
     ),
     ("policies: {p: {fallback: lcal}}", "1:26: `policies.p.fallback`: should be 'any', 'local' or 'none'; did you mean `local`?"),
-    ("policies: {p: {residency: eu}}", "1:27: `policies.p.residency`: should be 'any' or 'local_only'"),
     ("policies: {p: {retry: {max_attempts: 11}}}", "1:38: `policies.p.retry.max_attempts`: should be less than or equal to 10"),
     ("teams: {t: {keys: ['']}}", "1:20: `teams.t.keys.0`: must not be empty"),
     (

@@ -50,7 +50,8 @@ def test_every_pattern_of_the_schema_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "field"), [("StateSettings", "redis"), ("PolicySettings", "slo"), ("TeamSettings", "limits"), ("EngineSettings", "quantization")]
+    ("section", "field"),
+    [("TeamSettings", "budget"), ("TeamSettings", "limits"), ("EngineSettings", "quantization"), ("EngineSettings", "gpu_usd_per_hour")],
 )
 def test_the_schema_allows_nothing_for_what_is_not_supported_yet(section: str, field: str) -> None:
     node = json_schema()["$defs"][section]["properties"][field]

@@ -114,7 +114,7 @@ MISPLACED = [
     "server: {workers: '${S}'}",
     "server: {body_idle_s: '${S}'}",
     "state: {database: '${S}'}",
-    "state: {redis: 'redis://${S}@h'}",
+    "state: {redis: 'http://:${S}@h'}",
     "state: '${S}'",
     "'${S}'",
     "- '${S}'",
