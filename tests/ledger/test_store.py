@@ -159,6 +159,26 @@ def test_a_decision_is_json_on_disk(file: Path, ledger: Ledger) -> None:
     assert sql(file, "SELECT decision FROM attempts") == [('{"why":"the cheapest of two – é","p_ttft":0.95,"slo_met":null}',)]
 
 
+def test_a_decision_may_be_made_by_the_thread_that_writes_it(file: Path, ledger: Ledger) -> None:
+    made_by = []
+
+    def made() -> Decided:
+        made_by.append(threading.current_thread().name)
+        return Decided("late", None)
+
+    ledger.append(row(decision=made))
+    assert ledger.flush()
+    assert made_by == ["ledger"] and sql(file, "SELECT decision FROM attempts")[0][0].startswith('{"why":"late"')
+
+
+@pytest.mark.parametrize("decision", [lambda: {}["missing"], Decided(object(), None)], ids=["raises", "is no JSON"])  # type: ignore[arg-type]
+def test_a_decision_that_cannot_be_told_does_not_cost_the_row(file: Path, ledger: Ledger, decision: Any) -> None:
+    ledger.append(row(decision=decision))
+    assert ledger.flush()
+    assert sql(file, "SELECT request_id, decision FROM attempts") == [("req_1", None)]
+    assert ledger.dropped == 0 and ledger.last_error is None
+
+
 def test_beyond_a_bound_rows_wait_without_their_decisions(file: Path, ledger: Ledger) -> None:
     lock = Locked(file)
     for number in range(MAX_DECISIONS + 50):
