@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from time import monotonic
 from typing import Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ from providers.address import HeaderTuple
 from providers.exchange import JSON, RawExchange, ReadyExchange, StreamExchange, UnaryExchange
 from providers.http.client import host_header
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, Origin, within
+from providers.keys import ApiKey, Key, KeyRing
 from providers.passed import read_passed
 from providers.port import Exchange, Marks
 from providers.routes import Prepared, ReadError, Route, by_status
@@ -31,13 +33,13 @@ class Signer(Protocol):
 class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One configured provider. `unary_clocks` are `clocks` with what a unary answer cannot show (a first token) given all the time there is.
 
-    `headers`: those of every request. `signer`: what adds those that each request needs its own of.
+    `keys`: one at least, with the headers of every request. `signer`: what adds those that each request needs its own of.
     """
 
     name: str
     origin: Origin
     base_path: str
-    headers: HeaderTuple
+    keys: tuple[ApiKey, ...]
     clocks: Clocks
     unary_clocks: Clocks
     routes: Mapping[Dialect, Route]
@@ -53,7 +55,7 @@ class HttpBackend:
         self.name = spec.name
         self._spec = spec
         self._client = client
-        self._endpoints: dict[tuple[str, HeaderTuple, bytes], Endpoint] = {}
+        self._keys = KeyRing(spec.name, spec.keys)
 
     async def open(self, call: Call, model: str, marks: Marks, drop: Drop, patience: Patience | None = None) -> Exchange:
         spec = self._spec
@@ -65,7 +67,11 @@ class HttpBackend:
         if prepared.ready is not None:
             return ReadyExchange(prepared.ready, marks, prepared.notes)
         marks.bytes_sent = len(prepared.body)
-        endpoint = self._endpoint(prepared.path, call)
+        key = self._keys.sole
+        if key is None:
+            key = self._keys.take(model, marks.started)
+            marks.key_id = key.id
+        endpoint = self._endpoint(prepared.path, call, key)
         if spec.signer is not None:
             signed = await spec.signer.headers(host_header(spec.origin), endpoint.path, prepared.body)
             endpoint = Endpoint(endpoint.origin, endpoint.path, (*endpoint.headers, *signed))
@@ -76,6 +82,8 @@ class HttpBackend:
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
             raise await read_error(response, prepared.error)
+        if key.rests:
+            self._keys.succeeded(key, model, marks.started)
         return await self._exchange(response, prepared, marks)
 
     async def _exchange(self, response: HttpResponse, prepared: Prepared, marks: Marks) -> Exchange:
@@ -98,23 +106,34 @@ class HttpBackend:
         """What the provider answers about something that it keeps, below the path of that dialect. Raises AttemptError."""
         spec = self._spec
         path = spec.base_path + spec.dialect_paths[dialect] + suffix
-        headers = spec.headers if method == "GET" else ((b"content-type", JSON), *spec.headers)
+        headers = self._keys.take("", monotonic()).headers
+        if method != "GET":
+            headers = ((b"content-type", JSON), *headers)
         response = await self._client.send(Endpoint(spec.origin, path, headers, method), b"", spec.unary_clocks)
         if response.status != 200:
             raise await read_error(response, by_status)
         return await response.read(spec.max_body)
 
-    def _endpoint(self, path: str, call: Call) -> Endpoint:
-        key = (path, call.headers, call.content_type)
-        found = self._endpoints.get(key)
+    def _endpoint(self, path: str, call: Call, key: Key) -> Endpoint:
+        like = (path, call.headers, call.content_type)
+        found = key.endpoints.get(like)
         if found is None:
             spec = self._spec
-            headers = ((b"content-type", call.content_type), *(h for h in spec.headers if h[0] not in dict(call.headers)), *call.headers)
+            headers = ((b"content-type", call.content_type), *(h for h in key.headers if h[0] not in dict(call.headers)), *call.headers)
             found = Endpoint(spec.origin, spec.base_path + path, headers)
-            if len(self._endpoints) >= MAX_ENDPOINTS:
-                self._endpoints.clear()
-            self._endpoints[key] = found
+            if len(key.endpoints) >= MAX_ENDPOINTS:
+                key.endpoints.clear()
+            key.endpoints[like] = found
         return found
+
+    def ready_at(self, model: str, now: float) -> float:
+        return self._keys.ready_at(model)
+
+    def wait_s(self) -> float:
+        return 0.0
+
+    def failed(self, model: str, marks: Marks, error: AttemptError) -> None:
+        self._keys.failed(marks.key_id, model, error, marks.started, monotonic())
 
     async def aclose(self) -> None:
         """The HTTP client is shared and closed by its owner."""

@@ -83,12 +83,6 @@ class Backend(Protocol):
     def wait_s(self) -> float:
         """How long an attempt that begins now is expected to wait in the target's own queue, in seconds."""
 
-    def ready_at(self, model: str, now: float) -> float:
-        """When an attempt may be made (monotonic seconds, as `now` is); not after now: at once."""
-
-    def wait_s(self) -> float:
-        """How long an attempt that is made now is expected to wait before it is worked on."""
-
     def failed(self, model: str, marks: Marks, error: AttemptError) -> None:
         """Told of every attempt that ended in an error, before its output or after: the next one may have to wait, or to use another key."""
 

@@ -41,9 +41,22 @@ class Admission:
         return len(self._waiting)
 
     @property
+    def wait_s(self) -> float:
+        """An estimate of how long one who came now would wait; 0 while a slot is free."""
+        if not self._waiting and self._running < self._slots:
+            return 0.0
+        return min(self._gap_s * (len(self._waiting) + 1), self._max_wait_s)
+
+    @property
+    def place_in_s(self) -> float:
+        """An estimate of how long until one who comes is not refused; 0 while the queue has room."""
+        full = len(self._waiting) >= self._max_queue and (self._waiting or self._running >= self._slots)
+        return min(self._gap_s, self._max_wait_s) if full else 0.0
+
+    @property
     def retry_after_s(self) -> float:
-        """An estimate of how long one who came now would wait."""
-        return max(MIN_RETRY_AFTER_S, min(self._gap_s * (self.waiting + 1), self._max_wait_s))
+        """What one who is refused now is told to wait."""
+        return max(MIN_RETRY_AFTER_S, self.wait_s)
 
     async def acquire(self, slots: int = 1) -> None:
         """Takes `slots` slots (all of them, when it asks for more than there are), waiting in turn; give the same number to `release`.

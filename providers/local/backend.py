@@ -199,6 +199,20 @@ class EngineBackend:
             return EngineUnavailable(f"the engine {self.name!r} is not ready yet", retry_after_s=supervisor.retry_after_s)
         return EngineLost(f"the engine {self.name!r} died while it answered", retry_after_s=supervisor.retry_after_s)
 
+    def ready_at(self, model: str, now: float) -> float:
+        """Not before an engine that starts is up, where who came now would have given up by then; nor before a full queue has a place."""
+        down_s = self._supervisor.retry_after_s
+        if self._supervisor.state in ("failed", "stopped"):
+            return now + down_s
+        too_long_s = max(0.0, down_s - self._spec.max_wait_s)
+        return now + max(too_long_s, self.admission.place_in_s)
+
+    def wait_s(self) -> float:
+        return self._supervisor.retry_after_s + self.admission.wait_s
+
+    def failed(self, model: str, marks: Marks, error: AttemptError) -> None:
+        """The supervisor and the queue know by themselves."""
+
     async def aclose(self) -> None:
         """Sends those in the queue away; requests that run end with the engine."""
         self.admission.fail_waiting(lambda: EngineUnavailable(f"the engine {self.name!r} is stopping"))
