@@ -20,6 +20,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     `path`: what follows the base URL at a provider of the same dialect. `headers`: those of the client that go on to such a provider.
     `continues`: the id of an earlier answer that we keep, whose history now stands in the body.
+    `answered`: the text with which the body ends that is the answer's own beginning, told to the client already: it is to be gone on from.
     `content_type`: the body's, where it is not JSON. `may_hold_state`: False where nothing in the body can be of an earlier answer (a signature,
     a kept answer's id …), so that nobody else looks through it.
     """
@@ -37,3 +38,4 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     content_type: bytes = b"application/json"
     may_hold_state: bool = True
     continues: str | None = None
+    answered: str = ""

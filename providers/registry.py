@@ -169,6 +169,7 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
             n=True,
             seed=True,
             prefill=True,
+            prefill_repeats=True,
             renames={**_OLD_LIMIT, "seed": "random_seed", "dimensions": "output_dimension"},
         ),
     ),
@@ -272,7 +273,16 @@ PROVIDER_KINDS: dict[str, ProviderKind] = {
         base_url="http://127.0.0.1:8000/v1",
         native=_CLASSIC,
         passes=same("/rerank", *TRANSCRIPTION),
-        facts=Facts(audio=True, logprobs=True, n=True, seed=True, top_k=True, reasoning_field="reasoning"),
+        facts=Facts(
+            audio=True,
+            logprobs=True,
+            n=True,
+            seed=True,
+            top_k=True,
+            prefill=True,
+            prefill_with={"continue_final_message": True, "add_generation_prompt": False},  # one excludes the other
+            reasoning_field="reasoning",
+        ),
     ),
     "llama.cpp": ProviderKind(
         base_url="http://127.0.0.1:8080/v1",

@@ -13,6 +13,7 @@ from contract.requests import ChatRequest
 from contract.usage import Usage, tokens_about
 from providers.wires.facts import Facts, honoured
 from providers.wires.losses import Losses
+from providers.wires.openai_completions.request import begun
 from providers.wires.port import Answering, Dialect, Named, StreamDecoder, StreamEncoder, Upstream
 from providers.wires.tapping import Findings
 
@@ -29,7 +30,10 @@ def translate(call: Call, dialect: Dialect, upstream: Upstream, model: str, fact
     """Raises InvalidRequest; TargetCannot for what this provider cannot be asked, unless `drop` leaves it out."""
     losses = Losses()
     try:
-        request = honoured(dialect.decode_request(call.body), facts, losses)
+        asked = dialect.decode_request(call.body)
+        if call.answered and call.dialect == "openai_completions":
+            asked = begun(asked, call.answered)
+        request = honoured(asked, facts, losses)
         body = upstream.encode_request(request, model, facts, losses)
     except UnsupportedField as error:
         raise cannot(error.param or "") from error

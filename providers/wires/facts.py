@@ -17,6 +17,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     `reasoning_field`: how an OpenAI-like chat provider takes earlier reasoning back; None: it does not.
     `top_k`: of an OpenAI-like chat provider, whose format has no such field.
     `renames`: top-level fields of the wire's own format that this provider calls otherwise.
+    `prefill`: goes on from an assistant's message that stands last; `prefill_with`: the top-level fields by which an OpenAI-like chat provider
+    is told to; `prefill_repeats`: its answer begins with that message's text again.
     """
 
     tools: bool = True
@@ -27,6 +29,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     files: bool = False
     reasoning: bool = True
     prefill: bool = False
+    prefill_with: Mapping[str, bool] = {}
+    prefill_repeats: bool = False
     logprobs: bool = False
     n: bool = False
     seed: bool = False

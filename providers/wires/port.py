@@ -91,6 +91,29 @@ class StreamEncoder(Protocol):
         """As `StreamTap.in_band`."""
 
 
+class ResumedEncoder(StreamEncoder, Protocol):
+    """One that may take up an answer where its first part was cut. `closing`: what its last events tell beside what the format has."""
+
+    closing: Mapping[str, object]
+
+
+class Resumable(Protocol):
+    """A dialect whose cut streams can be gone on with, by another answer that begins where the first one ends."""
+
+    ending: bytes  # what is left of a stream that has told why its answer ended; b"": then it is whole
+
+    def stream_decoder(self, choices: int) -> StreamDecoder: ...
+    def go_on(self, call: Call, text: str, spent: int) -> Call:
+        """The request for the rest: it ends with the answer's text so far, which took about `spent` tokens of what it may have."""
+
+    def resumed(self, delivered: bytes, answering: Answering) -> ResumedEncoder | None:
+        """An encoder for what follows the delivered bytes, whole events of this dialect; None where nothing can.
+
+        The text that comes first is of part 0, should it belong to a text that is open. Raises LookupError, TypeError, ValueError,
+        AttemptError, msgspec.MsgspecError for bytes that are not of the dialect.
+        """
+
+
 class UnaryAnswer(Seen, Protocol):
     """A whole same-dialect answer that was checked and read; `body` goes to the client as it came."""
 

@@ -10,7 +10,7 @@ from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.openai_completions import OPENAI_COMPLETIONS
 from providers.wires.openai_embeddings import OPENAI_EMBEDDINGS
 from providers.wires.openai_responses import OPENAI_RESPONSES
-from providers.wires.port import Dialect, Embedder, Native, Upstream, Variant
+from providers.wires.port import Dialect, Embedder, Native, Resumable, Upstream, Variant
 
 UPSTREAMS: dict[str, Upstream] = {
     "openai_chat": OPENAI_CHAT,
@@ -22,6 +22,12 @@ UPSTREAMS: dict[str, Upstream] = {
     "mistral": MISTRAL,
 }
 DIALECTS: dict[DialectName, Dialect] = {
+    "openai_chat": OPENAI_CHAT,
+    "openai_completions": OPENAI_COMPLETIONS,
+    "openai_responses": OPENAI_RESPONSES,
+    "anthropic_messages": ANTHROPIC_MESSAGES,
+}
+RESUMABLES: dict[DialectName, Resumable] = {
     "openai_chat": OPENAI_CHAT,
     "openai_completions": OPENAI_COMPLETIONS,
     "openai_responses": OPENAI_RESPONSES,

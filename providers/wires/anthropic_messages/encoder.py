@@ -4,7 +4,7 @@ Blocks never interleave here. A tool call stays open until its choice ends, for 
 other parts meanwhile waits, and follows it in order.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -43,6 +43,10 @@ class Blocks:
 
     def is_open(self, kind: str, part: int) -> bool:
         return self._open == (kind, part)
+
+    def resume_text(self) -> None:
+        """A block of text is open: that of part 0."""
+        self._open = ("text", 0)
 
     def feed(self, event: ev.ContentEvent) -> Iterator[Step]:
         if self._open is not None and self._open[0] == "tool_use" and event.part != self._open[1]:
@@ -162,9 +166,10 @@ _TEXT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index
 
 
 class MessagesStreamEncoder:
-    """Implements `providers.wires.port.StreamEncoder`."""
+    """Implements `providers.wires.port.ResumedEncoder`."""
 
     whole = b""
+    closing: Mapping[str, object] = {}
 
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
@@ -174,6 +179,13 @@ class MessagesStreamEncoder:
         self._index = -1
         self._finish: Finish | None = None
         self._usage: Usage | None = None
+
+    def resume(self, index: int, in_text: bool) -> None:
+        """Takes up a message whose block `index` was the last to begin, and is open if it is `in_text`."""
+        self._begun = True
+        self._index = index
+        if in_text:
+            self._blocks.resume_text()
 
     def feed(self, event: ev.Event) -> bytes:
         if event.__class__ is ev.TextDelta and event.choice == 0 and event.text and self._blocks.is_open("text", event.part):
@@ -212,7 +224,7 @@ class MessagesStreamEncoder:
 
     def _end(self) -> bytes:
         out = self._begin() + b"".join(map(self._step, self._blocks.end()))
-        told = {"delta": self._blocks.ending(self._finish), "usage": encode_usage(self._usage), **as_member(self._blocks.native)}
+        told = {"delta": self._blocks.ending(self._finish), "usage": encode_usage(self._usage), **as_member(self._blocks.native), **self.closing}
         return out + _event(b"message_delta", {"type": "message_delta", **told}) + b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
     def in_band(self, body: bytes) -> bytes:

@@ -7,7 +7,7 @@ from contract.errors import AttemptError, TurnoutError
 from contract.events import Event
 from contract.requests import ChatRequest
 from providers.wires.answer import WholeAnswer
-from providers.wires.anthropic_messages import count, encoder, errors, request, request_encoder, response, tap
+from providers.wires.anthropic_messages import count, encoder, errors, request, request_encoder, response, resuming, tap
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
 from providers.wires.port import Answering
@@ -18,6 +18,7 @@ class AnthropicMessages:
 
     name = "anthropic_messages"
     stream_type = b"text/event-stream"
+    ending = resuming.MESSAGE_STOP
     field_names: Mapping[str, str] = {
         "max_output_tokens": "max_tokens",
         "stop": "stop_sequences",
@@ -63,6 +64,12 @@ class AnthropicMessages:
 
     def stream_tap(self, call: Call, strip_usage: bool) -> tap.MessagesStreamTap:
         return tap.MessagesStreamTap()
+
+    def go_on(self, call: Call, text: str, spent: int) -> Call:
+        return resuming.go_on(call, text, spent)
+
+    def resumed(self, delivered: bytes, answering: Answering) -> encoder.MessagesStreamEncoder | None:
+        return resuming.resumed(delivered, answering)
 
     def read_unary(self, body: bytes) -> WholeAnswer:
         return tap.read_unary(body)

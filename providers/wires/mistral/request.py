@@ -36,6 +36,8 @@ SERVICE_TIERS = (b'"auto"', b'"standard_only"')
 
 def takes(call: Call) -> bool:
     """Whether an OpenAI client's body is one that Mistral takes, once its few fields have their names."""
+    if call.answered:
+        return False  # the beginning of an answer has a mark of its own there
     for name in REFUSED:
         raw = bytes(call.fields.get(name, _NULL))
         if raw != _NULL and not (name == "service_tier" and raw in SERVICE_TIERS):

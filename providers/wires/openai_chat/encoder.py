@@ -1,6 +1,6 @@
 """Events of any provider as OpenAI chat answers, streamed and whole."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -162,9 +162,10 @@ def encode_response(events: Iterable[ev.Event], answering: Answering) -> bytes:
 
 
 class ChatStreamEncoder:
-    """Implements `providers.wires.port.StreamEncoder`. Most events are text of a choice that has begun: those are put together of bytes."""
+    """Implements `providers.wires.port.ResumedEncoder`. Most events are text of a choice that has begun: those are put together of bytes."""
 
     whole = b""
+    closing: Mapping[str, object] = {}
 
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
@@ -257,12 +258,12 @@ class ChatStreamEncoder:
         encoded: dict[str, Any] = {"index": choice, "delta": delta, "finish_reason": finish}
         if logprobs:
             encoded["logprobs"] = logprobs
-        return b"data: %b\n\n" % msgspec.json.encode({**self._head, "choices": [encoded]})
+        return b"data: %b\n\n" % msgspec.json.encode({**self._head, "choices": [encoded], **(self.closing if finish else {})})
 
     def _usage_chunk(self) -> bytes:
         if not self._include_usage or self._usage is None:
             return b""
-        return b"data: %b\n\n" % msgspec.json.encode({**self._head, "choices": [], "usage": encode_usage(self._usage)})
+        return b"data: %b\n\n" % msgspec.json.encode({**self._head, "choices": [], "usage": encode_usage(self._usage), **self.closing})
 
     def in_band(self, body: bytes) -> bytes:
         return b"data: %b\n\n" % body

@@ -46,6 +46,8 @@ def encode_request(request: r.ChatRequest, model: str, facts: Facts, losses: Los
         "stream_options": {"include_usage": True} if request.stream else None,  # refused where there is no stream
     }
     body |= {name: value for name, value in optional.items() if value is not None}
+    if facts.prefill_with and request.messages and request.messages[-1].role == "assistant":
+        body |= facts.prefill_with
     if own:
         body = with_extra(body, request.extra)
     else:

@@ -84,6 +84,8 @@ def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool, ask_u
     """The client's body with our few top-level fields set. A member that stands there twice goes on once, as we read it: the last one."""
     fields = renamed(call.fields, facts) if facts.renames else dict(call.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if call.answered:
+        fields |= {name: _TRUE if value else _FALSE for name, value in facts.prefill_with.items()}
     if not stream:
         if call.stream:
             fields["stream"] = _FALSE

@@ -11,7 +11,7 @@ from contract.requests import ChatRequest
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
-from providers.wires.openai_chat import encoder, errors, request, request_encoder, response, tap
+from providers.wires.openai_chat import encoder, errors, request, request_encoder, response, resuming, tap
 from providers.wires.port import Answering
 
 
@@ -20,6 +20,7 @@ class OpenAIChat:
 
     name = "openai_chat"
     stream_type = b"text/event-stream"
+    ending = tap.DONE
     field_names: Mapping[str, str] = {
         "max_output_tokens": "max_completion_tokens",
         "reasoning": "reasoning_effort",
@@ -64,6 +65,12 @@ class OpenAIChat:
 
     def stream_tap(self, call: Call, strip_usage: bool) -> tap.ChatStreamTap:
         return tap.ChatStreamTap(call.choices, strip_usage)
+
+    def go_on(self, call: Call, text: str, spent: int) -> Call:
+        return resuming.go_on(call, text, spent)
+
+    def resumed(self, delivered: bytes, answering: Answering) -> encoder.ChatStreamEncoder:
+        return resuming.resumed(delivered, answering)
 
     def read_unary(self, body: bytes) -> WholeAnswer:
         return tap.read_unary(body)

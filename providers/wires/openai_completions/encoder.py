@@ -1,7 +1,7 @@
 """Events of any provider as legacy completions, streamed and whole. Only text is shown, and what only its own format knows."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -106,9 +106,10 @@ def encode_response(events: Iterable[ev.Event], answering: Answering) -> bytes:
 
 
 class CompletionsStreamEncoder:
-    """Implements `providers.wires.port.StreamEncoder`."""
+    """Implements `providers.wires.port.ResumedEncoder`."""
 
     whole = b""
+    closing: Mapping[str, object] = {}
 
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
@@ -128,11 +129,11 @@ class CompletionsStreamEncoder:
             case ev.NativeOutput():
                 return self._chunk([_choice(event.choice, "", None)], **as_member([native_output(event)]))
             case ev.Finished():
-                return self._chunk([_choice(event.choice, "", encode_finish(event.finish))])
+                return self._chunk([_choice(event.choice, "", encode_finish(event.finish))], **self.closing)
             case ev.Ended():
                 if self._usage is None or not self._answering.call.include_usage:
                     return DONE
-                return self._chunk([], usage=encode_usage(self._usage)) + DONE
+                return self._chunk([], usage=encode_usage(self._usage), **self.closing) + DONE
         return b""
 
     def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:

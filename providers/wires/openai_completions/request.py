@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from contract import requests as r
 from contract.errors import UnsupportedField
@@ -64,3 +65,13 @@ def _prompt(raw: Raw) -> str:
     if len(several) == 1 and isinstance(several[0], str):
         return several[0]
     raise UnsupportedField("`prompt`: several prompts, or token ids, need a provider with a completions API", param="prompt")
+
+
+def begun(request: r.ChatRequest, answered: str) -> r.ChatRequest:
+    """As a chat target is asked: of the one prompt, what was answered already is the assistant's."""
+    (message,) = request.messages
+    (part,) = message.parts
+    if not isinstance(part, r.TextPart):
+        raise TypeError("a completion's prompt is a text")
+    asked = r.Message(role="user", parts=(r.TextPart(text=part.text.removesuffix(answered)),))
+    return replace(request, messages=(asked, r.Message(role="assistant", parts=(r.TextPart(text=answered),))))

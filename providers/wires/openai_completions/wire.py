@@ -9,8 +9,8 @@ from contract.requests import ChatRequest
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.openai_chat import OPENAI_CHAT
-from providers.wires.openai_chat.tap import ChatStreamTap, rewrite_request
-from providers.wires.openai_completions import encoder, request, tap
+from providers.wires.openai_chat.tap import DONE, ChatStreamTap, rewrite_request
+from providers.wires.openai_completions import encoder, request, response, resuming, tap
 from providers.wires.port import Answering
 
 
@@ -18,6 +18,7 @@ class OpenAICompletions:
     """Stateless; one instance serves everybody."""
 
     name = "openai_completions"
+    ending = DONE
     field_names: Mapping[str, str] = {"max_output_tokens": "max_tokens"}
 
     def decode_request(self, body: bytes) -> ChatRequest:
@@ -37,6 +38,15 @@ class OpenAICompletions:
 
     def stream_tap(self, call: Call, strip_usage: bool) -> ChatStreamTap:
         return ChatStreamTap(tap.choices_of(call), strip_usage)
+
+    def stream_decoder(self, choices: int) -> response.CompletionsStreamDecoder:
+        return response.CompletionsStreamDecoder()
+
+    def go_on(self, call: Call, text: str, spent: int) -> Call:
+        return resuming.go_on(call, text, spent)
+
+    def resumed(self, delivered: bytes, answering: Answering) -> encoder.CompletionsStreamEncoder:
+        return resuming.resumed(delivered, answering)
 
     def read_unary(self, body: bytes) -> WholeAnswer:
         return tap.read_unary(body)

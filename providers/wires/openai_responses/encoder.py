@@ -1,6 +1,7 @@
 """Events of any provider as Responses answers: one state machine makes the stream's events, and its last one holds the whole answer."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -42,6 +43,7 @@ _ECHO: dict[str, Any] = {
     "user": None,
 }
 _WORDS = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_CHANGING = frozenset({"status", "incomplete_details", "error", "output", "usage"})
 _IN_PROGRESS: Told = {"status": "in_progress", "incomplete_details": None}
 
 
@@ -73,6 +75,7 @@ class _Response:
         self._echo = _echoed(answering.call.fields)
         if answering.call.continues is not None:
             self._echo["previous_response_id"] = answering.call.continues
+        self.resumed: Told = {}  # of an answer that is gone on with: who it is and what was asked, as its first part said
         self.finish: Finish | None = None
         self.usage: Usage | None = None
 
@@ -85,18 +88,29 @@ class _Response:
         head = {"id": f"resp_{call.request_id}", "object": "response", "created_at": started.created_s or self._answering.now_s}
         head["model"] = started.model or call.model
         usage = encode_usage(self.usage) if self.usage is not None else None
-        return {**head, "error": None, **status, **self._echo, "output": output, "usage": usage}
+        return {**head, "error": None, **status, **self._echo, **self.resumed, "output": output, "usage": usage}
 
 
 class ResponsesStreamEncoder:
-    """Implements `providers.wires.port.StreamEncoder`. `whole`: the last event's response, once it is there."""
+    """Implements `providers.wires.port.ResumedEncoder`. `whole`: the last event's response, once it is there."""
+
+    closing: Mapping[str, object] = {}
 
     def __init__(self, answering: Answering) -> None:
         self._response = _Response(answering)
         self._output = Output(answering)
         self._begun = False
         self._sequence = 0
+        self._owed: list[Told] = []  # what the first part of an answer did not come to tell
         self.whole = b""
+
+    def resume(self, response: Told, output: Output, sequence: int, owed: list[Told]) -> None:
+        """Takes up a response as its first event had it, with the output that was told, up to the event before `sequence`."""
+        self._response.resumed = {name: value for name, value in response.items() if name not in _CHANGING}
+        self._output = output
+        self._begun = True
+        self._sequence = sequence
+        self._owed = owed
 
     def feed(self, event: ev.Event) -> bytes:
         if event.__class__ is ev.TextDelta and event.choice == 0 and (prefix := self._output.plain(event)):
@@ -129,7 +143,8 @@ class ResponsesStreamEncoder:
         return self._sequence - 1
 
     def _all(self, told: Iterator[Told]) -> bytes:
-        return b"".join([self._one(event) for event in told])
+        owed, self._owed = self._owed, []
+        return b"".join([self._one(event) for event in chain(owed, told)])
 
     def _one(self, told: Told) -> bytes:
         return b"event: %b\ndata: %b\n\n" % (told["type"].encode(), _json({**told, "sequence_number": self._next()}))
@@ -137,7 +152,7 @@ class ResponsesStreamEncoder:
     def _end(self) -> bytes:
         status = status_of(self._response.finish)
         out = self._begin() + self._all(self._output.end(status["status"]))
-        self.whole = _json(self._response.told(status, self._output.items) | as_member(self._output.native))
+        self.whole = _json({**self._response.told(status, self._output.items), **as_member(self._output.native), **self.closing})
         return out + self._one({"type": f"response.{status['status']}", "response": Raw(self.whole)})
 
     def in_band(self, body: bytes) -> bytes:

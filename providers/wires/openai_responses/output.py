@@ -56,6 +56,17 @@ class Output:
         self._prefix = b""  # a text delta's event up to its text, for the open content part
         self._calls: dict[int, _Item] = {}  # event part -> its open call
 
+    def resume(self, items: list[Any], index: int | None, in_text: bool) -> None:
+        """Takes up an output whose message `index` is open, and its last content part too if it is `in_text`: that is of part 0."""
+        self.items = items
+        if index is None:
+            return
+        self._open = _Item(index, items[index], 0)
+        if in_text:
+            made = items[index]["content"][-1]
+            self._open.texts, made["text"] = [made["text"]], ""
+            self._open_content("text", 0)
+
     def plain(self, event: ev.TextDelta) -> bytes:
         """Takes a piece of text for the part that is open: gives its event up to the text. b"": it must be fed."""
         if self._content is None or self._content != ("text", event.part) or event.logprobs or not event.text:
@@ -130,12 +141,15 @@ class Output:
             self._open = self._begin(item, part)
             yield self._open.added()
         made: Told = {"type": "output_text", "text": "", "annotations": [], "logprobs": []} if kind == "text" else {"type": "refusal", "refusal": ""}
-        self._content = (kind, part)
         self._open.texts = []
         self._open.item["content"].append(made)
-        told = self._open.at("output_text.delta", content_index=self._index, logprobs=[])
-        self._prefix = b'event: response.output_text.delta\ndata: %b,"delta":' % _json(told)[:-1]
+        self._open_content(kind, part)
         yield self._open.at("content_part.added", content_index=self._index, part=_copy(made))
+
+    def _open_content(self, kind: str, part: int) -> None:
+        self._content = (kind, part)
+        told = self._message.at("output_text.delta", content_index=self._index, logprobs=[])
+        self._prefix = b'event: response.output_text.delta\ndata: %b,"delta":' % _json(told)[:-1]
 
     @property
     def _message(self) -> _Item:

@@ -13,7 +13,7 @@ from providers.wires.facts import Facts
 from providers.wires.losses import Losses
 from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.openai_chat.errors import decode_error
-from providers.wires.openai_responses import encoder, request, request_encoder, response, tap
+from providers.wires.openai_responses import encoder, request, request_encoder, response, resuming, tap
 from providers.wires.port import Answering
 
 
@@ -26,6 +26,7 @@ class OpenAIResponses:
 
     name = "openai_responses"
     stream_type = b"text/event-stream"
+    ending = b""
     field_names: Mapping[str, str] = {
         "response_format": "text.format",
         "messages": "input",
@@ -67,6 +68,12 @@ class OpenAIResponses:
 
     def stream_tap(self, call: Call, strip_usage: bool) -> tap.ResponsesStreamTap:
         return tap.ResponsesStreamTap(tap.is_kept(call))
+
+    def go_on(self, call: Call, text: str, spent: int) -> Call:
+        return resuming.go_on(call, text, spent)
+
+    def resumed(self, delivered: bytes, answering: Answering) -> encoder.ResponsesStreamEncoder | None:
+        return resuming.resumed(delivered, answering)
 
     def read_unary(self, body: bytes) -> WholeAnswer:
         return tap.read_unary(body)
