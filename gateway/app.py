@@ -2,28 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import monotonic
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from contract.errors import InvalidRequest, LedgerUnavailable, MethodNotAllowed, NotFound, TurnoutError
+from contract.errors import InvalidRequest, MethodNotAllowed, NotFound, TurnoutError
 from gateway.app_parts import Caller
 from gateway.auth import no_such_model
 from gateway.endpoints import words_for
 from gateway.errors import shown
 from gateway.openapi import INFERENCE_PATHS
+from gateway.reports_api import add_reports
 from gateway.responses_api import add_responses
 from gateway.runtime import Runtime
-from ledger.queries import attempts_of
-from ledger.reports import describe_request
-
-FLUSH_S = 1.0  # how long a report waits for the rows of a moment ago
 
 log = structlog.get_logger("turnout.edge")
 
@@ -44,7 +39,7 @@ def create_app(runtime: Runtime, version: str) -> FastAPI:
     app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
     _add_models(app, runtime)
     add_responses(app, runtime)
-    _add_reports(app, runtime)
+    add_reports(app, runtime)
     _add_health(app, runtime)
     _add_errors(app, runtime)
     return app
@@ -86,29 +81,6 @@ _UNKNOWN_OF_MODELS = dict.fromkeys(("capabilities", "deprecated_at", "line", "ma
 def _anthropic_model(name: str) -> dict[str, Any]:
     """With every member of the SDK's `ModelInfo`; its epoch stands for a date that is not known."""
     return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active", **_UNKNOWN_OF_MODELS}
-
-
-def _add_reports(app: FastAPI, runtime: Runtime) -> None:
-    @app.get("/v1/requests/{request_id}", tags=["reports"])
-    def get_request(request_id: str, caller: Caller) -> dict[str, Any]:
-        """Every attempt of one request of the caller's team: target, status, times, usage, cost."""
-        written = runtime.ledger.flush(FLUSH_S)
-        try:
-            rows = attempts_of(runtime.ledger.engine, request_id, team=caller.team)
-        except SQLAlchemyError as exc:
-            raise LedgerUnavailable("the ledger cannot be read just now; try again") from exc
-        if not rows and not written:
-            raise LedgerUnavailable("the ledger cannot be written just now, so this request may be missing from it; try again")
-        if not rows:
-            raise NotFound(f"there is no request {request_id[:80]!r} of this team", param="request_id")
-        return describe_request(rows)
-
-    @app.get("/v1/targets", tags=["reports"])
-    async def list_targets(caller: Caller) -> dict[str, Any]:
-        """The targets behind the models that this key may use, with what each did since the gateway started."""
-        allowed = [r for r in runtime.routes.all if caller.models is None or r.name in caller.models]
-        seen = {target.label: target for route in allowed for target in route.targets}
-        return {"data": [{"target": label, "owned": t.owned, **t.stats.summary(monotonic())} for label, t in seen.items()]}
 
 
 def _add_health(app: FastAPI, runtime: Runtime) -> None:
