@@ -66,8 +66,16 @@ class Attempt:
         self.load = target.health.running
         self._held: int | None = target.health.begin(self.marks.started)
 
+    def answers(self) -> None:
+        """Its first output is in hand."""
+        if self._held is not None:
+            self.target.health.answers(self._held)
+
     def over(self, error: AttemptError | None, answered: bool = False) -> None:
-        """Tells the target's health how it ended, once; what is said later is not heard."""
+        """Tells the target's health and its backend how it ended, once; what is said later is not heard."""
         held, self._held = self._held, None
-        if held is not None:
-            self.target.health.ended(monotonic(), held, error, answered, random())
+        if held is None:
+            return
+        self.target.health.ended(monotonic(), held, error, answered, random())
+        if error is not None:
+            self.target.backend.failed(self.target.model, self.marks, error)

@@ -30,6 +30,7 @@ async def begin(job: Job, attempt: Attempt, patience: Patience | None, recorder:
     try:
         exchange = attempt.exchange = await attempt.target.backend.open(call or job.call, attempt.target.model, attempt.marks, rule.drop, patience)
         piece = await exchange.next()
+        attempt.answers()
         if rule.recovery == "hold" and exchange.streamed and call is None:
             return await _held(attempt, exchange, piece, DelayLine(rule.commit_after_s))
     except asyncio.CancelledError:

@@ -34,11 +34,17 @@ MAX_COOL_S = 300.0
 PROBE_TAKES_S = 1.0  # what a caller is told to wait while a probe is out
 STRAY = -1  # the pass of an attempt that began when none should: its end says nothing
 
-COUNTED = (ConnectFailed, AttemptTimeout, ConnectionLost, StreamCut, MalformedResponse, UpstreamError, EngineLost)
+COUNTED = (ConnectFailed, ConnectionLost, StreamCut, MalformedResponse, UpstreamError, EngineLost)
 
 
 def counts_as_failure(error: AttemptError) -> bool:
-    """Whether an error says that its target is unwell. No 4xx does: a 429 cools its key, and the rest is the request's fault or the key's."""
+    """Whether an error says that its target is unwell.
+
+    No 4xx does: a 429 cools its key, and the rest is the fault of the request or the key. Nor does the end of all the time there is: that may
+    be the caller's own deadline, and a target that is silent runs out of another clock first.
+    """
+    if isinstance(error, AttemptTimeout):
+        return error.clock != "total"
     status = error.upstream_status
     return isinstance(error, COUNTED) and not (status is not None and 400 <= status < 500)
 

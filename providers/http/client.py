@@ -78,7 +78,7 @@ class PooledClient:
                 else:
                     _, connection = await loop.create_connection(protocol, origin.host, origin.port)
         except TimeoutError as exc:
-            raise AttemptTimeout("connect", min(clocks.connect_s, clocks.total_s)) from exc
+            raise _not_connected(clocks) from exc
         except OSError as exc:
             raise ConnectFailed(f"the gateway could not connect to the upstream: {why_not(exc)}") from exc
         return connection
@@ -117,3 +117,12 @@ def why_not(exc: OSError) -> str:
     return {errno.ECONNREFUSED: "connection refused", errno.ENOENT: "its socket does not exist", errno.EHOSTUNREACH: "no route to it"}.get(
         exc.errno or 0, "the network refused"
     )
+
+
+def _not_connected(clocks: Clocks) -> AttemptTimeout:
+    """The clock that ran out: a deadline that leaves less than it takes to connect says nothing of the upstream."""
+    if clocks.connect_s <= clocks.total_s:
+        return AttemptTimeout("connect", clocks.connect_s)
+    error = AttemptTimeout("total", clocks.total_s)
+    error.sent = False
+    return error
