@@ -109,7 +109,7 @@ def _predicted(seen: Prediction) -> dict[str, Any]:
 
 
 def _whole(value: float | None, unit: float) -> int | None:
-    return None if value is None else int(value * unit)
+    return None if value is None else round(value * unit)
 
 
 def _us(at: float | None, started: float) -> int | None:
