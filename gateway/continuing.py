@@ -18,7 +18,6 @@ from contract.usage import BYTES_PER_TOKEN, Usage
 from gateway.joint import Joint
 from gateway.routes import Target
 from providers.port import Exchange
-from providers.translation import tokens_in
 from providers.wires.port import Answering, Resumable, ResumedEncoder
 from providers.wires.table import DIALECTS, RESUMABLES
 
@@ -237,8 +236,8 @@ class _Rest:
                 yield ev.UsageReported(usage=usage)
                 return
         if held := self._joint.end():
-            text = ev.TextDelta(text=held)
-            yield replace(text, part=self._part(text))
+            rest = ev.TextDelta(text=held)
+            yield replace(rest, part=self._part(rest))
         yield event if isinstance(event, ev.Finished | ev.Ended) else replace(event, part=self._part(event))
 
     def _part(self, event: ev.ContentEvent) -> int:

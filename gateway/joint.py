@@ -1,7 +1,5 @@
 """Where two texts meet: what a second answer says again of the first one's end is taken out of its beginning."""
 
-from os.path import commonprefix
-
 MIN_ECHO = 16  # characters: a shorter text may well be followed by the same again
 
 
@@ -33,7 +31,8 @@ class Joint:
         """What is still held, once something else than text follows it."""
         self._settled = self._settled or bool(self._held)
         held, self._held = self._held, ""
-        return held[len(commonprefix([held, self._tail])) :]
+        same = next((index for index, (ours, its) in enumerate(zip(self._tail, held, strict=False)) if ours != its), min(len(held), len(self._tail)))
+        return held[same:]
 
     def _looked(self) -> bool:
         """Whether it is clear that the text is repeated, and then it is taken out, or that it is not."""

@@ -1,15 +1,21 @@
 """A row of the registry and a provider's own settings to its routes: how it answers each dialect."""
 
+from collections.abc import Callable
+
 from contract.call import Dialect
 from providers.address import Chosen, native_dialects
-from providers.registry import ProviderKind
+from providers.registry import ProviderKind, WireName
 from providers.routes import Counter, CountRoute, EmbeddingRoute, NativeRoute, PassRoute, Route, TranslatedRoute, by_status, takes_all
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
+from providers.wires.anthropic_messages.models import model_of
 from providers.wires.bedrock import BEDROCK
+from providers.wires.bedrock.models import prefills as bedrock_prefills
 from providers.wires.gemini import GEMINI
 from providers.wires.openai_responses import OPENAI_RESPONSES
 from providers.wires.table import DIALECTS, EMBEDDERS, NATIVES, UPSTREAMS, VARIANTS
 
+# wires of whose models some do not go on from an answer that was begun, and how it is known which
+PREFILLS: dict[WireName, Callable[[str], bool]] = {"anthropic_messages": lambda model: model_of(model).prefill, "bedrock": bedrock_prefills}
 # wires whose providers count tokens; `openai_chat`'s own count only where they have OpenAI's Responses too
 COUNTERS: dict[str, Counter] = {
     "anthropic_messages": ANTHROPIC_MESSAGES,
@@ -39,6 +45,14 @@ def routes_of(kind: ProviderKind, chosen: Chosen) -> dict[Dialect, Route]:
     if kind.passes:
         routes["passthrough"] = PassRoute({ours: _versioned(theirs, chosen) for ours, theirs in kind.passes.items()}, by_status)
     return routes
+
+
+def prefills(kind: ProviderKind, chosen: Chosen, model: str) -> bool:
+    """Whether that model there goes on from an assistant's message that stands last."""
+    if not kind.facts.prefill:
+        return False
+    by_model = PREFILLS.get(chosen.wire or kind.wire)
+    return by_model is None or by_model(model)
 
 
 def _counting_wire(kind: ProviderKind, chosen: Chosen) -> str:
