@@ -20,6 +20,8 @@ PATIENT_S = 10.0  # a stream's first token may always take so long, another targ
 PATIENT_UNARY_S = 30.0
 PATIENT_TIMES = 3.0  # or so many times the predicted p95
 ENGINE_BUSY = "not ready: the engine is down or its queue is full"
+BREAKER_BUSY = "not ready: its breaker is open after failures"
+COOLING = "not ready: it asked to be left alone for a while"
 KEYS_BUSY = "not ready: rate limited, or its keys are set aside"
 STALL_S = 15.0  # between two pieces of an answer that can still be mended elsewhere
 
@@ -47,7 +49,7 @@ def snapshot(target: Target, ask: Ask, now: float) -> Live:
     forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=health.running)
     ready_at, busy = backend.ready_at(target.model, now), ENGINE_BUSY if target.owned else KEYS_BUSY
     if not health.breaker.available(now):
-        ready_at, busy = max(ready_at, health.breaker.retry_at(now)), f"breaker: {health.breaker.state(now)}"
+        ready_at, busy = max(ready_at, health.breaker.retry_at(now)), BREAKER_BUSY if health.breaker.state(now) != "closed" else COOLING
     return Live(forecast, ready_at, busy if ready_at > now else "", backend.wait_s(), health.running == 0)
 
 
