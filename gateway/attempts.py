@@ -10,6 +10,7 @@ from random import random
 from time import monotonic
 
 from contract.errors import AttemptError, AttemptsExhausted, ContextLengthExceeded
+from contract.patience import Patience
 from gateway.errors import status_of
 from gateway.job import Attempt, Job, Planning
 from gateway.opening import Opened, begin, left
@@ -39,6 +40,9 @@ class Attempts:
         self._number += 1
         return Attempt(self._number, self._job.route.targets[planned.candidate.index], planned, reason)
 
+    def patience(self, attempt: Attempt) -> Patience | None:
+        return patience_of(self._job, attempt.planned, bool(self.others), attempt.marks.started)
+
     async def opened(self) -> Opened:
         """The first answer. Raises AttemptsExhausted."""
         reason = self._planned.reason
@@ -62,9 +66,8 @@ class Attempts:
         return attempt
 
     async def _begin(self, attempt: Attempt) -> Opened:
-        patience = patience_of(self._job, attempt.planned, bool(self.others), attempt.marks.started)
         try:
-            return await begin(self._job, attempt, patience, self._recorder)
+            return await begin(self._job, attempt, self.patience(attempt), self._recorder)
         except AttemptError as error:
             error.target = attempt.target.label
             raise _Lost(attempt, error) from error

@@ -7,10 +7,11 @@ from contract.errors import AttemptError
 from gateway.accounting import plausible
 from gateway.attempts import Attempts
 from gateway.client import HeaderList
+from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue
 from gateway.errors import status_of
 from gateway.job import Attempt, Job
 from gateway.keeper import Keeper
-from gateway.opening import Opened, left
+from gateway.opening import Opened, begin, left
 from gateway.record import Recorder
 from ledger.prices import cost_nusd
 from ledger.reports import usd
@@ -20,24 +21,45 @@ STREAM_HEADERS: HeaderList = [(b"cache-control", b"no-cache"), (b"x-accel-buffer
 
 
 class Delivery:
-    """One answer on its way to the client."""
+    """One answer on its way to the client. Under `continue`, what it was sent is kept: another target may have to go on from it."""
 
-    __slots__ = ("_attempts", "_job", "_keeper", "_recorder")
+    __slots__ = ("_attempts", "_closed", "_job", "_keeper", "_kept", "_kept_bytes", "_recorder", "_seams")
 
     def __init__(self, job: Job, attempts: Attempts, recorder: Recorder, keeper: Keeper) -> None:
         self._job = job
         self._attempts = attempts
         self._recorder = recorder
         self._keeper = keeper
+        self._kept: list[bytes] | None = [] if job.rule.recovery == "continue" and job.call.stream else None
+        self._kept_bytes = 0
+        self._closed = False
+        self._seams: tuple[Seam, ...] = ()
 
     async def deliver(self, opened: Opened) -> None:
         """To its end, which is recorded. Raises CancelledError when the client left."""
+        job = self._job
+        try:
+            await job.client.start(200, _headers(job, opened.attempt, opened.exchange, len(opened.piece)))
+        except asyncio.CancelledError:
+            left(job, opened.attempt, self._recorder)
+            raise
+        while (error := await self._pass(opened)) is not None:
+            following = await self._continued()
+            if following is None:
+                if not self._closed:
+                    await self._tell(opened, error)
+                return
+            opened = following
+
+    async def _pass(self, opened: Opened) -> AttemptError | None:
+        """The answer, piece by piece. Returns what cut it; None: it is whole."""
         job, attempt, exchange, line = self._job, opened.attempt, opened.exchange, opened.line
         client, piece = job.client, opened.piece
         try:
-            await client.start(200, _headers(job, attempt, exchange, len(piece)))
             while not opened.ended:
                 if piece:
+                    if self._kept is not None:
+                        self._keep(piece)
                     await client.write(piece)
                 piece = await exchange.next()
                 if not piece:
@@ -48,21 +70,62 @@ class Delivery:
             self._keeper.note(job, attempt.target, exchange, piece)  # before the client can ask for what it has just been given
             await client.end(piece)  # a unary answer is one piece
         except AttemptError as error:
-            await self._cut(attempt, exchange, error, b"" if line is None else line.drain())
+            error.target = attempt.target.label
+            self._recorder.record(job, attempt, "cut", error)
+            return error
         except asyncio.CancelledError:
             left(job, attempt, self._recorder)
             raise
-        else:
-            self._recorder.record(job, attempt, "ok")
+        self._recorder.record(job, attempt, "ok")
+        return None
 
-    async def _cut(self, attempt: Attempt, exchange: Exchange, error: AttemptError, rest: bytes) -> None:
+    async def _tell(self, opened: Opened, error: AttemptError) -> None:
         """The client gets what came before the cut, and is told of it."""
         job = self._job
-        error.target = attempt.target.label
-        self._recorder.record(job, attempt, "cut", error)
-        told = exchange.in_band(job.words.encode_error(error, status_of(error)[1], job.call.request_id, attempt.number))
+        rest = b"" if opened.line is None else opened.line.drain()
+        told = opened.exchange.in_band(job.words.encode_error(error, status_of(error)[1], job.call.request_id, opened.attempt.number))
         if rest or told:
             await job.client.end(rest + told)  # where nothing can be told, the connection's early end does
+
+    # --- going on elsewhere ----------------------------------------------------------------------------------------
+    def _keep(self, piece: bytes) -> None:
+        self._kept_bytes += len(piece)
+        if self._kept is not None and self._kept_bytes <= MAX_DELIVERED:
+            self._kept.append(piece)
+        else:
+            self._kept = None
+
+    async def _continued(self) -> Opened | None:
+        """The rest of a cut answer, from the first target that goes on with it; None: nobody can, or nothing is missing."""
+        job, attempts = self._job, self._attempts
+        if self._kept is None:
+            return None
+        continuation = Continuation.of(job.call, b"".join(self._kept), self._seams)
+        if continuation is None:
+            return None
+        if continuation.ending:  # it had said why it ends: only the stream's own end is missing
+            self._closed = True
+            await job.client.end(continuation.ending)
+            return None
+        targets = job.route.targets
+        for planned in tuple(attempts.others):
+            target = targets[planned.candidate.index]
+            if not can_continue(target, continuation.call):
+                continue
+            attempts.others.remove(planned)
+            attempt = attempts.attempt(planned, f"continued at {continuation.characters} characters")
+            try:
+                opened = await begin(job, attempt, attempts.patience(attempt), self._recorder, continuation.call)
+                seam = continuation.seam(target.label, target.repeats_prefill)
+                piece = seam + continuation.feed(opened.piece)
+            except AttemptError as error:
+                error.target = target.label
+                self._recorder.record(job, attempt, "failed", error)
+                continue
+            self._seams = continuation.seams
+            attempt.exchange = continuation.over(opened.exchange)
+            return Opened(attempt, attempt.exchange, piece, ended=False)
+        return None
 
 
 def _headers(job: Job, attempt: Attempt, exchange: Exchange, length: int) -> HeaderList:
