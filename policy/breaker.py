@@ -20,7 +20,7 @@ from contract.errors import (
     UpstreamError,
 )
 
-State = Literal["closed", "open", "half_open"]
+State = Literal["closed", "open", "half_open", "cooling"]
 
 CELL_S = 3
 CELLS = 10  # the rolling window: 27 to 30 s
@@ -68,6 +68,8 @@ class Breaker:
         self._window = _Window()
 
     def state(self, now: float) -> State:
+        if now < self._cool_until:
+            return "cooling"
         if not self._open:
             return "closed"
         return "open" if now < self._until else "half_open"

@@ -72,6 +72,7 @@ FAULTS = {
     "no terminal event": (never_ends, "upstream_stream_truncated"),
     "redirect": (status(302, location="http://127.0.0.1:1/"), None),
 }
+MENDED_BY_A_MOMENT = {"500", "reset", "error in a 200"}  # tried once more at the same target, although another is left
 
 
 @BOTH
@@ -85,11 +86,12 @@ async def test_a_failure_before_the_first_output_moves_to_the_next_target(
     assert answer.status_code == 200, answer.text
     assert "Hello" in answer.text and "CANARY" not in answer.text
     assert answer.headers["x-turnout-target"] == "two/m2"
-    assert answer.headers["x-turnout-attempts"] == "2"
+    tries = 2 if fault in MENDED_BY_A_MOMENT else 1
+    assert answer.headers["x-turnout-attempts"] == str(tries + 1)
     rows = await gateway.rows(answer.headers["x-request-id"])
-    assert [(r.attempt, r.target, r.status) for r in rows] == [(1, "one", "failed"), (2, "two", "ok")]
+    assert [(r.target, r.status) for r in rows] == [("one", "failed")] * tries + [("two", "ok")]
     assert code is None or rows[0].error_code == code
-    assert len(one.journal) == 1, "a failure is not tried twice where another target is left"
+    assert len(one.journal) == tries
 
 
 @BOTH
@@ -103,7 +105,7 @@ async def test_a_failure_before_the_first_output_moves_to_the_next_target(
         ("401", 502, 1),
         ("reset", 502, 3),
         ("html", 502, 1),
-        ("cut", 502, 1),
+        ("cut", 502, 2),
     ],
 )
 async def test_with_no_other_target_the_client_gets_a_clear_error(
@@ -149,25 +151,27 @@ async def test_the_caller_s_own_fault_is_final(gateway: Gateway, one: Upstream, 
 
 
 async def test_a_fallback_s_own_limits_do_not_hide_why_the_provider_failed(one: Upstream, tmp_path) -> None:
-    one.plays["m1"] = status(503, retry_after="30")
+    asked = (
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"n": 2},
+        {"messages": [{"role": "user", "content": "x " * 20_000}]},
+    )
+    one.plays = {f"m{number}": status(503, retry_after="30") for number in range(len(asked))}
+    models = ", ".join(f"{name}: {{targets: [{{provider: one, model: {name}}}, {{engine: cpu}}]}}" for name in one.plays)
     yaml = f"""
 state: {{database: "sqlite:///{tmp_path}/t.db"}}
 providers: {{one: {{kind: openai-compatible, base_url: "{one.base_url}", api_key: k}}}}
 engines: {{cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 1, context: 512}}}}
-models: {{m: {{targets: [{{provider: one, model: m1}}, {{engine: cpu}}]}}}}
+models: {{{models}}}
 teams: {{t: {{keys: [{KEY}]}}}}
 """
     async with running(yaml, tmp_path) as gateway:
-        for fields in (
-            {"tools": [{"type": "function", "function": {"name": "f"}}]},
-            {"n": 2},
-            {"messages": [{"role": "user", "content": "x " * 20_000}]},
-        ):
-            answer = await gateway.post({**body("m", False), **fields})
+        for model, fields in zip(one.plays, asked, strict=True):
+            answer = await gateway.post({**body(model, False), **fields})
             assert answer.status_code == 503 and answer.headers["retry-after"] == "30", answer.text
-            assert answer.json()["error"]["code"] == "upstream_overloaded" and answer.json()["error"]["attempts"] == 2
+            assert answer.json()["error"]["code"] == "upstream_overloaded"
             rows = await gateway.rows(answer.headers["x-request-id"])
-            assert [r.target for r in rows] == ["one", "cpu"]
+            assert [r.target for r in rows] in (["one"], ["one", "cpu"]), "what the engine is known not to take is not sent to it"
 
 
 async def test_a_wrong_type_that_only_the_provider_noticed_is_explained_in_our_words(gateway: Gateway, one: Upstream) -> None:
