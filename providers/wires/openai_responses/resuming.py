@@ -25,7 +25,7 @@ def go_on(call: Call, text: str, spent: int) -> Call:
 
 
 class _Told:
-    """What the delivered events add up to. `open`: output indexes that are begun and not done; `owed`: the end of a part whose text is done."""
+    """What the delivered events add up to. `open`: output indexes that are begun and not done; `owed`: what must come next."""
 
     def __init__(self) -> None:
         self.response: Told = {}
@@ -38,8 +38,11 @@ class _Told:
     def take(self, told: Told) -> None:
         self.sequence = told.get("sequence_number", self.sequence) + 1
         match told["type"]:
-            case "response.created" | "response.in_progress":
+            case "response.created":
                 self.response = told["response"]
+                self.owed = [{"type": "response.in_progress", "response": self.response}]
+            case "response.in_progress":
+                self.owed = []
             case "response.output_item.added":
                 self.items.append(told["item"])
                 self.open.append(told["output_index"])
