@@ -48,6 +48,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 test: check
+	@scripts/install_redis.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Any dialect to any provider, asked cell by cell; writes docs/matrix.md.
