@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, one_of, open_ledger, since_or_exit
+from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, one_of, open_ledger, rows_or_exit, since_or_exit
 from gateway.cli.tables import plain, print_table
 
 
@@ -48,24 +48,20 @@ def trace(
     as_json: JsonOption = False,
 ) -> None:
     """Show every attempt of one request: target, status, times, tokens, cost, and what had been predicted."""
-    from ledger.queries import attempts_of
     from ledger.reports import describe_request
 
-    rows = attempts_of(open_ledger(database, config), request_id, team=None)
-    if not rows:
-        typer.echo(f"the ledger has no request {request_id!r}", err=True)
-        raise typer.Exit(1)
+    rows = rows_or_exit(open_ledger(database, config), request_id)
     report = describe_request(rows)
     if as_json:
         typer.echo(json.dumps(report))
         return
     typer.echo(plain(f"{report['request_id']}  {report['status']}  team {report['team']}  {report['endpoint']}  model {report['model']}"))
     for row, told in zip(rows, report["attempts"], strict=True):
-        for line in _attempt(row, told):
+        for line in attempt_lines(row, told):
             typer.echo(plain(line))
 
 
-def _attempt(row: Any, told: dict[str, Any]) -> Iterator[str]:
+def attempt_lines(row: Any, told: dict[str, Any]) -> Iterator[str]:
     """What was tried and how it ended; what it took; what had been predicted, where anything was."""
     times = "  ".join(f"{name} {_told(ms, '.1f')}" for name, ms in told["ms"].items())
     tokens = "-" if row.usage is None else f"{_known(row.usage.input_total)} in, {_known(row.usage.output_total)} out"

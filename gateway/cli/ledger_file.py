@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from ledger.row import AttemptRow
+
 DatabaseOption = Annotated[str | None, typer.Option(help="the ledger's URL [default: the configuration's]")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file whose state.database is read")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -51,3 +53,14 @@ def open_ledger(database: str | None, config: Path | None) -> "Engine":
     except LedgerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+
+
+def rows_or_exit(engine: "Engine", request_id: str) -> "list[AttemptRow]":
+    """Every attempt of a request in order; a finding on stderr and exit code 1 where there is none."""
+    from ledger.queries import attempts_of
+
+    rows = attempts_of(engine, request_id, team=None)
+    if not rows:
+        typer.echo(f"the ledger has no request {request_id!r}", err=True)
+        raise typer.Exit(1)
+    return rows
