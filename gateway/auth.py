@@ -12,12 +12,16 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """A team as one of its keys stands for it. `models` None: every model. `rule` None: each model's own policy."""
+    """A team as one of its keys stands for it. `models` None: every model. `rule` None: each model's own policy.
+
+    `overrides`: what its requests may say of their own policy (gateway/overrides.py).
+    """
 
     team: str
     key_id: str
     models: frozenset[str] | None = None
     rule: Rule | None = None
+    overrides: frozenset[str] = frozenset()
 
     def require_route(self, route: str, model: str) -> None:
         """Raises ModelNotFound for a route that this team may not use: the same answer as for one that does not exist."""

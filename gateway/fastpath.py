@@ -17,6 +17,7 @@ from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
 from gateway.job import Job
+from gateway.overrides import overridden
 from gateway.runtime import Runtime
 from providers.wires.port import Dialect
 from providers.wires.table import DIALECTS
@@ -69,9 +70,9 @@ class FastPath:
         if route is None:
             raise no_such_model(call.model)
         principal.require_route(route.name, call.model)
+        rule, call = overridden(principal.rule or route.rule, call, headers, principal, runtime.rules)
         client.guard()
         bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
-        rule = principal.rule or route.rule
         job = Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target)
         try:
             await runtime.pipeline.run(job)

@@ -1,5 +1,6 @@
 """The running gateway as one object: settings become frozen routes, keys, backends and a ledger; started and stopped with the app."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ from gateway.bootstrap import bootstrap_key
 from gateway.chosen import chosen_of, keys_of, signer_of
 from gateway.health import Health
 from gateway.keeper import Keeper
+from gateway.overrides import ALL
 from gateway.pipeline import Pipeline
 from gateway.record import Recorder
 from gateway.routes import Route, RouteTable, Target
@@ -53,6 +55,7 @@ class Runtime:
     """Everything a request needs. Built whole by `build_runtime`, before anything is started."""
 
     routes: RouteTable
+    rules: Mapping[str, Rule]
     keys: KeyTable
     limits: Limits
     ledger: Ledger
@@ -146,8 +149,11 @@ class Builder:
     def fill_in(self, route: Route, matched: str) -> Route:
         """A pattern's route for one name: what `*` matched stands in the targets' models."""
         targets = [self._make_target(t.backend.name, t.model.replace("*", matched), None) if "*" in t.model else t for t in route.targets]
-        prices = [replace(new, price=old.price or new.price) for new, old in zip(targets, route.targets, strict=True)]
-        return assemble(route.name, route.rule, prices)
+        told = [
+            replace(new, price=old.price or new.price, weight=old.weight, context_tokens=old.context_tokens or new.context_tokens)
+            for new, old in zip(targets, route.targets, strict=True)
+        ]
+        return assemble(route.name, route.rule, told)
 
     def _target(self, route: str, entry: TargetSettings) -> Target:
         backend = entry.engine or entry.provider or ""
@@ -206,7 +212,8 @@ class Builder:
         for name, team in self.settings.teams.items():
             models = None if team.models is None else frozenset(team.models)
             rule = self.rules[team.policy] if team.policy else None
-            found += [(key.get_secret_value(), Principal(name, key_id_of(key.get_secret_value()), models, rule)) for key in team.keys]
+            overrides = team.allowed_overrides
+            found += [(key.get_secret_value(), Principal(name, key_id_of(key.get_secret_value()), models, rule, overrides)) for key in team.keys]
         return found
 
 
@@ -223,11 +230,12 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
     if bootstrap is None and not principals:
         bootstrap = bootstrap_key(database_file(settings.state.database).parent)
     if bootstrap is not None:
-        principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap))))
+        principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap), overrides=ALL)))
     ledger = Ledger(settings.state.database)
     continuity = Continuity(ledger.engine, settings.state.responses_days)
     return Runtime(
         routes=routes,
+        rules=builder.rules,
         keys=KeyTable(principals),
         limits=Limits(settings.server.max_body_bytes, settings.server.body_idle_s),
         ledger=ledger,
