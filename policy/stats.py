@@ -121,10 +121,11 @@ _DUMPS = msgspec.msgpack.Decoder(tuple[_Dump, _Dump])
 class TargetStats:
     """What one target did. `attempts`, `failures` by code and `output_tokens` are counted since the start; all else fades.
 
-    `peers`: what other processes saw of the same target. Forecasts are of both together, a dump is of its own alone.
+    What others know of the target (other processes, or the ledger of an earlier run) stands apart: forecasts are of both together, a dump
+    is of its own alone, so that nothing comes back to be counted twice.
     """
 
-    __slots__ = ("_at", "_changes", "_modes", "_peers", "attempts", "failures", "output_tokens")
+    __slots__ = ("_at", "_changes", "_modes", "_others", "attempts", "failures", "output_tokens")
 
     def __init__(self) -> None:
         self.attempts = 0
@@ -133,7 +134,7 @@ class TargetStats:
         self._modes = (_Mode(), _Mode())  # unary, streamed
         self._at: float | None = None  # when a weight of 1 was given
         self._changes = 0
-        self._peers: TargetStats | None = None
+        self._others: TargetStats | None = None
 
     # --- taking in ----------------------------------------------------------------------------------------------------
     def observe(  # noqa: PLR0913  what a whole answer showed, by name; an object for it would cost more than the counting
@@ -215,9 +216,15 @@ class TargetStats:
             mode.merge(dump, slow, fast)
         self._changes += 1
 
-    def set_peers(self, peers: "TargetStats | None") -> None:
-        self._peers = peers
+    def set_others(self, others: "TargetStats") -> None:
+        """What others know from now on, instead of what they were said to know before."""
+        self._others = others
         self._changes += 1
+
+    @property
+    def changes(self) -> int:
+        """Rises with all that is taken in: when it stands still, so does the dump."""
+        return self._changes
 
     # --- asking -------------------------------------------------------------------------------------------------------
     def forecast(self, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> Forecast:
@@ -259,7 +266,7 @@ class TargetStats:
         )
 
     def _views(self, now: float, streamed: bool) -> list[_View]:
-        return [(each._modes[streamed], *_factors(each._at, now)) for each in (self, self._peers) if each is not None and each._at is not None]
+        return [(each._modes[streamed], *_factors(each._at, now)) for each in (self, self._others) if each is not None and each._at is not None]
 
     def summary(self, now: float) -> dict[str, object]:
         """Plain values for a report, of this process alone: times in milliseconds."""
