@@ -12,8 +12,8 @@ from gateway.cli.serve import Key, banner
 from gateway.identity import new_request_id
 from gateway.logs import redact
 from gateway.routes import Route, RouteTable
-from gateway.runtime import header_text
-from policy.plan import Rule
+from gateway.runtime import assemble, header_text
+from policy.rule import Rule
 from tests.gateway.conftest import Gateway
 from tests.gateway.upstream import Upstream
 
@@ -22,9 +22,9 @@ ASK = [{"role": "user", "content": "Hi"}]
 
 def table(*names: str) -> RouteTable:
     def filled(route: Route, matched: str) -> Route:
-        return Route(f"{route.name} with {matched}", route.rule, (), (), route.header)
+        return assemble(f"{route.name} with {matched}", route.rule, [])
 
-    return RouteTable([Route(name, Rule(), (), (), (b"x", b"y")) for name in names], filled)
+    return RouteTable([assemble(name, Rule(), []) for name in names], filled)
 
 
 @pytest.mark.parametrize(
