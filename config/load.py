@@ -9,6 +9,8 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
+from config.problem import Problem, problem
+from config.reachability import unreachable
 from config.settings import ProviderSettings, Settings, StateSettings, TargetSettings
 from config.values import SHAPES
 
@@ -20,10 +22,11 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What this build knows, told by the gateway: `provider_kinds` with each kind's key variable; whether a metered model has a price.
+    """What this build knows, told by the gateway: `provider_kinds` with each kind's key variable.
 
     `missing`: the settings that a provider of that kind needs beside its key and that are not given. `credentials_fault`: why its kind
-    cannot be used with the credentials given; None: it can.
+    cannot be used with the credentials given; None: it can. `metered`: the kinds that charge by the token. `priced`: whether the price of a
+    kind's model is known. `base_url`: where a provider of a known kind is.
     """
 
     provider_kinds: Mapping[str, str | None]
@@ -31,7 +34,9 @@ class Known(msgspec.Struct, frozen=True):
     missing: Callable[[ProviderSettings], list[str]]
     credentials_fault: Callable[[ProviderSettings], str | None]
     builtin_models: frozenset[str]
-    price_known: Callable[[str, str], bool]
+    metered: frozenset[str]
+    priced: Callable[[str, str], bool]
+    base_url: Callable[[ProviderSettings], str]
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -52,7 +57,9 @@ def load(path: Path | None, env: Mapping[str, str], known: Known) -> Loaded:
         settings = Settings.model_validate(document.data)
     except ValidationError as exc:
         raise ConfigError(document.file, _in_order([_finding(document, error) for error in _told(exc)])) from None
-    problems = _Checker(settings, known, document.written).all()
+    problems = list(_Checker(settings, known, document.written).all())
+    if all(each.advice for each in problems):
+        problems += unreachable(settings, known.priced, known.base_url)
     findings = _in_order([Finding(message, document.place(at, key=is_key), advice) for message, at, is_key, advice in problems])
     if faults := [finding for finding in findings if not finding.advice]:
         raise ConfigError(document.file, faults)
@@ -190,15 +197,8 @@ def _section_in(kind: Any) -> type[BaseModel] | None:
 
 
 # --- meaning -----------------------------------------------------------------------------------------------------------
-Problem = tuple[str, Path_, bool, bool]  # message, path, at its key, only advice
-
-
-def _problem(message: str, *path: str | int, key: bool = False, advice: bool = False) -> Problem:
-    return message, path, key, advice
-
-
 class _Checker:
-    """What types cannot say: names that refer to something, and what could never take effect."""
+    """What types cannot say: that names refer to something, and that what belongs together is there."""
 
     def __init__(self, settings: Settings, known: Known, written: Mapping[Path_, str]) -> None:
         self.settings = settings
@@ -207,7 +207,7 @@ class _Checker:
 
     def _unknown(self, what: str, value: str, known: Any, *at: str | int) -> Problem:
         """A value that a variable filled in is shown as it is written: it may be a secret in the wrong place."""
-        return _problem(f"there is no {what} `{self.written.get(at, value)}`{suggestion(value, known)}", *at)
+        return problem(f"there is no {what} `{self.written.get(at, value)}`{suggestion(value, known)}", *at)
 
     def all(self) -> Iterator[Problem]:
         yield from self._providers()
@@ -216,20 +216,20 @@ class _Checker:
             yield from self._model(name)
         yield from self._teams()
         if not self.settings.models:
-            yield _problem("`models` is missing: there is nothing that a client could ask for", advice=True)
+            yield problem("`models` is missing: there is nothing that a client could ask for", advice=True)
 
     def _providers(self) -> Iterator[Problem]:
         kinds = self.known.provider_kinds
         for name, provider in self.settings.providers.items():
             if name in self.settings.engines:
-                yield _problem(f"`{name}` is the name of an engine too", "providers", name, key=True)
+                yield problem(f"`{name}` is the name of an engine too", "providers", name, key=True)
             if provider.kind not in kinds:
                 yield self._unknown("kind", provider.kind, kinds, "providers", name, "kind")
             else:
                 for lack in self._lacks(name, provider):
-                    yield _problem(f"`providers.{name}.{lack}", "providers", name, key=True)
+                    yield problem(f"`providers.{name}.{lack}", "providers", name, key=True)
                 if fault := self.known.credentials_fault(provider):
-                    yield _problem(f"`providers.{name}.credentials`: {fault}", "providers", name, "credentials")
+                    yield problem(f"`providers.{name}.credentials`: {fault}", "providers", name, "credentials")
 
     def _lacks(self, name: str, provider: ProviderSettings) -> Iterator[str]:
         """What a provider's kind needs and its settings do not have."""
@@ -249,7 +249,7 @@ class _Checker:
                     names = [f"builtin:{known}" for known in self.known.builtin_models]
                     yield self._unknown("built-in model", engine.model, names, "engines", name, "model")
             elif not expanded(engine.model).is_file():
-                yield _problem("there is no such file; name a GGUF file, or builtin:NAME", "engines", name, "model")
+                yield problem("there is no such file; name a GGUF file, or builtin:NAME", "engines", name, "model")
 
     def _model(self, name: str) -> Iterator[Problem]:
         settings = self.settings
@@ -258,13 +258,14 @@ class _Checker:
             yield self._unknown("policy", model.policy, settings.policies, "models", name, "policy")
         for index, target in enumerate(model.targets):
             yield from self._target(name, target, ("models", name, "targets", index))
-        yield from self._unreachable(name)
 
     def _target(self, name: str, target: TargetSettings, at: Path_) -> Iterator[Problem]:
         settings = self.settings
         if target.engine is not None:
             if target.engine not in settings.engines:
                 yield self._unknown("engine", target.engine, settings.engines, *at, "engine")
+            elif target.context is not None and target.context > settings.engines[target.engine].context:
+                yield problem("is more than the engine's own `context`; make that larger", *at, "context")
             return
         provider = target.provider or ""
         if provider not in settings.providers:
@@ -273,33 +274,13 @@ class _Checker:
         model = target.model or name
         if "*" in model:
             if "*" not in name:
-                yield _problem(f"`*` stands for what a pattern matched, and `{name}` is no pattern", *at, "model")
+                yield problem(f"`*` stands for what a pattern matched, and `{name}` is no pattern", *at, "model")
             return
         kind = settings.providers[provider].kind
-        if target.price is None and kind in self.known.provider_kinds and not self.known.price_known(kind, model):
+        if target.price is None and kind in self.known.metered and not self.known.priced(kind, model):
             shown_model, shown_provider = self.written.get((*at, "model"), model), self.written.get((*at, "provider"), provider)
             words = f"the price of `{shown_model}` at `{shown_provider}` is not known, so its cost would be null; add `price`"
-            yield _problem(words, *at, advice=True)
-
-    def _unreachable(self, name: str) -> Iterator[Problem]:
-        """Targets that the policy would never try."""
-        model = self.settings.models[name]
-        policy = self.settings.policies.get(model.policy or "")
-        tried = 0
-        for index, target in enumerate(model.targets):
-            why = ""
-            if policy is not None and policy.residency == "local_only" and target.engine is None:
-                why = "residency: local_only"
-            elif policy is not None and tried and policy.fallback == "none":
-                why = "fallback: none"
-            elif policy is not None and tried and policy.fallback == "local" and target.engine is None:
-                why = "fallback: local"
-            elif tried >= (policy.retry.max_attempts if policy else 3):
-                why = "retry.max_attempts"
-            else:
-                tried += 1
-            if why:
-                yield _problem(f"this target is never tried: {why}", "models", name, "targets", index, advice=True)
+            yield problem(words, *at, advice=True)
 
     def _teams(self) -> Iterator[Problem]:
         owners: dict[str, str] = {}
@@ -312,4 +293,4 @@ class _Checker:
             for index, key in enumerate(team.keys):
                 other = owners.setdefault(key.get_secret_value(), name)
                 if other != name:
-                    yield _problem(f"this key is one of team `{other}` too; a key stands for one team", "teams", name, "keys", index)
+                    yield problem(f"this key is one of team `{other}` too; a key stands for one team", "teams", name, "keys", index)

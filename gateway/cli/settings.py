@@ -9,7 +9,7 @@ from config.load import ConfigError, Known, Loaded, load
 from config.settings import ProviderSettings
 from gateway.chosen import chosen_of, signer_of
 from ledger.prices import compile_price
-from providers.address import missing
+from providers.address import base_url_of, missing
 from providers.local.weights import BUILTIN
 from providers.registry import PROVIDER_KINDS
 
@@ -17,9 +17,9 @@ from providers.registry import PROVIDER_KINDS
 def known_kinds() -> Known:
     """The kinds and models of this build; `config` itself knows none."""
 
-    def price_known(kind: str, model: str) -> bool:
+    def priced(kind: str, model: str) -> bool:
         provider = PROVIDER_KINDS[kind].price_provider
-        return provider is None or compile_price(provider, model) is not None
+        return provider is not None and compile_price(provider, model) is not None
 
     return Known(
         provider_kinds={name: row.key_env for name, row in PROVIDER_KINDS.items()},
@@ -27,7 +27,9 @@ def known_kinds() -> Known:
         missing=missing_settings,
         credentials_fault=credentials_fault,
         builtin_models=frozenset(BUILTIN),
-        price_known=price_known,
+        metered=frozenset(name for name, row in PROVIDER_KINDS.items() if row.price_provider is not None),
+        priced=priced,
+        base_url=lambda provider: base_url_of(PROVIDER_KINDS[provider.kind], chosen_of("", provider)),
     )
 
 

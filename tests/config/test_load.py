@@ -365,38 +365,6 @@ def test_a_metered_model_with_a_price_is_none(tmp_path: Path, model: str) -> Non
     assert advice(tmp_path, METERED % model) == []
 
 
-NEVER_TRIED = [
-    ("{fallback: none}", [1, 2], "fallback: none"),
-    ("{residency: local_only}", [0, 1], "residency: local_only"),
-    ("{fallback: local}", [1], "fallback: local"),
-    ("{retry: {max_attempts: 1}}", [1, 2], "retry.max_attempts"),
-    ("{retry: {max_attempts: 2}}", [2], "retry.max_attempts"),
-    ("{}", [], ""),
-]
-
-
-@pytest.mark.parametrize(("policy", "indexes", "why"), NEVER_TRIED, ids=[policy for policy, _, _ in NEVER_TRIED])
-def test_a_target_that_its_policy_never_tries_is_advice(tmp_path: Path, policy: str, indexes: list[int], why: str) -> None:
-    text = f"""
-        providers: {{o: {{kind: ollama}}}}
-        engines: {{e: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct"}}}}
-        policies: {{p: {policy}}}
-        models:
-          chat:
-            policy: p
-            targets:
-              - {{provider: o, model: a}}
-              - {{provider: o, model: b}}
-              - {{engine: e}}
-    """
-    assert advice(tmp_path, text) == [f"{8 + index}:9: this target is never tried: {why}" for index in indexes]
-
-
-def test_a_fourth_target_without_a_policy_is_advice(tmp_path: Path) -> None:
-    text = "providers: {o: {kind: ollama}}\nmodels: {m: {targets: [{provider: o}, {provider: o}, {provider: o}, {provider: o}]}}"
-    assert advice(tmp_path, text) == ["2:69: this target is never tried: retry.max_attempts"]
-
-
 # --- without a file ------------------------------------------------------------------------------------------------------------
 def test_without_a_file_there_are_the_engine_and_its_two_names() -> None:
     settings = load(None, {}, KNOWN).settings

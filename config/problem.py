@@ -1,0 +1,18 @@
+"""What is wrong with settings, before its place in the file is looked up."""
+
+from typing import NamedTuple
+
+from config.document import Path_
+
+
+class Problem(NamedTuple):
+    """`path`: of the value at fault, or of its key. `advice`: the configuration works, but not as its author will have meant it."""
+
+    message: str
+    path: Path_
+    key: bool = False
+    advice: bool = False
+
+
+def problem(message: str, *path: str | int, key: bool = False, advice: bool = False) -> Problem:
+    return Problem(message, path, key, advice)
