@@ -58,12 +58,17 @@ def _foreseen(settings: "Settings", team: str | None, model: str, ask: "Ask", da
     from config.load import suggestion
     from contract.errors import ModelNotFound
     from gateway.foresight import foresee
+    from ledger.store import database_file
     from providers.local.weights import WeightsNotFound
 
     if team is not None and team not in settings.teams:
         raise typer.BadParameter(f"there is no team {team!r}{suggestion(team, settings.teams)}", param_hint="--team")
+    url = database or settings.state.database
+    ledger = open_ledger(url, None) if database or database_file(url).exists() else None
+    if ledger is None:
+        typer.echo(f"note: there is no ledger at {url} yet, so nothing is known of the targets", err=True)
     try:
-        decided: dict[str, Any] = to_builtins(foresee(settings, team, model, ask, database or settings.state.database))
+        decided: dict[str, Any] = to_builtins(foresee(settings, team, model, ask, ledger))
     except ModelNotFound as error:
         may_use = None if team is None else settings.teams[team].models
         names = settings.models if may_use is None else may_use
