@@ -12,6 +12,8 @@ from contract.errors import MalformedResponse
 LINE_LIMIT = 1 << 20
 EVENT_LIMIT = 4 << 20
 BOM = b"\xef\xbb\xbf"
+SMALL = 8 << 10  # bytes held that are cheaper read again than kept account of
+SEAM = 3  # bytes of what is held in which a blank line may have begun
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -25,16 +27,27 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class SseDecoder:
-    """Holds back what is not yet a whole event. Raises MalformedResponse for a line or event beyond its limit, after the good ones before it."""
+    """Holds back what is not yet a whole event. Raises MalformedResponse for a line or event beyond its limit, after the good ones before it.
+
+    What is held is not read again once it is large: an upstream that never ends its event costs no more than what it sends.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._line: int | None = None  # length of the last line in `_rest`; None: not looked for yet
         self._at_start = True
         self._bad: MalformedResponse | None = None
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """The events that this chunk completes."""
-        data = self._rest + chunk if self._rest else chunk
+        if self._bad is not None:
+            raise self._bad
+        data = chunk
+        if self._rest:
+            if len(self._rest) > SMALL and not self._may_end(chunk):
+                self._grow(chunk)
+                return []
+            data = bytes(self._rest + chunk)
         if b"\r" in data:
             return self._split_any(data)
         pieces = data.split(b"\n\n")
@@ -49,12 +62,15 @@ class SseDecoder:
         """The last event, when the stream ended without the blank line that should close it; its `raw` is closed here."""
         if self._bad is not None:
             raise self._bad
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         return self._event(rest.rstrip(b"\r\n") + b"\n\n") if rest.strip() else None
 
+    def _may_end(self, chunk: bytes) -> bool:
+        """Whether the event that is held ends in this chunk."""
+        seam = bytes(self._rest[-SEAM:]) + chunk
+        return b"\n\n" in seam or (b"\r" in seam and _BLANK_LINE.search(seam) is not None)
+
     def _split_any(self, data: bytes) -> list[SseEvent]:
-        if self._bad is not None:
-            raise self._bad
         events: list[SseEvent] = []
         start = 0
         try:
@@ -67,15 +83,32 @@ class SseDecoder:
             self._hold(data[start:])
         except MalformedResponse as error:
             self._bad = error
-            self._rest = b"\r"  # whatever comes next is raised, not read
             if not events:
                 raise
         return events
 
     def _hold(self, rest: bytes) -> None:
+        if not rest:
+            self._rest.clear()
+            return
         if len(rest) > LINE_LIMIT:
             check(rest)
-        self._rest = rest
+        self._rest = bytearray(rest)
+        self._line = None
+
+    def _grow(self, chunk: bytes) -> None:
+        """Holds what follows in an event that goes on."""
+        before = len(self._rest) - 1 - _last_line_end(self._rest) if self._line is None else self._line
+        found = _LINE_END.search(chunk)
+        first = before + (len(chunk) if found is None else found.start())
+        self._line = first if found is None else len(chunk) - 1 - _last_line_end(chunk)
+        self._rest += chunk
+        try:
+            if first > LINE_LIMIT or len(self._rest) > EVENT_LIMIT or len(chunk) > LINE_LIMIT:
+                check(bytes(self._rest))
+        except MalformedResponse as error:
+            self._bad = error
+            raise
 
     def _event(self, raw: bytes) -> SseEvent:
         if len(raw) > LINE_LIMIT:
@@ -98,6 +131,11 @@ class SseDecoder:
             elif field == b"event":
                 name = value.removeprefix(b" ")
         return SseEvent(raw, b"\n".join(data) if data else None, name)
+
+
+def _last_line_end(data: bytes | bytearray) -> int:
+    """Where the last line end is; -1 when there is none."""
+    return max(data.rfind(b"\n"), data.rfind(b"\r"))
 
 
 def check(data: bytes) -> None:

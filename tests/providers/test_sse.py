@@ -1,5 +1,7 @@
 """Server-sent events: the decoder agrees with another implementation, keeps every byte, and does not care how the bytes were cut."""
 
+import time
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -57,6 +59,15 @@ def test_the_same_events_come_however_the_bytes_were_cut(stream: bytes) -> None:
     assert fed(*[stream[at : at + 1] for at in range(len(stream))]) == whole
     for at in range(len(stream) + 1):
         assert fed(stream[:at], stream[at:]) == whole
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1023, 4096])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=repr)
+@pytest.mark.parametrize("blank", ["\n", "\r\n", "\r"], ids=repr)
+def test_the_same_large_events_come_however_the_bytes_were_cut(size: int, end: str, blank: str) -> None:
+    event = "".join(f"data: {number}{'é' * 700}{end}" for number in range(12)) + blank
+    stream = (event * 2 + "data: x\n\n: end\n\n").encode()
+    assert fed(*[stream[at : at + size] for at in range(0, len(stream), size)]) == fed(stream)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +144,16 @@ def test_a_line_and_an_event_at_their_limits_pass() -> None:
 
 def test_many_events_in_one_chunk_may_be_larger_than_one_event() -> None:
     assert len(fed(b"data: x\n\n" * 600_000)) == 600_000
+
+
+@pytest.mark.parametrize("line", [b"data: " + b"x" * 1000 + b"\n", b"\n: x", b"\r\n: x", b"data: x\r"])
+def test_an_event_without_end_in_small_pieces_costs_no_more_than_its_bytes(line: bytes) -> None:
+    decoder, stream = SseDecoder(), line * (EVENT_LIMIT // len(line) + 5000)
+    began = time.process_time()
+    with pytest.raises(MalformedResponse, match="event"):
+        for at in range(0, len(stream), 4096):
+            decoder.feed(stream[at : at + 4096])
+    assert time.process_time() - began < 2.0  # it takes a fraction; minutes, where each piece has all before it read again
 
 
 @pytest.mark.parametrize("bad", [LONG_LINE, LONG_LINE + b"\n\n", LONG_LINE + b"\r\n\r\n", LARGE_EVENT + b"\n"])
