@@ -80,7 +80,7 @@ def decision(rule: Rule, ask: Ask, plan: Plan, model: str) -> Decision:
 
 
 def _promised(slo: Slo) -> Promised | None:
-    if slo is NO_SLO:
+    if slo == NO_SLO:
         return None
     return Promised(_ms(slo.ttft_s), slo.tokens_per_s, _ms(slo.deadline_s))
 

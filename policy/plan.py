@@ -5,7 +5,7 @@ fit           bound state, capabilities, context length, price limit
 ready         open breakers, cooling keys, stopped engines, full queues
 predicted     what the request would see at each target that is left (policy/predict.py)
 SLO           those predicted to meet it come first; then those of which too little is known; then the rest, the likeliest first
-objective     the order among those that meet it
+objective     the order among those that meet it; under `ordered` also among those of which too little is known
 exploration   now and then a target of which little is known goes first, so that it gets known
 fallback      what may follow the first: any, local or none
 """
@@ -51,7 +51,7 @@ class _Ranked(msgspec.Struct):
     candidate: Allowed
     live: Live
     prediction: Prediction
-    group: int  # 0: meets the SLO; 1: too little is known; 2: does not
+    group: int  # 0: meets the SLO, or may; 1: too little is known; 2: does not
     key: float = 0.0
 
 
@@ -74,7 +74,7 @@ def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: fl
             removed.append(Removed(each.candidate, "fallback: local", each.prediction))
         else:
             attempts.append(Planned(each.candidate, "fallback", each.prediction))
-    slo_met = None if rule.slo is NO_SLO or first.group == 1 else first.group == 0
+    slo_met = None if first.prediction.p is None else first.group == 0
     return Plan(tuple(attempts), tuple(removed), "exploring" if exploring else why, slo_met, soonest_at, exploring)
 
 
@@ -110,7 +110,7 @@ def _ready(
 
 def _fixed_first(rule: Rule, allowed: Sequence[Allowed], bound_to: str | None) -> Allowed | None:
     """The target that must come first, where order alone decides and not every other may follow: its failure opens no way for the rest."""
-    if rule.fallback == "any" or rule.objective != "ordered" or rule.slo is not NO_SLO:
+    if rule.fallback == "any" or rule.objective != "ordered" or rule.slo != NO_SLO:
         return None
     left = [each for each in allowed if bound_to is None or each.name == bound_to]
     return left[0] if left and all(each.weight is None for each in left) else None
@@ -125,9 +125,17 @@ def _priced(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: 
             told = "its price is not known" if prediction.cost_nusd is None else f"about ${prediction.cost_nusd / 1e9:.6f}"
             removed.append(Removed(candidate, f"max_usd_per_request: {told}", prediction))
             continue
-        group = 0 if prediction.meets else 1 if prediction.p is None else 2
-        ranked.append(_Ranked(candidate, state, prediction, group))
+        ranked.append(_Ranked(candidate, state, prediction, _group(rule, prediction)))
     return ranked
+
+
+def _group(rule: Rule, prediction: Prediction) -> int:
+    """In order, a target is not passed over for want of measurements: nothing would ever measure it again."""
+    if prediction.meets:
+        return 0
+    if prediction.p is None:
+        return 0 if rule.objective == "ordered" else 1
+    return 2
 
 
 def _typical_output(ask: Ask, fitting: Sequence[tuple[Allowed, Live]]) -> float:
@@ -162,7 +170,10 @@ def _rank(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> None:
 
 
 def _weigh(rule: Rule, ranked: list[_Ranked]) -> None:
-    """Each quantity as a ratio to the best target's, so that dollars and seconds can be added; an unknown one counts as twice the worst."""
+    """Each quantity as a ratio to the best target's, so that dollars and seconds can be added; an unknown one counts as twice the worst.
+
+    What costs nothing counts 0, and the best that costs something 1: else nothing could weigh against a free engine.
+    """
     weights = rule.weights
     rows = [(e.prediction.cost_nusd, e.prediction.ttft_s, None if not e.prediction.tokens_per_s else 1 / e.prediction.tokens_per_s) for e in ranked]
     factors = (weights.cost, weights.latency, weights.throughput)
@@ -171,7 +182,7 @@ def _weigh(rule: Rule, ranked: list[_Ranked]) -> None:
         known = [value for row in rows if (value := row[column]) is not None]
         if not known or not factor:
             continue
-        least, most = max(min(known), 1e-9), max(known)
+        least, most = min((value for value in known if value), default=1.0), max(known)
         for index, row in enumerate(rows):
             value = row[column]
             scores[index] += factor * (2 * most / least if value is None else value / least)
@@ -201,12 +212,14 @@ def _break_tie(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> str:
     elif first.group != 2:
         equals = [each for each in ranked if each.group == first.group and abs(each.key - first.key) <= NEAR * abs(first.key)]
         if len(equals) > 1 and first.key != float("inf"):
+            equals.sort(key=lambda each: each.candidate.index)  # whatever hair's breadth lies between them
             _to_front(ranked, equals[crc32(ask.request_id.encode()) % len(equals)])
-    if rule.slo is NO_SLO:
+    if rule.slo == NO_SLO:
         return why
-    if first.group == 0:
-        return f"{why} of those that meet the SLO"
-    return "the SLO's odds are not known yet" if first.group == 1 else f"most likely to meet the SLO, at {first.prediction.p or 0:.0%}"
+    p = ranked[0].prediction.p
+    if p is None:
+        return f"{why}; the SLO's odds are not known yet"
+    return f"{why} of those that meet the SLO" if first.group == 0 else f"most likely to meet the SLO, at {p:.0%}"
 
 
 def _drawn(ask: Ask, weighted: list[_Ranked]) -> _Ranked:

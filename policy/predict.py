@@ -60,7 +60,7 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
         cost = (listed - cached * (rates.input - rates.cache_read)) * forecast.retry_factor
         if ask.batch:
             cost *= target.batch_factor
-    meets = slo is NO_SLO or (p is not None and p >= CONFIDENT)
+    meets = slo == NO_SLO or (p is not None and p >= CONFIDENT)
     return Prediction(p, meets, ttft_s, ttft_p95_s, finish_s, finish_p95_s, tokens_per_s, output, cost, listed, forecast.samples)
 
 
@@ -69,7 +69,7 @@ def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_p95_s: flo
 
     A promised first token of a unary answer cannot be seen: the answer may take as long as its tokens would, beside.
     """
-    if slo is NO_SLO:
+    if slo == NO_SLO:
         return None
     forecast = live.forecast
     p = 1.0 - forecast.error_rate
