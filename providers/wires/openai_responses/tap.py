@@ -55,7 +55,7 @@ def is_kept(call: Call) -> bool:
 class ResponsesStreamTap(Tapping):
     """Implements `providers.wires.port.StreamTap`. `whole`: the terminal event's response.
 
-    A failure after the first output passes as it came: it is the stream's own legal end, and holds what the answer cost.
+    A failure ends the answer as any other error does, in our words: what the provider wrote about it goes no further. What it cost is kept.
     """
 
     def __init__(self, kept: bool) -> None:
@@ -64,7 +64,6 @@ class ResponsesStreamTap(Tapping):
         self._has_calls = False
         self._sequence = -1
         self._begun = b"{}"  # the response as the stream's first event had it
-        self._failure_passed = False
         self.whole = b""
 
     def _keep(self, event: SseEvent, data: bytes) -> bool:
@@ -104,7 +103,8 @@ class ResponsesStreamTap(Tapping):
         elif kind in TERMINAL:
             self._end(told)
         elif kind in FAILED:
-            return self._fail(told, data)
+            self._fail(told, data)
+            return False
         return True
 
     def _progress(self, told: StreamEvent) -> None:
@@ -137,13 +137,13 @@ class ResponsesStreamTap(Tapping):
             self.bound.append(self.upstream_id)
         self.complete = self.finished = self.content_seen = True
 
-    def _fail(self, told: StreamEvent, data: bytes) -> bool:
-        """Before any output it fails the attempt, and nobody hears of it; after some it also ends the client's stream."""
+    def _fail(self, told: StreamEvent, data: bytes) -> None:
         if told.type == "response.failed":
             self._read_last(told)
+            if bytes(told.response)[:1] == b"{":
+                self._begun = bytes(told.response)
         self.error = stream_error(told, data)
-        self._failure_passed = self.content_seen
-        return self.content_seen
+        self._sequence -= 1  # it is ours that takes its place
 
     def _read_last(self, told: StreamEvent) -> ResponseHead:
         head = head_decoder.decode(told.response) if bytes(told.response) != b"null" else ResponseHead()
@@ -153,8 +153,6 @@ class ResponsesStreamTap(Tapping):
         return head
 
     def in_band(self, body: bytes) -> bytes:
-        if self._failure_passed:
-            return b""
         return failed_event(body, _members.decode(self._begun), self._sequence + 1)
 
 

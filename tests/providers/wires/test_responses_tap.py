@@ -12,6 +12,7 @@ from gateway.peek import RESPONSES, Reader
 from providers.wires.facts import Facts
 from providers.wires.openai_responses import OPENAI_RESPONSES
 from providers.wires.openai_responses.tap import ResponsesStreamTap, read_unary
+from tests.providers.sse_oracle import events_of
 from tests.providers.wires.responses_machine import run
 
 USAGE = {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 5, "output_tokens_details": {"reasoning_tokens": 2}}
@@ -137,11 +138,15 @@ def test_a_failure_before_any_output_fails_the_attempt_and_nobody_hears_of_it(fa
     assert sent == b"" and type(tap.error) is kind and "CANARY" not in str(tap.error) and not tap.complete
 
 
-def test_a_failure_after_some_output_ends_the_client_s_stream_and_what_it_cost_is_known() -> None:
+def test_a_failure_after_some_output_is_told_in_our_words_and_what_it_cost_is_known() -> None:
     tap, sent = fed(*FIRST, *REST, FAILED, delta(10, "more"))
-    assert sent == b"".join([*FIRST, *REST, FAILED]) and type(tap.error) is e.RateLimited
+    assert sent == b"".join([*FIRST, *REST]) and type(tap.error) is e.RateLimited
     assert tap.usage is not None and tap.usage.output_total == 5
-    assert tap.in_band(OUR_ERROR) == b"", "the stream has its end already"
+    ((name, text),) = events_of(tap.in_band(OUR_ERROR))
+    told = json.loads(text)
+    assert (name, told["sequence_number"], told["response"]["id"]) == ("response.failed", 9, "resp_1")
+    assert told["response"]["usage"] == USAGE and told["response"]["error"] == {"code": "upstream_stream_truncated", "message": "it broke"}
+    assert "CANARY" not in text
 
 
 def test_our_own_failure_of_a_begun_stream_is_a_failed_response_of_the_same_id() -> None:
