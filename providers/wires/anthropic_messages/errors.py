@@ -20,6 +20,13 @@ BY_TYPE: dict[str, type[e.AttemptError]] = {
     "rate_limit_error": e.RateLimited,
     "overloaded_error": e.UpstreamOverloaded,
 }
+# `error.details.error_code`, where a type does not say enough (the `anthropic` SDK's shared error types)
+BY_CODE: dict[str, type[e.AttemptError]] = {
+    "enforced_spend_limit_reached": e.QuotaExhausted,
+    "contract_spend_limit_reached": e.QuotaExhausted,
+    "linked_organization_spend_limit_reached": e.QuotaExhausted,
+    "linked_organization_billing_unavailable": e.QuotaExhausted,
+}
 # these say something only where no status does: in an error event, or under a 200
 BY_TYPE_IN_BAND: dict[str, type[e.AttemptError]] = {
     **BY_TYPE,
@@ -40,8 +47,13 @@ LIMITS = (b"requests", b"tokens", b"input-tokens", b"output-tokens")
 NOT_FOUND = (e.NotFound, e.UpstreamModelNotFound)
 
 
+class _Details(msgspec.Struct):
+    error_code: str | None = None
+
+
 class _Error(msgspec.Struct):
     type: str | None = None
+    details: _Details | None = None
 
 
 class _Body(msgspec.Struct):
@@ -51,24 +63,26 @@ class _Body(msgspec.Struct):
 _body = msgspec.json.Decoder(_Body)
 
 
-def _type_of(body: bytes) -> str:
+def _named(body: bytes, by_type: Mapping[str, type[e.AttemptError]]) -> type[e.AttemptError] | None:
+    """What the body's code, or else its type, means."""
     try:
-        found = _body.decode(body).error
+        error = _body.decode(body).error or _Error()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    return (found.type if found is not None else None) or ""
+        return None
+    code = error.details.error_code if error.details is not None else None
+    return BY_CODE.get(code or "") or by_type.get(error.type or "")
 
 
 def decode_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> e.AttemptError:
     """The error that a response other than 200 means; one from before the API (a proxy's page) classifies by its status alone."""
-    named = BY_TYPE.get(_type_of(body)) if 400 <= status < 500 or status in BY_STATUS else None
+    named = _named(body, BY_TYPE) if 400 <= status < 500 or status in BY_STATUS else None
     wait_s = retry_after_s(headers)
     return failure(named or class_of_status(status), status, wait_s=_until_reset(headers) if wait_s is None else wait_s)
 
 
 def in_band_error(body: bytes) -> e.AttemptError:
     """The error that an error event, or an error object under a 200, means."""
-    return failure(BY_TYPE_IN_BAND.get(_type_of(body), e.UpstreamError), 200)
+    return failure(_named(body, BY_TYPE_IN_BAND) or e.UpstreamError, 200)
 
 
 def _until_reset(headers: Mapping[bytes, bytes]) -> float | None:

@@ -50,6 +50,19 @@ def test_a_type_that_says_more_than_its_status_is_heard() -> None:
     assert type(ANTHROPIC_MESSAGES.decode_error(400, {}, body("billing_error"))) is e.QuotaExhausted
 
 
+@pytest.mark.parametrize("code", ["enforced_spend_limit_reached", "contract_spend_limit_reached"])
+def test_a_spend_limit_is_told_from_a_rate_limit_by_its_code(code: str) -> None:
+    limited = json.dumps({"type": "error", "error": {"type": "rate_limit_error", "message": "CANARY", "details": {"error_code": code}}}).encode()
+    assert type(ANTHROPIC_MESSAGES.decode_error(429, {}, limited)) is e.QuotaExhausted
+    assert type(in_band_error(limited)) is e.QuotaExhausted
+
+
+@pytest.mark.parametrize("details", [None, {}, {"error_code": None}, {"error_code": "ramp_limit_exceeded"}, {"error_code": "new"}])
+def test_a_code_that_says_no_more_leaves_the_type_to_say_it(details: Any) -> None:
+    limited = json.dumps({"type": "error", "error": {"type": "rate_limit_error", "message": "CANARY", "details": details}}).encode()
+    assert type(ANTHROPIC_MESSAGES.decode_error(429, {}, limited)) is e.RateLimited
+
+
 def test_a_server_s_failure_stays_one_whatever_its_body_says() -> None:
     assert type(ANTHROPIC_MESSAGES.decode_error(500, {}, body("invalid_request_error"))) is e.UpstreamError
 
