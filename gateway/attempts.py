@@ -9,7 +9,7 @@ from math import inf
 from random import random
 from time import monotonic
 
-from contract.errors import AttemptError, AttemptsExhausted, ContextLengthExceeded
+from contract.errors import AttemptError, AttemptsExhausted, ContextLengthExceeded, RateLimited
 from contract.patience import Patience
 from gateway.errors import status_of
 from gateway.job import Attempt, Job, Planning
@@ -91,6 +91,9 @@ class Attempts:
                     await asyncio.sleep(verdict.delay_s)
                 return f"retry after {error.reason}"
             case Stop():
+                if isinstance(error, RateLimited) and error.retry_after_s is None:  # the provider did not say: as long as its key rests
+                    now = monotonic()
+                    error.retry_after_s = max(0.0, attempt.target.backend.ready_at(attempt.target.model, now) - now)
                 raise AttemptsExhausted(job.failures)
 
     def _situation(self, attempt: Attempt) -> Situation:

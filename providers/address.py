@@ -26,6 +26,9 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     dialects: tuple[Dialect, ...] | None = None
     headers: Mapping[str, str] = {}
 
+    def __repr__(self) -> str:
+        return f"Chosen({self.name!r})"  # without the key
+
 
 def native_dialects(kind: ProviderKind, chosen: Chosen) -> dict[Dialect, str]:
     """The dialects that pass as bytes, each with its path."""

@@ -6,6 +6,7 @@ Times are time.monotonic() seconds. A key's text is in its headers and nowhere e
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import structlog
@@ -24,14 +25,12 @@ FORBIDDEN = 403
 log = structlog.get_logger("turnout.keys")
 
 
-class ApiKey(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ApiKey:
     """`headers`: those of every request that is made with it. `id`: what stands for it in logs."""
 
     id: str
-    headers: HeaderTuple
-
-    def __repr__(self) -> str:
-        return f"ApiKey({self.id!r})"
+    headers: HeaderTuple = field(repr=False)
 
 
 class _Rest(msgspec.Struct):
@@ -113,7 +112,8 @@ class KeyRing:
         if rest is not None and began < rest.since:  # it was under way when another one was refused: no new refusal
             rest.until = max(rest.until, now + (asked_s or 0.0))
             return
-        key.rests = key.rests if len(key.rests) < MAX_RESTS else {}
+        if len(key.rests) >= MAX_RESTS:
+            key.rests = {None: known} if (known := key.rests.get(None)) is not None else {}
         key.rests[scope] = _rest(rest, aside, asked_s, now)
         self._look()
         if aside and not (rest is not None and rest.aside):

@@ -64,6 +64,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     method: str = "POST"
 
+    def __repr__(self) -> str:
+        return f"Endpoint({self.method} {self.origin.host}:{self.origin.port}{self.path})"  # a key stands in the headers
+
 
 class HttpResponse(Protocol):
     """A response whose head has come. The owner ends it with exactly one of: reading to the end, `release`, `abort`."""
