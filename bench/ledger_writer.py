@@ -2,12 +2,15 @@
 
     python bench/ledger_writer.py
 
-Three ways of calling: in one burst, at a steady pace, and with the database locked.
+Three ways of calling: in one burst, at a steady pace, and with the database locked. The burst also with a decision among three targets on
+each row, told by the ledger's thread.
 """
 
 import sqlite3
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter, sleep
 
@@ -16,13 +19,33 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from contract.usage import Usage
 from ledger.row import AttemptRow
 from ledger.store import Ledger
+from policy.ask import Ask
+from policy.decision import Decision, decision
+from policy.plan import plan
+from policy.predict import Live
+from policy.residency import Candidate, Rates, admit
+from policy.rule import Rule, Slo
+from policy.stats import TargetStats
 
 ROWS = 50_000
 PACED = 2_000
 PACE_S = 0.001
 
 
-def rows(count: int) -> list[AttemptRow]:
+def decided() -> Callable[[], Decision]:
+    """What tells a decision among three targets that are known."""
+    rule, ask = Rule("interactive", objective="cheapest", slo=Slo(ttft_s=0.4)), Ask("req_0", True, 1_000, 300)
+    admitted = admit(rule, tuple(Candidate(index, f"provider-{index}/model", False, rates=Rates(100, 400, 50)) for index in range(3)))
+    stats = TargetStats()
+    for _ in range(20):
+        stats.observe(
+            0.0, streamed=True, prompt_tokens=1_000, load=0, ttft_s=0.2, total_s=3.0, output_tokens=300, input_tokens=1_000, cached_tokens=0
+        )
+    live = [Live(stats.forecast(0.0, streamed=True, prompt_tokens=1_000, load=0)) for _ in admitted.allowed]
+    return partial(decision, rule, ask, plan(rule, ask, admitted, live, 0.0), "chat")
+
+
+def rows(count: int, told: Callable[[], Decision] | None = None) -> list[AttemptRow]:
     return [
         AttemptRow(
             request_id=f"req_{number:024x}",
@@ -52,6 +75,7 @@ def rows(count: int) -> list[AttemptRow]:
             bytes_request=4_000,
             bytes_upstream=20_000,
             bytes_client=20_000,
+            decision=told,
         )
         for number in range(count)
     ]
@@ -74,18 +98,23 @@ def report(what: str, took: list[float]) -> None:
     print(f"append, {what:<24} mean {mean:6.2f} us   p50 {p50:5.2f}   p99 {p99:6.2f}   worst {took[-1]:9.2f}")
 
 
+def burst(file: Path, what: str, made: list[AttemptRow]) -> None:
+    ledger = Ledger(f"sqlite:///{file}")
+    began = perf_counter()
+    report(what, timed(ledger, made))
+    if not ledger.flush(120):
+        sys.exit("the rows were not written in time")
+    took_s = perf_counter() - began
+    ledger.close()
+    each = f"{took_s / len(made) * 1e6:.1f} us and {file.stat().st_size / len(made):.0f} bytes a row"
+    print(f"written end to end: {len(made)} rows in {took_s:.2f} s = {len(made) / took_s:,.0f} rows/s, {each}")
+
+
 def main() -> None:
     made = rows(ROWS)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "burst.db"
-        ledger = Ledger(f"sqlite:///{file}")
-        began = perf_counter()
-        report("burst", timed(ledger, made))
-        if not ledger.flush(120):
-            sys.exit("the rows were not written in time")
-        took_s = perf_counter() - began
-        ledger.close()
-        print(f"written end to end: {ROWS} rows in {took_s:.2f} s = {ROWS / took_s:,.0f} rows/s, {file.stat().st_size / ROWS:.0f} bytes a row")
+        burst(Path(folder) / "burst.db", "burst", made)
+        burst(Path(folder) / "decided.db", "burst, with a decision", rows(ROWS // 5, decided()))
 
         ledger = Ledger(f"sqlite:///{Path(folder) / 'paced.db'}")
         report(f"one every {PACE_S * 1e3:g} ms", timed(ledger, made[:PACED], PACE_S))

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, open_ledger, rows_or_exit
+from gateway.cli.ledger_file import DatabaseOption, JsonOption, open_ledger, rows_or_exit
 from gateway.cli.tables import plain, print_table
 
 if TYPE_CHECKING:
     from config.settings import Settings
     from policy.ask import Ask
 
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file; without one: what `turnout serve` would serve")]
 PROMPT_TOKENS = 1_000
 HEAD = ("target", "verdict", "why", "first token ms", "p95", "end s", "p95", "tokens/s", "output", "USD", "list USD", "SLO odds", "measured")
 
@@ -79,7 +81,7 @@ def _foreseen(settings: "Settings", team: str | None, model: str, ask: "Ask", da
     return decided
 
 
-def _show_stored(request_id: str, database: str | None, config: Any, as_json: bool) -> None:
+def _show_stored(request_id: str, database: str | None, config: Path | None, as_json: bool) -> None:
     from gateway.cli.ledger_commands import attempt_lines
     from ledger.reports import describe_decision
 
