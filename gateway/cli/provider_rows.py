@@ -7,10 +7,12 @@ import msgspec
 
 from providers.registry import ProviderKind
 
+NO_CAPABILITIES = frozenset({"renames", "reasoning_field", "prefill_with", "prefill_repeats"})  # facts of how, not of whether
+
 
 def describe(name: str, row: ProviderKind, env: Mapping[str, str]) -> dict[str, Any]:
     """All of a row as plain values; `key_set`: whether its variable is set."""
-    facts = {field: value for field, value in msgspec.structs.asdict(row.facts).items() if field not in ("renames", "reasoning_field")}
+    facts = {field: value for field, value in msgspec.structs.asdict(row.facts).items() if field not in NO_CAPABILITIES}
     return {
         "kind": name,
         "wire": row.wire,
