@@ -82,13 +82,16 @@ class _Delivered:
         content = [event for event in events if not isinstance(event, ev.Started | ev.Finished | ev.UsageReported | ev.Ended)]
         texts = [event for event in content if isinstance(event, ev.TextDelta)]
         thoughts = [event for event in content if isinstance(event, ev.ReasoningDelta)]
-        signatures = sum(isinstance(event, ev.ReasoningSignature) for event in content)
+        pieces = len(texts) + len(thoughts) + sum(isinstance(event, ev.ReasoningSignature) for event in content)
         self.text = "".join([event.text for event in texts])
         self.visible, self.reasoning = _tokens(texts), _tokens(thoughts)
+        while texts and not texts[-1].text.strip():
+            texts = texts[:-1]
+        self.kept = self.reasoning + _tokens(texts)  # without the white space at its end, which is asked for again
         self.finish: Finish | None = next((event.finish for event in events if isinstance(event, ev.Finished)), None)
         self.input = told if told is not None and told.input_total is not None else None
         self.usable = (
-            len(content) == len(texts) + len(thoughts) + signatures
+            len(content) == pieces
             and not any(event.logprobs for event in texts)
             and (not content or isinstance(content[-1], ev.TextDelta))  # else a thought is open, or was the last
             and not isinstance(events[-1] if events else None, ev.Ended)
@@ -106,13 +109,13 @@ def _tokens(pieces: list[ev.TextDelta] | list[ev.ReasoningDelta]) -> int:
 class Continuation:
     """One cut answer, and what is needed to go on with it.
 
-    `call`: the request for the rest. `ending`: where it is not empty the answer had told why it ended: this ends its stream, and nobody is
-    asked. `characters`: of visible text before the seam. `seams`: all of the answer's, this one included once `seam` was called.
+    `call`: the request for the rest. `ending`: where it is not empty the answer was whole, or as long as it may be: this ends its stream, and
+    nobody is asked. `characters`: of visible text before the seam. `seams`: all of the answer's, this one included once `seam` was called.
     """
 
     def __init__(self, call: Call, dialect: Resumable, delivered: bytes, told: _Delivered, seams: tuple[Seam, ...]) -> None:
         answered = told.text.rstrip()  # some refuse white space at the end, and where it belongs to the next token it misleads
-        self.call = dialect.go_on(call, answered, told.visible + told.reasoning) if answered else call
+        self.call = dialect.go_on(call, answered, told.kept) if answered else call
         self.ending = dialect.ending if told.finish is not None else b""
         self.characters = len(told.text)
         self.seams = seams
@@ -129,17 +132,28 @@ class Continuation:
         if dialect is None or not call.stream or len(delivered) > MAX_DELIVERED:
             return None
         try:
-            if not may_go_on(DIALECTS[call.dialect].decode_request(call.body)):
+            request = DIALECTS[call.dialect].decode_request(call.body)
+            if not may_go_on(request):
                 return None
             decoder = dialect.stream_decoder(1)
             events = decoder.feed(delivered)
             decoder.feed(b"")  # raises what was wrong after these events
-            told = _Delivered(events, decoder.told_usage())
-            if not told.usable or dialect.resumed(delivered, _answering(call, "")) is None:
+            told, encoder = _Delivered(events, decoder.told_usage()), dialect.resumed(delivered, _answering(call, ""))
+            if not told.usable or encoder is None:
                 return None
-            return cls(call, dialect, delivered, told, seams)
+            continuation = cls(call, dialect, delivered, told, seams)
+            if not continuation.ending and request.max_output_tokens is not None and told.kept >= request.max_output_tokens:
+                continuation.ending = continuation._at_limit(encoder)
+            return continuation
         except _NOT_READ:
             return None
+
+    def _at_limit(self, encoder: ResumedEncoder) -> bytes:
+        """The end of an answer that had all the tokens it may have."""
+        last: list[ev.Event] = [ev.Finished(finish=Finish("length")), ev.Ended()]
+        if self._told.input is not None:
+            last.insert(1, ev.UsageReported(usage=self._over_both(Usage())))
+        return b"".join(map(encoder.feed, last))
 
     def seam(self, target_label: str, repeats: bool = False) -> bytes:
         """Takes up the answer with that target's: gives the comment that says so in the stream. Again for the next target, if that one gave nothing.

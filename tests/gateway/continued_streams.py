@@ -12,7 +12,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types import Completion
 from openai.types.chat import ChatCompletionChunk
-from openai.types.responses import ResponseStreamEvent
+from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from contract.call import Call, Dialect
@@ -124,6 +124,24 @@ def answer(dialect: Dialect, pieces: list[str], by: str) -> list[bytes]:
     return _STREAMS[dialect](pieces, by)
 
 
+# an Anthropic message in parts: its start, a thought, a text, a call
+def block(index: int, begun: dict[str, Any], *deltas: dict[str, Any]) -> list[bytes]:
+    events = [{"type": "content_block_start", "index": index, "content_block": begun}]
+    events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+    return [data(event, named=True) for event in [*events, {"type": "content_block_stop", "index": index}]]
+
+
+THINKING = block(
+    0,
+    {"type": "thinking", "thinking": "", "signature": ""},
+    {"type": "thinking_delta", "thinking": "hm"},
+    {"type": "signature_delta", "signature": "sig"},
+)
+TEXT = block(1, {"type": "text", "text": ""}, {"type": "text_delta", "text": "The"}, {"type": "text_delta", "text": " quick"})
+CALL = block(1, {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}, {"type": "input_json_delta", "partial_json": '{"a":1}'})
+START = _messages(["x"], "one")[:1]
+
+
 class Read(msgspec.Struct):
     """A whole stream as an SDK reads it."""
 
@@ -142,9 +160,9 @@ def _read_chat(stream: bytes) -> Read:
     chunks = [json.loads(text) for text in told[:-1]]
     for chunk in chunks:
         state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
-    final = state.get_final_completion()
+    final = state.current_completion_snapshot
     assert sum("role" in choice["delta"] for chunk in chunks for choice in chunk["choices"]) == 1
-    assert len({(chunk["id"], chunk["created"], chunk["model"], chunk["system_fingerprint"]) for chunk in chunks}) == 1
+    assert len({(chunk["id"], chunk["model"], chunk["system_fingerprint"]) for chunk in chunks}) == 1
     usage = final.usage and (final.usage.prompt_tokens, final.usage.completion_tokens)
     return Read(final.id, final.model, final.choices[0].message.content or "", final.choices[0].finish_reason, usage, chunks[-1].get("turnout"))
 
@@ -183,14 +201,16 @@ _RESPONSE_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 def _read_responses(stream: bytes) -> Read:
     machine, state = ResponseMachine(), ResponseStreamState(input_tools=[], text_format=omit)
-    final: Any = None
+    whole: Any = None
     for name, text in events_of(stream):
         event = json.loads(text)
         machine.take(name, event)
         for made in state.handle_event(_RESPONSE_EVENT.validate_python(event)):
-            final = made.response if made.type == "response.completed" else final
-    assert machine.ended == "response.completed" and final is not None
-    usage = (final.usage.input_tokens, final.usage.output_tokens)
+            whole = made.response if made.type in ("response.completed", "response.incomplete") else whole
+    assert machine.ended is not None and whole is not None
+    final = Response.construct(**machine.final)
+    assert whole.output_text == final.output_text
+    usage = final.usage and (final.usage.input_tokens, final.usage.output_tokens)
     return Read(final.id, final.model, final.output_text, final.status, usage, machine.final.get("turnout"))
 
 
