@@ -296,6 +296,11 @@ class MessagesStreamDecoder(Decoding[SseEvent]):
     def told_usage(self) -> Usage | None:
         return decode_usage(self._usage) if bytes(self._usage)[:1] == b"{" else None
 
+    def _close(self, events: list[ev.Event]) -> None:
+        if not self._finished:
+            super()._close(events)
+        self._end(events)
+
     def _end(self, events: list[ev.Event]) -> None:
         self._ended = True
         if not self._finished:

@@ -28,6 +28,7 @@ from providers.wires.openai_chat.tap import renamed
 from providers.wires.seal import MARK
 from providers.wires.tapping import Tapping
 
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _TRUE = msgspec.Raw(b"true")
 _FALSE = msgspec.Raw(b"false")
 _NULL = msgspec.Raw(b"null")
@@ -50,6 +51,13 @@ class MessagesStreamTap(Tapping):
     def __init__(self) -> None:
         super().__init__()
         self._raw_usage = _NULL
+
+    def _close(self) -> bytes:
+        """Some on the way send no `message_stop`: with the reason why it ended the answer is whole."""
+        if not self.finished:
+            return super()._close()
+        self.complete = True
+        return STOP
 
     def _keep(self, event: SseEvent, data: bytes) -> bool:
         if event.name == b"error":

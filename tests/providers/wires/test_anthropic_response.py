@@ -83,8 +83,14 @@ def test_a_stream_is_decoded_right_byte_by_byte(stream: Stream) -> None:
 
 
 @each(STREAMS)
+def test_a_stream_that_has_told_why_it_ended_is_whole_without_its_last_event(stream: Stream) -> None:
+    decoder = ANTHROPIC_MESSAGES.stream_decoder(1)
+    assert_says(decoder.feed(b"".join(stream.events[:-1])) + decoder.end(), stream)
+
+
+@each(STREAMS)
 def test_a_stream_that_is_cut_at_any_byte_is_never_whole(stream: Stream) -> None:
-    for cut in range(len(stream.all) - len(stream.events[-1])):
+    for cut in range(len(b"".join(stream.events[:-1]).rstrip())):
         decoder = ANTHROPIC_MESSAGES.stream_decoder(1)
         events = decoder.feed(stream.all[:cut])
         with pytest.raises(e.StreamCut):

@@ -45,12 +45,22 @@ def test_a_stream_goes_by_as_it_came_however_it_is_sliced(stream: Stream, data: 
 @each(STREAMS)
 def test_a_stream_that_is_cut_at_any_byte_is_never_whole_and_lets_no_half_event_through(stream: Stream) -> None:
     whole = [data for _, data in events_of(stream.all)]
-    for cut in range(len(stream.all) - len(stream.events[-1])):
+    for cut in range(len(b"".join(stream.events[:-1]).rstrip())):
         watched = tap()
         out = watched.feed(stream.all[:cut]) + watched.end()
         passed = [data for _, data in events_of(out)]
         assert passed == whole[: len(passed)] and out.replace(b"\r\n", b"\n")[-2:] in (b"", b"\n\n")
         assert isinstance(watched.error, e.StreamCut) and not watched.complete
+
+
+@each(STREAMS)
+@pytest.mark.parametrize("blank", [0, 1], ids=["its event cut", "its event whole"])
+def test_a_stream_that_has_told_why_it_ended_is_whole_without_its_last_event(stream: Stream, blank: int) -> None:
+    watched = tap()
+    told = b"".join(stream.events[:-1])
+    out = watched.feed(told if blank else told.rstrip()) + watched.end()
+    assert [(name, json.loads(data)) for name, data in events_of(out)] == [(name, json.loads(data)) for name, data in events_of(stream.all)]
+    assert watched.complete and watched.error is None and watched.finish == stream.finish
 
 
 @each(STREAMS)
