@@ -58,5 +58,31 @@ def test_the_schema_allows_nothing_for_what_is_not_supported_yet(section: str, f
     assert node["type"] == "null" and node["description"] == "not supported yet"
 
 
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "configuration.md").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_the_schema_allows_what_the_documentation_shows(block: str) -> None:
+    text = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", block)  # a variable for a number: the loader's matter
+    jsonschema.validate(yaml.safe_load(text), json_schema())
+
+
+REFUSED = [
+    "policies: {p: {objective: cheapst}}",
+    "policies: {p: {objective: {weighted: {latncy: 1}}}}",
+    "policies: {p: {residency: eu}}",
+    "policies: {p: {residency: []}}",
+    "policies: {p: {hedge: {after: p99}}}",
+    "policies: {p: {slo: {ttft_p95_ms: -1}}}",
+    "teams: {t: {overrides: [polcy]}}",
+]
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_the_schema_refuses_what_the_loader_refuses(text: str) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(text), json_schema())
+
+
 def test_the_schema_allows_the_example() -> None:
     jsonschema.validate(yaml.safe_load((ROOT / "config" / "example.yaml").read_text()), json_schema())
