@@ -20,6 +20,7 @@ from gateway.fastpath import FastPath
 from gateway.runtime import Runtime, build_runtime
 from gateway.server import bind
 from ledger.queries import all_attempts, attempts_of
+from policy.breaker import Breaker
 from tests.gateway.upstream import Upstream
 
 KEY = "sk-test-key"
@@ -58,6 +59,12 @@ class Gateway:
         auth = {"authorization": f"Bearer {key}"} if key else {}
         kwargs: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
         return await self.http.post(path, headers={"content-type": "application/json", **auth, **headers}, **kwargs)
+
+    def heal(self) -> None:
+        """As after a long rest: no breaker is open, no failure of a target is remembered."""
+        for route in self.runtime.routes.all:
+            for target in route.targets:
+                target.health.breaker = Breaker()
 
     async def rows(self, request_id: str) -> list[Any]:
         await asyncio.to_thread(self.runtime.ledger.flush)

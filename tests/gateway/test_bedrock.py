@@ -258,15 +258,17 @@ async def test_what_breaks_after_output_is_an_error_in_the_client_s_stream(gatew
         (404, "ResourceNotFoundException", None, "upstream_model_not_found"),
     ],
 )
-async def test_a_refusal_is_told_in_our_words(gateway: Gateway, one: Upstream, status: int, name: str, seen: int | None, code: str) -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_refusal_is_told_in_our_words(
+    gateway: Gateway, one: Upstream, status: int, name: str, seen: int | None, code: str, streamed: bool
+) -> None:
     async def refuse(x: Exchange) -> None:
         await x.respond(status, b'{"message":"CANARY-upstream-text"}', **{"x-amzn-errortype": f"{name}:http://internal/"})
 
     one.plays[""] = refuse
-    for streamed in (False, True):
-        answer = await gateway.post({"model": "claude", "messages": ASK, "stream": streamed})
-        assert answer.json()["error"]["code"] == code and "CANARY" not in answer.text
-        assert seen is None or answer.status_code == seen
+    answer = await gateway.post({"model": "claude", "messages": ASK, "stream": streamed})
+    assert answer.json()["error"]["code"] == code and "CANARY" not in answer.text
+    assert seen is None or answer.status_code == seen
 
 
 async def test_an_answer_that_is_no_event_stream_is_malformed(gateway: Gateway, one: Upstream) -> None:

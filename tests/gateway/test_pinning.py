@@ -90,6 +90,7 @@ def pinned(gateway_before_all: Pinned) -> Pinned:
     """With empty journals, and every provider well."""
     for provider in gateway_before_all.providers.values():
         provider.rest()
+    gateway_before_all.gateway.heal()
     return gateway_before_all
 
 
