@@ -103,7 +103,9 @@ def _ready(
         else:
             fitting.append((candidate, state))
     if not fitting and soonest_at is None:  # nobody fits by what is known; the target itself says best why not
-        fitting, misfits = [each[:2] for each in misfits], []
+        fitting = [(candidate, state) for candidate, state, _ in misfits if state.ready_at <= now]
+        soonest_at = None if fitting else min((state.ready_at for _, state, _ in misfits), default=None)
+        misfits = [each for each in misfits if each[1].ready_at > now]
     removed += [Removed(candidate, why) for candidate, _, why in misfits]
     return _priced(rule, ask, fitting, removed), soonest_at
 

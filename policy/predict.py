@@ -69,15 +69,15 @@ def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_p95_s: flo
 
     A promised first token of a unary answer cannot be seen: the answer may take as long as its tokens would, beside.
     """
-    if slo == NO_SLO:
-        return None
     forecast = live.forecast
+    if slo == NO_SLO or forecast.samples < KNOWN:
+        return None
     p = 1.0 - forecast.error_rate
     if slo.ttft_s is not None:
         allowed_s = slo.ttft_s - live.wait_s
         if not ask.streamed:
             allowed_s += output / (slo.tokens_per_s or 1 / TYPICAL_TOKEN_S)
-        within = forecast.within(allowed_s) if forecast.samples >= KNOWN else None
+        within = forecast.within(allowed_s)
         if within is None:
             return None
         p *= within

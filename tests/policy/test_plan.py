@@ -135,6 +135,11 @@ def test_when_nobody_fits_by_what_is_known_the_first_is_asked_all_the_same() -> 
     assert order(found) == ["one", "two"] and not found.removed
 
 
+def test_nobody_is_asked_who_neither_fits_nor_is_ready() -> None:
+    found = planned(Rule(), [Fed("one", PRICE, context_tokens=10).now(ready_at=NOW + 3.0, busy="x")])
+    assert not found.attempts and found.soonest_at == NOW + 3.0
+
+
 def test_a_request_bound_to_a_target_is_planned_for_no_other() -> None:
     found = planned(Rule(), [Fed("one", PRICE), Fed("two", PRICE)], Ask("req-1", True, 1000, bound_to="two"))
     assert order(found) == ["two"] and left_out(found) == {"one": "the request's state is bound to another target"}

@@ -1,0 +1,134 @@
+"""What a request would see at a target: the times as they were measured, the queue added; the price as it will be paid."""
+
+import pytest
+
+from policy.ask import Ask
+from policy.predict import TYPICAL_OUTPUT, predict
+from policy.prediction import Prediction
+from policy.residency import Allowed, Candidate, admit
+from policy.rule import NO_SLO, Rule, Slo
+from policy.stats import TargetStats
+from tests.policy.targets import NOW, Fed, state, usd
+
+BUCKET = 0.2  # quantiles are right within 19 %
+
+
+def allowed(candidate: Candidate) -> Allowed:
+    return admit(Rule(), (candidate,)).allowed[0]
+
+
+def seen(target: Fed, ask: Ask | None = None, slo: Slo = NO_SLO, now: float = NOW) -> Prediction:
+    ask = ask or Ask("r", True, 1000)
+    return predict(ask, allowed(target.candidate(0)), state(target, ask, now), slo, TYPICAL_OUTPUT)
+
+
+def test_a_streamed_answer_begins_as_others_did_and_ends_after_its_tokens() -> None:
+    found = seen(Fed("x", ttft_s=0.4, token_s=0.02, output=100))
+    assert found.ttft_s == pytest.approx(0.4) and found.ttft_p95_s == pytest.approx(0.4, rel=BUCKET)
+    assert found.output_tokens == pytest.approx(100) and found.tokens_per_s == pytest.approx(50)
+    assert found.finish_s == pytest.approx(0.4 + 100 * 0.02, rel=0.02)
+    assert found.finish_p95_s is not None and found.finish_p95_s >= found.finish_s * (1 - BUCKET)
+
+
+def test_a_unary_answer_is_there_when_it_is_whole() -> None:
+    found = seen(Fed("x", ttft_s=0.4, token_s=0.02, output=101), Ask("r", False, 1000))
+    assert found.ttft_s == found.finish_s == pytest.approx(2.4)
+    assert found.ttft_p95_s == found.finish_p95_s == pytest.approx(2.4, rel=BUCKET)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_an_engine_s_queue_is_waited_for_first(streamed: bool) -> None:
+    ask = Ask("r", streamed, 1000)
+    at_once, queued = seen(Fed("cpu", owned=True), ask), seen(Fed("cpu", owned=True).now(wait_s=2.0), ask)
+    assert queued.ttft_s == pytest.approx((at_once.ttft_s or 0) + 2.0)
+    assert queued.finish_p95_s == pytest.approx((at_once.finish_p95_s or 0) + 2.0)
+
+
+def test_of_a_target_without_history_nothing_is_known_but_its_list_price() -> None:
+    found = seen(Fed("x", usd(1, 5), samples=0), slo=Slo(ttft_s=1.0))
+    assert (found.p, found.ttft_s, found.ttft_p95_s, found.finish_s, found.finish_p95_s, found.tokens_per_s) == (None,) * 6
+    assert not found.meets and found.samples == 0
+    assert found.output_tokens == TYPICAL_OUTPUT
+    assert found.cost_nusd == found.list_nusd == pytest.approx(1000 * 1e3 + TYPICAL_OUTPUT * 5e3)
+
+
+def test_a_client_s_limit_shortens_what_a_model_would_say() -> None:
+    assert seen(Fed("x", output=400), Ask("r", True, 1000, max_tokens=50)).output_tokens == pytest.approx(50)
+    assert seen(Fed("x", samples=0), Ask("r", True, 1000, max_tokens=50)).output_tokens == 50
+
+
+def test_an_owned_engine_costs_nothing_more() -> None:
+    assert seen(Fed("cpu", owned=True)).cost_nusd == 0
+
+
+def test_without_a_price_no_cost_is_known() -> None:
+    found = seen(Fed("x"))
+    assert found.cost_nusd is None and found.list_nusd is None
+
+
+def test_what_was_cached_before_is_likely_to_be_again() -> None:
+    found = seen(Fed("x", usd(1, 5, cached=0.1), cached=0.8))
+    assert found.list_nusd == pytest.approx(1000 * 1e3 + 100 * 5e3)
+    assert found.cost_nusd == pytest.approx(200 * 1e3 + 800 * 1e2 + 100 * 5e3)
+
+
+def test_a_conversation_s_own_prefix_counts_when_it_is_more_than_the_habit() -> None:
+    ask = Ask("r", True, 1000, warm={"x": 900})
+    assert seen(Fed("x", usd(1, 5, cached=0.1)), ask).cost_nusd == pytest.approx(100 * 1e3 + 900 * 1e2 + 100 * 5e3)
+
+
+def test_failures_multiply_the_price_but_not_the_list_s() -> None:
+    found = seen(Fed("x", usd(1, 5), samples=8, failures=10))  # 10 of 20, with the prior
+    assert found.cost_nusd == pytest.approx((found.list_nusd or 0) * 2)
+
+
+def test_half_the_answers_in_time_is_one_half() -> None:
+    target = Fed("x", ttft_s=0.1)
+    for _ in range(30):
+        target.answered(ttft_s=4.0, token_s=0.01, output=100)
+    assert seen(target, slo=Slo(ttft_s=1.0)).p == pytest.approx(0.5, abs=0.01)
+
+
+def test_failures_lower_the_odds() -> None:
+    assert seen(Fed("x", samples=28, failures=30), slo=Slo(ttft_s=1.0)).p == pytest.approx(0.5, abs=0.01)
+
+
+def test_an_old_outage_fades_from_the_odds() -> None:
+    target = Fed("x", samples=30, failures=30)
+    assert not seen(target, slo=Slo(ttft_s=1.0)).meets
+    assert seen(target, slo=Slo(ttft_s=1.0), now=NOW + 600).meets
+
+
+@pytest.mark.parametrize("slo", [Slo(ttft_s=1.0), Slo(tokens_per_s=50), Slo(deadline_s=5.0)], ids=["ttft", "tokens", "deadline"])
+def test_a_target_without_history_has_no_odds_for_any_promise(slo: Slo) -> None:
+    assert seen(Fed("x", samples=0), slo=slo).p is None
+
+
+@pytest.mark.parametrize("slo", [Slo(ttft_s=1.0), Slo(tokens_per_s=50), Slo(deadline_s=5.0)], ids=["ttft", "tokens", "deadline"])
+def test_one_answer_is_too_little_to_know_the_odds(slo: Slo) -> None:
+    assert seen(Fed("x", samples=1), slo=slo).p is None
+
+
+def test_the_nearer_a_target_comes_to_a_promise_the_likelier_it_is() -> None:
+    odds = [seen(Fed("x", token_s=token_s), slo=Slo(tokens_per_s=50)).p or 0.0 for token_s in (0.2, 0.05, 0.025, 0.015)]
+    assert odds == sorted(odds) and odds[-1] == 1.0 and odds[-2] < 0.95
+
+
+def test_a_first_token_promised_of_a_unary_answer_leaves_its_tokens_their_time() -> None:
+    """A promise of 1 s to the first of 100 tokens is kept by a whole answer in 3 s, not by one in 30."""
+    ask = Ask("r", False, 1000)
+    assert seen(Fed("x", ttft_s=1.0, token_s=0.02, output=100), ask, Slo(ttft_s=1.0)).meets
+    assert not seen(Fed("x", ttft_s=20.0, token_s=0.1, output=100), ask, Slo(ttft_s=1.0)).meets
+
+
+def test_longer_prompts_and_higher_load_are_looked_up_as_they_were_measured() -> None:
+    stats = TargetStats()
+    for prompt_tokens, load, ttft_s in ((100, 0, 0.1), (50_000, 0, 2.0), (100, 20, 1.0)):
+        for _ in range(30):
+            stats.observe(
+                NOW, streamed=True, prompt_tokens=prompt_tokens, load=load, ttft_s=ttft_s, total_s=ttft_s + 1, output_tokens=100, input_tokens=None,
+                cached_tokens=None,
+            )  # fmt: skip
+    assert stats.forecast(NOW, streamed=True, prompt_tokens=100, load=0).ttft_mean_s == pytest.approx(0.1)
+    assert stats.forecast(NOW, streamed=True, prompt_tokens=50_000, load=0).ttft_mean_s == pytest.approx(2.0)
+    assert stats.forecast(NOW, streamed=True, prompt_tokens=100, load=20).ttft_mean_s == pytest.approx(1.0)
