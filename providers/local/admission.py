@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from contract.errors import EngineBusy, EngineError
@@ -58,10 +59,10 @@ class Admission:
         """What one who is refused now is told to wait."""
         return max(MIN_RETRY_AFTER_S, self.wait_s)
 
-    async def acquire(self, slots: int = 1) -> None:
+    async def acquire(self, slots: int = 1, wait_s: float = inf) -> None:
         """Takes `slots` slots (all of them, when it asks for more than there are), waiting in turn; give the same number to `release`.
 
-        Raises EngineBusy at once when the queue is full, and after `max_wait_s` in it. Cancelling leaves nothing behind.
+        Raises EngineBusy at once when the queue is full, and after `max_wait_s` in it, or `wait_s`. Cancelling leaves nothing behind.
         """
         slots = min(slots, self._slots)
         if not self._waiting and self._running + slots <= self._slots:
@@ -69,12 +70,12 @@ class Admission:
             return
         if len(self._waiting) >= self._max_queue:
             raise EngineBusy(f"the engine's queue of {self._max_queue} is full", retry_after_s=self.retry_after_s)
-        await self._wait(slots)
+        await self._wait(slots, min(wait_s, self._max_wait_s))
 
-    async def _wait(self, slots: int) -> None:
+    async def _wait(self, slots: int, wait_s: float) -> None:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
-        self._waiting[turn] = _Waiter(slots, loop.call_later(self._max_wait_s, self._time_out, turn))
+        self._waiting[turn] = _Waiter(slots, loop.call_later(wait_s, self._time_out, turn, wait_s))
         try:
             await turn
         except asyncio.CancelledError:
@@ -117,9 +118,9 @@ class Admission:
             waiter.timer.cancel()
             self._hand_over()
 
-    def _time_out(self, turn: asyncio.Future[None]) -> None:
+    def _time_out(self, turn: asyncio.Future[None], wait_s: float) -> None:
         if not turn.done():
-            turn.set_exception(EngineBusy(f"waited {self._max_wait_s:g} s in the engine's queue", retry_after_s=self.retry_after_s))
+            turn.set_exception(EngineBusy(f"waited {wait_s:g} s in the engine's queue", retry_after_s=self.retry_after_s))
             self._leave(turn)
 
     def _measure(self) -> None:

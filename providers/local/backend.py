@@ -43,6 +43,7 @@ COUNT_BODY_LIMIT = 4096
 PROPS_PATH = "/props"
 PROPS_BODY_LIMIT = 1 << 20
 ABSURD_BYTES_PER_TOKEN = 16  # no text has so few tokens; what is longer is refused uncounted
+LEAST_S = 0.001
 DEATH_SHOWS_WITHIN_S = 0.25  # how much later than its connections' end an engine's exit may be seen
 
 
@@ -84,15 +85,14 @@ class EngineBackend:
         body = asked.body
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
-        clocks = spec.clocks
-        if patience is not None:  # its stalls are its own affair: what stalls is taken for hung and started again
-            clocks = within(clocks, replace(patience, stall_s=None, idle_s=None), True)
-        give_up_at = monotonic() + min(spec.max_wait_s, clocks.total_s)
-        await self.admission.acquire()
+        began = monotonic()
+        wait_s = spec.max_wait_s if patience is None else min([spec.max_wait_s, *_limits(patience)])
+        await self.admission.acquire(wait_s=wait_s)
         place = _Place(self.admission)
         try:
-            address = await supervisor.wait_ready(give_up_at - monotonic())
+            address = await supervisor.wait_ready(began + wait_s - monotonic())
             marks.admitted = monotonic()
+            clocks = spec.clocks if patience is None else within(spec.clocks, _rest(patience, marks.admitted - began), True)
             marks.bytes_sent = len(body)
             try:
                 return _EngineExchange(await self._begin(asked, address, marks, clocks), self, address, place, marks)
@@ -216,6 +216,27 @@ class EngineBackend:
     async def aclose(self) -> None:
         """Sends those in the queue away; requests that run end with the engine."""
         self.admission.fail_waiting(lambda: EngineUnavailable(f"the engine {self.name!r} is stopping"))
+
+
+def _limits(patience: Patience) -> list[float]:
+    """How long the caller may be kept waiting for the first output, the queue included."""
+    return [limit for limit in (patience.left_s, patience.total_s, patience.first_output_s) if limit is not None]
+
+
+def _rest(patience: Patience, waited_s: float) -> Patience:
+    """What is left of it after the queue. The engine's stalls are its own affair: what stalls is taken for hung and started again."""
+
+    def left(limit: float | None) -> float | None:
+        return None if limit is None else max(LEAST_S, limit - waited_s)
+
+    return replace(
+        patience,
+        left_s=left(patience.left_s),
+        total_s=left(patience.total_s),
+        first_output_s=left(patience.first_output_s),
+        stall_s=None,
+        idle_s=None,
+    )
 
 
 def wants_tools(call: Call) -> bool:

@@ -167,3 +167,37 @@ async def test_the_free_path_makes_no_future() -> None:
     with pytest.raises(StopIteration):
         admission.acquire().send(None)
     assert admission.running == 1
+
+
+async def test_one_who_has_less_time_leaves_the_queue_sooner() -> None:
+    admission = Admission(1, 5, max_wait_s=60)
+    await admission.acquire()
+    with pytest.raises(EngineBusy, match=r"waited 0\.05 s"):
+        await admission.acquire(wait_s=0.05)
+    assert (admission.running, admission.waiting) == (1, 0)
+
+
+async def test_the_expected_wait_is_none_while_a_slot_is_free_and_grows_with_the_queue() -> None:
+    admission = Admission(2, 2, max_wait_s=60)
+    await admission.acquire()
+    assert (admission.wait_s, admission.place_in_s) == (0.0, 0.0)
+    await admission.acquire()
+    assert admission.wait_s > 0 and admission.place_in_s == 0.0, "there is room in the queue"
+    waiters, expected = [], [admission.wait_s]
+    for _ in range(2):
+        waiters.append(asyncio.create_task(admission.acquire()))
+        await asyncio.sleep(0)
+        expected.append(admission.wait_s)
+    assert expected == sorted(expected) and expected[0] < expected[-1] <= 60
+    assert 0 < admission.place_in_s <= admission.wait_s, "a place in a full queue comes before a slot"
+    for _ in range(4):
+        admission.release()
+    await asyncio.gather(*waiters)
+    assert (admission.wait_s, admission.place_in_s) == (0.0, 0.0)
+
+
+async def test_an_engine_without_a_queue_has_a_place_when_a_slot_is_free() -> None:
+    admission = Admission(1, 0, max_wait_s=60)
+    assert admission.place_in_s == 0.0
+    await admission.acquire()
+    assert admission.place_in_s > 0.0

@@ -24,6 +24,7 @@ from contract.errors import (
     EngineUnavailable,
     UpstreamRejected,
 )
+from contract.patience import Patience
 from providers.http.client import PooledClient
 from providers.http.port import Clocks
 from providers.local.backend import EngineBackend
@@ -162,13 +163,44 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(engine: Engine) -
     with pytest.raises(EngineBusy) as refused:
         await engine.open()
     assert refused.value.retry_after_s is not None and refused.value.retry_after_s >= 1 and not refused.value.sent
+    assert engine.backend.ready_at("cpu", 1000.0) > 1000.0 and engine.backend.wait_s() > 0.0
     for task in queued:
         task.cancel()
     await asyncio.gather(*queued, return_exceptions=True)
     assert engine.backend.admission.waiting == 0
+    assert engine.backend.ready_at("cpu", 1000.0) == 1000.0
     for exchange in running:
         exchange.abort()
         exchange.abort()
+    assert engine.at_rest() and engine.backend.wait_s() == 0.0
+
+
+@shared_loop
+async def test_a_request_waits_in_the_queue_no_longer_than_its_caller_does(engine: Engine) -> None:
+    running = [await engine.open(stream=True, ignore_eos=True) for _ in range(2)]
+    for patience in (Patience(left_s=0.05), Patience(first_output_s=0.05), Patience(total_s=0.05)):
+        with pytest.raises(EngineBusy, match=r"waited 0\.05 s"):
+            await engine.backend.open(call_of({"model": "chat", "messages": []}), "cpu", Marks(monotonic()), "nothing", patience)
+    for exchange in running:
+        exchange.abort()
+    assert engine.at_rest()
+
+
+@shared_loop
+async def test_the_time_in_the_queue_is_taken_off_the_request_s_deadline(engine: Engine) -> None:
+    running = [await engine.open(stream=True, ignore_eos=True) for _ in range(2)]
+    body = {"model": "chat", "messages": [{"role": "user", "content": LONG}], "ignore_eos": True, "stream": True}
+    began = monotonic()
+    asked = asyncio.create_task(engine.backend.open(call_of(body), "cpu", Marks(began), "nothing", Patience(left_s=1.0)))
+    await eventually(lambda: engine.backend.admission.waiting == 1)
+    await asyncio.sleep(0.7)
+    running.pop().abort()
+    with pytest.raises(AttemptTimeout, match="in all"):
+        exchange = await asked
+        while await exchange.next():
+            pass
+    assert 0.9 < monotonic() - began < 1.6
+    running.pop().abort()
     assert engine.at_rest()
 
 
@@ -263,6 +295,21 @@ async def test_an_engine_that_is_not_up_says_so_at_once(own_engine: Callable[...
         with pytest.raises(EngineUnavailable) as refused:
             await engine.open()
     assert refused.value.retry_after_s is not None and not refused.value.sent
+    assert engine.backend.ready_at("cpu", 1000.0) == 1060.0
+
+
+async def test_an_engine_that_starts_may_be_asked_and_says_how_long_it_takes(own_engine: Callable[..., Engine]) -> None:
+    engine = own_engine()
+    await engine.supervisor.start()
+    assert engine.backend.ready_at("cpu", 1000.0) == 1000.0 and engine.backend.wait_s() >= 1.0
+    await engine.supervisor.wait_ready(PATIENCE_S)
+    assert engine.backend.ready_at("cpu", 1000.0) == 1000.0 and engine.backend.wait_s() == 0.0
+
+
+async def test_an_engine_that_is_not_back_before_its_queue_gives_up_is_not_asked_until_then(own_engine: Callable[..., Engine]) -> None:
+    engine = own_engine(max_wait_s=0.1)
+    await engine.supervisor.start()
+    assert 1000.0 < engine.backend.ready_at("cpu", 1000.0) <= 1000.0 + engine.supervisor.retry_after_s
 
 
 async def test_requests_wait_for_an_engine_that_starts(own_engine: Callable[..., Engine]) -> None:
