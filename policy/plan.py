@@ -242,10 +242,11 @@ def _to_front(ranked: list[_Ranked], chosen: _Ranked) -> None:
 def _explore(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> bool:
     """Puts a target that is worth measuring first, for a share of the requests; True when it did.
 
-    Worth it: little is known of it, or it would win but for a latency that may have passed.
+    Worth it: little is known of it, or it would win but for a latency that may have passed. The one it is put before must be allowed to
+    follow: a measurement that fails costs the caller time, not the answer.
     """
     draw = crc32(b"explore" + ask.request_id.encode()) / 2**32
-    if draw >= rule.explore:
+    if draw >= rule.explore or not (rule.fallback == "any" or (rule.fallback == "local" and ranked[0].candidate.owned)):
         return False
     best = ranked[0].prediction.cost_nusd
     worth = [
