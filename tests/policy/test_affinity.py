@@ -1,5 +1,7 @@
 """Where a prompt's begin is likely cached; a conversation stays there while that is worth more than moving."""
 
+from itertools import pairwise
+
 import pytest
 
 from policy.affinity import FIRST, MAX_PREFIXES, TTL_S, Affinity, prefixes
@@ -23,7 +25,7 @@ def test_prompts_that_differ_early_share_nothing() -> None:
 
 def test_a_conversation_s_next_turn_is_warm_where_the_last_was_answered() -> None:
     affinity = Affinity()
-    for turn, following in zip(CONVERSATION, CONVERSATION[1:], strict=False):
+    for turn, following in pairwise(CONVERSATION):
         affinity.note(prefixes(turn), "one", NOW)
         warm = affinity.warm(prefixes(following), NOW + 1)
         assert set(warm) == {"one"} and len(turn) / 2 <= warm["one"] <= len(turn)
