@@ -11,10 +11,11 @@ _CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("sourc
 def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: int) -> Usage | None:
     """`told`: by the provider, so far. `tokens_seen`: of the output that came, about. None: nothing is known of the attempt's usage.
 
-    An answer that was cut is flagged `estimated`: the provider's counts are kept, but for an output count that cannot be of what came.
+    An answer that was cut, or whose provider told nothing, is flagged `estimated`: the counts that were told are kept, but for an output count
+    that cannot be of what came.
     """
     told = None if told is None else plausible(told)
-    if whole:
+    if whole and told is not None:
         return told
     if told is None:
         return Usage(input_uncached=request_bytes // BYTES_PER_TOKEN, output_visible=tokens_seen, source="estimated") if tokens_seen else None
@@ -26,6 +27,11 @@ def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: in
         output_visible=(told.output_visible or 0) + unseen,
         source="estimated",
     )
+
+
+def unawaited(request_bytes: int) -> Usage:
+    """Of a request that was sent, and whose answer nobody waited for: its provider charges the prompt, and tells nobody."""
+    return Usage(input_uncached=request_bytes // BYTES_PER_TOKEN, source="estimated")
 
 
 def plausible(usage: Usage) -> Usage:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
 
-from contract.errors import MalformedResponse, StreamCut
+from contract.errors import AttemptError, MalformedResponse, StreamCut
 from contract.events import Ended, Event, Finished, Started, UsageReported
 from contract.finish import Finish
 from contract.usage import Usage
@@ -15,6 +15,7 @@ from providers.http.port import HttpResponse
 from providers.passed import Tail
 from providers.port import Marks
 from providers.translation import tokens_in
+from providers.wires.answer import output_about
 from providers.wires.port import StreamDecoder, StreamTap, UnaryAnswer
 
 FINISHED_GRACE_S = 2.0  # how long a terminal event may still come after every choice has its finish reason
@@ -68,7 +69,11 @@ class UnaryExchange:
 
     @property
     def tokens_seen(self) -> int:
-        return 1 if self._answer else 0
+        """Of an answer whose provider tells no usage: by its length."""
+        answer = self._answer
+        if answer is None:
+            return 0
+        return answer.tokens_seen if answer.usage is not None else output_about(answer.body)
 
     @property
     def bound(self) -> list[str]:
@@ -117,8 +122,8 @@ class StreamExchange:
         try:
             async with asyncio.timeout(FINISHED_GRACE_S):
                 return await self._response.chunk()
-        except TimeoutError:
-            self._response.abort()  # the answer is whole; an upstream that never closes is not waited for
+        except (TimeoutError, AttemptError):
+            self._response.abort()  # the answer is whole: an upstream that never closes is not waited for, nor one that breaks off now blamed
             return b""
 
     def _end(self) -> bytes:

@@ -12,12 +12,12 @@ TOLD = Usage(input_uncached=10, cache_read=8, output_visible=1)
 
 def test_what_a_whole_answer_tells_is_kept() -> None:
     assert settled(TOLD, True, 4_000, 500) is TOLD
-    assert settled(None, True, 4_000, 500) is None
 
 
-def test_a_cut_answer_of_which_nothing_was_told_is_estimated() -> None:
-    assert settled(None, False, 400, 25) == Usage(input_uncached=100, output_visible=25, source="estimated")
-    assert settled(None, False, 400, 0) is None
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_answer_of_which_nothing_was_told_is_estimated(whole: bool) -> None:
+    assert settled(None, whole, 400, 25) == Usage(input_uncached=100, output_visible=25, source="estimated")
+    assert settled(None, whole, 400, 0) is None
 
 
 def test_a_cut_answer_keeps_the_input_that_was_told_and_counts_the_output_that_came() -> None:
