@@ -58,7 +58,8 @@ class Key:
 
     def ready_at(self, model: str) -> float:
         """When it may be used for that model; in the past: at once."""
-        return max((rest.until for scope in (None, model) if (rest := self.rests.get(scope)) is not None), default=0.0)
+        rests = self.rests
+        return max((rest.until for scope in (None, model) if (rest := rests.get(scope)) is not None), default=0.0) if rests else 0.0
 
 
 class KeyRing:
@@ -72,23 +73,26 @@ class KeyRing:
 
     def ready_at(self, model: str) -> float:
         """When the first of the keys may be used for that model; in the past: at once."""
-        return 0.0 if self.sole is not None else min(key.ready_at(model) for key in self._keys)
+        for key in self._keys:
+            if not key.rests:
+                return 0.0
+        return min(key.ready_at(model) for key in self._keys)
 
     def take(self, model: str, now: float) -> Key:
         """The key for a request that begins now: of those that are ready the least recently used; with none ready, the soonest.
 
         One that was set aside is tried by this request alone: for the others it goes on resting.
         """
-        key = next((key for key in self._keys if key.ready_at(model) <= now), None)
-        if key is None:
-            return min(self._keys, key=lambda key: key.ready_at(model))
-        if len(self._keys) > 1:
-            self._keys.remove(key)
-            self._keys.append(key)
-        for scope in (None, model):
-            rest = key.rests.get(scope)
-            if rest is not None and rest.aside:
-                rest.until = now + ASIDE_S
+        keys = self._keys
+        index = next((index for index, key in enumerate(keys) if not key.rests or key.ready_at(model) <= now), None)
+        if index is None:
+            return min(keys, key=lambda key: key.ready_at(model))
+        key = keys.pop(index)
+        keys.append(key)
+        if key.rests:
+            for scope in (None, model):
+                if (rest := key.rests.get(scope)) is not None and rest.aside:
+                    rest.until = now + ASIDE_S
         return key
 
     def succeeded(self, key: Key, model: str, began: float) -> None:

@@ -411,6 +411,17 @@ async def test_the_connect_clock_covers_the_tls_handshake(client: HttpClient, se
     assert caught.value.clock == "connect" and caught.value.sent is False
 
 
+async def test_a_deadline_that_leaves_no_time_to_connect_is_the_clock_that_runs_out(client: HttpClient, server: Server) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.closed()
+
+    server.script = script
+    origin = Origin("127.0.0.1", server.origin.port, tls=True)
+    with pytest.raises(AttemptTimeout) as caught:
+        await fetch(client, Endpoint(origin, "/"), clocks=Clocks(connect_s=5, total_s=0.2))
+    assert caught.value.clock == "total"
+
+
 # --- leaving ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("phase", ["before the head", "in the body"])
 async def test_leaving_closes_the_upstream_at_once(client: HttpClient, server: Server, phase: str) -> None:
