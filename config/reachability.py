@@ -5,7 +5,8 @@ weight that shares nothing, a model that leads back to itself. What merely has n
 there twice, a policy that nobody names, a hedge without a second target.
 
 Patterns need no check: of those that match a name the longest answers, so each has names of its own (tests/config/test_reachability.py).
-Nor do overrides: a request can only narrow. Messages show no value that a variable may have filled in.
+Overrides are left aside: what one request says may bring a target to the front that its policy never tries. Messages show no value that a
+variable may have filled in.
 """
 
 from collections.abc import Callable, Iterator

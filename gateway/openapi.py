@@ -3,6 +3,7 @@
 from typing import Any
 
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
+from gateway.overrides import MAX_DEADLINE_MS, MAX_REGIONS, MAX_USD, MEMBER
 
 _JSON_TYPES: dict[str, Any] = {
     "a string": {"type": "string"},
@@ -44,7 +45,7 @@ ANTHROPIC_ERROR: dict[str, Any] = {
 ERRORS = {
     "400": "The request is malformed, the provider refused it, or no target can honour one of its fields.",
     "401": "No key, or one that is not known.",
-    "403": "The policy leaves no target.",
+    "403": "The policy leaves no target, or the team may not override it.",
     "404": "No such model for this key.",
     "408": "The request's body did not come in time.",
     "413": "The body is too large.",
@@ -53,6 +54,24 @@ ERRORS = {
     "502": "Every target failed.",
     "503": "No target is available; `retry-after` says when to try again.",
     "504": "Every target took too long.",
+}
+REGIONS = {"anyOf": [{"enum": ["any", "local_only"]}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_REGIONS}]}
+OVERRIDES = {
+    "type": ["object", "null"],
+    "description": "What the request says of its own policy, where its team may; never sent to a provider.",
+    "additionalProperties": False,
+    "properties": {
+        "policy": {"type": "string"},
+        "deadline_ms": {"type": "number", "minimum": 1, "maximum": MAX_DEADLINE_MS},
+        "max_cost_usd": {"type": "number", "minimum": 0, "maximum": MAX_USD},
+        "residency": REGIONS,
+    },
+}
+HEADERS = {
+    "x-turnout-policy": {"type": "string"},
+    "x-turnout-deadline-ms": {"type": "number", "minimum": 1, "maximum": MAX_DEADLINE_MS},
+    "x-turnout-max-cost": {"type": "number", "minimum": 0, "maximum": MAX_USD},
+    "x-turnout-residency": {"type": "string", "description": "`local_only`, or regions with commas between them"},
 }
 SUMMARIES = {
     "/v1/chat/completions": "Create a chat completion (OpenAI)",
@@ -67,6 +86,8 @@ SUMMARIES = {
 def _body_schema(endpoint: InferenceEndpoint) -> dict[str, Any]:
     form = endpoint.read.form
     properties: dict[str, Any] = {name: _JSON_TYPES[kind] for name, kind in form.kinds.items()}
+    if not form.multipart:
+        properties[MEMBER] = OVERRIDES
     properties["model"] = {"type": "string", "description": "a name that GET /v1/models lists"}
     required = [*([] if form.default_model else ["model"]), *form.required]
     return {"type": "object", "additionalProperties": True, "properties": properties, "required": required}
@@ -85,6 +106,7 @@ def _operation(path: str, endpoint: InferenceEndpoint) -> dict[str, Any]:
         "operationId": endpoint.name.replace(".", "_"),
         "summary": SUMMARIES.get(path, f"Passed through to a provider that has {form.path}"),
         "description": "Fields that are not listed pass through to a provider of the same dialect as they are.",
+        "parameters": [{"name": name, "in": "header", "required": False, "schema": schema} for name, schema in HEADERS.items()],
         "requestBody": {"required": True, "content": {endpoint.media.decode(): {"schema": _body_schema(endpoint)}}},
         "responses": {
             "200": {"description": "The answer; an event stream when `stream` is true.", "content": content},

@@ -278,3 +278,10 @@ def test_a_request_that_says_nothing_keeps_its_rule_and_its_call() -> None:
     rule, call, headers = Rule(), read_chat_call("req_1", json.dumps(HELLO).encode(), []), [(b"accept", b"*/*")]
     told = overridden(rule, call, headers, Principal("none", "k"), {})
     assert told[0] is rule and told[1] is call
+
+
+async def test_the_specification_tells_every_override(free: Gateway) -> None:
+    operation = (await free.http.get("/openapi.json")).json()["paths"]["/v1/chat/completions"]["post"]
+    assert {parameter["name"] for parameter in operation["parameters"]} == {param for _, member, param in SAID if member is None}
+    member = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]["turnout"]
+    assert {f"turnout.{name}" for name in member["properties"]} == {param for _, member, param in SAID if member is not None}
