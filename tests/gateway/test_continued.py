@@ -1,0 +1,184 @@
+"""`recovery: continue` over real sockets: a stream that is cut goes on at another target, and client, upstream and ledger see the seam."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anthropic import AsyncAnthropic
+
+from tests.gateway.conftest import KEY, Gateway, running
+from tests.gateway.continued_streams import read
+from tests.gateway.upstream import Exchange, Play, Upstream, chunk, status
+
+CONFIG = """
+state: {{database: "sqlite:///{folder}/turnout.db"}}
+providers:
+  one: {{kind: openai-compatible, base_url: "{one}", api_key: k, timeouts: {{idle_s: 0.3}}}}
+  two: {{kind: vllm, base_url: "{two}"}}
+  three: {{kind: vllm, base_url: "{two}"}}
+policies:
+  mend: {{recovery: continue}}
+models:
+  pair: {{policy: mend, targets: [{{provider: one, model: m1}}, {{provider: two, model: m2}}]}}
+  trio: {{policy: mend, targets: [{{provider: one, model: m1}}, {{provider: two, model: m2}}, {{provider: three, model: m3}}]}}
+  unable: {{policy: mend, targets: [{{provider: one, model: m1}}, {{provider: one, model: m2}}]}}
+  plain: {{targets: [{{provider: one, model: m1}}, {{provider: two, model: m2}}]}}
+teams:
+  search: {{keys: [{key}]}}
+"""
+ASKED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": 50}
+
+
+@pytest.fixture
+async def gateway(one: Upstream, two: Upstream, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with running(CONFIG.format(folder=tmp_path, one=one.base_url, two=two.base_url, key=KEY), tmp_path) as gateway:
+        yield gateway
+
+
+async def told(x: Exchange, by: str, *texts: str) -> None:
+    await x.start_stream()
+    for delta in ({"role": "assistant", "content": ""}, *({"content": text} for text in texts)):
+        await x.event({**chunk(delta), "id": f"chatcmpl-{by}", "model": by, "system_fingerprint": by})
+
+
+def cut(*texts: str, by: str = "one") -> Play:
+    async def play(x: Exchange) -> None:
+        await told(x, by, *texts)
+        x.reset()
+
+    return play
+
+
+def stalled(*texts: str) -> Play:
+    async def play(x: Exchange) -> None:
+        await told(x, "one", *texts)
+        await x.wait_until_gone()
+
+    return play
+
+
+def whole(*texts: str, by: str = "two") -> Play:
+    async def play(x: Exchange) -> None:
+        await told(x, by, *texts)
+        usage = {"prompt_tokens": 12, "completion_tokens": len(texts), "total_tokens": 12 + len(texts)}
+        for last in (chunk({}, finish="stop"), chunk(None, usage=usage)):
+            await x.event({**last, "id": f"chatcmpl-{by}", "model": by, "system_fingerprint": by})
+        await x.event("[DONE]")
+        await x.end_stream()
+
+    return play
+
+
+async def ask(gateway: Gateway, model: str = "pair") -> tuple[bytes, str]:
+    """The stream and the request's id."""
+    response = await gateway.post({"model": model, "messages": [{"role": "user", "content": "Hi"}], **ASKED})
+    assert response.status_code == 200
+    return response.content, response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("first", [cut("The", " quick"), stalled("The", " quick")])
+async def test_a_cut_stream_goes_on_from_its_exact_text(gateway: Gateway, one: Upstream, two: Upstream, first: Play) -> None:
+    one.plays["m1"], two.plays["m2"] = first, whole(" brown", " fox")
+    stream, request_id = await ask(gateway)
+    answer = read("openai_chat", stream)
+    assert (answer.text, answer.id, answer.finish) == ("The quick brown fox", "chatcmpl-one", "stop")
+    assert answer.turnout == {"continued": [{"target": "two/m2", "at_characters": 9}], "usage_source": "estimated"}
+    assert stream.count(b': turnout {"continued":{"target":"two/m2","at_characters":9}}\n\n') == 1
+    (seen,) = two.journal
+    assert seen.body["messages"] == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "The quick"}]
+    assert seen.body["continue_final_message"] and not seen.body["add_generation_prompt"] and seen.body["max_tokens"] == 48
+    before, after = await gateway.rows(request_id)
+    assert (before.status, before.target, after.status, after.target) == ("cut", "one", "ok", "two")
+    assert after.reason == "continued at 9 characters"
+
+
+async def test_usage_is_of_both_parts_to_the_client_and_of_each_in_the_ledger(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"], two.plays["m2"] = cut("The", " quick"), whole(" brown", " fox", ".")
+    stream, request_id = await ask(gateway)
+    assert read("openai_chat", stream).tokens == (12 - 2, 2 + 3)
+    before, after = await gateway.rows(request_id)
+    assert before.usage.source == "estimated" and before.usage.output_visible in (2, 3)
+    assert (after.usage.source, after.usage.output_visible, after.usage.input_uncached) == ("provider", 3, 12)
+
+
+async def test_a_continuation_that_is_cut_goes_on_at_the_next_target(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"], two.plays["m2"], two.plays["m3"] = cut("The"), cut(" quick", by="two"), whole(" brown", " fox", by="three")
+    answer = read("openai_chat", (await ask(gateway, "trio"))[0])
+    assert (answer.text, answer.id) == ("The quick brown fox", "chatcmpl-one")
+    assert answer.turnout["continued"] == [{"target": "two/m2", "at_characters": 3}, {"target": "three/m3", "at_characters": 9}]
+    assert [seen.body["messages"][-1]["content"] for seen in two.journal] == ["The", "The quick"]
+
+
+async def test_a_target_that_refuses_to_go_on_is_passed_over(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"], two.plays["m2"], two.plays["m3"] = cut("The"), status(400), whole(" quick", by="three")
+    stream, request_id = await ask(gateway, "trio")
+    answer = read("openai_chat", stream)
+    assert answer.text == "The quick" and [seam["target"] for seam in answer.turnout["continued"]] == ["three/m3"]
+    assert [row.status for row in await gateway.rows(request_id)] == ["cut", "failed", "ok"]
+
+
+@pytest.mark.parametrize("model", ["unable", "plain"])
+async def test_where_nobody_can_or_may_go_on_the_client_is_told_of_the_cut(gateway: Gateway, one: Upstream, two: Upstream, model: str) -> None:
+    one.plays["m1"] = cut("The")
+    stream, _ = await ask(gateway, model)
+    assert b'"error":{' in stream and b"[DONE]" not in stream and b"turnout {" not in stream
+    assert not two.journal and len(one.journal) == 1
+
+
+async def test_an_answer_with_a_call_in_it_is_not_gone_on_with(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    async def calls(x: Exchange) -> None:
+        await told(x, "one", "Let me see")
+        await x.event(chunk({"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}]}))
+        x.reset()
+
+    one.plays["m1"] = calls
+    stream, _ = await ask(gateway)
+    assert b'"error":{' in stream and not two.journal
+
+
+async def test_a_message_goes_on_in_its_block(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"], two.plays["m2"] = cut("The", " quick"), whole(" brown", " fox")
+    async with (
+        AsyncAnthropic(base_url=gateway.url, api_key=KEY, max_retries=0) as client,
+        client.messages.stream(model="pair", max_tokens=50, messages=[{"role": "user", "content": "Hi"}]) as stream,
+    ):
+        message = await stream.get_final_message()
+    assert [block.text for block in message.content if block.type == "text"] == ["The quick brown fox"]
+    assert message.stop_reason == "end_turn" and message.usage.output_tokens == 4
+    assert two.journal[0].body["messages"][-1] == {"role": "assistant", "content": "The quick"} and two.journal[0].body["continue_final_message"]
+
+
+async def test_a_response_goes_on_and_a_later_one_refers_to_the_whole_of_it(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"], two.plays["m2"] = cut("The", " quick"), whole(" brown", " fox")
+    async with gateway.sdk.responses.stream(model="pair", input="Hi") as stream:
+        response = await stream.get_final_response()
+    assert response.output_text == "The quick brown fox" and len(response.output) == 1
+    one.plays["m1"] = whole("Well")
+    async with gateway.sdk.responses.stream(model="pair", input="And?", previous_response_id=response.id) as later:
+        await later.until_done()
+    assert {"role": "assistant", "content": "The quick brown fox"} in one.journal[-1].body["messages"]
+
+
+async def test_a_completion_goes_on_from_its_prompt(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    def piece(by: str, text: str, finish: str | None = None) -> str:
+        choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": finish}
+        return json.dumps({"id": f"cmpl-{by}", "object": "text_completion", "created": 1, "model": by, "choices": [choice]})
+
+    async def first(x: Exchange) -> None:
+        await x.start_stream()
+        await x.event(piece("one", " upon"))
+        x.reset()
+
+    async def second(x: Exchange) -> None:
+        await x.start_stream()
+        for event in (piece("two", " a time"), piece("two", "", "stop"), "[DONE]"):
+            await x.event(event)
+        await x.end_stream()
+
+    one.plays["m1"], two.plays["m2"] = first, second
+    response = await gateway.post({"model": "pair", "prompt": "Once", "stream": True, "max_tokens": 9}, path="/v1/completions")
+    answer = read("openai_completions", response.content)
+    assert (answer.text, answer.id, answer.finish) == (" upon a time", "cmpl-one", "stop")
+    assert (two.journal[0].body["prompt"], two.journal[0].body["max_tokens"]) == ("Once upon", 8)
