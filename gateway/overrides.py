@@ -55,7 +55,7 @@ def overridden(rule: Rule, call: Call, headers: Iterable[tuple[bytes, bytes]], p
     """
     said: dict[str, Said] = {}
     for name, value in headers:
-        if name[:10] == PREFIX:
+        if name >= PREFIX and name.startswith(PREFIX):  # most names are told apart by their first letter
             kind = _header(name)
             _note(said, kind, Said(name.decode("latin-1"), _header_value(kind, value.decode("latin-1").strip())))
     if MEMBER in call.fields:
