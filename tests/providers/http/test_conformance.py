@@ -411,15 +411,18 @@ async def test_the_connect_clock_covers_the_tls_handshake(client: HttpClient, se
     assert caught.value.clock == "connect" and caught.value.sent is False
 
 
-async def test_a_deadline_that_leaves_no_time_to_connect_is_the_clock_that_runs_out(client: HttpClient, server: Server) -> None:
+async def test_a_deadline_that_leaves_no_time_to_connect_is_the_clock_that_runs_out(server: Server) -> None:
+    """Ours only: uvloop complains of the handshake that httpx2 leaves behind."""
+
     async def script(peer: Peer) -> None:
         await peer.closed()
 
     server.script = script
-    origin = Origin("127.0.0.1", server.origin.port, tls=True)
+    origin, client = Origin("127.0.0.1", server.origin.port, tls=True), PooledClient()
     with pytest.raises(AttemptTimeout) as caught:
         await fetch(client, Endpoint(origin, "/"), clocks=Clocks(connect_s=5, total_s=0.2))
-    assert caught.value.clock == "total"
+    assert caught.value.clock == "total" and caught.value.sent is False
+    await client.aclose()
 
 
 # --- leaving ---------------------------------------------------------------------------------------------------------
