@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from contract.call import Call
 from contract.usage import BYTES_PER_TOKEN, Usage
 
 MOST_TOKENS = 1 << 40  # beyond this a count is a fault of whoever sent it
@@ -29,9 +30,11 @@ def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: in
     )
 
 
-def unawaited(request_bytes: int) -> Usage:
-    """Of a request that was sent, and whose answer nobody waited for: its provider charges the prompt, and tells nobody."""
-    return Usage(input_uncached=request_bytes // BYTES_PER_TOKEN, source="estimated")
+def unawaited(call: Call) -> Usage | None:
+    """Of a request that was sent, and whose answer was not waited for: its provider charges the prompt, and tells nobody. None: it is no text."""
+    if call.dialect == "passthrough":
+        return None
+    return Usage(input_uncached=len(call.body) // BYTES_PER_TOKEN, source="estimated")
 
 
 def plausible(usage: Usage) -> Usage:

@@ -4,8 +4,8 @@ import time
 from time import monotonic
 from typing import Any
 
-from contract.errors import AttemptError
-from gateway.accounting import settled
+from contract.errors import AttemptError, AttemptTimeout
+from gateway.accounting import settled, unawaited
 from gateway.job import Attempt, Job
 from gateway.learning import learn
 from ledger.prices import cost_nusd
@@ -26,6 +26,8 @@ class Recorder:
         if marks.ended is None:
             marks.ended = monotonic()
         usage = None if exchange is None else settled(exchange.usage, status == "ok", len(job.call.body), exchange.tokens_seen)
+        if usage is None and marks.bytes_sent and (status == "abandoned" or isinstance(error, AttemptTimeout)):
+            usage = unawaited(job.call)
         finish = exchange.finish if exchange is not None else None
         code = error.reason if isinstance(error, AttemptError) else error
         cost = cost_nusd(target.price, usage)

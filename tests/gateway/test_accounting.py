@@ -1,10 +1,13 @@
 """Usage of answers that came to their end, and of those that did not."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from contract.call import Call
 from contract.usage import Usage
-from gateway.accounting import MOST_TOKENS, plausible, settled
+from gateway.accounting import MOST_TOKENS, plausible, settled, unawaited
 
 RAW = msgspec.Raw(b'{"output_tokens":-5}')
 TOLD = Usage(input_uncached=10, cache_read=8, output_visible=1)
@@ -39,3 +42,9 @@ def test_an_absurd_count_is_unknown_and_the_others_stay(count: int) -> None:
     usage = Usage(input_uncached=3, output_visible=count, raw=RAW)
     assert plausible(usage) == Usage(input_uncached=3, output_visible=None, raw=RAW)
     assert settled(usage, True, 10, 10) == plausible(usage)
+
+
+@pytest.mark.parametrize(("dialect", "tokens"), [("openai_chat", 100), ("passthrough", None)])
+def test_a_prompt_whose_answer_was_not_waited_for_is_estimated_where_it_is_text(dialect: Any, tokens: int | None) -> None:
+    call = Call(request_id="r", dialect=dialect, model="m", stream=True, include_usage=False, choices=1, body=b" " * 400, fields={})
+    assert unawaited(call) == (None if tokens is None else Usage(input_uncached=tokens, source="estimated"))

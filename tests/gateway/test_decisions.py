@@ -8,8 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from ledger.reports import describe_request
+from ledger.row import AttemptRow
 from tests.gateway.conftest import KEY, Gateway, running
-from tests.gateway.upstream import Upstream, status
+from tests.gateway.upstream import Upstream, silent, status
 
 NARROW = "sk-narrow"
 PRICE = "price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}"
@@ -94,6 +96,56 @@ async def test_a_decision_that_may_still_be_unwritten_is_not_told_to_be_missing(
         lock.execute("COMMIT")
         lock.close()
     assert answer.status_code == 503 and answer.json()["error"]["code"] == "ledger_unavailable"
+
+
+# --- both runners of a race are in the ledger ------------------------------------------------------------------------------
+HEDGED = """
+state: {{database: "sqlite:///{folder}/turnout.db"}}
+providers:
+  one: {{kind: openai-compatible, base_url: "{one}"}}
+  two: {{kind: openai-compatible, base_url: "{two}"}}
+models: {{pair: {{policy: racing, targets: [{{provider: one, model: m1, {price}}}, {{provider: two, model: m2, {price}}}]}}}}
+policies: {{racing: {{hedge: {{after: 50, max_extra_spend: 1}}}}}}
+teams: {{search: {{keys: [{key}]}}}}
+"""
+
+
+@pytest.fixture
+async def race(one: Upstream, two: Upstream, tmp_path: Path) -> AsyncIterator[list[AttemptRow]]:
+    """The rows of a request whose first runner was silent, so that the second one answered."""
+    one.plays["m1"] = silent
+    yaml = HEDGED.format(folder=tmp_path, one=one.base_url, two=two.base_url, key=KEY, price=PRICE)
+    async with running(yaml, tmp_path) as gateway:
+        yield await gateway.rows(await asked(gateway))
+
+
+async def test_who_lost_a_race_is_abandoned_and_charged_to_nobody(race: list[AttemptRow]) -> None:
+    assert [(row.target, row.status, row.billed) for row in race] == [("one", "abandoned", "gateway"), ("two", "ok", "team")]
+    assert spend_of(race) == (race[1].cost_nusd, race[0].cost_nusd)
+
+
+async def test_the_prompt_of_who_lost_a_race_is_paid_for_by_an_estimate(race: list[AttemptRow]) -> None:
+    lost = race[0].usage
+    assert lost is not None and lost.source == "estimated" and lost.input_uncached == race[0].prompt_tokens_estimated
+    assert lost.output_total is None and race[0].cost_nusd == lost.input_uncached * 1_000
+
+
+async def test_the_prompt_of_an_attempt_that_timed_out_is_estimated_and_absorbed(config_text: Any, one: Upstream, tmp_path: Path) -> None:
+    one.plays["m1"] = silent
+    async with running(config_text("{headers_s: 0.2}"), tmp_path) as gateway:
+        late, answered = await gateway.rows(await asked(gateway))
+    assert (late.status, late.billed, late.usage.source) == ("failed", "gateway", "estimated") and late.usage.input_uncached > 10
+    assert (answered.status, answered.billed, answered.usage.source) == ("ok", "team", "provider")
+
+
+async def test_an_attempt_that_failed_at_once_used_nothing(gateway: Gateway, one: Upstream) -> None:
+    one.plays["m1"] = status(503)
+    assert (await gateway.rows(await asked(gateway)))[0].usage is None
+
+
+def spend_of(rows: list[AttemptRow]) -> tuple[int | None, int | None]:
+    told = describe_request(rows)
+    return tuple(None if usd is None else int(usd.replace(".", "")) for usd in (told["cost_usd"], told["absorbed_usd"]))  # type: ignore[return-value]
 
 
 # --- predicted and actual --------------------------------------------------------------------------------------------------
