@@ -11,18 +11,20 @@ fallback      what may follow the first: any, local or none
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from zlib import crc32
 
 import msgspec
 
 from policy.ask import Ask
-from policy.predict import KNOWN, TYPICAL_OUTPUT, Live, predict
+from policy.predict import KNOWN, TYPICAL_OUTPUT, Live, asked_of, predict
 from policy.prediction import Prediction
 from policy.residency import Admitted, Allowed, Removed
 from policy.rule import NO_SLO, Rule
 
 FEWEST_BYTES = 6 / 4  # a prompt estimated at 4 bytes a token may have 6: what exceeds a context even so is sure to
 EXPLORE_PRICE = 3.0  # a target may be measured at up to so many times the price of the best
+UNKNOWN = float("inf")
 NEAR = 0.02  # keys that differ by less are a tie
 
 
@@ -47,42 +49,37 @@ class Plan(msgspec.Struct, frozen=True):
     exploring: bool = False
 
 
-class _Ranked(msgspec.Struct):
-    candidate: Allowed
-    live: Live
-    prediction: Prediction
-    group: int  # 0: meets the SLO, or may; 1: too little is known; 2: does not
-    key: float = 0.0
+# a target in the ranking: its group (0: meets the SLO, or may; 1: too little is known; 2: does not), its key, its place in the list
+_Ranked = tuple[int, float, int, Allowed, Prediction]
 
 
 def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: float, may_explore: bool = False) -> Plan:
     """`live[i]` belongs to `admitted.allowed[i]`. `may_explore`: the exploration's budget has room."""
     removed = list(admitted.removed)
-    ranked, soonest_at = _ready(rule, ask, admitted.allowed, live, now, removed)
+    fitting, soonest_at = _ready(rule, ask, admitted.allowed, live, now, removed)
+    ranked = _ranked(rule, ask, fitting, removed)
     if not ranked:
         return Plan((), tuple(removed), "no target is left", None, soonest_at)
-    _rank(rule, ask, ranked)
-    ranked.sort(key=_order)
+    ranked.sort()
     why = _break_tie(rule, ask, ranked)
     exploring = may_explore and rule.explore > 0 and len(ranked) > 1 and _explore(rule, ask, ranked)
-    first = ranked[0]
-    attempts = [Planned(first.candidate, "exploring" if exploring else why, first.prediction)]
-    for each in ranked[1:]:
-        if rule.fallback == "none":
-            removed.append(Removed(each.candidate, "fallback: none", each.prediction))
-        elif rule.fallback == "local" and not each.candidate.owned:
-            removed.append(Removed(each.candidate, "fallback: local", each.prediction))
+    group, _, _, first, prediction = ranked[0]
+    attempts = [Planned(first, "exploring" if exploring else why, prediction)]
+    fallback = rule.fallback
+    for _, _, _, candidate, seen in ranked[1:]:
+        if fallback == "any" or (fallback == "local" and candidate.owned):
+            attempts.append(Planned(candidate, "fallback", seen))
         else:
-            attempts.append(Planned(each.candidate, "fallback", each.prediction))
-    slo_met = None if first.prediction.p is None else first.group == 0
+            removed.append(Removed(candidate, f"fallback: {fallback}", seen))
+    slo_met = None if prediction.p is None else group == 0
     return Plan(tuple(attempts), tuple(removed), "exploring" if exploring else why, slo_met, soonest_at, exploring)
 
 
 # --- who may be asked ---------------------------------------------------------------------------------------------------
 def _ready(
     rule: Rule, ask: Ask, allowed: Sequence[Allowed], live: Sequence[Live], now: float, removed: list[Removed]
-) -> tuple[list[_Ranked], float | None]:
-    """The targets that fit the request and may be tried now, each with its prediction; and when the first of the others may be."""
+) -> tuple[list[tuple[Allowed, Live]], float | None]:
+    """The targets that fit the request and may be tried now; and when the first of the others may be."""
     soonest_at: float | None = None
     fitting: list[tuple[Allowed, Live]] = []
     misfits: list[tuple[Allowed, Live, str]] = []
@@ -98,7 +95,7 @@ def _ready(
         elif needs and not needs.isdisjoint(candidate.lacks):
             misfits.append((candidate, state, f"cannot: {', '.join(sorted(needs & candidate.lacks))}"))
         elif state.ready_at > now:
-            removed.append(Removed(candidate, state.busy, predict(ask, candidate, state, rule.slo, TYPICAL_OUTPUT)))
+            removed.append(Removed(candidate, state.busy, predict(ask, candidate, state, rule.slo, TYPICAL_OUTPUT, asked_of(ask, rule.slo))))
             soonest_at = state.ready_at if soonest_at is None else min(soonest_at, state.ready_at)
         else:
             fitting.append((candidate, state))
@@ -107,7 +104,7 @@ def _ready(
         soonest_at = None if fitting else min((state.ready_at for _, state, _ in misfits), default=None)
         misfits = [each for each in misfits if each[1].ready_at > now]
     removed += [Removed(candidate, why) for candidate, _, why in misfits]
-    return _priced(rule, ask, fitting, removed), soonest_at
+    return fitting, soonest_at
 
 
 def _fixed_first(rule: Rule, allowed: Sequence[Allowed], bound_to: str | None) -> Allowed | None:
@@ -118,79 +115,63 @@ def _fixed_first(rule: Rule, allowed: Sequence[Allowed], bound_to: str | None) -
     return left[0] if left and all(each.weight is None for each in left) else None
 
 
-def _priced(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: list[Removed]) -> list[_Ranked]:
-    typical, slo, max_nusd = _typical_output(ask, fitting), rule.slo, rule.max_nusd
-    ranked: list[_Ranked] = []
-    for candidate, state in fitting:
-        prediction = predict(ask, candidate, state, slo, typical)
-        if max_nusd is not None and (prediction.cost_nusd is None or prediction.cost_nusd > max_nusd):
-            told = "its price is not known" if prediction.cost_nusd is None else f"about ${prediction.cost_nusd / 1e9:.6f}"
-            removed.append(Removed(candidate, f"max_usd_per_request: {told}", prediction))
-            continue
-        ranked.append(_Ranked(candidate, state, prediction, _group(rule, prediction)))
-    return ranked
-
-
-def _group(rule: Rule, prediction: Prediction) -> int:
-    """In order, a target is not passed over for want of measurements: nothing would ever measure it again."""
-    if prediction.meets:
-        return 0
-    if prediction.p is None:
-        return 0 if rule.objective == "ordered" else 1
-    return 2
-
-
-def _typical_output(ask: Ask, fitting: Sequence[tuple[Allowed, Live]]) -> float:
+def _typical_output(fitting: Sequence[tuple[Allowed, Live]]) -> float:
     """Where a model has no history, its answer is thought as long as the others'."""
     known = [mean for _, state in fitting if (mean := state.forecast.output_mean) is not None]
     return sum(known) / len(known) if known else TYPICAL_OUTPUT
 
 
 # --- in which order -----------------------------------------------------------------------------------------------------
-def _order(each: _Ranked) -> tuple[int, float, int]:
-    return each.group, each.key, each.candidate.index
-
-
-def _rank(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> None:
-    """Fills in `key`: the smaller, the better. What is not known comes after what is, in the list's order."""
-    unknown = float("inf")
-    objective = rule.objective
-    for each in ranked:
-        seen = each.prediction
-        if each.group == 2:
-            each.key = -(seen.p or 0.0)
+def _ranked(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: list[Removed]) -> list[_Ranked]:
+    """Each target with its prediction and its key: the smaller, the better. What is not known comes after what is, in the list's order."""
+    slo, max_nusd, objective = rule.slo, rule.max_nusd, rule.objective
+    typical, asked = _typical_output(fitting), asked_of(ask, rule.slo)
+    ranked: list[_Ranked] = []
+    for candidate, state in fitting:
+        seen = predict(ask, candidate, state, slo, typical, asked)
+        cost = seen.cost_nusd
+        if max_nusd is not None and (cost is None or cost > max_nusd):
+            told = "its price is not known" if cost is None else f"about ${cost / 1e9:.6f}"
+            removed.append(Removed(candidate, f"max_usd_per_request: {told}", seen))
+            continue
+        group = 0
+        if not seen.meets:  # in order, nobody is passed over for want of measurements: nothing would ever measure it again
+            group = 2 if seen.p is not None else 1 if objective != "ordered" else 0
+        key = UNKNOWN
+        if group == 2:
+            key = -(seen.p or 0.0)
         elif objective == "ordered":
-            each.key = float(each.candidate.index)
+            key = 0.0  # by place
         elif objective == "cheapest":
-            each.key = unknown if seen.cost_nusd is None else seen.cost_nusd
+            key = UNKNOWN if cost is None else cost
         elif objective == "fastest":
-            each.key = unknown if seen.ttft_s is None else seen.ttft_s
-        elif objective == "throughput":
-            each.key = unknown if seen.tokens_per_s is None else -seen.tokens_per_s
-    if objective == "weighted":
-        _weigh(rule, ranked)
+            key = UNKNOWN if seen.ttft_s is None else seen.ttft_s
+        elif seen.tokens_per_s is not None:
+            key = -seen.tokens_per_s
+        ranked.append((group, key, candidate.index, candidate, seen))
+    return _weighed(rule, ranked) if objective == "weighted" else ranked
 
 
-def _weigh(rule: Rule, ranked: list[_Ranked]) -> None:
+def _weighed(rule: Rule, ranked: list[_Ranked]) -> list[_Ranked]:
     """Each quantity as a ratio to the best target's, so that dollars and seconds can be added; an unknown one counts as twice the worst.
 
     What costs nothing counts 0, and the best that costs something 1: else nothing could weigh against a free engine.
     """
-    weights = rule.weights
-    rows = [(e.prediction.cost_nusd, e.prediction.ttft_s, None if not e.prediction.tokens_per_s else 1 / e.prediction.tokens_per_s) for e in ranked]
-    factors = (weights.cost, weights.latency, weights.throughput)
+    weights, seen = rule.weights, [each[4] for each in ranked]
+    columns = (
+        (weights.cost, [each.cost_nusd for each in seen]),
+        (weights.latency, [each.ttft_s for each in seen]),
+        (weights.throughput, [1 / each.tokens_per_s if each.tokens_per_s else None for each in seen]),
+    )
     scores = [0.0] * len(ranked)
-    for column, factor in enumerate(factors):
-        known = [value for row in rows if (value := row[column]) is not None]
+    for factor, values in columns:
+        known = [value for value in values if value is not None]
         if not known or not factor:
             continue
         least, most = min((value for value in known if value), default=1.0), max(known)
-        for index, row in enumerate(rows):
-            value = row[column]
-            scores[index] += factor * (2 * most / least if value is None else value / least)
-    for each, score in zip(ranked, scores, strict=True):
-        if each.group != 2:
-            each.key = score
+        for place, value in enumerate(values):
+            scores[place] += factor * (2 * most / least if value is None else value / least)
+    return [each if each[0] == 2 else (each[0], score, *each[2:]) for each, score in zip(ranked, scores, strict=True)]
 
 
 _WHY = {
@@ -204,31 +185,32 @@ _WHY = {
 
 def _break_tie(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> str:
     """Chooses among equals, and by weight, in a way that the request's id alone decides. Returns why the first is first."""
-    first = ranked[0]
+    group, key, _, _, _ = ranked[0]
     why = _WHY[rule.objective]
     if rule.objective == "ordered":
-        weighted = [each for each in ranked if each.candidate.weight is not None and each.group == first.group]
+        weighted = [each for each in ranked if each[3].weight is not None and each[0] == group]
         if weighted:
             _to_front(ranked, _drawn(ask, weighted))
-            why = f"its weight of {ranked[0].candidate.weight:g}"
-    elif first.group != 2:
-        equals = [each for each in ranked if each.group == first.group and abs(each.key - first.key) <= NEAR * abs(first.key)]
-        if len(equals) > 1 and first.key != float("inf"):
-            equals.sort(key=lambda each: each.candidate.index)  # whatever hair's breadth lies between them
+            why = f"its weight of {ranked[0][3].weight:g}"
+    elif group != 2 and key != UNKNOWN and len(ranked) > 1:
+        margin = NEAR * abs(key)
+        equals = [each for each in ranked if each[1] - key <= margin and each[0] == group]
+        if len(equals) > 1:
+            equals.sort(key=itemgetter(2))  # whatever hair's breadth lies between them
             _to_front(ranked, equals[crc32(ask.request_id.encode()) % len(equals)])
     if rule.slo == NO_SLO:
         return why
-    p = ranked[0].prediction.p
+    p = ranked[0][4].p
     if p is None:
         return f"{why}; the SLO's odds are not known yet"
-    return f"{why} of those that meet the SLO" if first.group == 0 else f"most likely to meet the SLO, at {p:.0%}"
+    return f"{why} of those that meet the SLO" if group == 0 else f"most likely to meet the SLO, at {p:.0%}"
 
 
 def _drawn(ask: Ask, weighted: list[_Ranked]) -> _Ranked:
-    total = sum(each.candidate.weight or 0.0 for each in weighted)
+    total = sum(each[3].weight or 0.0 for each in weighted)
     point = crc32(ask.request_id.encode()) / 2**32 * total
     for each in weighted:
-        point -= each.candidate.weight or 0.0
+        point -= each[3].weight or 0.0
         if point < 0:
             return each
     return weighted[-1]
@@ -246,13 +228,13 @@ def _explore(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> bool:
     follow: a measurement that fails costs the caller time, not the answer.
     """
     draw = crc32(b"explore" + ask.request_id.encode()) / 2**32
-    if draw >= rule.explore or not (rule.fallback == "any" or (rule.fallback == "local" and ranked[0].candidate.owned)):
+    if draw >= rule.explore or not (rule.fallback == "any" or (rule.fallback == "local" and ranked[0][3].owned)):
         return False
-    best = ranked[0].prediction.cost_nusd
+    best = ranked[0][4].cost_nusd
     worth = [
         each
         for each in ranked[1:]
-        if (each.prediction.samples < KNOWN or each.group == 2) and (best is None or _at_most(each.prediction.cost_nusd, best * EXPLORE_PRICE))
+        if (each[4].samples < KNOWN or each[0] == 2) and (best is None or _at_most(each[4].cost_nusd, best * EXPLORE_PRICE))
     ]
     if not worth:
         return False

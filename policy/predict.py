@@ -8,7 +8,7 @@ paid for by trying again.
 import msgspec
 
 from policy.ask import Ask
-from policy.prediction import Prediction
+from policy.prediction import Outlook, Prediction
 from policy.residency import Allowed
 from policy.rule import NO_SLO, Slo
 from policy.stats import Forecast
@@ -32,8 +32,47 @@ class Live(msgspec.Struct, frozen=True):
     idle: bool = False
 
 
-def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: float) -> Prediction:
-    """`typical_output`: tokens of an answer where this target has no history of its own."""
+def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: float, asked: int) -> Prediction:
+    """`typical_output`: tokens of an answer where this target has no history of its own. `asked`: `asked_of(ask, slo)`."""
+    forecast = live.forecast
+    if live.wait_s or forecast.output_mean is None:
+        seen = _outlook(ask, live, slo, typical_output)
+    else:
+        known = forecast.memo.get(asked)
+        if known is None:
+            known = forecast.memo[asked] = _outlook(ask, live, slo, typical_output)
+        seen = known
+    cost = listed = None
+    rates, prompt_tokens = target.rates, ask.prompt_tokens
+    if rates is not None:
+        cached: float = ask.warm.get(target.name, 0) if ask.warm else 0
+        if (share := forecast.cache_share) is not None and prompt_tokens * share > cached:
+            cached = prompt_tokens * share
+        listed = prompt_tokens * rates.input + seen.output_tokens * rates.output + rates.request
+        cost = (listed - cached * (rates.input - rates.cache_read)) * forecast.retry_factor
+        if ask.batch:
+            cost *= target.batch_factor
+    return Prediction(
+        seen.p,
+        seen.meets,
+        seen.ttft_s,
+        seen.ttft_p95_s,
+        seen.finish_s,
+        seen.finish_p95_s,
+        seen.tokens_per_s,
+        seen.output_tokens,
+        cost,
+        listed,
+        forecast.samples,
+    )
+
+
+def asked_of(ask: Ask, slo: Slo) -> int:
+    """What an outlook depends on beside its forecast: the same number for the same question."""
+    return hash((slo, ask.max_tokens))
+
+
+def _outlook(ask: Ask, live: Live, slo: Slo, typical_output: float) -> Outlook:
     forecast, wait_s = live.forecast, live.wait_s
     output = forecast.expected_output(ask.max_tokens)
     if output is None:
@@ -48,20 +87,9 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
     elif (total_s := forecast.total_mean_s) is not None:
         ttft_s = finish_s = wait_s + total_s
         ttft_p95_s = finish_p95_s = wait_s + (forecast.total_p95_s or total_s)
-    tokens_per_s = 1.0 / token_s if token_s else None
     p = _likelihood(ask, live, slo, output, finish_p95_s)
-    rates = target.rates
-    cost = listed = None
-    if rates is not None:
-        cached: float = ask.warm.get(target.name, 0)
-        if (share := forecast.cache_share) is not None:
-            cached = max(cached, ask.prompt_tokens * share)
-        listed = ask.prompt_tokens * rates.input + output * rates.output + rates.request
-        cost = (listed - cached * (rates.input - rates.cache_read)) * forecast.retry_factor
-        if ask.batch:
-            cost *= target.batch_factor
     meets = slo == NO_SLO or (p is not None and p >= CONFIDENT)
-    return Prediction(p, meets, ttft_s, ttft_p95_s, finish_s, finish_p95_s, tokens_per_s, output, cost, listed, forecast.samples)
+    return Outlook(p, meets, ttft_s, ttft_p95_s, finish_s, finish_p95_s, 1.0 / token_s if token_s else None, output)
 
 
 def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_p95_s: float | None) -> float | None:

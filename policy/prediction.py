@@ -3,6 +3,19 @@
 import msgspec
 
 
+class Outlook(msgspec.Struct, frozen=True):
+    """The part of a prediction that only the target's forecast and the request's limits decide. Fields as in `Prediction`."""
+
+    p: float | None
+    meets: bool
+    ttft_s: float | None
+    ttft_p95_s: float | None
+    finish_s: float | None
+    finish_p95_s: float | None
+    tokens_per_s: float | None
+    output_tokens: float
+
+
 class Prediction(msgspec.Struct, frozen=True):
     """Seconds from the attempt's start; expected nano-dollars. None: nothing is known.
 

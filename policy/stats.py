@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from policy.prediction import Outlook
 from policy.sketch import Distribution, Packed, Sketch
 
 HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
@@ -47,6 +48,7 @@ class Forecast(msgspec.Struct, frozen=True):
     retry_factor: float = 1.0  # attempts for an answer
     waits: Distribution | None = None  # the TTFT's, or for a unary answer the total time's
     outputs: Distribution | None = None
+    memo: dict[int, Outlook] = msgspec.field(default_factory=dict)  # what `policy.predict` made of it, by what was asked
 
     def within(self, ttft_s: float) -> float | None:
         """How likely the first token, or a unary answer, comes within `ttft_s`."""
@@ -219,11 +221,12 @@ class TargetStats:
     def set_others(self, others: "TargetStats") -> None:
         """What others know from now on, instead of what they were said to know before."""
         self._others = others
-        self._changes += 1
+        for mode in self._modes:
+            mode.cached = [None] * CELLS
 
     @property
     def changes(self) -> int:
-        """Rises with all that is taken in: when it stands still, so does the dump."""
+        """Rises with every attempt of its own; 0: a dump would say nothing."""
         return self._changes
 
     # --- asking -------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 
 from policy.ask import Ask
-from policy.predict import TYPICAL_OUTPUT, predict
+from policy.predict import TYPICAL_OUTPUT, asked_of, predict
 from policy.prediction import Prediction
 from policy.residency import Allowed, Candidate, admit
 from policy.rule import NO_SLO, Rule, Slo
@@ -19,7 +19,7 @@ def allowed(candidate: Candidate) -> Allowed:
 
 def seen(target: Fed, ask: Ask | None = None, slo: Slo = NO_SLO, now: float = NOW) -> Prediction:
     ask = ask or Ask("r", True, 1000)
-    return predict(ask, allowed(target.candidate(0)), state(target, ask, now), slo, TYPICAL_OUTPUT)
+    return predict(ask, allowed(target.candidate(0)), state(target, ask, now), slo, TYPICAL_OUTPUT, asked_of(ask, slo))
 
 
 def test_a_streamed_answer_begins_as_others_did_and_ends_after_its_tokens() -> None:
