@@ -127,12 +127,19 @@ class Attempts:
         runners = {one: first}
         try:
             await asyncio.wait(runners, timeout=hedge.after_s)
-            if not one.done():
+            if not one.done() and first.marks.first_token is None and self._may_hedge(hedge):
                 second = self._second(hedge)
                 runners[asyncio.create_task(self._begin(second))] = second
             return await self._winner(runners)
         finally:
             await self._stop(runners)
+
+    def _may_hedge(self, hedge: Hedge) -> bool:
+        """Still: other requests may have spent the budget since, or found the target unwell."""
+        job, planned, now = self._job, hedge.planned, monotonic()
+        target = job.route.targets[planned.candidate.index]
+        ready = target.health.breaker.available(now) and target.backend.ready_at(target.model, now) <= now
+        return ready and job.route.hedges.allows(now, job.rule.hedge_share, planned.prediction.cost_nusd)
 
     def _second(self, hedge: Hedge) -> Attempt:
         self.others.remove(hedge.planned)
@@ -142,7 +149,8 @@ class Attempts:
         return second
 
     async def _winner(self, runners: dict[asyncio.Task[Opened], Attempt]) -> Opened:
-        """The first that answers; it is taken out of the runners. A runner that fails leaves the race to the other. Raises _Lost."""
+        """The first that answers; it is taken out of the runners. A runner that fails leaves the race to the other, unless nothing could mend
+        its failure: a content filter's verdict is not got around by asking two. Raises _Lost."""
         while True:
             done, _ = await asyncio.wait(runners, return_when=asyncio.FIRST_COMPLETED)
             for task in sorted(done, key=lambda each: each.exception() is not None):
@@ -150,7 +158,7 @@ class Attempts:
                 lost = task.exception()
                 if lost is None:
                     return task.result()
-                if not isinstance(lost, _Lost) or not runners:
+                if not isinstance(lost, _Lost) or not runners or lost.error.disposition == "final":
                     self._planned = attempt.planned
                     raise lost
                 self._failed(attempt, lost.error, last=False)

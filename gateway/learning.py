@@ -5,6 +5,8 @@ from contract.usage import Usage
 from gateway.job import Attempt, Job
 from ledger.row import Status
 
+UNFINISHED: tuple[Status, ...] = ("abandoned", "client_closed")  # somebody else was sooner, or the client did not wait
+
 
 def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None, usage: Usage | None, cost_nusd: int | None) -> None:
     """Called once for each attempt, at its end. A plain string is a reason of our own: nobody's failure."""
@@ -20,10 +22,23 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
             route.affinity.note(planning.found, target.label, now)
             route.hedges.spent(now, cost_nusd)
             route.exploring.answered(cost_nusd, _beyond_best(job, cost_nusd) if explored else None)
+    elif status in UNFINISHED and _was_late(attempt, now):
+        _observe(job, attempt, now, None)
     elif failure is not None:
         stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=isinstance(failure, RateLimited))
     if explored:
         route.exploring.explored(failed=failure is not None)
+
+
+def _was_late(attempt: Attempt, now: float) -> bool:
+    """Nothing had come from it yet, beyond its predicted p95. Left out, each p95 would be without what exceeded the last one, and shrink.
+
+    Where nothing is predicted, a first runner has had the time that its hedge gave it; what waits in a queue was not slow.
+    """
+    marks, predicted_s = attempt.marks, attempt.planned.prediction.ttft_p95_s
+    if marks.first_token is not None or (marks.admitted is None and attempt.target.owned):
+        return False
+    return (attempt.abandoned and attempt.number == 1) if predicted_s is None else now - marks.started > predicted_s
 
 
 def _beyond_best(job: Job, cost_nusd: int | None) -> float | None:
@@ -41,7 +56,7 @@ def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None) -> Non
         streamed=call.stream,
         prompt_tokens=usage.input_uncached if usage is not None and usage.input_uncached is not None else _estimated(job),
         load=attempt.load,
-        ttft_s=marks.first_token - started if call.stream and marks.first_token is not None else None,
+        ttft_s=(marks.first_token or now) - started if call.stream else None,
         total_s=now - started,
         output_tokens=usage.output_total if usage else None,
         input_tokens=usage.input_total if usage else None,

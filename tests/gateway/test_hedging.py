@@ -1,0 +1,234 @@
+"""A second attempt beside the first: the first real output wins, the other is stopped at once, and both are in the books."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from tests.gateway.conftest import KEY, Gateway, running
+from tests.gateway.upstream import Exchange, Play, Upstream, chunk, good, silent, status
+
+ASK = [{"role": "user", "content": "Hi"}]
+AFTER_S = 0.1
+PROMPT_S = 0.5  # what takes 50 ms, on a machine that is ten times too busy
+PRICE = "price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}"
+CONFIG = """
+state: {{database: "sqlite:///{folder}/turnout.db"}}
+providers:
+  one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
+  two: {{kind: openai-compatible, base_url: "{two}", api_key: k}}
+  three: {{kind: openai-compatible, base_url: "{two}", api_key: k}}
+models:
+  pair: {{policy: fast, targets: [{{provider: one, model: m1{price}}}, {{provider: two, model: m2{price}}}, {{provider: three, model: m3{price}}}]}}
+policies: {{fast: {{hedge: {{after: {after}, max_extra_spend: {share}}}, {more}}}}}
+teams: {{search: {{keys: [{key}]}}}}
+"""
+Config = Callable[..., str]
+
+
+@pytest.fixture
+def config(one: Upstream, two: Upstream, tmp_path: Path) -> Config:
+    def text(after: str = "100", share: float = 1, price: str = PRICE, more: str = "") -> str:
+        price = f", {price}" if price else ""
+        return CONFIG.format(folder=tmp_path, one=one.base_url, two=two.base_url, key=KEY, after=after, share=share, price=price, more=more)
+
+    return text
+
+
+def body(stream: bool = True) -> dict[str, Any]:
+    return {"model": "pair", "messages": ASK, "stream": stream}
+
+
+def after(delay_s: float, play: Play = good) -> Play:
+    async def delayed(x: Exchange) -> None:
+        await asyncio.sleep(delay_s)
+        await play(x)
+
+    return delayed
+
+
+class Leaving:
+    """Says nothing, and notes when the gateway closed the connection."""
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+        self.gone: list[float] = []
+
+    async def __call__(self, x: Exchange) -> None:
+        self.began.append(monotonic())
+        await x.wait_until_gone()
+        self.gone.append(monotonic())
+
+
+async def trail(gateway: Gateway, request_id: str) -> list[tuple[int, str, str, str]]:
+    return [(row.attempt, row.target, row.status, row.billed) for row in sorted(await gateway.rows(request_id), key=lambda row: row.attempt)]
+
+
+async def settled(seen: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not seen():
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_second_starts_after_its_time_and_its_answer_is_the_client_s(
+    config: Config, tmp_path: Path, one: Upstream, two: Upstream, stream: bool
+) -> None:
+    loser = one.plays["m1"] = Leaving()
+    async with running(config(), tmp_path) as gateway:
+        answer = await gateway.post(body(stream))
+        answered_at = monotonic()
+        assert answer.status_code == 200 and "Hello" in answer.text
+        assert answer.headers["x-turnout-target"] == "two/m2" and answer.headers["x-turnout-decision"] == "hedge after 100 ms"
+        await settled(lambda: bool(loser.gone))
+        rows = await gateway.rows(answer.headers["x-request-id"])
+    started = {row.target: row.started_at_us for row in rows}
+    assert (started["two"] - started["one"]) / 1e6 == pytest.approx(AFTER_S, abs=PROMPT_S)
+    assert started["two"] - started["one"] >= AFTER_S * 1e6 * 0.95
+    assert loser.gone[0] - answered_at < PROMPT_S
+
+
+async def test_both_are_in_the_ledger_the_winner_for_the_team_and_the_loser_for_the_gateway(config: Config, tmp_path: Path, one: Upstream) -> None:
+    one.plays["m1"] = silent
+    async with running(config(), tmp_path) as gateway:
+        request_id = (await gateway.post(body())).headers["x-request-id"]
+        assert await trail(gateway, request_id) == [(1, "one", "abandoned", "gateway"), (2, "two", "ok", "team")]
+
+
+async def test_the_first_wins_when_its_output_comes_before_the_second_s(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"] = after(0.3)
+    loser = two.plays["m2"] = Leaving()
+    async with running(config(), tmp_path) as gateway:
+        answer = await gateway.post(body())
+        assert answer.headers["x-turnout-target"] == "one/m1" and answer.headers["x-turnout-decision"] == "first in order"
+        await settled(lambda: bool(loser.gone))
+        assert await trail(gateway, answer.headers["x-request-id"]) == [(1, "one", "ok", "team"), (2, "two", "abandoned", "gateway")]
+
+
+async def test_no_second_starts_where_the_first_answers_in_time(config: Config, tmp_path: Path, two: Upstream) -> None:
+    async with running(config(after="2000"), tmp_path) as gateway:
+        answers = [await gateway.post(body(stream)) for stream in (True, False)]
+        assert {answer.headers["x-turnout-attempts"] for answer in answers} == {"1"} and not two.journal
+
+
+async def test_a_preamble_does_not_win(config: Config, tmp_path: Path, one: Upstream) -> None:
+    """Headers, a role and comments come at once; real output never."""
+
+    async def preamble(x: Exchange) -> None:
+        await x.start_stream()
+        await x.event(chunk({"role": "assistant", "content": ""}))
+        await x.raw_chunk(b": still here\n\n")
+        await x.wait_until_gone()
+
+    one.plays["m1"] = preamble
+    async with running(config(), tmp_path) as gateway:
+        assert (await gateway.post(body())).headers["x-turnout-target"] == "two/m2"
+
+
+async def test_a_client_that_leaves_stops_both(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    both = one.plays["m1"] = two.plays["m2"] = Leaving()
+    async with running(config(), tmp_path) as gateway:
+        asking = asyncio.create_task(gateway.post(body()))
+        await settled(lambda: len(both.began) == 2)
+        asking.cancel()
+        left_at = monotonic()
+        await settled(lambda: len(both.gone) == 2)
+        assert max(both.gone) - left_at < 2 * PROMPT_S
+        await settled(lambda: gateway.runtime.ledger.pending == 0)
+        rows = await gateway.all_rows()
+    assert [(row.target, row.status) for row in rows] == [("one", "client_closed"), ("two", "client_closed")]
+
+
+async def test_the_first_failing_leaves_the_race_to_the_second(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"], two.plays["m2"] = after(0.2, status(500)), after(0.3)
+    async with running(config(), tmp_path) as gateway:
+        answer = await gateway.post(body())
+        assert answer.headers["x-turnout-target"] == "two/m2"
+        assert await trail(gateway, answer.headers["x-request-id"]) == [(1, "one", "failed", "gateway"), (2, "two", "ok", "team")]
+
+
+async def test_the_second_failing_leaves_the_race_to_the_first(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"], two.plays["m2"] = after(0.4), status(500)
+    async with running(config(), tmp_path) as gateway:
+        answer = await gateway.post(body())
+        assert answer.headers["x-turnout-target"] == "one/m1"
+        assert await trail(gateway, answer.headers["x-request-id"]) == [(1, "one", "ok", "team"), (2, "two", "failed", "gateway")]
+
+
+async def test_both_failing_goes_on_with_the_next_target(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"], two.plays["m2"] = after(0.2, status(401)), after(0.3, status(401))
+    async with running(config(), tmp_path) as gateway:
+        answer = await gateway.post(body())
+        assert answer.status_code == 200 and answer.headers["x-turnout-target"] == "three/m3"
+        assert [row[1:3] for row in await trail(gateway, answer.headers["x-request-id"])] == [("one", "failed"), ("two", "failed"), ("three", "ok")]
+
+
+async def test_a_refusal_that_is_final_ends_the_race(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    """A content filter's verdict is not got around by asking two at once."""
+    refusal = b'{"error":{"code":"content_filter","message":"CANARY","type":"invalid_request_error"}}'
+    one.plays["m1"], two.plays["m2"] = after(0.2, status(400, refusal)), after(0.6)
+    async with running(config(), tmp_path) as gateway:
+        answer = await gateway.post(body())
+        assert answer.status_code == 400 and answer.json()["error"]["code"] == "content_policy_violation"
+
+
+# --- what it may cost ---------------------------------------------------------------------------------------------------
+async def test_without_a_budget_one_is_hedged_at_most(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"] = after(0.3)
+    two.plays["m2"] = silent
+    async with running(config(share=0), tmp_path) as gateway:
+        for _ in range(4):
+            assert (await gateway.post(body())).headers["x-turnout-target"] == "one/m1"
+    assert len(two.journal) == 1
+
+
+async def test_requests_at_the_same_moment_share_one_budget(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"] = after(0.3)
+    two.plays["m2"] = silent
+    async with running(config(share=0), tmp_path) as gateway:
+        answers = await asyncio.gather(*(gateway.post(body()) for _ in range(8)))
+    assert {answer.headers["x-turnout-target"] for answer in answers} == {"one/m1"}
+    assert len(two.journal) == 1
+
+
+# --- the predicted p95 --------------------------------------------------------------------------------------------------
+async def test_after_the_predicted_p95_a_slow_answer_is_overtaken(config: Config, tmp_path: Path, one: Upstream) -> None:
+    async with running(config(after="p95"), tmp_path) as gateway:
+        assert {(await gateway.post(body())).headers["x-turnout-target"] for _ in range(5)} == {"one/m1"}
+        one.plays["m1"] = silent
+        answer = await gateway.post(body())
+        assert answer.headers["x-turnout-target"] == "two/m2" and answer.headers["x-turnout-decision"].startswith("hedge after ")
+
+
+async def test_a_slow_answer_that_was_overtaken_still_teaches_that_it_was_slow(config: Config, tmp_path: Path, one: Upstream) -> None:
+    """Else each p95 would leave out what exceeded the last one, and shrink until every request is hedged."""
+    one.plays["m1"] = silent
+    async with running(config(after="300"), tmp_path) as gateway:
+        assert (await gateway.post(body())).headers["x-turnout-target"] == "two/m2"
+        target = gateway.runtime.routes.exact["pair"].targets[0]
+        forecast = target.stats.forecast(monotonic(), streamed=True, prompt_tokens=10, load=0)
+        assert forecast.ttft_mean_s is not None and forecast.ttft_mean_s >= 0.25
+
+
+# --- with hold ----------------------------------------------------------------------------------------------------------
+async def test_an_answer_that_is_held_back_is_not_hedged_for_it(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    async def steady(x: Exchange) -> None:
+        await x.start_stream()
+        await x.event(chunk({"role": "assistant", "content": ""}))
+        for number in range(10):
+            await x.event(chunk({"content": f" {number}"}))
+            await asyncio.sleep(0.05)
+        await x.event(chunk({}, finish="stop"))
+        await x.event("[DONE]")
+        await x.end_stream()
+
+    one.plays["m1"] = steady
+    async with running(config(more="recovery: hold, commit_after_ms: 300"), tmp_path) as gateway:
+        answer = await gateway.post(body())
+        assert answer.headers["x-turnout-target"] == "one/m1" and not two.journal
+        parts = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+        assert "".join(c["delta"].get("content", "") for part in parts for c in part["choices"]) == " 0 1 2 3 4 5 6 7 8 9"
