@@ -24,7 +24,8 @@ _ROW_FIELDS = [name for name in AttemptRow.__struct_fields__ if name not in ("us
 class Spend(msgspec.Struct, frozen=True):
     """Sums over one group. Each cost adds the attempts whose cost is known; `unpriced` counts those that have usage or may have, but no cost.
 
-    `cost_nusd` is the team's, `absorbed_nusd` what the gateway bears: a lost race, an answer begun anew.
+    `cost_nusd` is the team's, `absorbed_nusd` what the gateway bears: a lost race, an answer begun anew. `failed`: of the attempts, and requests
+    that got none.
     """
 
     group: str
@@ -83,7 +84,7 @@ def spend(engine: Engine, since_us: int, by: str, team: str | None = None) -> li
         select(
             group,
             func.count(func.distinct(columns.request_id)),
-            func.count(),
+            func.sum(case((columns.attempt > 0, 1), else_=0)),
             func.sum(case((columns.status.in_(ENDED_WELL), 0), else_=1)),
             zero(func.sum(input_tokens), 0),
             zero(func.sum(output_tokens), 0),

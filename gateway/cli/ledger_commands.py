@@ -66,7 +66,7 @@ def attempt_lines(row: Any, told: dict[str, Any]) -> Iterator[str]:
     times = "  ".join(f"{name} {_told(ms, '.1f')}" for name, ms in told["ms"].items())
     tokens = "-" if row.usage is None else f"{_known(row.usage.input_total)} in, {_known(row.usage.output_total)} out"
     absorbed = "  absorbed by the gateway" if row.billed == "gateway" else ""
-    yield f"  {row.attempt}  {row.status:<13} {row.target}  model {row.model_sent}  ({row.reason})  {row.error_code or ''}".rstrip()
+    yield f"  {row.attempt}  {row.status:<13} {row.target or '-'}  model {row.model_sent or '-'}  ({row.reason})  {row.error_code or ''}".rstrip()
     yield f"     ms: {times}   tokens: {tokens}   USD: {told['cost_usd'] or 'unknown'}{absorbed}"
     if (p := told["predicted"]) is not None:
         ends = f"first_token p95 {_told(p['ttft_p95_ms'], '.1f')}  end {_told(p['end_ms'], '.1f')}  p95 {_told(p['end_p95_ms'], '.1f')}"

@@ -139,6 +139,11 @@ def test_an_unknown_cost_is_counted_and_never_zero(
     assert (found.cost_nusd, found.unpriced) == (cost, unpriced)
 
 
+def test_a_request_that_got_no_attempt_is_a_request_that_failed(fill: Fill) -> None:
+    (found,) = spend(fill(row(attempt=0, status="failed", target="")), 0, "team")
+    assert (found.requests, found.attempts, found.failed, found.cost_nusd) == (1, 0, 1, None)
+
+
 def test_a_race_that_was_lost_in_the_queue_cost_nothing(fill: Fill) -> None:
     (found,) = spend(fill(row(status="abandoned", bytes_request=0)), 0, "team")
     assert (found.cost_nusd, found.unpriced, found.failed) == (None, 0, 0)
