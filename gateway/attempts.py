@@ -130,7 +130,10 @@ class Attempts:
             if not one.done() and first.marks.first_token is None and self._may_hedge(hedge):
                 second = self._second(hedge)
                 runners[asyncio.create_task(self._begin(second))] = second
-            return await self._winner(runners)
+            opened = await self._winner(runners)
+            for loser in runners.values():
+                loser.abandoned = True
+            return opened
         finally:
             await self._stop(runners)
 
@@ -166,8 +169,7 @@ class Attempts:
     async def _stop(self, runners: dict[asyncio.Task[Opened], Attempt]) -> None:
         """Ends whoever still runs. One who came in at the same moment is stopped too: its answer is nobody's."""
         job = self._job
-        for task, attempt in runners.items():
-            attempt.abandoned = not job.client.left
+        for task in runners:
             task.cancel()
         if runners:
             await asyncio.wait(runners)
