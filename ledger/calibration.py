@@ -51,15 +51,16 @@ def calibration(engine: Engine, since_us: int, by: str, team: str | None = None)
     """Of the attempts since `since_us` (Unix time), the largest group first. Raises KeyError for an unknown `by` (see GROUPS).
 
     The first token is compared for streamed answers, where it can be seen. An attempt that was abandoned, or whose client left, counts as
-    later than its 95th percentile when that had passed by then, and else not at all. Errors are of whole answers.
+    later than its 95th percentile when that had passed by then, and else not at all. Errors are of whole answers; those of tokens and cost,
+    where the provider told its usage.
     """
-    group = GROUPS[by]
+    group, told = GROUPS[by], _ROW.usage_source == "provider"
     sums = [
         *_coverage(_ROW.predicted_ttft_us, _ROW.first_token_us, and_(_ROW.stream, _ROW.first_token_us.is_not(None)), _ROW.stream),
         *_coverage(_ROW.predicted_end_p95_us, _ROW.end_us, _ROW.status == "ok", _ROW.status != "ok"),
         *_error(_ROW.predicted_end_us, _ROW.end_us),
-        *_error(_ROW.predicted_output_tokens, _OUTPUT),
-        *_error(_ROW.predicted_cost_nusd, _ROW.cost_nusd),
+        *_error(_ROW.predicted_output_tokens, _OUTPUT, told),
+        *_error(_ROW.predicted_cost_nusd, _ROW.cost_nusd, told),
     ]
     predicted = or_(*(column.is_not(None) for column in _ROW if column.name.startswith("predicted_")))
     query = select(group, func.count(), *sums).where(_ROW.started_at_us >= since_us, predicted).group_by(group).order_by(func.count().desc(), group)
@@ -76,9 +77,9 @@ def _coverage(p95: Any, actual: Any, came: ColumnElement[bool], may_have_been_la
     return func.sum(case((or_(came, late), 1), else_=0)), func.sum(case((and_(came, actual <= p95), 1), else_=0))
 
 
-def _error(predicted: Any, actual: Any) -> tuple[ColumnElement[Any], ...]:
+def _error(predicted: Any, actual: Any, *known: ColumnElement[bool]) -> tuple[ColumnElement[Any], ...]:
     """The number of whole answers to compare, and over them the sums of the predicted, the actual, and the absolute difference."""
-    both = and_(_ROW.status == "ok", predicted.is_not(None), actual.is_not(None))
+    both = and_(_ROW.status == "ok", predicted.is_not(None), actual.is_not(None), *known)
     return (
         func.sum(case((both, 1), else_=0)),
         *(func.sum(case((both, 1.0 * value))) for value in (predicted, actual, func.abs(predicted - actual))),

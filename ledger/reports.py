@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from ledger.prices import NUSD_PER_USD
-from ledger.row import AttemptRow
+from ledger.row import AttemptRow, Status
 from ledger.schema import USAGE_CLASSES
 
+_FARED: tuple[Status, ...] = ("abandoned", "failed", "cut", "client_closed", "ok")
 _SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -32,7 +33,7 @@ def since_us(span: str, now_s: float) -> int:
 
 
 def describe_request(rows: Sequence[AttemptRow]) -> dict[str, Any]:
-    """One request with its attempts in order; the last that was not given up says how it ended.
+    """One request with its attempts in order, and how it ended.
 
     `cost_usd` is what the team is charged, `absorbed_usd` what the gateway bears; null when one attempt's cost is unknown, or there is none.
     """
@@ -71,7 +72,8 @@ def describe_decision(rows: Sequence[AttemptRow]) -> dict[str, Any]:
 
 
 def _decisive(rows: Sequence[AttemptRow]) -> AttemptRow:
-    return next((row for row in reversed(rows) if row.status != "abandoned"), rows[-1])
+    """The attempt that says how the request ended: of two runners of a race the one that fared better, whichever began first."""
+    return max(rows, key=lambda row: (_FARED.index(row.status), row.client_status is not None, row.attempt))
 
 
 def _sum(costs: Iterable[int | None]) -> str | None:

@@ -33,6 +33,9 @@ def report(tmp_path: Path) -> Iterator[Report]:
     ledger.close()
 
 
+TOLD = Usage(output_visible=1)
+
+
 def streamed(number: int, **fields: Any) -> AttemptRow:
     """A whole streamed answer that began after 100 ms and ended after a second; predicted: 200 ms, and two seconds, at the 95th percentile."""
     plain = {"first_token_us": 100_000, "end_us": 1_000_000, "predicted_ttft_us": 200_000, "predicted_end_p95_us": 2_000_000}
@@ -71,15 +74,15 @@ def test_an_attempt_that_did_not_end_well_counts_as_far_as_it_is_known(report: R
 # --- errors ----------------------------------------------------------------------------------------------------------------
 def test_errors_are_shares_of_what_came(report: Report) -> None:
     (found,) = report(
-        row("req_1", cost_nusd=3_000_000_000, predicted_cost_nusd=2_000_000_000, end_us=2_000, predicted_end_us=4_000),
-        row("req_2", cost_nusd=1_000_000_000, predicted_cost_nusd=4_000_000_000, end_us=2_000, predicted_end_us=2_000),
+        row("req_1", usage=TOLD, cost_nusd=3_000_000_000, predicted_cost_nusd=2_000_000_000, end_us=2_000, predicted_end_us=4_000),
+        row("req_2", usage=TOLD, cost_nusd=1_000_000_000, predicted_cost_nusd=4_000_000_000, end_us=2_000, predicted_end_us=2_000),
     )
     assert found.cost_usd == Error(2, predicted=3.0, actual=2.0, absolute_share=1.0, bias_share=0.5)
     assert found.end_ms == Error(2, predicted=3.0, actual=2.0, absolute_share=0.5, bias_share=0.5)
 
 
 def test_a_too_low_prediction_has_a_bias_below_zero(report: Report) -> None:
-    (found,) = report(row(cost_nusd=400, predicted_cost_nusd=100))
+    (found,) = report(row(usage=TOLD, cost_nusd=400, predicted_cost_nusd=100))
     assert (found.cost_usd.absolute_share, found.cost_usd.bias_share) == (0.75, -0.75)
 
 
@@ -92,18 +95,24 @@ NOT_COMPARED = {
     "an unknown cost": {"cost_nusd": None, "predicted_cost_nusd": 5},
     "a cost that was not predicted": {"cost_nusd": 5, "predicted_p_slo": 0.5},
     "an answer that was cut": {"cost_nusd": 5, "predicted_cost_nusd": 5, "status": "cut"},
+    "a usage that was estimated": {
+        "cost_nusd": 5,
+        "predicted_cost_nusd": 5,
+        "predicted_output_tokens": 1,
+        "usage": Usage(output_visible=1, source="estimated"),
+    },
     "an attempt that lost its race": {"cost_nusd": 5, "predicted_cost_nusd": 5, "status": "abandoned"},
 }
 
 
 @pytest.mark.parametrize("fields", NOT_COMPARED.values(), ids=NOT_COMPARED)
 def test_what_cannot_be_compared_is_unknown_and_not_zero(report: Report, fields: Any) -> None:
-    (found,) = report(row(**fields))
+    (found,) = report(row(**{"usage": TOLD, **fields}))
     assert found.cost_usd == NO_ERROR and found.output_tokens == NO_ERROR and found.attempts == 1
 
 
 def test_a_free_answer_has_no_shares(report: Report) -> None:
-    (found,) = report(row(cost_nusd=0, predicted_cost_nusd=10))
+    (found,) = report(row(usage=TOLD, cost_nusd=0, predicted_cost_nusd=10))
     assert found.cost_usd == Error(1, 10 / 1e9, 0.0, None, None)
 
 

@@ -206,9 +206,20 @@ def test_the_last_attempt_says_how_a_request_ended() -> None:
     assert [(attempt["attempt"], attempt["status"]) for attempt in told["attempts"]] == [(1, "failed"), (2, "cut")]
 
 
-def test_a_request_ended_as_the_attempt_that_was_not_given_up() -> None:
-    told = describe_request([row(status="ok", client_status=200), row(attempt=2, status="abandoned")])
-    assert (told["status"], told["client_status"]) == ("ok", 200)
+ENDS = {
+    "the other runner was given up": ([("ok", 200), ("abandoned", None)], ("ok", 200)),
+    "the other runner failed": ([("ok", 200), ("failed", None)], ("ok", 200)),
+    "the other runner failed, and what began was cut": ([("cut", 200), ("failed", None)], ("cut", 200)),
+    "what was cut went on elsewhere": ([("cut", 200), ("ok", 200)], ("ok", 200)),
+    "what was cut went on elsewhere until the client left": ([("cut", 200), ("client_closed", 200)], ("client_closed", 200)),
+    "both runners failed, the first one last": ([("failed", 502), ("failed", None)], ("failed", 502)),
+}
+
+
+@pytest.mark.parametrize(("attempts", "ended"), ENDS.values(), ids=ENDS)
+def test_a_request_ended_as_the_attempt_that_fared_best(attempts: list[tuple[Any, int | None]], ended: tuple[str, int]) -> None:
+    told = describe_request([row(attempt=n, status=status, client_status=client) for n, (status, client) in enumerate(attempts, 1)])
+    assert (told["status"], told["client_status"]) == ended
 
 
 def test_a_request_s_cost_leaves_out_what_the_gateway_bears() -> None:
