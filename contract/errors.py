@@ -231,16 +231,24 @@ class NoTargetReady(TurnoutError):
 class AttemptsExhausted(TurnoutError):
     """Every attempt of the plan failed. `attempts`: what was tried, in order; `last` decides the status.
 
-    That a fallback could not take such a request says nothing of the targets before it, so it is not what the caller hears of.
+    That a fallback could not take such a request says nothing of the targets before it, so it is not what the caller hears of. Nor is a
+    fallback's own refusal, unless its content policy's.
     """
 
     code = "all_attempts_failed"
 
     def __init__(self, attempts: list[AttemptError]) -> None:
         self.attempts = attempts
-        told = (error for error in reversed(attempts) if not isinstance(error, EngineRefused | TargetCannot | ContextLengthExceeded))
+        first = attempts[0].target
+        told = (error for error in reversed(attempts) if not _says_nothing(error, error.target == first))
         self.last = next(told, attempts[-1])
         super().__init__(self.last.message, param=self.last.param, code=self.last.reason, retry_after_s=self.last.retry_after_s)
+
+
+def _says_nothing(error: AttemptError, of_first: bool) -> bool:
+    if isinstance(error, EngineRefused | TargetCannot | ContextLengthExceeded):
+        return True
+    return isinstance(error, UpstreamRejected) and not of_first and not isinstance(error, ContentPolicyRefused)
 
 
 class LedgerUnavailable(TurnoutError):

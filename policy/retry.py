@@ -8,6 +8,7 @@ from contract.errors import (
     AttemptError,
     ConnectFailed,
     ConnectionLost,
+    ContentPolicyRefused,
     EngineError,
     QuotaExhausted,
     RateLimited,
@@ -66,19 +67,19 @@ Verdict = RetrySame | FailOver | Stop
 def after_failure(error: AttemptError, now: Situation) -> Verdict:
     """Decides by the error's class alone, never by its wording.
 
-    The caller's own fault is final, and so is what the client has seen. A key's failure is mended by another key. Otherwise the same
+    The caller's own fault is final, unless a fallback alone finds one, and so is what the client has seen. A key's failure is mended by another key. Otherwise the same
     target gets one more try for what a moment may mend, a 5xx or a lost connection; then another target is better, and with none left
     the same one again: after a backoff, or once after a short time that the provider named.
     """
     if now.committed:
         return Stop("committed")
-    if error.disposition == "final":
+    if error.disposition == "final" and not _picky(error, now):
         return Stop("final")
     if now.attempts_made >= now.max_attempts:
         return Stop("max_attempts")
     if now.deadline_left_s <= 0.0:
         return Stop("deadline")
-    if now.other_key_ready and isinstance(error, RateLimited | UpstreamAuthFailed):
+    if now.other_key_ready and isinstance(error, RateLimited | UpstreamAuthFailed) and (_spares_one(now) or not now.targets_left):
         return RetrySame(0.0, error.reason)
     if not now.targets_left:
         return _alone(error, now)
@@ -86,9 +87,14 @@ def after_failure(error: AttemptError, now: Situation) -> Verdict:
     return FailOver(error.reason) if delay_s is None else RetrySame(delay_s, error.reason)
 
 
+def _picky(error: AttemptError, now: Situation) -> bool:
+    """Whether a fallback refuses what the target before it was not known to: another one may not. What a content policy refuses stays refused."""
+    return now.attempts_made > now.attempts_at_target and not isinstance(error, ContentPolicyRefused)
+
+
 def _first_retry_s(error: AttemptError, now: Situation) -> float | None:
-    """How long until a target gets its second try although another one is left; None: it gets none. One attempt is kept for the other."""
-    if now.attempts_at_target > 1 or now.max_attempts - now.attempts_made < 2 or not (now.healthy and now.budget_allows):
+    """How long until a target gets its second try although another one is left; None: it gets none."""
+    if now.attempts_at_target > 1 or not (_spares_one(now) and now.healthy and now.budget_allows):
         return None
     if isinstance(error, ConnectionLost):
         return 0.0  # a connection that was old; a fresh one costs nothing
@@ -96,6 +102,11 @@ def _first_retry_s(error: AttemptError, now: Situation) -> float | None:
         return None
     delay_s = _backoff_s(now)
     return delay_s if delay_s < now.deadline_left_s else None
+
+
+def _spares_one(now: Situation) -> bool:
+    """Whether one more attempt at the same target leaves one for another."""
+    return now.max_attempts - now.attempts_made >= 2
 
 
 def _alone(error: AttemptError, now: Situation) -> Verdict:

@@ -141,6 +141,13 @@ def test_another_key_mends_what_was_the_key_s_alone(cls: type[AttemptError], whe
         assert verdict == Stop("final") or isinstance(verdict, FailOver if where is OTHERS_LEFT else Stop)
 
 
+def test_a_provider_s_keys_do_not_use_up_the_attempts_of_another_target() -> None:
+    last_but_one = msgspec.structs.replace(OTHERS_LEFT, attempts_made=2, attempts_at_target=2, other_key_ready=True)
+    assert isinstance(after_failure(make(errors.RateLimited, 60.0), last_but_one), FailOver)
+    alone = msgspec.structs.replace(last_but_one, targets_left=0)
+    assert isinstance(after_failure(make(errors.RateLimited, 60.0), alone), RetrySame)
+
+
 def test_a_cut_answer_that_nobody_saw_is_asked_for_again_once_where_no_other_target_is_left() -> None:
     assert isinstance(after_failure(make(errors.StreamCut), ROOM), RetrySame)
     again = msgspec.structs.replace(ROOM, attempts_made=2, attempts_at_target=2)
@@ -219,3 +226,14 @@ def test_every_request_ends_within_max_attempts_and_a_bounded_wait(failures: lis
     else:
         raise AssertionError("it never ended")
     assert waited_s <= most * (MAX_WAIT_S + MAX_BACKOFF_S)
+
+
+SECOND_TARGET = msgspec.structs.replace(OTHERS_LEFT, attempts_made=2, attempts_at_target=1)
+
+
+def test_what_a_fallback_alone_refuses_another_target_may_take() -> None:
+    refused = make(errors.UpstreamRejected)
+    assert after_failure(refused, SECOND_TARGET) == FailOver("upstream_rejected")
+    assert isinstance(after_failure(refused, msgspec.structs.replace(SECOND_TARGET, targets_left=0)), Stop)
+    assert after_failure(refused, msgspec.structs.replace(SECOND_TARGET, attempts_at_target=2)) == Stop("final"), "that target has been tried before"
+    assert after_failure(make(errors.ContentPolicyRefused), SECOND_TARGET) == Stop("final")

@@ -54,8 +54,8 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
 
 
 def _less(total: int | None, *parts: int | None) -> int | None:
-    """What is left of a total; a provider whose parts exceed its total is not believed into the negative."""
-    if total is None:
+    """What is left of a total; a provider whose parts exceed its total is not believed into the negative. A negative total says nothing."""
+    if total is None or total < 0:
         return None
     for part in parts:
         if part:

@@ -50,7 +50,7 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
 
 
 def _less(total: int | None, *parts: int | None) -> int | None:
-    return None if total is None else max(0, total - sum(part for part in parts if part))
+    return None if total is None or total < 0 else max(0, total - sum(part for part in parts if part))
 
 
 def encode_usage(usage: Usage) -> dict[str, Any]:

@@ -249,6 +249,7 @@ USAGES: list[tuple[dict[str, Any], Usage]] = [
         {"prompt_tokens": 9, "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 7}},
         Usage(input_uncached=9, output_visible=0, reasoning=7),
     ),
+    ({"prompt_tokens": -5, "completion_tokens": 4}, Usage(output_visible=4)),
     ({}, Usage()),
 ]
 
