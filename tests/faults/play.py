@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import httpx2
 
-from tests.faults.dialects import CANARY, Said, Speech
+from tests.faults.dialects import CANARY, PROMPT_TOKENS, TOKENS, Said, Speech
 from tests.faults.upstreams import Fault, Script
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.upstream import Upstream
@@ -36,7 +36,7 @@ class Expect:
 
     `answer`: `a:60` all of a's text, `a:40 CODE` its beginning and an error in its band, `CODE` an error in an answer's place. `trail`: the ledger's
     attempts in order, `TARGET ok` or `TARGET [STATUS] CODE`, ` xN-M` for several. `elapsed`: seconds. `apart`: the least between two calls of a.
-    `most_sent`: bytes that a could send before it was stopped. `usage`: whence the ledger has it for the answer. `breaker`: of a, afterwards.
+    `most_sent`: bytes that a could send before it was stopped. `usage`: whence the ledger has it for the answer; `priced`: that its cost is known. `breaker`: of a, afterwards.
     """
 
     status: int
@@ -47,6 +47,7 @@ class Expect:
     apart: float = 0.0
     most_sent: int | None = None
     usage: str = "provider"
+    priced: bool = True
     finish: str | None = None
     breaker: str = "closed"
 
@@ -117,6 +118,7 @@ class Theatre:
 
     def __init__(self) -> None:
         self._servers: list[Upstream] = []
+        self._plain_servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
         self.shared: dict[str, Upstream] = {}
         self.stages: dict[int, Stage] = {}
@@ -131,21 +133,34 @@ class Theatre:
                 stage.scripts[owner] = Script(cell.speech, owner, faults[owner])
                 server = await self._server() if owner == "a" and cell.row.address == "own" else self.shared[owner]
                 server.plays[model(number, owner)] = stage.scripts[owner]
-                stage.urls[owner] = self._url(cell.row.address if owner == "a" else "shared", server)
+                stage.urls[owner] = await self._url(cell.row.address if owner == "a" else "shared", server)
 
     async def _server(self) -> Upstream:
         server = await Upstream().start()
         self._servers.append(server)
         return server
 
-    def _url(self, address: Address, server: Upstream) -> str:
+    async def _url(self, address: Address, server: Upstream) -> str:
         if address == "nowhere":
             return "http://nowhere.invalid/v1"
         if address == "tls":
-            return server.base_url.replace("http:", "https:")
+            return f"https://127.0.0.1:{await self._plain()}/v1"
         if address in ("closed", "full"):
             return f"http://127.0.0.1:{self._deaf(full=address == 'full')}/v1"
         return server.base_url
+
+    async def _plain(self) -> int:
+        """A port that takes any first bytes for a bad request in plain HTTP."""
+
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        self._plain_servers.append(server)
+        port: int = server.sockets[0].getsockname()[1]
+        return port
 
     def _deaf(self, *, full: bool) -> int:
         """A port that refuses connections, or one whose queue of connections is full, so that they get no answer."""
@@ -165,7 +180,7 @@ class Theatre:
     async def close(self) -> None:
         for server in self._servers:
             await server.stop()
-        for each in self._sockets:
+        for each in (*self._plain_servers, *self._sockets):
             each.close()
 
 
@@ -355,7 +370,7 @@ def accounts_wrong(expect: Expect, row: Any, cell: Cell) -> Iterable[str]:
     """The answer's row holds its usage and its cost."""
     if row.usage is None or not re.fullmatch(expect.usage, row.usage.source):
         yield f"usage {row.usage}, not from {expect.usage}"
-    elif row.cost_nusd is None:
-        yield "no cost"
-    elif expect.usage == "provider" and cell.speech.streams and row.cost_nusd != 20 * 1000 + 60 * 2000:
+    elif (row.cost_nusd is not None) is not expect.priced:
+        yield f"cost {row.cost_nusd}"
+    elif expect.priced and expect.usage == "provider" and row.cost_nusd != PROMPT_TOKENS * 1000 + (TOKENS * 2000 if cell.speech.streams else 0):
         yield f"cost {row.cost_nusd}"
