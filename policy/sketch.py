@@ -145,9 +145,7 @@ class Distribution:
         """The share of all that do not exceed `value`; None: nothing is known."""
         if self.mean is None:
             return None
-        if value <= LEAST:
-            return 0.0
-        at = log2(value) * STEPS - self._first
+        at = log2(min(MOST, max(LEAST, value))) * STEPS - self._first
         place = floor(at)
         below = self._below
         if place < 0:
@@ -163,7 +161,7 @@ class Distribution:
         sums = self._middles
         if sums is None:
             sums = self._middles = self._value_sums()
-        below = self._below
+        limit, below = min(MOST, limit), self._below
         place = min(len(below) - 1, max(0, floor(log2(limit) * STEPS) - self._first))
         return min(limit, self.mean, (sums[place] + limit * (self.total - below[place])) / self.total)
 
