@@ -126,6 +126,7 @@ class Upstream:
     def __init__(self) -> None:
         self.plays: dict[str, Play | list[Play]] = {}
         self.journal: list[Seen] = []
+        self.connections = 0  # that were ever opened to it
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -156,6 +157,7 @@ class Upstream:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         task.add_done_callback(self._tasks.discard)
         try:
             while True:
