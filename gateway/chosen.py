@@ -46,4 +46,5 @@ def keys_of(kind: ProviderKind, chosen: Chosen, settings: ProviderSettings) -> t
     """Each of a provider's keys with the headers of its requests; a single one where there are none, or where requests are signed."""
     signed = settings.credentials is not None
     texts = settings.keys or ("",)
-    return tuple(ApiKey(key_id_of(text) if text else "none", headers_of(kind, msgspec.structs.replace(chosen, key=text), signed)) for text in texts)
+    unnamed = "credentials" if signed else "none"
+    return tuple(ApiKey(key_id_of(text) if text else unnamed, headers_of(kind, msgspec.structs.replace(chosen, key=text), signed)) for text in texts)
