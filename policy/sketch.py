@@ -42,7 +42,8 @@ class Sketch:
         self.value_sum = 0.0
 
     def add(self, value: float, weight: float) -> None:
-        value = min(MOST, max(LEAST, value))
+        if not LEAST <= value <= MOST:
+            value = MOST if value > MOST else LEAST
         bucket = floor(log2(value) * STEPS)
         place = bucket - self.first
         if not 0 <= place < len(self.counts):
@@ -70,9 +71,8 @@ class Sketch:
         if not other.counts:
             return
         place = self._reach(other.first, other.first + len(other.counts) - 1)
-        counts = self.counts
-        for index, weight in enumerate(other.counts, place):
-            counts[index] += weight * factor
+        end = place + len(other.counts)
+        self.counts[place:end] = array("d", [mine + theirs * factor for mine, theirs in zip(self.counts[place:end], other.counts, strict=True)])
         self.total += other.total * factor
         self.value_sum += other.value_sum * factor
 

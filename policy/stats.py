@@ -23,7 +23,10 @@ MAX_RETRY_FACTOR = 5.0
 LOADS = 6  # 0, 1, 2-3, 4-7, 8-15, 16 and more
 CELLS = 6 * LOADS
 _PROMPT_AT = tuple(LOADS * min(5, max(0, (bits - 7) // 2)) for bits in range(65))  # by bits: up to 256 tokens, 1k, 4k, 16k, 64k, more
-_NEARNESS = tuple(tuple(FADING ** (abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS)) for b in range(CELLS)) for a in range(CELLS))
+_RINGS = tuple(  # for each cell: those one step away, two steps, ...
+    tuple(tuple(b for b in range(CELLS) if abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS) == steps) for steps in range(1, 11))
+    for a in range(CELLS)
+)
 
 
 class Forecast(msgspec.Struct, frozen=True):
@@ -311,15 +314,19 @@ def _factors(at: float, now: float) -> tuple[float, float]:
 
 
 def _borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int) -> Distribution:
-    """A cell's own answers first; the fewer they are, the more its neighbours' count, the nearest most."""
+    """A cell's own answers first; the fewer they are, the more its neighbours' count, the nearest first."""
     parts = [(sketches[place], slow) for sketches, slow in known if place in sketches]
     own = sum(sketch.total * factor for sketch, factor in parts)
-    if own < ENOUGH:
-        near = _NEARNESS[place]
-        others = [(sketch, slow * near[at]) for sketches, slow in known for at, sketch in sketches.items() if at != place]
-        if found := sum(sketch.total * factor for sketch, factor in others):
-            share = min(1.0, (ENOUGH - own) / (1.0 + own) / found)
-            parts += [(sketch, factor * share) for sketch, factor in others]
+    room, nearness = (ENOUGH - own) / (1.0 + own), 1.0
+    for ring in _RINGS[place]:
+        if room <= 0.0:
+            break
+        nearness *= FADING
+        found = [(sketches[at], slow * nearness) for sketches, slow in known for at in ring if at in sketches]
+        if weight := sum(sketch.total * factor for sketch, factor in found):
+            share = min(1.0, room / weight)
+            parts += [(sketch, factor * share) for sketch, factor in found]
+            room -= weight * share
     return Distribution(parts)
 
 
