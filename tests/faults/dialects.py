@@ -6,7 +6,7 @@ so that a text says whose it is, how much of it is there, and whether anything i
 
 import json
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 Json = dict[str, Any]
 TOKENS = 60
@@ -67,7 +67,7 @@ class Speech(Protocol):
     path: str
     kind: str  # of a provider that speaks it natively
     streams: bool
-    headers: dict[str, str]
+    headers: ClassVar[dict[str, str]]
     filtered: str  # how its own answer says that a filter ended it
 
     def ask(self, model: str, stream: bool, begun: bool = False) -> Json: ...
@@ -103,7 +103,7 @@ class Chat:
     path = "/v1/chat/completions"
     kind = "openai-compatible"
     streams = True
-    headers: dict[str, str] = {}
+    headers: ClassVar[dict[str, str]] = {}
     filtered = "content_filter"
 
     def ask(self, model: str, stream: bool, begun: bool = False) -> Json:
@@ -166,7 +166,7 @@ class Messages:
     path = "/v1/messages"
     kind = "anthropic"
     streams = True
-    headers = {"anthropic-version": "2023-06-01"}  # noqa: RUF012
+    headers: ClassVar[dict[str, str]] = {"anthropic-version": "2023-06-01"}
     filtered = "refusal"
 
     def ask(self, model: str, stream: bool, begun: bool = False) -> Json:
@@ -230,7 +230,7 @@ class Responses:
     path = "/v1/responses"
     kind = "openai"
     streams = True
-    headers: dict[str, str] = {}
+    headers: ClassVar[dict[str, str]] = {}
     filtered = "content_filter"
 
     def ask(self, model: str, stream: bool, begun: bool = False) -> Json:
@@ -315,7 +315,7 @@ class Embeddings:
     path = "/v1/embeddings"
     kind = "openai-compatible"
     streams = False
-    headers: dict[str, str] = {}
+    headers: ClassVar[dict[str, str]] = {}
     filtered = ""
 
     def ask(self, model: str, stream: bool, begun: bool = False) -> Json:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from tests.faults import upstreams as up
-from tests.faults.play import Address, Expect, Plan, Row
+from tests.faults.rows import Address, Expect, Plan, Row
 
 SHORT = "{headers_s: 1, first_token_s: 4, idle_s: 1, total_s: 8}"
 STREAMED = ("chat", "messages", "responses")
 HTML = b"<!doctype html><title>CANARY-upstream-text</title>"
-LIMIT_SENT = 12 << 20  # bytes: of a line without end, 1 MiB is read, and what the buffers on the way hold is sent
+MOST_SENT = 20 << 20  # bytes: of a line 1 MiB is read and of an event 4, and what the buffers on the way hold is sent too
 HELD = r"(?:abandoned |failed |cut )?"  # what the ledger calls an attempt whose output nobody saw
 
 
@@ -111,7 +111,7 @@ def requests() -> list[Row]:
     """The request's fault, or the key's."""
     code, auth, model = "upstream_rejected", "upstream_auth_failed", "upstream_model_not_found"
     context, content = "context_length_exceeded", "content_policy_violation"
-    anthropics = plans(refused(400, code), refused(400, code))  # it has no code of its own for either
+    anthropics = plans(refused(400, code), refused(400, code))  # it names no code for either: they are as any other 400
     prefill, busy = "upstream_rejected", "upstream_overloaded"
     down = up.fails(up.OVERLOADED, retry_after="30")
     cooling: dict[str, Any] = {"retry_after": (29, 60), "breaker": "cooling"}
@@ -121,7 +121,7 @@ def requests() -> list[Row]:
         row("404", "4", up.fails(up.NO_MODEL), mended(model), refused(404, model)),
         row("401", "4", up.fails(up.KEY), mended(auth), refused(502, auth)),
         row("403", "4", up.fails(up.FORBIDDEN), mended(auth), refused(502, auth)),
-        row("context length exceeded", "16", up.fails(up.CONTEXT), mended(context), refused(400, context)),
+        row("context length exceeded", "16", up.fails(up.CONTEXT), mended(context), refused(400, context), others={"messages": anthropics}),
         row("content filter", "16", up.fails(up.FILTERED), refused(400, content), refused(400, content), others={"messages": anthropics}),
         row(
             "content filter in the band, before output", "16", up.in_band(0, up.FILTERED),
@@ -162,7 +162,8 @@ def connections() -> list[Row]:
         unreachable("name that does not resolve", "nowhere"),
         unreachable("no TLS where it should be", "tls"),
         row(
-            "connect timeout", "5", up.good, mended(timeout, elapsed=(0.9, 4.0)), refused(504, timeout, "x1-3", breaker="(?:open|closed)", elapsed=(0.9, 6.0)),
+            "connect timeout", "5", up.good, mended(timeout, elapsed=(0.9, 4.0)),
+            refused(504, timeout, "x1-3", breaker="(?:open|closed)", elapsed=(0.9, 6.0)),
             address="full", clocks="{connect_s: 1}",
         ),
         row("reset once before headers", "16", (up.resets, up.good), answered("a", LOST), answered("a", LOST), address="own"),
@@ -232,7 +233,8 @@ def nonsense() -> list[Row]:
     redirects = [
         none_at_all(f"redirect {status}", "13", up.no_words(status, location="/v1/elsewhere")) for status in (301, 302, 307, 308)
     ]  # fmt: skip
-    sent = {"most_sent": LIMIT_SENT, "elapsed": (0.0, 5.0)}
+    sent = {"most_sent": MOST_SENT, "elapsed": (0.0, 5.0)}
+    large = {"elapsed": (0.0, 20.0)}
     line = b"x" * (1 << 20)
     return [
         row(
@@ -272,7 +274,7 @@ def nonsense() -> list[Row]:
             cut(20, INVALID, **sent), cut(20, INVALID, **sent), dialects=STREAMED, modes=("stream",), heavy=True,
         ),
         row(
-            "a body of 70 MB, undeclared", "8", up.floods(0, line, 70), mended(INVALID, elapsed=(0.0, 20.0)), refused(502, INVALID, elapsed=(0.0, 20.0)),
+            "a body of 70 MB, undeclared", "8", up.floods(0, line, 70), mended(INVALID, **large), refused(502, INVALID, **large),
             dialects=("embeddings",), heavy=True,
         ),
         *redirects,

@@ -6,7 +6,8 @@ import pytest
 import uvloop
 
 from tests.faults.dialects import DIALECTS
-from tests.faults.play import Cell, play
+from tests.faults.play import play
+from tests.faults.rows import Cell
 from tests.faults.table import TABLE
 
 

@@ -1,0 +1,77 @@
+"""The form of the fault table: a fault, the cells that it is played in, and what is expected of each."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.faults.dialects import Speech
+from tests.faults.upstreams import Fault
+
+Mode = Literal["stream", "unary"]
+Plan = Literal["fallback", "alone", "hold"]
+Address = Literal["shared", "own", "closed", "full", "nowhere", "tls"]
+QUICK_S = 2.0
+
+
+@dataclass(frozen=True)
+class Expect:
+    """What the caller must see, and what must be behind it. Words that may vary are regular expressions.
+
+    `answer`: `a:60` all of a's text, `a:40 CODE` its beginning and an error in its band, `CODE` an error in an answer's place. `trail`: the ledger's
+    attempts in order, `TARGET ok` or `TARGET [STATUS] CODE`, ` xN-M` for several. `elapsed`: seconds. `apart`: the least between two calls of a.
+    `most_sent`: bytes that a could send before it was stopped. `usage`: whence the ledger has it for the answer; `priced`: that its cost is
+    known. `breaker`: of a, afterwards.
+    """
+
+    status: int
+    answer: str
+    trail: str
+    elapsed: tuple[float, float] = (0.0, QUICK_S)
+    retry_after: tuple[float, float] | None = None
+    apart: float = 0.0
+    most_sent: int | None = None
+    usage: str = "provider"
+    priced: bool = True
+    finish: str | None = None
+    breaker: str = "closed"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault. `a`, `b`, `c`: what the targets do, one fault a request, the last for ever. `clocks`: a's, where not the default ones.
+
+    `begun`: the caller's last message is the assistant's. `heavy`: megabytes pass, so that such cells are played one at a time.
+    `others`: a dialect that fares otherwise than the rest.
+    """
+
+    name: str
+    source: str
+    a: tuple[Fault, ...]
+    stream: dict[Plan, Expect]
+    unary: dict[Plan, Expect]
+    b: tuple[Fault, ...] = ()
+    c: tuple[Fault, ...] = ()
+    clocks: str = "{}"
+    address: Address = "shared"
+    begun: bool = False
+    heavy: bool = False
+    dialects: tuple[str, ...] = ("chat", "messages", "responses", "embeddings")
+    others: dict[str, dict[Plan, Expect]] = field(default_factory=dict)
+    modes: tuple[Mode, ...] = ("stream", "unary")
+    plans: tuple[Plan, ...] = ("fallback", "alone", "hold")
+
+
+@dataclass(frozen=True)
+class Cell:
+    row: Row
+    speech: Speech
+    mode: Mode
+    plan: Plan
+
+    @property
+    def name(self) -> str:
+        return f"{self.row.name} - {self.speech.NAME} - {self.mode} - {self.plan}"
+
+    @property
+    def expect(self) -> Expect:
+        told = self.row.others.get(self.speech.NAME) or (self.row.stream if self.mode == "stream" else self.row.unary)
+        return told[self.plan]
