@@ -1,6 +1,6 @@
 """What the end of an attempt teaches: statistics, health, where a prompt is warm, what second runners and measurements cost."""
 
-from contract.errors import AttemptError, RateLimited
+from contract.errors import AttemptError, EngineBusy, RateLimited, UpstreamRejected
 from contract.usage import Usage
 from gateway.job import Attempt, Job
 from ledger.row import Status
@@ -24,8 +24,10 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
             route.exploring.answered(cost_nusd, _beyond_best(job, cost_nusd) if explored else None)
     elif status in UNFINISHED and _was_late(attempt, now):
         _observe(job, attempt, now, None)
+    elif isinstance(failure, UpstreamRejected):
+        stats.rejected(failure.reason)
     elif failure is not None:
-        stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=isinstance(failure, RateLimited))
+        stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=isinstance(failure, RateLimited | EngineBusy))
     if explored:
         route.exploring.explored(failed=failure is not None)
 

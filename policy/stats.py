@@ -192,6 +192,11 @@ class TargetStats:
         recent[0] += weight
         recent[2 if limited else 1] += weight
 
+    def rejected(self, code: str) -> None:
+        """An attempt that failed by the request's own fault: it is counted, and says nothing of the target."""
+        self.attempts += 1
+        self.failures[code] = self.failures.get(code, 0) + 1
+
     def _landmark(self, now: float) -> float:
         at = self._at
         if at is None:

@@ -379,6 +379,13 @@ def test_a_report_counts_successes_and_failures_with_their_codes() -> None:
     assert told["failures"] == {"upstream_error": 2, "upstream_rate_limited": 1}
 
 
+def test_a_request_that_was_rejected_is_in_the_report_and_not_in_the_error_rate() -> None:
+    stats = TargetStats()
+    stats.rejected("context_length_exceeded")
+    assert stats.summary(START)["failures"] == {"context_length_exceeded": 1}
+    assert expected(stats).error_rate == 0.0
+
+
 def test_a_report_of_nothing_has_no_times() -> None:
     stats = TargetStats()
     stats.failed(START, streamed=False, code="upstream_error", limited=False)
