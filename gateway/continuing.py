@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from contract import events as ev
 from contract.call import Call
-from contract.errors import AttemptError, RequestError
+from contract.errors import AttemptError, RequestError, UpstreamRejected
 from contract.finish import Finish
 from contract.requests import ChatRequest, NativeTool, TextFormat
 from contract.usage import BYTES_PER_TOKEN, Usage
@@ -60,6 +60,11 @@ def can_continue(target: Target, call: Call) -> bool:
     if call.dialect == "openai_responses" and "openai_responses" in target.native:
         return False  # OpenAI's own API answers a last message of the assistant's as one that was whole
     return target.prefill
+
+
+def is_mended(error: AttemptError) -> bool:
+    """Whether what cut an answer lets another target go on with it; what was refused for its content is not taken elsewhere."""
+    return not isinstance(error, UpstreamRejected)
 
 
 def may_go_on(request: ChatRequest) -> bool:
@@ -274,10 +279,15 @@ class ContinuedExchange:
         self.notes = exchange.notes
 
     async def next(self) -> bytes:
-        while piece := await self._exchange.next():
-            if out := self._continuation.feed(piece):
-                return out
-        return b""
+        piece = b""  # raises what was wrong after what was given last
+        try:
+            while not (out := self._continuation.feed(piece)):
+                if not (piece := await self._exchange.next()):
+                    break
+        except AttemptError:
+            self._exchange.abort()
+            raise
+        return out
 
     def in_band(self, body: bytes) -> bytes:
         return self._continuation.in_band(body)

@@ -7,7 +7,7 @@ from contract.errors import AttemptError
 from gateway.accounting import plausible
 from gateway.attempts import Attempts
 from gateway.client import HeaderList
-from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue
+from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, is_mended
 from gateway.errors import status_of
 from gateway.job import Attempt, Job
 from gateway.keeper import Keeper
@@ -44,11 +44,12 @@ class Delivery:
             left(job, opened.attempt, self._recorder)
             raise
         while (error := await self._pass(opened)) is not None:
-            following = await self._continued()
+            following = await self._continued() if is_mended(error) else None
             if following is None:
                 if not self._closed:
                     await self._tell(opened, error)
                 return
+            self._keeper.bind(job, opened.attempt.target, opened.exchange)  # the client has this part of the answer too
             opened = following
 
     async def _pass(self, opened: Opened) -> AttemptError | None:
@@ -119,6 +120,8 @@ class Delivery:
                 seam = continuation.seam(target.label, target.repeats_prefill)
                 piece = seam + continuation.feed(opened.piece)
             except AttemptError as error:
+                if attempt.exchange is not None:
+                    attempt.exchange.abort()
                 error.target = target.label
                 self._recorder.record(job, attempt, "failed", error)
                 continue

@@ -22,14 +22,18 @@ class Keeper:
 
     def note(self, job: Job, target: Target, exchange: Exchange, last: bytes) -> None:
         """`last`: a unary answer's body; b"" at a stream's end."""
-        if bound := exchange.bound:
-            self._continuity.bind(job.principal.team, bound, target.label)
+        self.bind(job, target, exchange)
         call = job.call
         if call.dialect != "openai_responses" or target.keeps_responses or bytes(call.fields.get("store", b"")) == b"false":
             return
         answer = exchange.whole if exchange.streamed else last
         if answer and self._continuity.days:
             self._keep(job.principal.team, call, answer)
+
+    def bind(self, job: Job, target: Target, exchange: Exchange) -> None:
+        """Notes whose states the client was given."""
+        if bound := exchange.bound:
+            self._continuity.bind(job.principal.team, bound, target.label)
 
     def _keep(self, team: str, call: Call, answer: bytes) -> None:
         kept = KeptAnswer(

@@ -30,6 +30,8 @@ class Target:
     header: tuple[bytes, bytes]
     native: frozenset[str] = frozenset()  # the dialects it answers in the client's own bytes
     keeps_responses: bool = False
+    prefill: bool = False  # goes on from an assistant's message that stands last
+    repeats_prefill: bool = False  # and begins by repeating it
     region: str = ""
     context_tokens: int | None = None
     lacks: frozenset[str] = frozenset()  # see policy.ask.Ask.needs

@@ -26,7 +26,7 @@ from policy.rule import Rule
 from policy.stats import TargetStats
 from providers.address import address_of, native_dialects
 from providers.backend import HttpBackend, ProviderSpec
-from providers.build import routes_of
+from providers.build import prefills, routes_of
 from providers.http.client import PooledClient
 from providers.http.httpx_client import HttpxClient
 from providers.http.port import Clocks, HttpClient
@@ -179,6 +179,8 @@ class Builder:
             weight=None if entry is None else entry.weight,
             native=native,
             keeps_responses=not owned and self._kind(backend).keeps_responses and "openai_responses" in native,
+            prefill=owned or prefills(self._kind(backend), self.chosen[backend], model),
+            repeats_prefill=not owned and self._kind(backend).facts.prefill_repeats,
         )
 
     def _kind(self, provider: str) -> ProviderKind:

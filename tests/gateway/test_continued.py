@@ -1,5 +1,6 @@
 """`recovery: continue` over real sockets: a stream that is cut goes on at another target, and client, upstream and ledger see the seam."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 from anthropic import AsyncAnthropic
 
+from tests.gateway.anthropic_upstream import events_of, message, says, text, thinking
 from tests.gateway.conftest import KEY, Gateway, running
-from tests.gateway.continued_streams import read
+from tests.gateway.continued_streams import data, read
 from tests.gateway.upstream import Exchange, Play, Upstream, chunk, status
 
 CONFIG = """
@@ -18,12 +20,16 @@ providers:
   one: {{kind: openai-compatible, base_url: "{one}", api_key: k, timeouts: {{idle_s: 0.3}}}}
   two: {{kind: vllm, base_url: "{two}"}}
   three: {{kind: vllm, base_url: "{two}"}}
+  claude: {{kind: anthropic, base_url: "{one}", api_key: k}}
+  other: {{kind: anthropic, base_url: "{two}", api_key: k}}
 policies:
   mend: {{recovery: continue}}
 models:
   pair: {{policy: mend, targets: [{{provider: one, model: m1}}, {{provider: two, model: m2}}]}}
   trio: {{policy: mend, targets: [{{provider: one, model: m1}}, {{provider: two, model: m2}}, {{provider: three, model: m3}}]}}
   unable: {{policy: mend, targets: [{{provider: one, model: m1}}, {{provider: one, model: m2}}]}}
+  thinking: {{policy: mend, targets: [{{provider: claude, model: c1}}, {{provider: two, model: m2}}]}}
+  thinker: {{targets: [{{provider: other, model: c2}}, {{provider: claude, model: c1}}]}}
   plain: {{targets: [{{provider: one, model: m1}}, {{provider: two, model: m2}}]}}
 teams:
   search: {{keys: [{key}]}}
@@ -39,7 +45,7 @@ async def gateway(one: Upstream, two: Upstream, tmp_path: Path) -> AsyncIterator
 
 async def told(x: Exchange, by: str, *texts: str) -> None:
     await x.start_stream()
-    for delta in ({"role": "assistant", "content": ""}, *({"content": text} for text in texts)):
+    for delta in ({"role": "assistant", "content": ""}, *({"content": piece} for piece in texts)):
         await x.event({**chunk(delta), "id": f"chatcmpl-{by}", "model": by, "system_fingerprint": by})
 
 
@@ -138,6 +144,62 @@ async def test_an_answer_with_a_call_in_it_is_not_gone_on_with(gateway: Gateway,
     assert b'"error":{' in stream and not two.journal
 
 
+async def test_an_answer_that_was_stopped_for_its_content_is_not_taken_elsewhere(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    reading = asyncio.Event()
+
+    async def filtered(x: Exchange) -> None:
+        await told(x, "one", "The")
+        await reading.wait()
+        await x.event({"error": {"message": "no", "type": "invalid_request_error", "code": "content_policy_violation"}})
+        await x.end_stream()
+
+    one.plays["m1"] = filtered
+    body = {"model": "pair", "messages": [{"role": "user", "content": "Hi"}], **ASKED}
+    parts: list[bytes] = []
+    async with gateway.http.stream("POST", "/v1/chat/completions", json=body, headers={"authorization": f"Bearer {KEY}"}) as response:
+        async for part in response.aiter_bytes():
+            parts.append(part)
+            reading.set()
+    assert b'"content_policy_violation"' in b"".join(parts) and not two.journal
+
+
+async def test_where_nothing_visible_was_told_any_target_answers_anew(gateway: Gateway, one: Upstream) -> None:
+    one.plays["m1"], one.plays["m2"] = cut("\n"), whole("The", " quick")
+    answer = read("openai_chat", (await ask(gateway, "unable"))[0])
+    assert answer.text == "\nThe quick" and [len(seen.body["messages"]) for seen in one.journal] == [1, 1]
+
+
+async def test_a_rest_that_cannot_be_read_ends_its_upstream_too(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    async def strange(x: Exchange) -> None:
+        await told(x, "two", " quick")
+        await x.event({"choices": "many"})
+        await x.wait_until_gone(5)
+
+    one.plays["m1"], two.plays["m2"] = cut("The"), strange
+    stream, _ = await ask(gateway)
+    assert b"[DONE]" not in stream and b'"upstream_invalid_response"' in stream
+    async with asyncio.timeout(2):
+        await two.journal[0].gone.wait()
+
+
+async def test_the_thought_before_a_seam_is_still_its_makers(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    async def thinks(x: Exchange) -> None:
+        await x.start_stream()
+        for event in events_of(message(thinking("hm"), text("The quick")))[:-3]:
+            await x.raw_chunk(data(event, named=True))
+        x.reset()
+
+    one.plays["c1"], two.plays["m2"] = thinks, whole(" brown")
+    body = {"model": "thinking", "max_tokens": 50, "messages": [{"role": "user", "content": "Hi"}]}
+    stream = await gateway.post({**body, "stream": True}, path="/v1/messages")
+    assert read("anthropic_messages", stream.content).text == "The quick brown"
+    one.plays["c1"] = says(text("Well"))
+    later = [*body["messages"], {"role": "assistant", "content": [thinking("hm"), text("The quick brown")]}, {"role": "user", "content": "And?"}]
+    response = await gateway.post({**body, "model": "thinker", "messages": later}, path="/v1/messages")
+    assert response.status_code == 200, response.text
+    assert response.headers["x-turnout-target"] == "claude/c1"
+
+
 async def test_a_message_goes_on_in_its_block(gateway: Gateway, one: Upstream, two: Upstream) -> None:
     one.plays["m1"], two.plays["m2"] = cut("The", " quick"), whole(" brown", " fox")
     async with (
@@ -162,8 +224,8 @@ async def test_a_response_goes_on_and_a_later_one_refers_to_the_whole_of_it(gate
 
 
 async def test_a_completion_goes_on_from_its_prompt(gateway: Gateway, one: Upstream, two: Upstream) -> None:
-    def piece(by: str, text: str, finish: str | None = None) -> str:
-        choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": finish}
+    def piece(by: str, said: str, finish: str | None = None) -> str:
+        choice = {"text": said, "index": 0, "logprobs": None, "finish_reason": finish}
         return json.dumps({"id": f"cmpl-{by}", "object": "text_completion", "created": 1, "model": by, "choices": [choice]})
 
     async def first(x: Exchange) -> None:
