@@ -85,7 +85,8 @@ def breaks(speech: Speech, fault: str, count: int, apart_s: float = 0.0) -> Play
         if fault == "reset":
             x.reset()
         elif fault == "clean end":
-            return await x.end_stream()
+            await x.end_stream()
+            return
         elif fault == "malformed event":
             await x.raw_chunk(speech.broken())
         elif fault == "error event":
