@@ -10,13 +10,15 @@ LOCKS := requirements.lock requirements-engine.lock
 ACCEPTANCE := .venv-acceptance
 PARTS ?=
 
-.PHONY: help install serve test check matrix acceptance bench bench-quick lock clean
+.PHONY: help install serve test soak check matrix faults acceptance bench bench-quick lock clean
 
 help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
 	@echo "make test     every check and test        make check   ruff, mypy, import-linter only"
 	@echo "make acceptance   tests and programs of others against a gateway (docs/acceptance.md)   (PARTS=\"cassettes sdk ...\")"
+	@echo "make soak     the long tests: a minute's outage of a provider"
 	@echo "make matrix   docs/matrix.md: any dialect to any provider, cell by cell"
+	@echo "make faults   docs/faults.md: every fault of an upstream, and what a caller sees of it"
 	@echo "make bench    gateways side by side    make lock    renew the hashed lock files"
 
 install: $(VENV)/.installed
@@ -50,6 +52,13 @@ check: $(VENV)/.installed-dev
 test: check
 	@scripts/install_redis.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# What a caller sees of each fault of an upstream; writes docs/faults.md from the table that tests/faults plays.
+faults: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults
 
 # Any dialect to any provider, asked cell by cell; writes docs/matrix.md.
 matrix: $(VENV)/.installed-dev

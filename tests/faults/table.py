@@ -4,7 +4,6 @@
 """
 
 import gzip
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -292,5 +291,14 @@ def oddities() -> list[Row]:
     ]
 
 
-GROUPS: list[Callable[[], list[Row]]] = [servers, limits, requests, connections, clocks, cuts, nonsense, oddities]
-TABLE: list[Row] = [each for group in GROUPS for each in group()]
+GROUPS: dict[str, list[Row]] = {
+    "Servers that fail": servers(),
+    "Limits": limits(),
+    "Refusals": requests(),
+    "Connections": connections(),
+    "Silence": clocks(),
+    "Answers that are cut": cuts(),
+    "Answers that are none": nonsense(),
+    "Oddities": oddities(),
+}
+TABLE: list[Row] = [each for rows in GROUPS.values() for each in rows]

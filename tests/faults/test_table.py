@@ -6,6 +6,7 @@ import pytest
 import uvloop
 
 from tests.faults.dialects import DIALECTS
+from tests.faults.document import PATH, document
 from tests.faults.play import play
 from tests.faults.rows import Cell
 from tests.faults.table import TABLE
@@ -35,3 +36,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name.replace(" ", "_"))
 def test_a_cell_of_the_fault_table_is_as_written(found: Mapping[str, list[str]], cell: Cell) -> None:
     assert not found[cell.name], f"{cell.name}: {'; '.join(found[cell.name])}"
+
+
+def test_the_document_says_what_the_table_does() -> None:
+    assert PATH.read_text() == document(), "run `make faults`"
