@@ -87,3 +87,9 @@ def test_a_provider_of_completions_gets_a_longer_prompt() -> None:
 )
 def test_it_is_known_who_goes_on_from_an_answer_that_was_begun(kind: str, model: str, can: bool) -> None:
     assert prefills(PROVIDER_KINDS[kind], Chosen(name=kind), model) is can
+
+
+def test_vllm_goes_on_with_an_answer_that_a_client_of_another_dialect_began() -> None:
+    messages = [{"role": "user", "content": "Hi"}, BEGUN]
+    body = sent("vllm", asked("anthropic_messages", messages=messages))
+    assert body["messages"] == messages and body.items() >= GOING_ON.items()
