@@ -59,7 +59,14 @@ async def test_the_engine_goes_on_for_a_provider_that_was_cut(gateway: Gateway, 
 
 async def test_another_target_goes_on_for_an_engine_that_died(gateway: Gateway, upstream: Upstream) -> None:
     upstream.plays["m2"] = whole(" and so on")
-    body = {"model": "local", "messages": [{"role": "user", "content": "Count to 100."}], "stream": True, "max_tokens": 400, "ignore_eos": True}
+    body = {
+        "model": "local",
+        "messages": [{"role": "user", "content": "Count to 100."}],
+        "stream": True,
+        "max_tokens": 400,
+        "ignore_eos": True,
+        "temperature": 0,
+    }
     parts: list[bytes] = []
     async with gateway.http.stream("POST", "/v1/chat/completions", json=body, headers={"authorization": f"Bearer {KEY}"}) as response:
         async for part in response.aiter_bytes():
