@@ -100,7 +100,7 @@ def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_p95_s: flo
     forecast = live.forecast
     if slo == NO_SLO or forecast.samples < KNOWN:
         return None
-    p = 1.0 - forecast.error_rate
+    p = 1.0 - forecast.failing
     if slo.ttft_s is not None:
         allowed_s = slo.ttft_s - live.wait_s
         if not ask.streamed:

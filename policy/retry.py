@@ -67,9 +67,9 @@ Verdict = RetrySame | FailOver | Stop
 def after_failure(error: AttemptError, now: Situation) -> Verdict:
     """Decides by the error's class alone, never by its wording.
 
-    The caller's own fault is final, unless a fallback alone finds one, and so is what the client has seen. A key's failure is mended by another key. Otherwise the same
-    target gets one more try for what a moment may mend, a 5xx or a lost connection; then another target is better, and with none left
-    the same one again: after a backoff, or once after a short time that the provider named.
+    The caller's own fault is final, unless a fallback alone finds one, and so is what the client has seen. A key's failure is mended by
+    another key. Otherwise the same target gets one more try for what a moment may mend, a 5xx or a lost connection; then another target is
+    better, and with none left the same one again: after a backoff, or once after a short time that the provider named.
     """
     if now.committed:
         return Stop("committed")

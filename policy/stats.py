@@ -5,6 +5,7 @@ several processes saw adds up. A cell (prompt length, load) of which little is k
 """
 
 from collections.abc import Sequence
+from math import sqrt
 
 import msgspec
 
@@ -15,6 +16,7 @@ HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
 FAILURE_HALF_LIFE_S = 60.0
 MOST_HALF_LIVES = 500.0  # before the scale is reset, within the range of a float
 PRIOR_ATTEMPTS = 2.0  # taken to have gone well: so one failure is not certainty, and an old outage fades though nothing is sent
+SURE = 1.645  # standard deviations of a count, for 95 %
 ENOUGH = 20.0  # answers of a cell's own, from which on it borrows nothing
 FADING = 0.25  # what a neighbour's answers weigh for each step that it is away
 FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
@@ -46,6 +48,7 @@ class Forecast(msgspec.Struct, frozen=True):
     total_p95_s: float | None = None
     output_mean: float | None = None
     error_rate: float = 0.0
+    failing: float = 0.0  # of it, what is no chance, in 95 of 100 cases
     limited_rate: float = 0.0
     cache_share: float | None = None
     retry_factor: float = 1.0  # attempts for an answer
@@ -257,7 +260,7 @@ class TargetStats:
         token_s = _borrowed([(mode.token_s, slow) for mode, slow, _ in views], cell % LOADS)
         totals = waits if not streamed else Distribution((mode.totals, slow) for mode, slow, _ in views)
         outputs = Distribution((mode.outputs, slow) for mode, slow, _ in views)
-        error_rate, limited_rate = _rates(views)
+        error_rate, limited_rate, failing = _rates(views)
         return Forecast(
             samples=waits.total,
             ttft_mean_s=waits.mean if streamed else None,
@@ -269,6 +272,7 @@ class TargetStats:
             total_p95_s=totals.quantile(0.95),
             output_mean=outputs.mean,
             error_rate=error_rate,
+            failing=failing,
             limited_rate=limited_rate,
             cache_share=_cache_share(views, cell - cell % LOADS),
             retry_factor=min(MAX_RETRY_FACTOR, 1.0 / (1.0 - error_rate)),
@@ -285,7 +289,7 @@ class TargetStats:
         ttft_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.waits.values())
         total_s = Distribution((mode.totals, slow) for mode, slow, _ in own)
         token_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.token_s.values())
-        error_rate, limited_rate = _rates(own)
+        error_rate, limited_rate, _ = _rates(own)
         share = _cache_share(own, None)
         return {
             "attempts": self.attempts,
@@ -335,10 +339,11 @@ def _borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int) -> D
     return Distribution(parts)
 
 
-def _rates(views: Sequence[_View]) -> tuple[float, float]:
-    """The shares of recent attempts that failed, and that were limited."""
+def _rates(views: Sequence[_View]) -> tuple[float, float, float]:
+    """The shares of recent attempts that failed, that were limited, and that failed beyond chance: one failure among a few attempts is none."""
     attempts, failed, limited = (sum(mode.recent[which] * fast for mode, _, fast in views) for which in range(3))
-    return failed / (attempts + PRIOR_ATTEMPTS), limited / (attempts + PRIOR_ATTEMPTS)
+    attempts += PRIOR_ATTEMPTS
+    return failed / attempts, limited / attempts, max(0.0, failed - SURE * sqrt(failed)) / attempts
 
 
 def _cache_share(views: Sequence[_View], prompt_at: int | None) -> float | None:

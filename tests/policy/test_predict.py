@@ -89,8 +89,14 @@ def test_half_the_answers_in_time_is_one_half() -> None:
     assert seen(target, slo=Slo(ttft_s=1.0)).p == pytest.approx(0.5, abs=0.01)
 
 
-def test_failures_lower_the_odds() -> None:
-    assert seen(Fed("x", samples=28, failures=30), slo=Slo(ttft_s=1.0)).p == pytest.approx(0.5, abs=0.01)
+def test_failures_beyond_chance_lower_the_odds() -> None:
+    assert seen(Fed("x", samples=28, failures=30), slo=Slo(ttft_s=1.0)).p == pytest.approx(0.65, abs=0.01)  # 30 - 1.645 * sqrt(30) of 60
+    assert seen(Fed("x", samples=280, failures=300), slo=Slo(ttft_s=1.0)).p == pytest.approx(0.53, abs=0.01)
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_a_failure_or_two_among_a_few_attempts_are_chance(failures: int) -> None:
+    assert (seen(Fed("x", samples=10, failures=failures), slo=Slo(ttft_s=1.0)).p or 0.0) >= 0.95
 
 
 def test_an_old_outage_fades_from_the_odds() -> None:
