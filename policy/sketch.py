@@ -110,10 +110,10 @@ class Sketch:
 class Distribution:
     """What weighted sketches say together. Between a bucket's edges values are taken to be spread evenly over their logarithm."""
 
-    __slots__ = ("_below", "_first", "_middles", "mean", "total")
+    __slots__ = ("_below", "_first", "_middles", "_times", "mean", "total")
 
-    def __init__(self, parts: Iterable[tuple[Sketch, float]]) -> None:
-        """`parts`: sketches, each with the factor on its weights."""
+    def __init__(self, parts: Iterable[tuple[Sketch, float]], times: float = 1.0) -> None:
+        """`parts`: sketches, each with the factor on its weights. `times`: every value is taken to be so many times as large."""
         parts = [(sketch, factor) for sketch, factor in parts if sketch.counts and factor > 0.0]
         if len(parts) == 1:
             sketch, factor = parts[0]
@@ -127,7 +127,8 @@ class Distribution:
         self._first = first
         self._below = list(accumulate(counts, initial=0.0))
         self.total = self._below[-1]
-        self.mean = value_sum / self.total if self.total > 0.0 else None
+        self._times = times
+        self.mean = value_sum / self.total * times if self.total > 0.0 else None
         self._middles: list[float] | None = None
 
     def quantile(self, share: float) -> float | None:
@@ -139,13 +140,13 @@ class Distribution:
         place = min(len(below) - 1, max(1, bisect_left(below, goal)))
         inside = below[place] - below[place - 1]
         part = min(1.0, max(0.0, (goal - below[place - 1]) / inside)) if inside > 0.0 else 1.0
-        return float(2.0 ** ((self._first + place - 1 + part) / STEPS))
+        return float(2.0 ** ((self._first + place - 1 + part) / STEPS)) * self._times
 
     def within(self, value: float) -> float | None:
         """The share of all that do not exceed `value`; None: nothing is known."""
         if self.mean is None:
             return None
-        at = log2(min(MOST, max(LEAST, value))) * STEPS - self._first
+        at = log2(min(MOST, max(LEAST, value / self._times))) * STEPS - self._first
         place = floor(at)
         below = self._below
         if place < 0:

@@ -1,16 +1,17 @@
 """Live statistics of one target: what it did lately, by prompt length and by load, and what a request may expect of it.
 
 Old attempts fade by decay: after HALF_LIFE_S an answer weighs half, after FAILURE_HALF_LIFE_S a failure. No samples are kept, and what
-several processes saw adds up. A cell (prompt length, load) of which little is known borrows from its neighbours.
+several processes saw adds up. A cell (prompt length, load) of which little is known borrows from its neighbours. How slow a target is at the
+moment, beside what its cells say, is its level: a few answers find it, and cells hold what they would have seen without.
 """
 
 from collections.abc import Sequence
-from math import sqrt
+from math import log2, sqrt
 
 import msgspec
 
 from policy.prediction import Outlook
-from policy.sketch import Distribution, Packed, Sketch
+from policy.sketch import LEAST, Distribution, Packed, Sketch
 
 HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
 FAILURE_HALF_LIFE_S = 60.0
@@ -21,6 +22,13 @@ ENOUGH = 20.0  # answers of a cell's own, from which on it borrows nothing
 FADING = 0.25  # what a neighbour's answers weigh for each step that it is away
 FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
 MAX_RETRY_FACTOR = 5.0
+
+# A target that turns slow, or quick again, shows in its next few answers: they move its level, which all its cells share.
+LEVEL_GAIN = 0.25  # of what an answer differs from its cell's median, in doublings
+LEVEL_STEP = 2.0  # what one answer may differ and count at most: a slow minority is no new level
+LEVEL_LEAST = 0.8  # what is less is chance
+LEVEL_KNOWN = 3.0  # answers that make a median
+LEVEL_HALF_LIFE_S = 300.0  # so a target that nobody asks is tried again
 
 LOADS = 6  # 0, 1, 2-3, 4-7, 8-15, 16 and more
 CELLS = 6 * LOADS
@@ -54,6 +62,7 @@ class Forecast(msgspec.Struct, frozen=True):
     retry_factor: float = 1.0  # attempts for an answer
     waits: Distribution | None = None  # the TTFT's, or for a unary answer the total time's
     outputs: Distribution | None = None
+    median_s: float | None = None  # TTFT's as the cells say, without the level
     memo: dict[int, Outlook] = msgspec.field(default_factory=dict)  # what `policy.predict` made of it, by what was asked
 
     def within(self, ttft_s: float) -> float | None:
@@ -81,7 +90,7 @@ class _Dump(msgspec.Struct, array_like=True):
 class _Mode:
     """The streamed answers of a target, or the unary ones."""
 
-    __slots__ = ("cached", "outputs", "recent", "token_s", "tokens", "totals", "waits")
+    __slots__ = ("cached", "drift", "drift_at", "outputs", "recent", "token_s", "tokens", "totals", "waits")
 
     def __init__(self) -> None:
         self.waits: dict[int, Sketch] = {}  # by cell: TTFT, or a unary answer's total time
@@ -91,6 +100,26 @@ class _Mode:
         self.recent = [0.0, 0.0, 0.0]  # attempts, failed ones, limited ones
         self.tokens: dict[int, list[float]] = {}  # by prompt length: input tokens, and those of them that were cached
         self.cached: list[tuple[Forecast, float, int, int] | None] = [None] * CELLS
+        self.drift = 0.0  # of the TTFT from what the cells say, in doublings
+        self.drift_at = 0.0
+
+    def level(self, now: float) -> float:
+        """How many times as slow as its cells say the target is at the moment."""
+        drift = self.drift
+        if not drift:
+            return 1.0
+        drift *= 0.5 ** (max(0.0, now - self.drift_at) / LEVEL_HALF_LIFE_S)
+        return 2.0**drift if abs(drift) >= LEVEL_LEAST else 1.0
+
+    def drifted(self, now: float, ttft_s: float, cell: int) -> None:
+        """Takes in by how much a first token came later, or sooner, than the last forecast's cells said."""
+        kept = self.cached[cell]
+        if kept is None or kept[0].samples < LEVEL_KNOWN or not (median := kept[0].median_s):
+            return
+        drift = self.drift * 0.5 ** (max(0.0, now - self.drift_at) / LEVEL_HALF_LIFE_S)
+        step = log2(max(LEAST, ttft_s) / median) - drift
+        self.drift = drift + LEVEL_GAIN * min(LEVEL_STEP, max(-LEVEL_STEP, step))
+        self.drift_at = now
 
     def scale(self, slow: float, fast: float) -> None:
         for sketch in (*self.waits.values(), *self.token_s.values(), self.totals, self.outputs):
@@ -169,7 +198,10 @@ class TargetStats:
         prompt_at = _prompt_at(prompt_tokens)
         wait_s = ttft_s if streamed else total_s
         if wait_s is not None:
-            _of(mode.waits, prompt_at + load_at).add(wait_s, weight)
+            cell = prompt_at + load_at
+            _of(mode.waits, cell).add(wait_s / mode.level(now), weight)
+            if streamed:
+                mode.drifted(now, wait_s, cell)
         mode.totals.add(total_s, weight)
         if output_tokens:
             self.output_tokens += output_tokens
@@ -256,7 +288,9 @@ class TargetStats:
 
     def _forecast(self, now: float, streamed: bool, cell: int) -> Forecast:
         views = self._views(now, streamed)
-        waits = _borrowed([(mode.waits, slow) for mode, slow, _ in views], cell)
+        level = self._modes[streamed].level(now)
+        waits = _borrowed([(mode.waits, slow) for mode, slow, _ in views], cell, level)
+        median_s = waits.quantile(0.5) if streamed else None
         token_s = _borrowed([(mode.token_s, slow) for mode, slow, _ in views], cell % LOADS)
         totals = waits if not streamed else Distribution((mode.totals, slow) for mode, slow, _ in views)
         outputs = Distribution((mode.outputs, slow) for mode, slow, _ in views)
@@ -264,7 +298,7 @@ class TargetStats:
         return Forecast(
             samples=waits.total,
             ttft_mean_s=waits.mean if streamed else None,
-            ttft_p50_s=waits.quantile(0.5) if streamed else None,
+            ttft_p50_s=median_s,
             ttft_p95_s=waits.quantile(0.95) if streamed else None,
             token_s_mean=token_s.mean,
             token_s_p95=token_s.quantile(0.95),
@@ -278,6 +312,7 @@ class TargetStats:
             retry_factor=min(MAX_RETRY_FACTOR, 1.0 / (1.0 - error_rate)),
             waits=waits,
             outputs=outputs,
+            median_s=None if median_s is None else median_s / level,
         )
 
     def _views(self, now: float, streamed: bool) -> list[_View]:
@@ -322,7 +357,7 @@ def _factors(at: float, now: float) -> tuple[float, float]:
     return 2.0 ** ((at - now) / HALF_LIFE_S), 2.0 ** ((at - now) / FAILURE_HALF_LIFE_S)
 
 
-def _borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int) -> Distribution:
+def _borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int, times: float = 1.0) -> Distribution:
     """A cell's own answers first; the fewer they are, the more its neighbours' count, the nearest first."""
     parts = [(sketches[place], slow) for sketches, slow in known if place in sketches]
     own = sum(sketch.total * factor for sketch, factor in parts)
@@ -336,7 +371,7 @@ def _borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int) -> D
             share = min(1.0, room / weight)
             parts += [(sketch, factor * share) for sketch, factor in found]
             room -= weight * share
-    return Distribution(parts)
+    return Distribution(parts, times)
 
 
 def _rates(views: Sequence[_View]) -> tuple[float, float, float]:

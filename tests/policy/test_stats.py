@@ -341,6 +341,47 @@ def test_the_cached_share_is_of_prompts_of_that_length() -> None:
     assert expected(stats, prompt_tokens=1000).cache_share == pytest.approx(9000 / 10_100)
 
 
+# --- its level ------------------------------------------------------------------------------------------------------------------
+def spell(stats: TargetStats, start: float, ttft_s: float, answers: int, loads: int = 1) -> float:
+    """A request a second, each forecast before it is answered; gives the time after."""
+    for number in range(answers):
+        now = start + number
+        expected(stats, now, load=number % loads)
+        answered(stats, now, ttft_s=ttft_s, load=number % loads)
+    return start + answers
+
+
+def test_a_target_that_turns_slow_is_known_to_be_after_a_few_answers() -> None:
+    stats = TargetStats()
+    now = spell(stats, START, 0.2, answers=300)
+    now = spell(stats, now, 2.0, answers=6)
+    assert (expected(stats, now + 1).within(0.5) or 0.0) < 0.1
+
+
+def test_a_target_that_is_quick_again_is_known_to_be_after_a_few_answers_in_any_cell() -> None:
+    stats = TargetStats()
+    now = spell(stats, START, 0.2, answers=300, loads=3)
+    now = spell(stats, now, 2.0, answers=30, loads=3)
+    now = spell(stats, now, 0.2, answers=12, loads=2)
+    assert (expected(stats, now + 1, load=2).within(0.5) or 0.0) > 0.95
+
+
+def test_a_slow_answer_now_and_then_is_no_new_level() -> None:
+    stats = TargetStats()
+    now = START
+    for _ in range(15):
+        now = spell(stats, now, 0.2, answers=15)
+        now = spell(stats, now, 20.0, answers=1)
+    assert expected(stats, now + 1).ttft_p50_s == pytest.approx(0.2, rel=0.19)
+
+
+def test_a_target_that_nobody_asks_comes_back_to_what_its_cells_say() -> None:
+    stats = TargetStats()
+    now = spell(stats, START, 0.2, answers=300)
+    now = spell(stats, now, 2.0, answers=10)
+    assert expected(stats, now + 1200).ttft_p50_s == pytest.approx(0.2, rel=0.19)
+
+
 # --- how fresh it is -----------------------------------------------------------------------------------------------------------
 def test_what_is_new_shows_at_once_while_little_is_known() -> None:
     stats = TargetStats()
