@@ -104,8 +104,8 @@ class _Request:
 def _shortest(clocks: Clocks) -> tuple[Clock, float]:
     limits: list[tuple[float, Clock]] = [
         (clocks.headers_s or inf, "headers"),
-        (clocks.first_token_s, "first_token"),
         (clocks.total_s, "total"),
+        (clocks.first_token_s, "first_token"),
     ]
     limit_s, clock = min(limits, key=lambda limit: limit[0])
     return clock, limit_s
@@ -189,21 +189,26 @@ class HttpxResponse:
         clocks = self._clocks
         limits: list[tuple[float, Clock, float]] = [
             (monotonic() + clocks.idle_s, "idle", clocks.idle_s),
-            (self._first_token_at, "first_token", clocks.first_token_s),
             (self._total_at, "total", clocks.total_s),
+            (self._first_token_at, "first_token", clocks.first_token_s),
         ]
-        return min(limits)
+        return min(limits, key=lambda limit: limit[0])
 
     async def read(self, limit: int) -> bytes:
+        if (declared := self._response.headers.get("content-length", "")).isdecimal() and int(declared) > limit:
+            raise self._too_large(limit)
         parts: list[bytes] = []
         size = 0
         while part := await self.chunk():
             size += len(part)
             if size > limit:
-                self.abort()
-                raise MalformedResponse(f"the upstream's answer is larger than {limit} bytes")
+                raise self._too_large(limit)
             parts.append(part)
         return b"".join(parts)
+
+    def _too_large(self, limit: int) -> MalformedResponse:
+        self.abort()
+        return MalformedResponse(f"the upstream's answer is larger than {limit} bytes")
 
     def first_token(self) -> None:
         self._first_token_at = inf

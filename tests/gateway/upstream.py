@@ -30,6 +30,8 @@ class Exchange:
         self.writer = writer
 
     async def send(self, data: bytes) -> None:
+        if self.writer.is_closing():  # uvloop's transport takes a write for a fault of ours
+            raise ConnectionResetError
         self.seen.sent += len(data)
         self.writer.write(data)
         await self.writer.drain()

@@ -292,6 +292,18 @@ async def test_a_body_beyond_the_limit_is_refused(client: HttpClient, server: Se
         await response.read(100_000)
 
 
+async def test_a_body_that_is_declared_beyond_the_limit_is_not_waited_for(client: HttpClient, server: Server) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5000000\r\n\r\n")
+        await peer.closed()
+
+    server.script = script
+    response = await client.send(server.endpoint(), b"{}", CLOCKS)
+    with pytest.raises(MalformedResponse, match="larger than 100000 bytes"):
+        await asyncio.wait_for(response.read(100_000), 2)
+
+
 async def test_a_large_body_each_way_arrives_whole(client: HttpClient, server: Server) -> None:
     got: list[bytes] = []
     big = bytes(range(256)) * 8000
@@ -377,6 +389,12 @@ async def test_bytes_that_are_no_token_do_not_stop_the_first_token_clock(client:
 async def test_the_total_clock_runs_through_a_slow_drip(client: HttpClient, server: Server) -> None:
     server.script = drip
     assert (await read_until_error(client, server, Clocks(first_token_s=0.1, idle_s=0.3, total_s=0.5), tokens=True)).clock == "total"
+
+
+async def test_a_first_token_clock_as_long_as_the_total_one_is_no_other(client: HttpClient, server: Server) -> None:
+    """As a unary answer's is, which shows no first token."""
+    server.script = drip
+    assert (await read_until_error(client, server, Clocks(first_token_s=0.2, total_s=0.2), tokens=False)).clock == "total"
 
 
 async def test_the_idle_clock(client: HttpClient, server: Server) -> None:
