@@ -133,6 +133,7 @@ class Attempts:
             opened = await self._winner(runners)
             for loser in runners.values():
                 loser.abandoned = True
+                self.others.append(loser.planned)  # it did not fail: should the winner be cut, it may go on
             return opened
         finally:
             await self._stop(runners)

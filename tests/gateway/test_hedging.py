@@ -232,3 +232,28 @@ async def test_an_answer_that_is_held_back_is_not_hedged_for_it(config: Config, 
         assert answer.headers["x-turnout-target"] == "one/m1" and not two.journal
         parts = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
         assert "".join(c["delta"].get("content", "") for part in parts for c in part["choices"]) == " 0 1 2 3 4 5 6 7 8 9"
+
+
+# --- with continue --------------------------------------------------------------------------------------------------------
+CONTINUED = """
+state: {{database: "sqlite:///{folder}/turnout.db"}}
+providers: {{one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}, two: {{kind: vllm, base_url: "{two}"}}}}
+models: {{pair: {{policy: p, targets: [{{provider: one, model: m1}}, {{provider: two, model: m2}}]}}}}
+policies: {{p: {{recovery: continue, hedge: {{after: 100, max_extra_spend: 1}}}}}}
+teams: {{search: {{keys: [{key}]}}}}
+"""
+
+
+async def test_who_only_lost_the_race_may_go_on_with_a_cut_answer(tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    async def cut(x: Exchange) -> None:
+        await x.start_stream()
+        await x.event(chunk({"role": "assistant", "content": "Hello"}))
+        await asyncio.sleep(0.05)
+        x.reset()
+
+    one.plays["m1"], two.plays["m2"] = after(0.3, cut), [silent, good]
+    async with running(CONTINUED.format(folder=tmp_path, one=one.base_url, two=two.base_url, key=KEY), tmp_path) as gateway:
+        answer = await gateway.post(body())
+        assert answer.headers["x-turnout-target"] == "one/m1" and answer.text.rstrip().endswith("[DONE]")
+        trail_ = [row[1:3] for row in await trail(gateway, answer.headers["x-request-id"])]
+    assert trail_ == [("one", "cut"), ("two", "abandoned"), ("two", "ok")]
