@@ -123,6 +123,7 @@ class Attempts:
     # --- hedging ---------------------------------------------------------------------------------------------------
     async def _race(self, first: Attempt, hedge: Hedge) -> Opened:
         """The first attempt, and after a while a second one beside it: the first real output wins, the other is stopped. Raises _Lost."""
+        job, before_s = self._job, self._job.upstream_s
         one = asyncio.create_task(self._begin(first))
         runners = {one: first}
         try:
@@ -130,11 +131,13 @@ class Attempts:
             if not one.done() and first.marks.first_token is None and self._may_hedge(hedge):
                 second = self._second(hedge)
                 runners[asyncio.create_task(self._begin(second))] = second
-            opened = await self._winner(runners)
+            decided, attempt = await self._decided(runners)
+            job.upstream_s = before_s + attempt.marks.started - first.marks.started  # what ran beside it took no time of its own
+            self._planned = attempt.planned
             for loser in runners.values():
                 loser.abandoned = True
                 self.others.append(loser.planned)  # it did not fail: should the winner be cut, it may go on
-            return opened
+            return decided.result()
         finally:
             await self._stop(runners)
 
@@ -152,19 +155,16 @@ class Attempts:
         route.hedges.hedged(second.marks.started, cost_nusd)
         return second
 
-    async def _winner(self, runners: dict[asyncio.Task[Opened], Attempt]) -> Opened:
-        """The first that answers; it is taken out of the runners. A runner that fails leaves the race to the other, unless nothing could mend
-        its failure: a content filter's verdict is not got around by asking two. Raises _Lost."""
+    async def _decided(self, runners: dict[asyncio.Task[Opened], Attempt]) -> tuple[asyncio.Task[Opened], Attempt]:
+        """Who ends the race, taken out of the runners: the first that answers, or the last to fail. One that fails leaves the race to the other,
+        unless nothing could mend its failure: a content filter's verdict is not got around by asking two."""
         while True:
             done, _ = await asyncio.wait(runners, return_when=asyncio.FIRST_COMPLETED)
             for task in sorted(done, key=lambda each: each.exception() is not None):
                 attempt = runners.pop(task)
                 lost = task.exception()
-                if lost is None:
-                    return task.result()
                 if not isinstance(lost, _Lost) or not runners or lost.error.disposition == "final":
-                    self._planned = attempt.planned
-                    raise lost
+                    return task, attempt
                 self._failed(attempt, lost.error, last=False)
 
     async def _stop(self, runners: dict[asyncio.Task[Opened], Attempt]) -> None:

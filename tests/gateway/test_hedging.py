@@ -174,6 +174,18 @@ async def test_a_refusal_that_is_final_ends_the_race(config: Config, tmp_path: P
     async with running(config(), tmp_path) as gateway:
         answer = await gateway.post(body())
         assert answer.status_code == 400 and answer.json()["error"]["code"] == "content_policy_violation"
+        assert await trail(gateway, answer.headers["x-request-id"]) == [(1, "one", "failed", "gateway"), (2, "two", "abandoned", "gateway")]
+
+
+@pytest.mark.parametrize("first", [silent, after(0.8, status(500))], ids=["silent", "failing beside the second"])
+async def test_the_time_that_a_race_takes_is_not_told_as_the_gateway_s_own(
+    config: Config, tmp_path: Path, one: Upstream, two: Upstream, first: Play
+) -> None:
+    one.plays["m1"], two.plays["m2"] = first, after(0.5)
+    async with running(config(after="600"), tmp_path) as gateway:
+        answer = await gateway.post(body())
+        assert answer.headers["x-turnout-target"] == "two/m2"
+        assert 0 <= float(answer.headers["x-turnout-overhead-ms"]) < 300
 
 
 # --- what it may cost ---------------------------------------------------------------------------------------------------
