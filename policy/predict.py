@@ -8,10 +8,10 @@ paid for by trying again.
 import msgspec
 
 from policy.ask import Ask
+from policy.forecast import Forecast
 from policy.prediction import Outlook, Prediction
 from policy.residency import Allowed
 from policy.rule import NO_SLO, Slo
-from policy.stats import Forecast
 
 CONFIDENT = 0.95  # a target meets a p95 when it is at least so likely to be in time
 KNOWN = 3.0  # measurements from which on a target is not cold any more

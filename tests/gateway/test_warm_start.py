@@ -11,7 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from contract.usage import Usage
 from gateway.warm import HOURS, MOST_ROWS, warm_start
 from ledger.store import Ledger
-from policy.stats import HALF_LIFE_S, Forecast, TargetStats
+from policy.forecast import Forecast
+from policy.stats import HALF_LIFE_S, TargetStats
 from tests.ledger.rows import row, url_of
 
 NOW_UNIX = 1_790_000_000.0

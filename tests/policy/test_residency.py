@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.ask import Ask
+from policy.forecast import Forecast
 from policy.plan import plan
 from policy.predict import Live
 from policy.residency import Allowed, Candidate, Rates, admit, permits
 from policy.rule import Fallback, Objective, Residency, Rule, Slo
-from policy.stats import Forecast, TargetStats
+from policy.stats import TargetStats
 from tests.policy.targets import NOW
 
 REGIONS = ["", "eu", "eu-west-1", "eu-central-1", "europe", "us", "us-east-1", "EU"]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.stats import FAILURE_HALF_LIFE_S, HALF_LIFE_S, Forecast, TargetStats
+from policy.forecast import Forecast
+from policy.stats import FAILURE_HALF_LIFE_S, HALF_LIFE_S, TargetStats
 
 START = 1_000_000.0  # time.monotonic() counts from the machine's start
 ATTEMPT = st.fixed_dictionaries(
