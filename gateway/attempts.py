@@ -83,7 +83,8 @@ class Attempts:
         self._failed(attempt, error, isinstance(verdict, Stop))
         match verdict:
             case FailOver():
-                self._planned, *self.others = self.others
+                self._planned = next(filter(self._ready, self.others), self.others[0])
+                self.others.remove(self._planned)
                 self._tries = 0
                 return self._planned.reason
             case RetrySame():
@@ -143,16 +144,18 @@ class Attempts:
 
     def _may_hedge(self, hedge: Hedge) -> bool:
         """Still: other requests may have spent the budget since, or found the target unwell."""
-        job, planned, now = self._job, hedge.planned, monotonic()
-        target = job.route.targets[planned.candidate.index]
-        ready = target.health.breaker.available(now) and target.backend.ready_at(target.model, now) <= now
-        return ready and job.route.hedges.allows(now, job.rule.hedge_share, planned.prediction.cost_nusd)
+        job = self._job
+        return self._ready(hedge.planned) and job.route.hedges.allows(monotonic(), job.rule.hedge_share, hedge.cost_nusd)
+
+    def _ready(self, planned: Planned) -> bool:
+        """Still: the plan may be old by now."""
+        target, now = self._job.route.targets[planned.candidate.index], monotonic()
+        return target.health.breaker.available(now) and target.backend.ready_at(target.model, now) <= now
 
     def _second(self, hedge: Hedge) -> Attempt:
         self.others.remove(hedge.planned)
-        route, cost_nusd = self._job.route, hedge.planned.prediction.cost_nusd
         second = self.attempt(hedge.planned, f"hedge after {hedge.after_s * 1e3:.0f} ms")
-        route.hedges.hedged(second.marks.started, cost_nusd)
+        self._job.route.hedges.hedged(second.marks.started, hedge.cost_nusd)
         return second
 
     async def _decided(self, runners: dict[asyncio.Task[Opened], Attempt]) -> tuple[asyncio.Task[Opened], Attempt]:

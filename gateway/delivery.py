@@ -115,6 +115,7 @@ class Delivery:
                 continue
             attempts.others.remove(planned)
             attempt = attempts.attempt(planned, f"continued at {continuation.characters} characters")
+            attempt.rest = True
             try:
                 opened = await begin(job, attempt, attempts.patience(attempt), self._recorder, continuation.call)
                 seam = continuation.seam(target.label, target.repeats_prefill)

@@ -50,9 +50,12 @@ class Job:
 
 
 class Attempt:
-    """One attempt at one target, while it lasts and for its row. `load`: how many ran there when it began. `abandoned`: another one answers."""
+    """One attempt at one target, while it lasts and for its row. `load`: how many ran there when it began. `abandoned`: another one answers.
 
-    __slots__ = ("_held", "abandoned", "exchange", "load", "marks", "number", "planned", "reason", "started_at_us", "target")
+    `rest`: it answers only what is missing of a cut answer, which says nothing of a whole one.
+    """
+
+    __slots__ = ("_held", "abandoned", "exchange", "load", "marks", "number", "planned", "reason", "rest", "started_at_us", "target")
 
     def __init__(self, number: int, target: Target, planned: Planned, reason: str) -> None:
         self.number = number
@@ -63,6 +66,7 @@ class Attempt:
         self.marks = Marks(monotonic())
         self.exchange: Exchange | None = None
         self.abandoned = False
+        self.rest = False
         self.load = target.health.running
         self._held: int | None = target.health.begin(self.marks.started)
 

@@ -17,7 +17,8 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
     failure = error if isinstance(error, AttemptError) else None
     attempt.over(failure, answered=status == "ok")
     if status == "ok":
-        _observe(job, attempt, now, usage)
+        if not attempt.rest:
+            _observe(job, attempt, now, usage)
         if planning is not None:
             route.affinity.note(planning.found, target.label, now)
             route.hedges.spent(now, cost_nusd)

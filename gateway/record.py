@@ -67,7 +67,7 @@ class Recorder:
                 billed="team" if status in ANSWERED or status == "client_closed" else "gateway",
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 decision=planning.told if planning and attempt.number == 1 else None,
-                **_predicted(attempt.planned.prediction),
+                **({} if attempt.rest else _predicted(attempt.planned.prediction)),
             )
         )
         learn(job, attempt, status, error, usage, cost)
