@@ -13,10 +13,11 @@ HALF_LIFE_S = 600.0
 
 
 class Hedge(msgspec.Struct, frozen=True):
-    """Start `planned` when the first attempt has given nothing for `after_s` seconds."""
+    """Start `planned` when the first attempt has given nothing for `after_s` seconds. `cost_nusd`: what to ask the budget for."""
 
     after_s: float
     planned: Planned
+    cost_nusd: float | None
 
 
 class HedgeBudget:
@@ -65,7 +66,8 @@ class HedgeBudget:
 def hedge(rule: Rule, plan: Plan, idle: Sequence[str], now: float, budget: HedgeBudget) -> Hedge | None:
     """`idle`: the targets where nothing runs. None: no hedging, no second target, no budget, or nothing known to hedge by.
 
-    The best other target is an idle engine of our own, else the plan's next.
+    The best other target is an idle engine of our own, else the plan's next. An engine that is not idle has no price, but others wait for it:
+    then it is the requests that are counted.
     """
     if rule.hedge_after is None or len(plan.attempts) < 2:
         return None
@@ -79,6 +81,6 @@ def hedge(rule: Rule, plan: Plan, idle: Sequence[str], now: float, budget: Hedge
         after_s = rule.hedge_after
     if first.p is not None and first.p < LATE and (second.prediction.p or 0.0) > first.p:
         after_s = LEAST_S
-    if not budget.allows(now, rule.hedge_share, second.prediction.cost_nusd):
-        return None
-    return Hedge(max(LEAST_S, after_s), second)
+    busy = second.candidate.owned and second.candidate.name not in idle
+    cost_nusd = None if busy else second.prediction.cost_nusd
+    return Hedge(max(LEAST_S, after_s), second, cost_nusd) if budget.allows(now, rule.hedge_share, cost_nusd) else None

@@ -1,9 +1,11 @@
 """A second attempt beside the first: the first real output wins, the other is stopped at once, and both are in the books."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from time import monotonic
 from typing import Any
 
@@ -205,6 +207,33 @@ async def test_requests_at_the_same_moment_share_one_budget(config: Config, tmp_
         answers = await asyncio.gather(*(gateway.post(body()) for _ in range(8)))
     assert {answer.headers["x-turnout-target"] for answer in answers} == {"one/m1"}
     assert len(two.journal) == 1
+
+
+async def test_however_requests_end_nothing_of_them_runs_on(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    """Answered, failed, overtaken or left alone, at the same time: each attempt is over once, and each has its row."""
+    plays = [good, after(0.15), after(0.25, status(500)), status(429), after(0.1, status(401)), silent]
+    draws = Random(7)
+    one.plays["m1"] = two.plays["m2"] = two.plays["m3"] = lambda x: draws.choice(plays)(x)
+
+    async def ask(gateway: Gateway, number: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(draws.choice((0.12, 0.2, 1.5))):
+                await gateway.post(body(stream=number % 2 == 0))
+
+    async with running(config(), tmp_path) as gateway:
+        await asyncio.gather(*(ask(gateway, number) for number in range(80)))
+        targets = gateway.runtime.routes.exact["pair"].targets
+        await settled(lambda: not any(target.health.running for target in targets))
+        rows = await gateway.all_rows()
+    by_request: dict[str, list[Any]] = {}
+    for row in rows:
+        by_request.setdefault(row.request_id, []).append(row)
+    for mine in by_request.values():
+        mine.sort(key=lambda row: row.attempt)
+        assert [row.attempt for row in mine] in (list(range(1, len(mine) + 1)), [0])
+        assert sum(row.status == "ok" for row in mine) <= 1
+        assert not any(row.error_code == "server_shutting_down" for row in mine)
+    assert {row.status for row in rows} == {"ok", "failed", "abandoned", "client_closed"}
 
 
 # --- the predicted p95 --------------------------------------------------------------------------------------------------

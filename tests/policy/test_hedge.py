@@ -105,6 +105,18 @@ def test_an_idle_engine_s_second_run_is_free_whatever_was_spent() -> None:
     assert budget.allows(NOW, 0.0, 0.0)
 
 
+def test_an_engine_that_is_not_idle_is_hedged_on_for_a_share_of_the_requests() -> None:
+    """It has no price, but others wait for it: when the first target turns slow, not all of its requests are doubled."""
+    budget, plan = HedgeBudget(), planned(P95, [Fed("first"), Fed("cpu", owned=True)])
+    started = 0
+    for _ in range(1000):
+        budget.spent(NOW, CENT)
+        if (found := hedge(P95, plan, (), NOW, budget)) is not None:
+            budget.hedged(NOW, found.cost_nusd)
+            started += 1
+    assert 49 <= started <= 51
+
+
 def test_what_was_spent_long_ago_buys_nothing() -> None:
     budget = HedgeBudget()
     budget.spent(NOW, 100 * CENT)
