@@ -43,6 +43,7 @@ class Sharing:
         self._prefix = prefix.encode()
         self._own = token_hex(8).encode()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
         self.error: str | None = None  # why nothing is shared just now
 
     async def start(self) -> None:
@@ -50,11 +51,11 @@ class Sharing:
 
     async def stop(self) -> None:
         """Idempotent."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        self._stopping = True
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # again and again: the client loses one that comes while it reads
+            await asyncio.wait({self._task}, timeout=DEADLINE_S)
+        self._task = None
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(DEADLINE_S):
                 await self._redis.delete(self._prefix + self._own)
@@ -64,7 +65,7 @@ class Sharing:
 
     async def _run(self) -> None:
         pause_s = self._every_s
-        while True:
+        while not self._stopping:
             try:
                 await self.exchange()
             except (RedisError, OSError, TimeoutError) as exc:
