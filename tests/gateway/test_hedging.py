@@ -211,17 +211,18 @@ async def test_requests_at_the_same_moment_share_one_budget(config: Config, tmp_
 
 async def test_however_requests_end_nothing_of_them_runs_on(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
     """Answered, failed, overtaken or left alone, at the same time: each attempt is over once, and each has its row."""
-    plays = [good, after(0.15), after(0.25, status(500)), status(429), after(0.1, status(401)), silent]
+    plays = [good, good, good, after(0.15), after(0.3), after(0.2, status(400)), after(0.15, status(500))]
     draws = Random(7)
     one.plays["m1"] = two.plays["m2"] = two.plays["m3"] = lambda x: draws.choice(plays)(x)
 
     async def ask(gateway: Gateway, number: int) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(draws.choice((0.12, 0.2, 1.5))):
+            async with asyncio.timeout(draws.choice((0.12, 0.25, 5, 5))):
                 await gateway.post(body(stream=number % 2 == 0))
 
-    async with running(config(), tmp_path) as gateway:
-        await asyncio.gather(*(ask(gateway, number) for number in range(80)))
+    async with running(config(price=""), tmp_path) as gateway:
+        for _ in range(5):
+            await asyncio.gather(*(ask(gateway, number) for number in range(16)))
         targets = gateway.runtime.routes.exact["pair"].targets
         await settled(lambda: not any(target.health.running for target in targets))
         rows = await gateway.all_rows()
@@ -233,7 +234,7 @@ async def test_however_requests_end_nothing_of_them_runs_on(config: Config, tmp_
         assert [row.attempt for row in mine] in (list(range(1, len(mine) + 1)), [0])
         assert sum(row.status == "ok" for row in mine) <= 1
         assert not any(row.error_code == "server_shutting_down" for row in mine)
-    assert {row.status for row in rows} == {"ok", "failed", "abandoned", "client_closed"}
+    assert {row.status for row in rows} == {"ok", "failed", "abandoned", "client_closed"}, "all of it happened"
 
 
 # --- the predicted p95 --------------------------------------------------------------------------------------------------
