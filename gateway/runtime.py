@@ -1,8 +1,14 @@
 """The running gateway as one object: settings become frozen routes, keys, backends and a ledger; started and stopped with the app."""
 
+import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import EngineSettings, ModelSettings, ProviderSettings, Settings, TargetSettings
 from gateway.auth import KeyTable, Principal, key_id_of
@@ -15,6 +21,7 @@ from gateway.pipeline import Pipeline
 from gateway.record import Recorder
 from gateway.routes import Route, RouteTable, Target
 from gateway.rules import rule_of
+from gateway.warm import warm_start
 from ledger.continuity import Continuity
 from ledger.prices import TOKENS, Price, compile_price, context_window, override_price
 from ledger.store import Ledger, database_file
@@ -36,6 +43,11 @@ from providers.local.supervisor import EngineSupervisor
 from providers.local.weights import resolve_model
 from providers.port import Backend
 from providers.registry import PROVIDER_KINDS, ProviderKind
+
+if TYPE_CHECKING:
+    from gateway.sharing import Sharing
+
+log = structlog.get_logger("turnout.runtime")
 
 STREAM_HEADERS_S = 60.0  # a stream's head comes before its first token; a unary answer's head waits for the whole of it
 BOOTSTRAP_TEAM = "default"
@@ -66,14 +78,28 @@ class Runtime:
     backends: tuple[Backend, ...]
     bootstrap_key: str | None
     example_model: str
+    known: Mapping[tuple[str, str], tuple[TargetStats, Health]]  # (backend, model) -> what is learnt of it
+    sharing: "Sharing | None"
     stopping: bool = False
 
     async def start(self) -> None:
         for engine in self.engines.values():
             await engine.start()
+        await asyncio.to_thread(self._remember)
+        if self.sharing is not None:
+            await self.sharing.start()
+
+    def _remember(self) -> None:
+        """What the ledger knows of the targets is where their statistics begin."""
+        try:
+            warm_start(self.ledger.engine, {key: stats for key, (stats, _) in self.known.items()}, time.monotonic(), time.time())
+        except SQLAlchemyError as exc:
+            log.warning("statistics begin without the ledger's history", error=str(getattr(exc, "orig", exc)))
 
     async def stop(self) -> None:
         self.stopping = True
+        if self.sharing is not None:
+            await self.sharing.stop()
         for backend in self.backends:
             await backend.aclose()
         for engine in self.engines.values():
@@ -87,7 +113,8 @@ class Runtime:
         """`status` ok, or what is in the way; engines with their state, the ledger with what waits to be written."""
         ledger = {"pending": self.ledger.pending, "dropped": self.ledger.dropped, "error": self.ledger.last_error}
         status = "stopping" if self.stopping else "ok" if ledger["error"] is None else "ledger"
-        return {"status": status, "engines": {name: e.state for name, e in self.engines.items()}, "ledger": ledger}
+        sharing = {} if self.sharing is None else {"redis": {"error": self.sharing.error}}
+        return {"status": status, "engines": {name: e.state for name, e in self.engines.items()}, "ledger": ledger, **sharing}
 
 
 class Builder:
@@ -136,6 +163,14 @@ class Builder:
     @property
     def clients(self) -> tuple[HttpClient, ...]:
         return (self.client,) if self.httpx_client is None else (self.client, self.httpx_client)
+
+    def sharing(self) -> "Sharing | None":
+        url = self.settings.state.redis
+        if url is None:
+            return None
+        from gateway.sharing import Sharing  # redis-py takes a while to import, and one process alone does without
+
+        return Sharing(url.get_secret_value(), lambda: {key: stats for key, (stats, _) in self.known.items()})
 
     # --- routes ----------------------------------------------------------------------------------------------------
     def route(self, name: str, model: ModelSettings) -> Route:
@@ -247,6 +282,8 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
         clients=builder.clients,
         backends=tuple(builder.backends.values()),
         bootstrap_key=bootstrap,
+        known=builder.known,
+        sharing=builder.sharing(),
         example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
     )
 

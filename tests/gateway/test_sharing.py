@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -21,8 +20,6 @@ EVERY_S = 0.02
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("needs redis-server: run scripts/install_redis.sh")
     with tempfile.TemporaryDirectory(prefix="turnout-redis-") as folder:
         server = RedisServer(Path(folder)).start()
         yield server
