@@ -10,6 +10,8 @@ from tests.faults.dialects import PROMPT_TOKENS, TOKENS, Said
 from tests.faults.rows import Cell, Expect
 from tests.faults.upstreams import Script
 
+FILTERED = ("content_filter", "refusal")
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -48,14 +50,15 @@ def differences(cell: Cell, outcome: Outcome, stage: Stage, rows: list[Any]) -> 
         yield f"took {outcome.elapsed_s:.2f} s, not {expect.elapsed}"
     if outcome.leaked:
         yield "the upstream's text reached the caller"
-    if expect.finish is not None and said.finish != expect.finish:
-        yield f"finish {said.finish!r}, not {expect.finish!r}"
+    if expect.filtered and said.finish not in FILTERED:
+        yield f"finish {said.finish!r}, which does not tell of a filter"
     yield from headers_wrong(expect, outcome, len(rows), answer)
     yield from calls_wrong(cell, stage, trail)
     if not re.fullmatch(expect.breaker, outcome.breaker):
         yield f"a's breaker is {outcome.breaker}, not {expect.breaker}"
     if said.whole and rows:
         yield from accounts_wrong(expect, rows[-1], cell)
+    yield from abandoned_wrong(rows)
 
 
 def walked(row: Any) -> str:
@@ -118,3 +121,12 @@ def accounts_wrong(expect: Expect, row: Any, cell: Cell) -> Iterable[str]:
         yield f"usage {row.usage}, not from {expect.usage}"
     elif row.cost_nusd != (cost_nusd if expect.priced else None):
         yield f"cost {row.cost_nusd}"
+
+
+def abandoned_wrong(rows: list[Any]) -> Iterable[str]:
+    """Whoever was not waited for may have worked all the same: what that cost is an estimate, and says so."""
+    for row in rows:
+        code = row.error_code or ""
+        sent = code.endswith("_timeout") and code != "upstream_connect_timeout"
+        if sent and (row.usage is None or row.usage.source != "estimated"):
+            yield f"{walked(row)}: usage {row.usage}, not estimated"

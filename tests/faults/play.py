@@ -43,7 +43,7 @@ class Theatre:
             faults = {"a": cell.row.a, "b": cell.row.b, "c": cell.row.c}
             stage = self.stages[number] = Stage({}, {})
             for owner in owners(cell):
-                stage.scripts[owner] = Script(cell.speech, owner, faults[owner])
+                stage.scripts[owner] = Script(cell.spoken(owner), owner, faults[owner])
                 server = await self._server() if owner == "a" and cell.row.address == "own" else self.shared[owner]
                 server.plays[model(number, owner)] = stage.scripts[owner]
                 stage.urls[owner] = await self._url(cell.row.address if owner == "a" else "shared", server)
@@ -114,7 +114,7 @@ def configuration(cells: list[Cell], theatre: Theatre, folder: Path) -> str:
             name = model(number, owner)
             clocks = cell.row.clocks if owner == "a" else "{}"
             url = theatre.stages[number].urls[owner]
-            providers.append(f'  {name}: {{kind: {cell.speech.kind}, base_url: "{url}", api_key: k, timeouts: {clocks}}}')
+            providers.append(f'  {name}: {{kind: {cell.spoken(owner).kind}, base_url: "{url}", api_key: k, timeouts: {clocks}}}')
             targets.append(f"{{provider: {name}, model: {name}, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 2}}}}")
         models.append(f"  cell{number}: {{policy: {cell.plan}, targets: [{', '.join(targets)}]}}")
     hold = f"hold: {{recovery: hold, commit_after_ms: {HOLD_MS}}}" if any(cell.plan == "hold" for cell in cells) else ""

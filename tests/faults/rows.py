@@ -19,7 +19,7 @@ class Expect:
     `answer`: `a:60` all of a's text, `a:40 CODE` its beginning and an error in its band, `CODE` an error in an answer's place. `trail`: the ledger's
     attempts in order, `TARGET ok` or `TARGET [STATUS] CODE`, ` xN-M` for several. `elapsed`: seconds. `apart`: the least between two calls of a.
     `most_sent`: bytes that a could send before it was stopped. `usage`: whence the ledger has it for the answer; `priced`: that its cost is
-    known. `breaker`: of a, afterwards.
+    known. `filtered`: that its end tells of a content filter. `breaker`: of a, afterwards.
     """
 
     status: int
@@ -31,7 +31,7 @@ class Expect:
     most_sent: int | None = None
     usage: str = "provider"
     priced: bool = True
-    finish: str | None = None
+    filtered: bool = False
     breaker: str = "closed"
 
 
@@ -62,16 +62,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
+    """`speech`: the caller's dialect, and the targets', but for `translated`: a's, where it is another."""
+
     row: Row
     speech: Speech
     mode: Mode
     plan: Plan
+    translated: Speech | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.row.name} - {self.speech.NAME} - {self.mode} - {self.plan}"
+        dialects = self.speech.NAME if self.translated is None else f"{self.speech.NAME} from {self.translated.NAME}"
+        return f"{self.row.name} - {dialects} - {self.mode} - {self.plan}"
+
+    def spoken(self, owner: str) -> Speech:
+        """What a target speaks."""
+        return self.translated if owner == "a" and self.translated is not None else self.speech
 
     @property
     def expect(self) -> Expect:
-        told = self.row.others.get(self.speech.NAME) or (self.row.stream if self.mode == "stream" else self.row.unary)
+        told = self.row.others.get(self.spoken("a").NAME) or (self.row.stream if self.mode == "stream" else self.row.unary)
         return told[self.plan]

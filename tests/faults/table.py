@@ -64,6 +64,7 @@ def mended(code: str, times: str = "x1", **more: Any) -> Expect:
     return Expect(200, "b:60", f"a {code} {times}, b ok", **more)
 
 
+FILTERED = (answered("a", filtered=True), answered("a", filtered=True))
 ONCE_MORE = "x2"  # the first retry goes to the same target
 
 
@@ -82,6 +83,10 @@ def limits() -> list[Row]:
         row(
             "429 with Retry-After 30", "1", up.fails(up.LIMITED, retry_after="30"),
             answered("b", code, **soon), refused(429, code, retry_after=(29, 60), **soon),
+        ),
+        row(
+            "429 with Retry-After 1000", "1", up.fails(up.LIMITED, retry_after="1000"),
+            answered("b", code, **soon), refused(429, code, retry_after=(999, 1001), **soon),
         ),
         row("429 for ever", "2, 16", up.fails(up.LIMITED), answered("b", code, **soon), refused(429, code, "x1-4", elapsed=(0.0, 3.0))),
         row("quota used up", "2", up.fails(up.QUOTA), answered("b", quota), refused(429, quota)),
@@ -126,7 +131,7 @@ def requests() -> list[Row]:
             "content filter in the band, before output", "16", up.in_band(0, up.FILTERED),
             refused(400, content), refused(400, content), others={"messages": anthropics},
         ),
-        row("content filter as the answer's end", "16", up.filtered_at_the_end, answered("a"), answered("a"), dialects=STREAMED),
+        row("content filter as the answer's end", "16", up.filtered_at_the_end, *FILTERED, dialects=STREAMED),
         row(
             "503, and a fallback that takes no prefill", "16", down,
             Expect(503, busy, f"a {busy}, b {prefill}", **cooling), refused(503, busy, **cooling),

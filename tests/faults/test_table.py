@@ -1,14 +1,17 @@
-"""Every cell of the fault table, over real sockets: streamed and unary, with a fallback, without, and with `recovery: hold`."""
+"""Every cell of the fault table, over real sockets: streamed and unary, with a fallback, without, and with `recovery: hold`.
+
+Where the failing target speaks another dialect than the caller, so that its answer is translated, the same must be seen.
+"""
 
 from collections.abc import Mapping
 
 import pytest
 import uvloop
 
-from tests.faults.dialects import DIALECTS
+from tests.faults.dialects import CHAT, DIALECTS, MESSAGES, RESPONSES, Speech
 from tests.faults.document import PATH, document
 from tests.faults.play import play
-from tests.faults.rows import Cell
+from tests.faults.rows import Cell, Mode, Plan, Row
 from tests.faults.table import TABLE
 
 
@@ -19,10 +22,24 @@ def played(cell: Cell) -> bool:
     return cell.plan != "hold" or cell.speech.NAME == "chat"
 
 
-ALL = [
+def crosses(row: Row) -> bool:
+    return not (row.heavy or row.begun)
+
+
+NATIVE = [
     Cell(row, speech, mode, plan) for row in TABLE for speech in DIALECTS if speech.NAME in row.dialects for mode in row.modes for plan in row.plans
 ]
-CELLS = sorted(filter(played, ALL), key=lambda cell: -cell.expect.elapsed[1])  # who waits longest begins first
+FROM: list[tuple[Speech, Speech]] = [(CHAT, MESSAGES), (MESSAGES, CHAT), (RESPONSES, CHAT)]  # type: ignore[list-item]
+ACROSS: list[tuple[Mode, Plan]] = [("stream", "fallback"), ("unary", "fallback"), ("stream", "hold")]
+TRANSLATED = [
+    Cell(row, client, mode, plan, target)
+    for row in filter(crosses, TABLE)
+    for client, target in FROM
+    if client.NAME in row.dialects
+    for mode, plan in ACROSS
+    if mode in row.modes
+]
+CELLS = sorted([*filter(played, NATIVE), *TRANSLATED], key=lambda cell: -cell.expect.elapsed[1])  # who waits longest begins first
 
 
 @pytest.fixture(scope="module")
