@@ -18,7 +18,7 @@ from gateway.planner import hedge_for, patience_of
 from gateway.record import Recorder
 from policy.hedge import Hedge
 from policy.plan import Planned
-from policy.retry import FailOver, RetrySame, Situation, Stop, after_failure
+from policy.retry import CROWDED, FailOver, RetrySame, Situation, Stop, after_failure, unexplained
 
 
 class Attempts:
@@ -76,10 +76,11 @@ class Attempts:
         """What the policy says to do next; returns the reason of the next attempt. Raises AttemptsExhausted."""
         job = self._job
         attempt.over(error)
-        if isinstance(error, ContextLengthExceeded):  # the same model would say the same elsewhere
+        crowded = self._crowded(attempt)
+        if isinstance(error, ContextLengthExceeded) or (crowded and unexplained(error)):  # the same model would say the same elsewhere
             targets = job.route.targets
             self.others = [each for each in self.others if targets[each.candidate.index].model != attempt.target.model]
-        verdict = after_failure(error, self._situation(attempt))
+        verdict = after_failure(error, self._situation(attempt, crowded))
         self._failed(attempt, error, isinstance(verdict, Stop))
         match verdict:
             case FailOver():
@@ -97,7 +98,11 @@ class Attempts:
                     error.retry_after_s = max(0.0, attempt.target.backend.ready_at(attempt.target.model, now) - now)
                 raise AttemptsExhausted(job.failures)
 
-    def _situation(self, attempt: Attempt) -> Situation:
+    def _crowded(self, attempt: Attempt) -> bool:
+        context = attempt.target.context_tokens
+        return context is not None and self._planning.ask.prompt_tokens >= CROWDED * context
+
+    def _situation(self, attempt: Attempt, crowded: bool) -> Situation:
         job, target = self._job, attempt.target
         health, now = target.health, monotonic()
         deadline_s = job.rule.slo.deadline_s
@@ -111,6 +116,7 @@ class Attempts:
             budget_allows=health.retries.allows(now),
             healthy=health.breaker.available(now),
             other_key_ready=target.backend.ready_at(target.model, now) <= now,
+            crowded=crowded,
         )
 
     def _failed(self, attempt: Attempt, error: AttemptError, last: bool) -> None:

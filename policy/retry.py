@@ -16,9 +16,11 @@ from contract.errors import (
     UpstreamAuthFailed,
     UpstreamError,
     UpstreamOverloaded,
+    UpstreamRejected,
 )
 
 MAX_WAIT_S = 5.0  # longest retry-after that is waited for instead of told to the caller
+CROWDED = 0.5  # of a model's context, by an estimate that may be half of what it is
 BACKOFF_S = 0.25  # first backoff before the same target is tried again; doubles, full jitter
 MAX_BACKOFF_S = 2.0
 
@@ -27,7 +29,8 @@ class Situation(msgspec.Struct, frozen=True):
     """Where a request stands when an attempt failed. `jitter` is a random number in [0, 1), drawn by the caller.
 
     `budget_allows`: the target's retry budget. `healthy`: its breaker is closed, this failure counted. `other_key_ready`: the provider has
-    a key that is not cooling. `deadline_left_s`: what is left of the request's time. `committed`: the client has seen output.
+    a key that is not cooling. `deadline_left_s`: what is left of the request's time. `committed`: the client has seen output. `crowded`:
+    the prompt fills much of the model's context, by our estimate.
     """
 
     attempts_made: int
@@ -40,6 +43,7 @@ class Situation(msgspec.Struct, frozen=True):
     healthy: bool = True
     other_key_ready: bool = False
     committed: bool = False
+    crowded: bool = False
 
 
 class RetrySame(msgspec.Struct, frozen=True):
@@ -88,8 +92,17 @@ def after_failure(error: AttemptError, now: Situation) -> Verdict:
 
 
 def _picky(error: AttemptError, now: Situation) -> bool:
-    """Whether a fallback refuses what the target before it was not known to: another one may not. What a content policy refuses stays refused."""
+    """Whether another target may take what this one refuses: a fallback refuses what the target before it was not known to, or the request
+    may be too long for this model. What a content policy refuses stays refused.
+    """
+    if now.crowded and unexplained(error):
+        return True
     return now.attempts_made > now.attempts_at_target and not isinstance(error, ContentPolicyRefused)
+
+
+def unexplained(error: AttemptError) -> bool:
+    """A refusal that names neither a code nor a field. Of too long a prompt some tell in words alone (Anthropic), and words are not read."""
+    return type(error) is UpstreamRejected and error.param is None
 
 
 def _first_retry_s(error: AttemptError, now: Situation) -> float | None:

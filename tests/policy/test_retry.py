@@ -237,3 +237,11 @@ def test_what_a_fallback_alone_refuses_another_target_may_take() -> None:
     assert isinstance(after_failure(refused, msgspec.structs.replace(SECOND_TARGET, targets_left=0)), Stop)
     assert after_failure(refused, msgspec.structs.replace(SECOND_TARGET, attempts_at_target=2)) == Stop("final"), "that target has been tried before"
     assert after_failure(make(errors.ContentPolicyRefused), SECOND_TARGET) == Stop("final")
+
+
+def test_a_refusal_without_a_reason_of_a_prompt_that_fills_much_of_the_context_is_no_other_model_s() -> None:
+    crowded = msgspec.structs.replace(OTHERS_LEFT, crowded=True)
+    assert after_failure(make(errors.UpstreamRejected), crowded) == FailOver("upstream_rejected")
+    assert isinstance(after_failure(make(errors.UpstreamRejected), msgspec.structs.replace(crowded, targets_left=0)), Stop)
+    assert after_failure(errors.UpstreamRejected("it failed", param="temperature"), crowded) == Stop("final")
+    assert after_failure(make(errors.ContentPolicyRefused), crowded) == Stop("final")
