@@ -23,6 +23,7 @@ AT_ONCE = 4  # cells that begin together; one that has come to a wait makes room
 BEGINS_S = 0.1
 PATIENCE_S = 4.0  # of the caller, beyond the longest that its answer may take
 HOLD_MS = 30_000  # more than any fault of the table takes
+NOWHERE = ".".join(["nowhere" * 8] * 5) + ".invalid"  # longer than a name may be, so that no name server is asked
 HEADERS = ("x-turnout-target", "x-turnout-attempts", "retry-after", "retry-after-ms", "x-should-retry", "location")
 
 
@@ -55,7 +56,7 @@ class Theatre:
 
     async def _url(self, address: Address, server: Upstream) -> str:
         if address == "nowhere":
-            return "http://nowhere.invalid/v1"
+            return f"http://{NOWHERE}/v1"
         if address == "tls":
             return f"https://127.0.0.1:{await self._plain()}/v1"
         if address in ("closed", "full"):
