@@ -1,9 +1,10 @@
-"""What the end of an attempt teaches: statistics, health, where a prompt is warm, what second runners and measurements cost."""
+"""What the end of an attempt teaches: statistics, health, where a prompt is warm, what measurements cost, whether the promise was kept."""
 
 from contract.errors import AttemptError, EngineBusy, RateLimited, UpstreamRejected
 from contract.usage import Usage
 from gateway.job import Attempt, Job
 from ledger.row import Status
+from policy.rule import NO_SLO
 
 UNFINISHED: tuple[Status, ...] = ("abandoned", "client_closed")  # somebody else was sooner, or the client did not wait
 
@@ -31,6 +32,16 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
         stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=isinstance(failure, RateLimited | EngineBusy))
     if explored:
         route.exploring.explored(failed=failure is not None)
+    if job.rule.slo != NO_SLO and (status in ("ok", "cut") or (failure is not None and job.error_status is not None)):
+        route.slack.answered(now, late=status != "ok" or _broke_promise(job, attempt, now))
+
+
+def _broke_promise(job: Job, attempt: Attempt, now: float) -> bool:
+    """A whole answer that began or ended too late for the client. Of a unary answer the begin cannot be seen."""
+    slo, began = job.rule.slo, attempt.marks.first_token
+    if job.call.stream and slo.ttft_s is not None and began is not None and began - job.client.started_at > slo.ttft_s:
+        return True
+    return slo.deadline_s is not None and now - job.client.started_at > slo.deadline_s
 
 
 def _was_late(attempt: Attempt, now: float) -> bool:

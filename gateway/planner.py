@@ -34,7 +34,7 @@ def plan_for(job: Job, now: float) -> Planning:
     targets = route.targets
     live = [snapshot(targets[each.index], ask, now) for each in admitted.allowed]
     may_explore = rule.explore > 0 and len(live) > 1 and route.exploring.allows(now, rule.explore)
-    made = plan(rule, ask, admitted, live, now, may_explore)
+    made = plan(rule, ask, admitted, live, now, may_explore, route.slack.miss())
     return Planning(ask, made, found, partial(decision, rule, ask, made, call.model), now)
 
 

@@ -10,6 +10,7 @@ from policy.explore import ExploreBudget
 from policy.hedge import HedgeBudget
 from policy.residency import Admitted, Candidate
 from policy.rule import Rule
+from policy.slack import Slack
 from policy.stats import TargetStats
 from providers.port import Backend
 
@@ -43,7 +44,7 @@ class Route:
     """One entry of `models`: its name (maybe a pattern), rule and targets, in the order of preference.
 
     `admitted`: what the rule's residency leaves of `candidates`. `lacking`: what at least one target cannot do. The rest is what routing
-    remembers of this model: whose prefix cache is warm, and what second runners and measurements have cost.
+    remembers of this model: whose prefix cache is warm, what second runners and measurements have cost, how the promise was kept.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Route:
     affinity: Affinity
     hedges: HedgeBudget
     exploring: ExploreBudget
+    slack: Slack
 
 
 FillIn = Callable[[Route, str], Route]  # a pattern's route and what `*` matched -> the route for that very name

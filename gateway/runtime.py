@@ -30,6 +30,7 @@ from policy.explore import ExploreBudget
 from policy.hedge import HedgeBudget
 from policy.residency import FREE, Candidate, Rates, admit
 from policy.rule import Rule
+from policy.slack import Slack
 from policy.stats import TargetStats
 from providers.address import address_of, native_dialects
 from providers.backend import HttpBackend, ProviderSpec
@@ -314,6 +315,7 @@ def assemble(name: str, rule: Rule, targets: list[Target]) -> Route:
         affinity=Affinity(),
         hedges=HedgeBudget(),
         exploring=ExploreBudget(),
+        slack=Slack(),
     )
 
 

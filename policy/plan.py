@@ -21,9 +21,11 @@ from policy.predict import KNOWN, TYPICAL_OUTPUT, Live, asked_of, predict
 from policy.prediction import Prediction
 from policy.residency import Admitted, Allowed, Removed
 from policy.rule import NO_SLO, Rule
+from policy.slack import LIKELY, MOST_MISS
 
 FEWEST_BYTES = 6 / 4  # a prompt estimated at 4 bytes a token may have 6: what exceeds a context even so is sure to
 EXPLORE_PRICE = 3.0  # a target may be measured at up to so many times the price of the best
+MOST_EXPLORED, LEAST_EXPLORED = 5.0, 0.1  # times the rule's share: of who is in time again, and of who has no hope
 UNKNOWN = float("inf")
 NEAR = 0.02  # keys that differ by less are a tie
 
@@ -53,17 +55,19 @@ class Plan(msgspec.Struct, frozen=True):
 _Ranked = tuple[int, float, int, Allowed, Prediction]
 
 
-def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: float, may_explore: bool = False) -> Plan:
-    """`live[i]` belongs to `admitted.allowed[i]`. `may_explore`: the exploration's budget has room."""
+def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: float, may_explore: bool = False, miss: float = MOST_MISS) -> Plan:  # noqa: PLR0913
+    """`live[i]` belongs to `admitted.allowed[i]`. `may_explore`: the exploration's budget has room. `miss`: `policy.slack.Slack.miss`."""
     removed = list(admitted.removed)
     fitting, soonest_at = _ready(rule, ask, admitted.allowed, live, now, removed)
     ranked = _ranked(rule, ask, fitting, removed)
+    if rule.objective == "cheapest" and rule.slo != NO_SLO:
+        ranked = _with_misses(ranked, miss)
     if not ranked:
         return Plan((), tuple(removed), "no target is left", None, soonest_at)
     ranked.sort()
     why = _break_tie(rule, ask, ranked)
     exploring = may_explore and rule.explore > 0 and len(ranked) > 1 and _explore(rule, ask, ranked)
-    group, _, _, first, prediction = ranked[0]
+    _, _, _, first, prediction = ranked[0]
     attempts = [Planned(first, "exploring" if exploring else why, prediction)]
     fallback = rule.fallback
     for _, _, _, candidate, seen in ranked[1:]:
@@ -71,7 +75,7 @@ def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: fl
             attempts.append(Planned(candidate, "fallback", seen))
         else:
             removed.append(Removed(candidate, f"fallback: {fallback}", seen))
-    slo_met = None if prediction.p is None else group == 0
+    slo_met = None if prediction.p is None else prediction.meets
     return Plan(tuple(attempts), tuple(removed), "exploring" if exploring else why, slo_met, soonest_at, exploring)
 
 
@@ -152,6 +156,17 @@ def _ranked(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: 
     return _weighed(rule, ranked) if objective == "weighted" else ranked
 
 
+def _with_misses(ranked: list[_Ranked], miss: float) -> list[_Ranked]:
+    """Where cost decides, a target that is LIKELY to meet the SLO may come first, and the chance that it does not is part of its price."""
+    miss *= max((each[4].cost_nusd or 0.0 for each in ranked), default=0.0)
+    return [
+        (0, (UNKNOWN if seen.cost_nusd is None else seen.cost_nusd) + miss * (1.0 - seen.p), index, candidate, seen)
+        if seen.p is not None and seen.p >= LIKELY
+        else (group, key, index, candidate, seen)
+        for group, key, index, candidate, seen in ranked
+    ]
+
+
 def _weighed(rule: Rule, ranked: list[_Ranked]) -> list[_Ranked]:
     """Each quantity as a ratio to the best target's, so that dollars and seconds can be added; an unknown one counts as twice the worst.
 
@@ -203,7 +218,9 @@ def _break_tie(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> str:
     p = ranked[0][4].p
     if p is None:
         return f"{why}; the SLO's odds are not known yet"
-    return f"{why} of those that meet the SLO" if group == 0 else f"most likely to meet the SLO, at {p:.0%}"
+    if group == 0:
+        return f"{why} of those that meet the SLO" if ranked[0][4].meets else f"{why} of those likely to meet the SLO, at {p:.0%}"
+    return f"most likely to meet the SLO, at {p:.0%}"
 
 
 def _drawn(ask: Ask, weighted: list[_Ranked]) -> _Ranked:
@@ -228,18 +245,28 @@ def _explore(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> bool:
     follow: a measurement that fails costs the caller time, not the answer.
     """
     draw = crc32(b"explore" + ask.request_id.encode()) / 2**32
-    if draw >= rule.explore or not (rule.fallback == "any" or (rule.fallback == "local" and ranked[0][3].owned)):
+    if draw >= rule.explore * MOST_EXPLORED or not (rule.fallback == "any" or (rule.fallback == "local" and ranked[0][3].owned)):
         return False
-    best = ranked[0][4].cost_nusd
-    worth = [
-        each
-        for each in ranked[1:]
-        if (each[4].samples < KNOWN or each[0] == 2) and (best is None or _at_most(each[4].cost_nusd, best * EXPLORE_PRICE))
-    ]
+    worth = [each for each in ranked[1:] if draw < rule.explore * _worth(rule, ranked[0], each)]
     if not worth:
         return False
-    _to_front(ranked, worth[int(draw / rule.explore * len(worth))])
+    _to_front(ranked, worth[crc32(b"which" + ask.request_id.encode()) % len(worth)])
     return True
+
+
+def _worth(rule: Rule, best: _Ranked, each: _Ranked) -> float:
+    """How often to measure, in times the rule's share: seldom what is late, often what seems to be in time again."""
+    seen, cost = each[4], best[4].cost_nusd
+    if cost is not None and not _at_most(seen.cost_nusd, cost * EXPLORE_PRICE if cost else UNKNOWN):
+        return 0.0
+    if rule.objective == "cheapest" and rule.slo != NO_SLO and best[0] == 0:
+        if not _at_most(seen.cost_nusd, best[1]):
+            return 0.0  # the dearer one would not win however well it did
+    elif seen.samples >= KNOWN and each[0] != 2:
+        return 0.0
+    if seen.p is None:
+        return 1.0
+    return LEAST_EXPLORED + (MOST_EXPLORED - LEAST_EXPLORED) * seen.p**4
 
 
 def _at_most(cost_nusd: float | None, limit: float) -> bool:

@@ -12,8 +12,9 @@ from policy.forecast import Forecast
 from policy.prediction import Outlook, Prediction
 from policy.residency import Allowed
 from policy.rule import NO_SLO, Slo
+from policy.slack import CONFIDENT
 
-CONFIDENT = 0.95  # a target meets a p95 when it is at least so likely to be in time
+WAITS = (0.182, 0.693, 1.792)  # a queue's waits, in means: of an exponential distribution the middle of each third
 KNOWN = 3.0  # measurements from which on a target is not cold any more
 TYPICAL_OUTPUT = 300.0  # tokens, of an answer whose model has no history
 TYPICAL_TOKEN_S = 0.05  # what a unary answer's tokens may take each, when only its begin is promised
@@ -102,13 +103,12 @@ def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_p95_s: flo
         return None
     p = 1.0 - forecast.failing
     if slo.ttft_s is not None:
-        allowed_s = slo.ttft_s - live.wait_s
-        if not ask.streamed:
-            allowed_s += output / (slo.tokens_per_s or 1 / TYPICAL_TOKEN_S)
-        within = forecast.within(allowed_s)
-        if within is None:
+        allowed_s = slo.ttft_s if ask.streamed else slo.ttft_s + output / (slo.tokens_per_s or 1 / TYPICAL_TOKEN_S)
+        waits_s = [each * live.wait_s for each in WAITS] if live.wait_s else [0.0]
+        in_time = [within for wait_s in waits_s if (within := forecast.within(allowed_s - wait_s)) is not None]
+        if not in_time:
             return None
-        p *= within
+        p *= sum(in_time) / len(in_time)
     if slo.tokens_per_s is not None:
         if not forecast.token_s_mean:
             return None

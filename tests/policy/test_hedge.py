@@ -2,6 +2,7 @@
 
 import pytest
 
+from policy.ask import Ask
 from policy.hedge import HALF_LIFE_S, LEAST_S, HedgeBudget, hedge
 from policy.plan import Plan
 from policy.rule import Rule, Slo
@@ -56,7 +57,7 @@ def test_an_idle_engine_of_our_own_is_the_best_second(idle: tuple[str, ...], exp
 
 def test_the_second_starts_at_once_when_the_first_is_likely_late_and_the_other_is_not() -> None:
     rule = Rule(hedge_after="p95", slo=Slo(ttft_s=1.0), explore=1.0)
-    plan = planned(rule, [Fed("late", ttft_s=9.0), Fed("good")], may_explore=True)
+    plan = planned(rule, [Fed("late", ttft_s=9.0), Fed("good")], Ask("req-33", True, 1000, 200), may_explore=True)
     assert [each.candidate.name for each in plan.attempts] == ["late", "good"]  # the late one is measured again
     found = hedge(rule, plan, (), NOW, HedgeBudget())
     assert found is not None and found.after_s == LEAST_S
