@@ -22,9 +22,9 @@ from policy.retry import CROWDED, FailOver, RetrySame, Situation, Stop, after_fa
 
 
 class Attempts:
-    """The attempts of one request. `others`: the plan's targets that were not tried yet."""
+    """The attempts of one request. `others`: the plan's targets that were not tried yet. `count`: those begun, second runners and all."""
 
-    __slots__ = ("_job", "_made", "_number", "_planned", "_planning", "_recorder", "_tries", "others")
+    __slots__ = ("_job", "_made", "_planned", "_planning", "_recorder", "_tries", "count", "others")
 
     def __init__(self, job: Job, planning: Planning, recorder: Recorder) -> None:
         self._job = job
@@ -33,12 +33,12 @@ class Attempts:
         self._planned, *self.others = planning.plan.attempts
         self._made = 0  # attempts that count against the policy's limit
         self._tries = 0  # of them, at the present target
-        self._number = 0
+        self.count = 0
 
     def attempt(self, planned: Planned, reason: str) -> Attempt:
         """Begins the books of one more attempt."""
-        self._number += 1
-        return Attempt(self._number, self._job.route.targets[planned.candidate.index], planned, reason)
+        self.count += 1
+        return Attempt(self.count, self._job.route.targets[planned.candidate.index], planned, reason)
 
     def patience(self, attempt: Attempt) -> Patience | None:
         return patience_of(self._job, attempt.planned, bool(self.others), attempt.marks.started)

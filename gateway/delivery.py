@@ -9,13 +9,12 @@ from gateway.attempts import Attempts
 from gateway.client import HeaderList
 from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, is_mended
 from gateway.errors import status_of
-from gateway.job import Attempt, Job
+from gateway.job import Job
 from gateway.keeper import Keeper
 from gateway.opening import Opened, begin, left
 from gateway.record import Recorder
 from ledger.prices import cost_nusd
 from ledger.reports import usd
-from providers.port import Exchange
 
 STREAM_HEADERS: HeaderList = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
@@ -39,7 +38,7 @@ class Delivery:
         """To its end, which is recorded. Raises CancelledError when the client left."""
         job = self._job
         try:
-            await job.client.start(200, _headers(job, opened.attempt, opened.exchange, len(opened.piece)))
+            await job.client.start(200, _headers(job, opened, self._attempts.count))
         except asyncio.CancelledError:
             left(job, opened.attempt, self._recorder)
             raise
@@ -84,7 +83,7 @@ class Delivery:
         """The client gets what came before the cut, and is told of it."""
         job = self._job
         rest = b"" if opened.line is None else opened.line.drain()
-        told = opened.exchange.in_band(job.words.encode_error(error, status_of(error)[1], job.call.request_id, opened.attempt.number))
+        told = opened.exchange.in_band(job.words.encode_error(error, status_of(error)[1], job.call.request_id, self._attempts.count))
         if rest or told:
             await job.client.end(rest + told)  # where nothing can be told, the connection's early end does
 
@@ -132,7 +131,9 @@ class Delivery:
         return None
 
 
-def _headers(job: Job, attempt: Attempt, exchange: Exchange, length: int) -> HeaderList:
+def _headers(job: Job, opened: Opened, attempts: int) -> HeaderList:
+    """`attempts`: how many were begun so far, a second runner that lost among them."""
+    attempt, exchange = opened.attempt, opened.exchange
     marks, call, target = attempt.marks, job.call, attempt.target
     now = monotonic()
     first_token = marks.first_token or now
@@ -144,14 +145,14 @@ def _headers(job: Job, attempt: Attempt, exchange: Exchange, length: int) -> Hea
         (b"x-request-id", call.request_id.encode()),
         target.header,
         job.route.header,
-        (b"x-turnout-attempts", b"%d" % attempt.number),
+        (b"x-turnout-attempts", b"%d" % attempts),
         (b"x-turnout-decision", attempt.reason.encode()),
         (b"x-turnout-overhead-ms", b"%.2f" % (overhead_s * 1e3)),
         (b"x-turnout-ttft-ms", b"%.1f" % ((first_token - job.client.started_at) * 1e3)),
         *exchange.notes,
     ]
     if not exchange.streamed:
-        headers.append((b"content-length", b"%d" % length))
+        headers.append((b"content-length", b"%d" % len(opened.piece)))
         cost = usd(cost_nusd(target.price, None if (usage := exchange.usage) is None else plausible(usage)))
         if cost is not None:
             headers.append((b"x-turnout-cost-usd", cost.encode()))
