@@ -214,11 +214,18 @@ async def test_an_error_event_in_the_stream_is_raised_and_no_end_follows(gateway
 
 
 async def test_a_stream_that_is_cut_ends_in_an_error_event(sdk: AsyncAnthropic, one: Upstream) -> None:
-    one.plays["claude-up"] = up.streams(*up.events_of(up.message(up.text("Hello there")))[:-1])
+    one.plays["claude-up"] = up.streams(*up.events_of(up.message(up.text("Hello there")))[:-2])
     with pytest.raises(anthropic.APIStatusError) as caught:
         async with sdk.messages.stream(model="claude", max_tokens=9, messages=ASKED) as stream:
             await stream.get_final_message()
     assert caught.value.body["error"]["code"] == "upstream_stream_truncated"  # type: ignore[index]
+
+
+async def test_a_stream_that_has_told_why_it_ended_is_whole_without_its_last_event(sdk: AsyncAnthropic, one: Upstream) -> None:
+    one.plays["claude-up"] = up.streams(*up.events_of(up.message(up.text("Hello there")))[:-1])
+    async with sdk.messages.stream(model="claude", max_tokens=9, messages=ASKED) as stream:
+        message = await stream.get_final_message()
+    assert (message.content[0].text, message.stop_reason) == ("Hello there", "end_turn")  # type: ignore[union-attr]
 
 
 async def test_models_are_listed_and_found_in_anthropic_s_shape(sdk: AsyncAnthropic) -> None:
