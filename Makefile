@@ -82,6 +82,10 @@ bench: $(VENV)/.installed-bench
 bench-quick: $(VENV)/.installed-bench
 	$(BIN)/python bench/compare.py --scale 0.3
 
+# Routing in simulated time, beside what others do and beside one who knows the future.
+bench-policy: $(VENV)/.installed
+	$(BIN)/python -m bench.policy
+
 $(VENV)/.installed-bench: $(VENV)/.installed requirements-bench.lock
 	@$(PIP) --require-hashes -r requirements-bench.lock
 	@touch $@

@@ -2,10 +2,11 @@
 
 import pytest
 
+from policy.plan import plan
+from policy.residency import admit
 from policy.rule import Rule, Slo
 from policy.slack import LEAST_MISS, MOST_MISS, Slack
-from tests.policy.targets import ASK, NOW, Fed, order, usd
-from tests.policy.targets import state as state_of
+from tests.policy.targets import ASK, NOW, Fed, order, state, usd
 
 RULE = Rule(objective="cheapest", slo=Slo(ttft_s=1.0))
 
@@ -19,15 +20,12 @@ def kept(late_of_a_hundred: int) -> Slack:
 
 def choice(miss: float) -> list[str]:
     """Between one that is late in an eighth of the cases, and one at three times its price that never is."""
-    from policy.plan import plan
-    from policy.residency import admit
-
     often, always = Fed("often", usd(1, 5), samples=70), Fed("always", usd(3, 15))
     for _ in range(10):
         often.answered(4.0, 0.01, 100)
     targets = [often, always]
     admitted = admit(RULE, tuple(each.candidate(index) for index, each in enumerate(targets)))
-    return order(plan(RULE, ASK, admitted, [state_of(each, ASK, NOW) for each in targets], NOW, False, miss))
+    return order(plan(RULE, ASK, admitted, [state(each, ASK, NOW) for each in targets], NOW, False, miss))
 
 
 def test_a_late_answer_is_cheap_while_few_are_late() -> None:
