@@ -107,6 +107,7 @@ async def test_the_first_wins_when_its_output_comes_before_the_second_s(config: 
     async with running(config(), tmp_path) as gateway:
         answer = await gateway.post(body())
         assert answer.headers["x-turnout-target"] == "one/m1" and answer.headers["x-turnout-decision"] == "first in order"
+        assert answer.headers["x-turnout-attempts"] == "2", "as the ledger counts them"
         await settled(lambda: bool(loser.gone))
         assert await trail(gateway, answer.headers["x-request-id"]) == [(1, "one", "ok", "team"), (2, "two", "abandoned", "gateway")]
 
