@@ -265,7 +265,7 @@ class HedgeSettings(_Section):
 
 
 EXPLORE = 0.02
-HOLD_MS = 2000
+HOLD_MS = 3000
 
 
 class PolicySettings(_Section):

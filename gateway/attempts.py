@@ -131,22 +131,27 @@ class Attempts:
     async def _race(self, first: Attempt, hedge: Hedge) -> Opened:
         """The first attempt, and after a while a second one beside it: the first real output wins, the other is stopped. Raises _Lost."""
         job, before_s = self._job, self._job.upstream_s
-        one = asyncio.create_task(self._begin(first))
-        runners = {one: first}
+        runners = {asyncio.create_task(self._begin(first)): first}
         try:
-            await asyncio.wait(runners, timeout=hedge.after_s)
-            if not one.done() and first.marks.first_token is None and self._may_hedge(hedge):
+            done, _ = await asyncio.wait(runners, timeout=hedge.after_s)
+            if not done and first.marks.first_token is None and self._may_hedge(hedge):
                 second = self._second(hedge)
                 runners[asyncio.create_task(self._begin(second))] = second
             decided, attempt = await self._decided(runners)
-            job.upstream_s = before_s + attempt.marks.started - first.marks.started  # what ran beside it took no time of its own
-            self._planned = attempt.planned
-            for loser in runners.values():
-                loser.abandoned = True
-                self.others.append(loser.planned)  # it did not fail: should the winner be cut, it may go on
-            return decided.result()
-        finally:
+        except BaseException:
             await self._stop(runners)
+            raise
+        job.upstream_s = before_s + attempt.marks.started - first.marks.started  # what ran beside it took no time of its own
+        self._planned = attempt.planned
+        for loser in runners.values():
+            loser.abandoned = True
+            self.others.append(loser.planned)  # it did not fail: should the winner be cut, it may go on
+        try:
+            await self._stop(runners)
+        except asyncio.CancelledError:
+            left(job, attempt, self._recorder)
+            raise
+        return decided.result()
 
     def _may_hedge(self, hedge: Hedge) -> bool:
         """Still: other requests may have spent the budget since, or found the target unwell."""
@@ -177,17 +182,25 @@ class Attempts:
                 self._failed(attempt, lost.error, last=False)
 
     async def _stop(self, runners: dict[asyncio.Task[Opened], Attempt]) -> None:
-        """Ends whoever still runs. One who came in at the same moment is stopped too: its answer is nobody's."""
-        job = self._job
+        """Ends whoever still runs, and their books. One who came in at the same moment is stopped too: its answer is nobody's.
+
+        Raises CancelledError when that came meanwhile; all have ended even so.
+        """
+        cancelled: asyncio.CancelledError | None = None
         for task in runners:
             task.cancel()
-        if runners:
-            await asyncio.wait(runners)
+        while not all(task.done() for task in runners):
+            try:
+                await asyncio.wait(runners)
+            except asyncio.CancelledError as exc:
+                cancelled = exc
         for task, attempt in runners.items():
-            if not task.cancelled() and (lost := task.exception()) is None:
-                left(job, attempt, self._recorder)
-            elif not task.cancelled() and isinstance(lost, _Lost):
-                self._recorder.record(job, attempt, "failed", lost.error)
+            if not task.cancelled() and isinstance(lost := task.exception(), _Lost):
+                self._recorder.record(self._job, attempt, "failed", lost.error)
+            elif attempt.lasts:  # it came in too, or was stopped before its first step
+                left(self._job, attempt, self._recorder)
+        if cancelled is not None:
+            raise cancelled
 
 
 class _Lost(Exception):

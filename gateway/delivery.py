@@ -76,6 +76,10 @@ class Delivery:
         except asyncio.CancelledError:
             left(job, attempt, self._recorder)
             raise
+        except Exception:  # a fault of ours: the books are closed, the upstream is stopped, and the edge logs it
+            exchange.abort()
+            self._recorder.record(job, attempt, "cut", "internal_error")
+            raise
         self._recorder.record(job, attempt, "ok")
         return None
 

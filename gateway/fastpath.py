@@ -76,9 +76,10 @@ class FastPath:
         job = Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target)
         try:
             await runtime.pipeline.run(job)
-        except AttemptsExhausted as error:
-            if isinstance(error.last, UpstreamRejected) and error.param is None:
+        except TurnoutError as error:
+            if isinstance(error, AttemptsExhausted) and isinstance(error.last, UpstreamRejected) and error.param is None:
                 _name_the_fault(call, error)
+            error.decision = "" if job.planning is None else job.planning.plan.why
             raise
 
     async def _refuse(self, words: Dialect, client: Client, error: TurnoutError, request_id: str) -> None:
@@ -96,6 +97,8 @@ class FastPath:
         ]
         if attempts:
             headers.append((b"x-turnout-attempts", b"%d" % attempts))
+        if error.decision:
+            headers.append((b"x-turnout-decision", error.decision.encode()))
         if not client.read:
             headers.append((b"connection", b"close"))
         await client.start(shape.status, headers)

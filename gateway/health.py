@@ -19,9 +19,9 @@ class Health:
         self.running += 1
         return self.breaker.begin(now)
 
-    def answers(self, held: int) -> None:
-        """Its first output came: where it was a probe, others need not wait for its end."""
-        self.breaker.answered(held)
+    def answers(self, held: int) -> bool:
+        """Its first output is in hand. True: that ended an outage."""
+        return self.breaker.answered(held)
 
     def ended(self, now: float, held: int, error: AttemptError | None, answered: bool, jitter: float) -> None:
         """It is over. `error`: what it failed with; `answered`: it is whole. Neither: the caller left, or somebody else answered."""

@@ -70,10 +70,15 @@ class Attempt:
         self.load = target.health.running
         self._held: int | None = target.health.begin(self.marks.started)
 
+    @property
+    def lasts(self) -> bool:
+        """Nobody said yet that it is over."""
+        return self._held is not None
+
     def answers(self) -> None:
         """Its first output is in hand."""
-        if self._held is not None:
-            self.target.health.answers(self._held)
+        if self._held is not None and self.target.health.answers(self._held):
+            self.target.stats.recovered()
 
     def over(self, error: AttemptError | None, answered: bool = False) -> None:
         """Tells the target's health and its backend how it ended, once; what is said later is not heard."""

@@ -50,6 +50,8 @@ def snapshot(target: Target, ask: Ask, now: float) -> Live:
     ready_at, busy = backend.ready_at(target.model, now), ENGINE_BUSY if target.owned else KEYS_BUSY
     if not health.breaker.available(now):
         ready_at, busy = max(ready_at, health.breaker.retry_at(now)), BREAKER_BUSY if health.breaker.state(now) != "closed" else COOLING
+    elif health.breaker.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out
+        forecast = msgspec.structs.replace(forecast, failing=0.0, retry_factor=1.0, memo={})
     return Live(forecast, ready_at, busy if ready_at > now else "", backend.wait_s(), health.running == 0)
 
 
@@ -73,7 +75,10 @@ def patience_of(job: Job, planned: Planned, others_left: bool, now: float) -> Pa
         if own is None or (own.first_token_s is None and own.headers_s is None):
             least_s, predicted_s = (PATIENT_S, seen.ttft_p95_s) if job.call.stream else (PATIENT_UNARY_S, seen.finish_p95_s)
             first_output_s = max(least_s, PATIENT_TIMES * (predicted_s or 0.0))
-        if rule.recovery != "error" and (own is None or own.idle_s is None):
-            stall_s = STALL_S
+        if own is None or own.idle_s is None:
+            if not job.call.stream:
+                stall_s = PATIENT_S  # its head has come: the body is made, or somebody else had better make it
+            elif rule.recovery != "error":
+                stall_s = STALL_S
     left_s = None if deadline_s is None else max(0.001, deadline_s - (now - job.client.started_at))
     return msgspec.structs.replace(own or Patience(), first_output_s=first_output_s, stall_s=stall_s, left_s=left_s)

@@ -98,10 +98,12 @@ class Breaker:
         self._probing = True
         return self._era
 
-    def answered(self, held: int) -> None:
-        """The attempt's first output came. That ends a probe; until an answer is whole, one failure opens again."""
-        if held == self._era and self._open:
+    def answered(self, held: int) -> bool:
+        """The attempt's first output came. That ends a probe, and then it is True; until an answer is whole, one failure opens again."""
+        probe = held == self._era and self._open
+        if probe:
             self._close()
+        return probe
 
     def succeeded(self, now: float, held: int) -> None:
         """The answer is whole."""

@@ -23,7 +23,7 @@ class Hedge(msgspec.Struct, frozen=True):
 class HedgeBudget:
     """Second runners may cost `share` of what is spent. Where prices are not known they are counted as requests. Old spending fades.
 
-    One second runner is always affordable while nothing is owed: a share of nothing would never let the first one go.
+    While nothing is owed one second runner is affordable: a share of what was not spent yet would never let the first one go. A share of 0: none.
     """
 
     __slots__ = ("_at", "_extra", "_hedges", "_requests", "_spent")
@@ -58,6 +58,8 @@ class HedgeBudget:
         self._fade(now)
         if cost_nusd == 0.0:
             return True
+        if share <= 0.0:
+            return False
         if cost_nusd is None:
             return self._hedges + 1.0 <= max(1.0, share * self._requests)
         return self._extra == 0.0 or self._extra + cost_nusd <= share * self._spent

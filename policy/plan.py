@@ -66,6 +66,8 @@ def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: fl
         return Plan((), tuple(removed), "no target is left", None, soonest_at)
     ranked.sort()
     why = _break_tie(rule, ask, ranked)
+    if why.startswith("first in order") and ranked[0][3] is not admitted.allowed[0]:
+        why = why.replace("first", "next", 1)  # the first is not ready, or is not likely to keep the SLO
     exploring = may_explore and rule.explore > 0 and len(ranked) > 1 and _explore(rule, ask, ranked)
     _, _, _, first, prediction = ranked[0]
     attempts = [Planned(first, "exploring" if exploring else why, prediction)]

@@ -17,6 +17,7 @@ from policy.slack import CONFIDENT
 WAITS = (0.182, 0.693, 1.792)  # a queue's waits, in means: of an exponential distribution the middle of each third
 KNOWN = 3.0  # measurements from which on a target is not cold any more
 TYPICAL_OUTPUT = 300.0  # tokens, of an answer whose model has no history
+MOST_MEMOS = 100  # outlooks kept with one forecast: clients may ask for any max_tokens
 TYPICAL_TOKEN_S = 0.05  # what a unary answer's tokens may take each, when only its begin is promised
 
 
@@ -41,6 +42,8 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
     else:
         known = forecast.memo.get(asked)
         if known is None:
+            if len(forecast.memo) >= MOST_MEMOS:
+                forecast.memo.clear()
             known = forecast.memo[asked] = _outlook(ask, live, slo, typical_output)
         seen = known
     cost = listed = None
@@ -82,7 +85,7 @@ def _outlook(ask: Ask, live: Live, slo: Slo, typical_output: float) -> Outlook:
     token_s = forecast.token_s_mean
     if ask.streamed:
         if (mean_s := forecast.ttft_mean_s) is not None:
-            ttft_s, ttft_p95_s = wait_s + mean_s, wait_s + (forecast.ttft_p95_s or mean_s)
+            ttft_s, ttft_p95_s = wait_s + mean_s, wait_s + max(mean_s, forecast.ttft_p95_s or 0.0)
             if token_s is not None:
                 finish_s, finish_p95_s = ttft_s + output * token_s, ttft_p95_s + output * (forecast.token_s_p95 or token_s)
     elif (total_s := forecast.total_mean_s) is not None:
@@ -99,7 +102,11 @@ def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_p95_s: flo
     A promised first token of a unary answer cannot be seen: the answer may take as long as its tokens would, beside.
     """
     forecast = live.forecast
-    if slo == NO_SLO or forecast.samples < KNOWN:
+    if slo == NO_SLO:
+        return None
+    if slo.ttft_s is not None and ask.streamed and live.wait_s >= slo.ttft_s:
+        return 0.0  # the queue alone takes longer: no measurement is needed
+    if forecast.samples < KNOWN:
         return None
     p = 1.0 - forecast.failing
     if slo.ttft_s is not None:

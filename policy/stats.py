@@ -125,6 +125,12 @@ class TargetStats:
             mode.merge(dump, slow, fast)
         self._changes += 1
 
+    def recovered(self) -> None:
+        """An outage is over: its failures say nothing of what comes now."""
+        for mode in self._modes:
+            mode.recent = [mode.recent[0], 0.0, mode.recent[2]]
+            mode.cached = [None] * CELLS
+
     def set_others(self, others: "TargetStats") -> None:
         """What others know from now on, instead of what they were said to know before."""
         self._others = others

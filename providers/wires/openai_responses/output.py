@@ -165,7 +165,7 @@ class Output:
         yield from self._enter("text", event.part)
         self._message.texts.append(event.text)
         logprobs = msgspec.json.decode(event.logprobs).get("content") or [] if event.logprobs else []
-        self._message.item["content"][-1]["logprobs"] += logprobs
+        self._message.item["content"][-1].setdefault("logprobs", []).extend(logprobs)
         yield self._message.at("output_text.delta", content_index=self._index, logprobs=logprobs, delta=event.text)
 
     def _refusal(self, event: ev.RefusalDelta) -> Iterator[Told]:
@@ -186,7 +186,7 @@ class Output:
         self._content = None
         if made["type"] == "output_text":
             made["text"] = text
-            yield self._message.at("output_text.done", content_index=self._index, text=text, logprobs=made["logprobs"])
+            yield self._message.at("output_text.done", content_index=self._index, text=text, logprobs=made.setdefault("logprobs", []))
         else:
             made["refusal"] = text
             yield self._message.at("refusal.done", content_index=self._index, refusal=text)
