@@ -110,7 +110,8 @@ class KeyRing:
             return
         key = next((key for key in self._keys if key.id == key_id), self._keys[0])
         aside = isinstance(error, QuotaExhausted | UpstreamAuthFailed)
-        scope = None if aside and error.upstream_status != FORBIDDEN else model
+        # a sole key rests for the model alone: to set it aside is to set the provider aside, and one model's refusal is no proof of that
+        scope = None if aside and error.upstream_status != FORBIDDEN and len(self._keys) > 1 else model
         asked_s = None if error.retry_after_s is None else min(error.retry_after_s, MAX_COOL_S)
         rest = key.rests.get(scope)
         if rest is not None and began < rest.since:  # it was under way when another one was refused: no new refusal
