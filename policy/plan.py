@@ -65,9 +65,7 @@ def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: fl
     if not ranked:
         return Plan((), tuple(removed), "no target is left", None, soonest_at)
     ranked.sort()
-    why = _break_tie(rule, ask, ranked)
-    if why.startswith("first in order") and ranked[0][3] is not admitted.allowed[0]:
-        why = why.replace("first", "next", 1)  # the first is not ready, or is not likely to keep the SLO
+    why = _break_tie(rule, ask, ranked, admitted.allowed[0])
     exploring = may_explore and rule.explore > 0 and len(ranked) > 1 and _explore(rule, ask, ranked)
     _, _, _, first, prediction = ranked[0]
     attempts = [Planned(first, "exploring" if exploring else why, prediction)]
@@ -200,12 +198,17 @@ _WHY = {
 }
 
 
-def _break_tie(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> str:
-    """Chooses among equals, and by weight, in a way that the request's id alone decides. Returns why the first is first."""
+def _break_tie(rule: Rule, ask: Ask, ranked: list[_Ranked], listed_first: Allowed) -> str:
+    """Chooses among equals, and by weight, in a way that the request's id alone decides. Returns why the first is first.
+
+    `listed_first`: in the model's list. In order, another one goes first where that one is not ready, or not likely to keep the SLO.
+    """
     group, key, _, _, _ = ranked[0]
     why = _WHY[rule.objective]
     if rule.objective == "ordered":
         weighted = [each for each in ranked if each[3].weight is not None and each[0] == group]
+        if ranked[0][3] is not listed_first:
+            why = "next in order"
         if weighted:
             _to_front(ranked, _drawn(ask, weighted))
             why = f"its weight of {ranked[0][3].weight:g}"

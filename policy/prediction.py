@@ -4,23 +4,9 @@ import msgspec
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """The part of a prediction that only the target's forecast and the request's limits decide. Fields as in `Prediction`."""
+    """The part of a prediction that only the target's forecast and the request's limits decide. Seconds from the attempt's start.
 
-    p: float | None
-    meets: bool
-    ttft_s: float | None
-    ttft_p95_s: float | None
-    finish_s: float | None
-    finish_p95_s: float | None
-    tokens_per_s: float | None
-    output_tokens: float
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """Seconds from the attempt's start; expected nano-dollars. None: nothing is known.
-
-    `p`: how likely the answer meets the whole SLO; `meets`: likely enough. `list_nusd`: at list prices, nothing cached, nothing failing.
-    `samples`: the weight of the measurements behind it.
+    None: nothing is known. `p`: how likely the answer meets the whole SLO; `meets`: likely enough.
     """
 
     p: float | None
@@ -31,6 +17,11 @@ class Prediction(msgspec.Struct, frozen=True):
     finish_p95_s: float | None
     tokens_per_s: float | None
     output_tokens: float
+
+
+class Prediction(Outlook, frozen=True):
+    """With expected nano-dollars. `list_nusd`: at list prices, nothing cached, nothing failing. `samples`: the weight of the measurements behind it."""
+
     cost_nusd: float | None
     list_nusd: float | None
     samples: float
