@@ -20,7 +20,7 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class Prediction(Outlook, frozen=True):
-    """With expected nano-dollars. `list_nusd`: at list prices, nothing cached, nothing failing. `samples`: the weight of the measurements behind it."""
+    """With expected nano-dollars. `list_nusd`: at list prices, nothing cached, nothing failing. `samples`: the weight of its measurements."""
 
     cost_nusd: float | None
     list_nusd: float | None
