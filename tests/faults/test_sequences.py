@@ -59,10 +59,11 @@ async def test_a_limited_model_rests_as_long_as_its_provider_said_and_others_of_
     [status(429, b'{"error":{"code":"insufficient_quota","message":"CANARY"}}'), status(401)],
     ids=["no quota", "not accepted"],
 )
-async def test_a_key_that_is_spent_or_not_accepted_rests_for_every_model(gateway: Gateway, one: Upstream, play) -> None:
+async def test_a_sole_key_that_is_spent_or_not_accepted_rests_for_that_model_alone(gateway: Gateway, one: Upstream, play) -> None:
     one.plays["m1"] = play
     assert await ask(gateway, "pair") == (200, "two/m2")
-    assert await ask(gateway, "other") == (200, "two/m2") and asked(one, "m3") == 0
+    assert await ask(gateway, "pair") == (200, "two/m2") and asked(one, "m1") == 1
+    assert await ask(gateway, "other") == (200, "one/m3")
 
 
 async def opened(gateway: Gateway, one: Upstream) -> None:

@@ -366,7 +366,7 @@ async def test_those_who_queue_outlive_the_engine_s_death(own_engine: Callable[.
 
 
 async def test_an_engine_that_stalls_mid_stream_is_replaced(own_engine: Callable[..., Engine]) -> None:
-    engine = own_engine(clocks=Clocks(connect_s=PATIENCE_S, headers_s=None, first_token_s=PATIENCE_S, idle_s=3.0, total_s=PATIENCE_S))
+    engine = own_engine(clocks=Clocks(connect_s=PATIENCE_S, headers_s=None, first_token_s=PATIENCE_S, idle_s=6.0, total_s=PATIENCE_S))
     await engine.supervisor.start()
     exchange = await engine.open(stream=True, ignore_eos=True)
     assert await exchange.next()
