@@ -11,6 +11,7 @@ from tests.faults.rows import Cell, Expect
 from tests.faults.upstreams import Script
 
 FILTERED = ("content_filter", "refusal")
+LATE = "took longer"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ def differences(cell: Cell, outcome: Outcome, stage: Stage, rows: list[Any]) -> 
         yield f"the answer looks {'whole' if said.whole else 'cut'}"
     if not re.fullmatch(pattern, ", ".join(trail)):
         yield f"ledger {', '.join(trail)!r}, not {expect.trail!r}"
-    if not expect.elapsed[0] <= outcome.elapsed_s <= expect.elapsed[1]:
+    if outcome.elapsed_s > expect.elapsed[1]:
+        yield f"{LATE}: {outcome.elapsed_s:.2f} s, not {expect.elapsed}"
+    if outcome.elapsed_s < expect.elapsed[0]:
         yield f"took {outcome.elapsed_s:.2f} s, not {expect.elapsed}"
     if outcome.leaked:
         yield "the upstream's text reached the caller"
