@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from config.problem import Problem, problem
-from config.settings import ModelSettings, PolicySettings, ProviderSettings, ServerSettings, Settings, TargetSettings, TeamSettings
+from config.settings import ModelSettings, PolicySettings, ProviderSettings, ServerSettings, Settings, TargetSettings
+from config.tenancy import TeamSettings
 
 Priced = Callable[[str, str], bool]  # kind and model -> a price is known
 UrlOf = Callable[[ProviderSettings], str]

@@ -1,11 +1,13 @@
 """The YAML contract as types. Frozen; unknown keys are errors; what a later version serves is refused, never ignored."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Tag, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config.section import Section
+from config.tenancy import AdminSettings, AlertSettings, CacheSettings, OrganisationSettings, TeamSettings
 from config.values import (
     LIST,
     SECTION,
@@ -31,47 +33,35 @@ from config.values import (
     drop,
     key_text,
     later_values,
-    only,
     residency_word,
 )
 
 ObjectiveName = Literal["ordered", "cheapest", "fastest", "throughput", "weighted"]
-Override = Literal["policy", "deadline_ms", "max_cost", "residency"]
 
 
-def _takes_flag(kind: Any) -> bool:
-    return kind in (Any, bool) or any(_takes_flag(part) for part in get_args(kind))
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_flag(cls, value: Any, info: ValidationInfo) -> Any:
-        """Few fields are flags, and `port: yes` would be port 1."""
-        if isinstance(value, bool) and not _takes_flag(cls.model_fields[info.field_name or ""].annotation):
-            raise PydanticCustomError("flag", "must not be true or false (YAML reads yes, no, on and off so too); put text in quotes")
-        return value
-
-
-class ServerSettings(_Section):
+class ServerSettings(Section):
     host: Host = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535, description="0: a free one")
-    workers: Annotated[int, only(1), Field(ge=1, description="more than one is not supported yet", json_schema_extra={"maximum": 1})] = 1
+    workers: int = Field(1, ge=1, le=256, description="processes that serve; more than one need a `state.redis`")
     max_body_bytes: int = Field(32 << 20, ge=1024, le=1 << 30, description="a larger request is refused with 413")
     body_idle_s: Seconds = Field(30.0, description="a request whose body does not come on for so long is refused with 408")
 
 
-class StateSettings(_Section):
+class StateSettings(Section):
     database: Annotated[str, Like(r"sqlite:///.+", "must be sqlite:///PATH; other databases are not supported yet")] = Field(
         "sqlite:///var/turnout.db", description="the ledger; its folder also holds the bootstrap key"
     )
-    redis: RedisUrl | None = Field(None, description="shares what is learned of targets between processes; without one each learns for itself")
+    redis: RedisUrl | None = Field(
+        None, description="shares limits, budgets, cached answers and what is learned of targets between processes; more than one needs it"
+    )
+    on_store_loss: Literal["local", "closed", "open"] = Field(
+        "local", description="without its Redis a process admits by its share of the limits and budgets, nobody, or everybody"
+    )
+    cache_mb: int = Field(64, ge=0, le=1 << 20, description="memory for cached answers, in each process")
     responses_days: int = Field(30, ge=0, le=3650, description="how long an answer that `previous_response_id` may name is kept; 0: not at all")
 
 
-class TimeoutSettings(_Section):
+class TimeoutSettings(Section):
     connect_s: Seconds = 3.0
     headers_s: Seconds | None = Field(None, description="until the response's head; default 60 s for a stream, `total_s` for a unary answer")
     first_token_s: Seconds = 60.0
@@ -79,7 +69,7 @@ class TimeoutSettings(_Section):
     total_s: Seconds = 600.0
 
 
-class PolicyTimeoutSettings(_Section):
+class PolicyTimeoutSettings(Section):
     """A provider's clocks, where the policy has its own."""
 
     connect_s: Seconds | None = None
@@ -89,7 +79,7 @@ class PolicyTimeoutSettings(_Section):
     total_s: Seconds | None = None
 
 
-class CredentialsSettings(_Section):
+class CredentialsSettings(Section):
     """Amazon's access key, or a Google service account's key file."""
 
     access_key_id: str | None = None
@@ -106,7 +96,7 @@ class CredentialsSettings(_Section):
         return self
 
 
-class ProviderSettings(_Section):
+class ProviderSettings(Section):
     kind: str = Field(description="a row of the registry: `turnout providers` lists them")
     base_url: Url | None = Field(None, description="default: the kind's own")
     api_key: Annotated[SecretStr, AfterValidator(key_text)] | None = None
@@ -156,7 +146,7 @@ class ProviderSettings(_Section):
         return tuple(text for key in given if key is not None and (text := key.get_secret_value()))
 
 
-class EngineSettings(_Section):
+class EngineSettings(Section):
     kind: Annotated[Literal["llamacpp"], later_values("vllm")]
     model: str = Field(description="`builtin:NAME` or the path of a GGUF file")
     slots: int = Field(8, ge=1, le=256, description="requests computed at once")
@@ -179,7 +169,7 @@ class EngineSettings(_Section):
         return self.max_prompt_tokens or self.context * 3 // 4
 
 
-class PriceSettings(_Section):
+class PriceSettings(Section):
     """US dollars for a million tokens."""
 
     input_usd_per_mtok: Usd
@@ -189,7 +179,7 @@ class PriceSettings(_Section):
     request_usd: Usd = 0.0
 
 
-class TargetSettings(_Section):
+class TargetSettings(Section):
     provider: str | None = None
     engine: str | None = None
     model: str | None = Field(None, min_length=1, description="the name sent upstream; default: the one asked for. `*` is what a pattern matched")
@@ -208,17 +198,17 @@ class TargetSettings(_Section):
         return self
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     policy: str | None = None
     targets: tuple[TargetSettings, ...] = Field(min_length=1)
 
 
-class RetrySettings(_Section):
+class RetrySettings(Section):
     max_attempts: int = Field(3, ge=1, le=10, description="of one request in all")
     budget: Share = Field(0.2, description="retries at a target, as a share of its recent requests")
 
 
-class SloSettings(_Section):
+class SloSettings(Section):
     """What is promised. Among the targets predicted to keep it the objective decides."""
 
     ttft_p95_ms: Milliseconds | None = Field(None, description="95 of 100 streams begin within it")
@@ -239,7 +229,7 @@ class SloSettings(_Section):
         return value
 
 
-class WeightSettings(_Section):
+class WeightSettings(Section):
     """How much each thing counts; what is not named counts nothing."""
 
     cost: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
@@ -253,11 +243,11 @@ class WeightSettings(_Section):
         return self
 
 
-class WeightedSettings(_Section):
+class WeightedSettings(Section):
     weighted: WeightSettings
 
 
-class HedgeSettings(_Section):
+class HedgeSettings(Section):
     """A second attempt beside a first one that is late; the first answer wins."""
 
     after: HedgeAfter = Field("p95", description="p95: the time to first token that 95 of 100 are predicted to keep; or milliseconds")
@@ -268,7 +258,7 @@ EXPLORE = 0.02
 HOLD_MS = 3000
 
 
-class PolicySettings(_Section):
+class PolicySettings(Section):
     objective: Annotated[
         Annotated[ObjectiveName, Tag(WORD)] | Annotated[WeightedSettings, Tag(SECTION)],
         by_shape("must be ordered, cheapest, fastest, throughput, weighted, or {weighted: {cost: …, latency: …, throughput: …}}"),
@@ -291,6 +281,7 @@ class PolicySettings(_Section):
         None, description=f"the share of requests that may measure a little known target; default 0 for `ordered`, else {EXPLORE}"
     )
     timeouts: PolicyTimeoutSettings | None = Field(None, description="default: each provider's own")
+    cache: CacheSettings | None = Field(None, description="default: no answer is kept for who asks the same again")
     drop_unsupported: Annotated[bool | Literal["hints"], BeforeValidator(drop)] = Field(
         "hints",
         description="of what a target cannot honour, leave out and name in `x-turnout-dropped`: false: nothing, refuse it; "
@@ -331,32 +322,17 @@ class PolicySettings(_Section):
         return self.explore if self.explore is not None else 0.0 if self.objective_name == "ordered" else EXPLORE
 
 
-class TeamSettings(_Section):
-    policy: str | None = Field(None, description="instead of each model's own")
-    models: tuple[str, ...] | None = Field(None, description="entries of `models` that the team may use; default: all")
-    keys: tuple[Annotated[SecretStr, Field(min_length=1), AfterValidator(client_key)], ...] = ()
-    overrides: Annotated[
-        Annotated[bool, Tag(WORD)] | Annotated[tuple[Override, ...], Tag(LIST)],
-        by_shape("must be true, false or a list of policy, deadline_ms, max_cost and residency"),
-    ] = Field(False, description="what its requests may say of themselves, against its policy: true: all of it")
-    limits: Later = Field(None, description="not supported yet")
-    budget: Later = Field(None, description="not supported yet")
-
-    @property
-    def allowed_overrides(self) -> frozenset[str]:
-        if isinstance(self.overrides, bool):
-            return frozenset(get_args(Override)) if self.overrides else frozenset()
-        return frozenset(self.overrides)
-
-
-class Settings(_Section):
+class Settings(Section):
     server: ServerSettings = ServerSettings()
     state: StateSettings = StateSettings()
-    providers: dict[Name, ProviderSettings] = {}
-    engines: dict[Name, EngineSettings] = {}
-    models: dict[ModelName, ModelSettings] = {}
-    policies: dict[Name, PolicySettings] = {}
-    teams: dict[Name, TeamSettings] = {}
+    providers: dict[Name, ProviderSettings] = Field({})
+    engines: dict[Name, EngineSettings] = Field({})
+    models: dict[ModelName, ModelSettings] = Field({})
+    policies: dict[Name, PolicySettings] = Field({})
+    organisations: dict[Name, OrganisationSettings] = Field({})
+    teams: dict[Name, TeamSettings] = Field({})
+    admin: AdminSettings | None = Field(None, description="default: no admin API; the command line works without it")
+    alerts: AlertSettings | None = Field(None, description="default: nobody is told of spent budgets")
 
 
 class Environment(BaseSettings):

@@ -35,15 +35,6 @@ def later_values(*values: str) -> BeforeValidator:
     return BeforeValidator(refuse)
 
 
-def only(value: int) -> AfterValidator:
-    def refuse(given: int) -> int:
-        if given > value:
-            raise PydanticCustomError("later", "more than {value} is not supported yet", {"value": value})
-        return given
-
-    return AfterValidator(refuse)
-
-
 @dataclass(frozen=True)
 class Like:
     """Text of a form that the error tells in words and the JSON schema as a pattern."""
@@ -162,6 +153,7 @@ def by_shape(words: str) -> Discriminator:
 Later = Annotated[Any, AfterValidator(not_yet), WithJsonSchema({"type": "null"})]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+PositiveUsd = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 Name = Annotated[
     str, Like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "it must be a letter or digit, then letters, digits, `_`, `.` and `-`, 100 in all at most")
 ]

@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from contract.flow import NOBODY, Flow
+
 Dialect = Literal[
     "openai_chat", "openai_completions", "openai_responses", "anthropic_messages", "anthropic_count_tokens", "openai_embeddings", "passthrough"
 ]
@@ -22,7 +24,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     `continues`: the id of an earlier answer that we keep, whose history now stands in the body.
     `answered`: the text with which the body ends that is the answer's own beginning, told to the client already: it is to be gone on from.
     `content_type`: the body's, where it is not JSON. `may_hold_state`: False where nothing in the body can be of an earlier answer (a signature,
-    a kept answer's id …), so that nobody else looks through it.
+    a kept answer's id …), so that nobody else looks through it. `flow`: whose turn it takes where it has to wait.
     """
 
     request_id: str
@@ -39,3 +41,4 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     may_hold_state: bool = True
     continues: str | None = None
     answered: str = ""
+    flow: Flow = NOBODY

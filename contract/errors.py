@@ -35,6 +35,7 @@
     │       └── EngineLost              it died under the request
     ├── NoTargetReady                every target that may answer is cooling, open or down; nothing was sent
     ├── AttemptsExhausted            every attempt of the plan failed
+    ├── StoreUnavailable             limits and budgets cannot be checked just now, and the configuration says `closed`
     ├── LedgerUnavailable            the ledger cannot be read or written just now
     ├── ServerShuttingDown
     └── ClientClosed                 the caller left; nobody's failure
@@ -109,6 +110,22 @@ class RequestTimeout(RequestError):
 
 class UnsupportedMediaType(RequestError):
     code = "unsupported_media_type"
+
+
+class LimitExceeded(RequestError):
+    """A limit of ours, not a provider's. `retry_after_s` None: it never fits."""
+
+    code = "rate_limit_exceeded"
+
+
+class BudgetExhausted(RequestError):
+    code = "budget_exhausted"
+
+
+class StoreUnavailable(TurnoutError):
+    """The store of limits and budgets is lost, and the configuration admits nobody without it."""
+
+    code = "limits_unavailable"
 
 
 class AttemptError(TurnoutError):

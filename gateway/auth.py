@@ -6,6 +6,8 @@ from hashlib import sha256
 import msgspec
 
 from contract.errors import AuthenticationFailed, ModelNotFound
+from contract.flow import NOBODY, Flow
+from policy.quota import Scope
 from policy.rule import Rule
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -14,7 +16,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 class Principal(msgspec.Struct, frozen=True):
     """A team as one of its keys stands for it. `models` None: every model. `rule` None: each model's own policy.
 
-    `overrides`: what its requests may say of their own policy (gateway/overrides.py).
+    `overrides`: what its requests may say of their own policy (gateway/overrides.py). `scopes`: where its requests count, from the
+    organisation to the key; empty: nothing limits them. `max_tokens`, `max_nusd`: of one request. `expires_at`: Unix seconds.
     """
 
     team: str
@@ -22,6 +25,12 @@ class Principal(msgspec.Struct, frozen=True):
     models: frozenset[str] | None = None
     rule: Rule | None = None
     overrides: frozenset[str] = frozenset()
+    organisation: str = ""
+    scopes: tuple[Scope, ...] = ()
+    max_tokens: int | None = None
+    max_nusd: int | None = None
+    flow: Flow = NOBODY
+    expires_at: float | None = None
 
     def require_route(self, route: str, model: str) -> None:
         """Raises ModelNotFound for a route that this team may not use: the same answer as for one that does not exist."""

@@ -66,6 +66,7 @@ class Recorder:
                 bytes_client=job.client.bytes_sent,
                 billed="team" if status in ANSWERED or status == "client_closed" else "gateway",
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
+                organisation=job.principal.organisation,
                 decision=planning.told if planning and attempt.number == 1 else None,
                 **({} if attempt.rest else _predicted(attempt.planned.prediction)),
             )
@@ -94,6 +95,7 @@ class Recorder:
                 error_code=code,
                 client_status=status,
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
+                organisation=job.principal.organisation,
                 decision=planning.told if planning else None,
             )
         )

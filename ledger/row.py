@@ -13,6 +13,7 @@ from contract.usage import Usage
 
 Status = Literal["ok", "failed", "cut", "client_closed", "abandoned"]
 Billed = Literal["team", "gateway"]
+CacheUse = Literal["hit", "miss", "join", "bypass", "semantic"]
 ANSWERED = ("ok", "cut")  # tokens came, so there was a cost, told or not
 ENDED_WELL = ("ok", "abandoned")  # nobody's failure
 
@@ -60,6 +61,9 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     predicted_output_tokens: int | None = None
     predicted_cost_nusd: int | None = None
     predicted_p_slo: float | None = None  # how likely the policy's SLO was to be met, 0 to 1
+    organisation: str = ""
+    cache: CacheUse | None = None  # None: nothing was looked up
+    saved_nusd: int | None = None  # what a cached answer cost when it was made
     # on a request's first row: what makes it, called by the thread that writes it, or it; JSON when it was read from the ledger
     decision: Callable[[], msgspec.Struct] | msgspec.Struct | msgspec.Raw | None = None
 

@@ -1,13 +1,14 @@
 """The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
-Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided; an older database gets what it lacks when it is opened.
+Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
+cache; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, inspect
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 3
-UPGRADED = frozenset({1, 2})  # older versions that lack nothing but tables and columns
+VERSION = 4
+UPGRADED = frozenset({1, 2, 3})  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
 
@@ -65,8 +66,12 @@ attempts = Table(
     Column("predicted_output_tokens", BigInteger),
     Column("predicted_cost_nusd", BigInteger),
     Column("predicted_p_slo", Float),
+    Column("organisation", String(200), nullable=False, server_default=""),
+    Column("cache", String(16)),
+    Column("saved_nusd", BigInteger),
     Column("decision", Text),
     Index("attempts_by_time", "started_at_us"),
+    Index("attempts_by_team", "team", "started_at_us"),
 )
 
 bindings = Table(
@@ -92,7 +97,7 @@ schema_version = Table("schema_version", metadata, Column("version", Integer, pr
 
 
 def make_tables(connection: Connection) -> None:
-    """Makes the tables that are missing, and the columns that tables of an older version lack: those are null there, or have a default."""
+    """Makes the tables that are missing, and what tables of an older version lack: a column is null there, or has its default."""
     there = set(inspect(connection).get_table_names())
     metadata.create_all(connection)
     for table in metadata.sorted_tables:
@@ -102,3 +107,7 @@ def make_tables(connection: Connection) -> None:
                 if column.name not in has:
                     definition = CreateColumn(column).compile(dialect=connection.dialect)
                     connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
+            indexed = {index["name"] for index in inspect(connection).get_indexes(table.name)}
+            for index in table.indexes:
+                if index.name not in indexed:
+                    index.create(connection)

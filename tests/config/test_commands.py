@@ -16,7 +16,7 @@ COMMAND = str(Path(sys.executable).with_name("turnout"))
 NOT_OURS = re.compile(r".*_API_KEY$|^TURNOUT_.*|^PYTHONPATH$")
 EXAMPLE = (ROOT / "config" / "example.yaml").read_text()
 GOOD = 'engines: {cpu: {kind: llamacpp, model: "builtin:smollm2-135m-instruct"}}\nmodels: {chat: {targets: [{engine: cpu}]}}\n'
-BAD = "server:\n  prot: 1\nteams: {t: {keys: ['${NONE_KEY:-k}'], limits: {rpm: 1}}}\n"
+BAD = "server:\n  prot: 1\nteams: {t: {keys: ['${NONE_KEY:-k}'], budget: {usd: 0}}}\n"
 
 
 def turnout(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -43,7 +43,7 @@ def test_check_exits_1_with_a_line_for_each_finding_on_stderr(tmp_path: Path) ->
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         "turnout.yaml:2:3: `prot` is not a key of server; did you mean `port`?",
-        "turnout.yaml:3:47: `teams.t.limits`: not supported yet: this version would ignore it, so take it out",
+        "turnout.yaml:3:53: `teams.t.budget.usd`: should be greater than 0",
         "turnout.yaml: 2 findings",
     ]
 
@@ -67,7 +67,7 @@ def test_check_prints_its_findings_as_json(tmp_path: Path) -> None:
         "message": "`prot` is not a key of server; did you mean `port`?",
         "advice": False,
     }
-    assert (second["line"], second["column"]) == (3, 47)
+    assert (second["line"], second["column"]) == (3, 53)
 
 
 def test_check_of_a_good_file_prints_an_empty_json_list(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from config import settings
+from config import settings, tenancy
 from config.load import load
 from providers.address import Chosen, missing
 from providers.registry import PROVIDER_KINDS
@@ -16,7 +16,10 @@ TEXT = (ROOT / "docs" / "configuration.md").read_text()
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S)
 ENV = {name: f"sk-{name.lower()}" for name in re.findall(r"\$\{([A-Z_]+)\}", "".join(BLOCKS))}
 SECTIONS: list[type[BaseModel]] = [
-    getattr(settings, name) for name in dir(settings) if name.endswith("Settings") and name not in ("Settings", "BaseSettings")
+    getattr(module, name)
+    for module in (settings, tenancy)
+    for name in dir(module)
+    if name.endswith("Settings") and name not in ("Settings", "BaseSettings") and getattr(module, name).__module__ == module.__name__
 ]
 
 
