@@ -23,6 +23,7 @@ ENGINE_BUSY = "not ready: the engine is down or its queue is full"
 BREAKER_BUSY = "not ready: its breaker is open after failures"
 COOLING = "not ready: it asked to be left alone for a while"
 KEYS_BUSY = "not ready: rate limited, or its keys are set aside"
+MAX_ADMITTED = 200  # rules for which a route remembers whom they admit
 STALL_S = 15.0  # between two pieces of an answer that can still be mended elsewhere
 
 
@@ -39,8 +40,17 @@ def plan_for(job: Job, now: float) -> Planning:
 
 
 def admitted_by(rule: Rule, route: Route) -> Admitted:
-    """Whom the residency admits: known for the route's own rule, worked out for another's."""
-    return route.admitted if rule is route.rule else admit(rule, route.candidates)
+    """Whom the residency admits: known for the route's own rule, and for that of a team that asked before; worked out for what one request says."""
+    if rule is route.rule:
+        return route.admitted
+    found = route.admitted_by.get(id(rule))
+    if found is not None and found[0] is rule:
+        return found[1]
+    made = admit(rule, route.candidates)
+    if len(route.admitted_by) >= MAX_ADMITTED:
+        route.admitted_by.clear()
+    route.admitted_by[id(rule)] = rule, made  # the rule is kept with it, so that its id stays its own
+    return made
 
 
 def snapshot(target: Target, ask: Ask, now: float) -> Live:

@@ -43,8 +43,9 @@ class Target:
 class Route:
     """One entry of `models`: its name (maybe a pattern), rule and targets, in the order of preference.
 
-    `admitted`: what the rule's residency leaves of `candidates`. `lacking`: what at least one target cannot do. The rest is what routing
-    remembers of this model: whose prefix cache is warm, what second runners and measurements have cost, how the promise was kept.
+    `admitted`: what the rule's residency leaves of `candidates`; `admitted_by`: what other rules' do, by their identity. `lacking`: what at
+    least one target cannot do. The rest is what routing remembers of this model: whose prefix cache is warm, what second runners and
+    measurements have cost, how the promise was kept.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Route:
     hedges: HedgeBudget
     exploring: ExploreBudget
     slack: Slack
+    admitted_by: dict[int, tuple[Rule, Admitted]]
 
 
 FillIn = Callable[[Route, str], Route]  # a pattern's route and what `*` matched -> the route for that very name

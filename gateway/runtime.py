@@ -316,6 +316,7 @@ def assemble(name: str, rule: Rule, targets: list[Target]) -> Route:
         hedges=HedgeBudget(),
         exploring=ExploreBudget(),
         slack=Slack(),
+        admitted_by={},
     )
 
 
