@@ -18,6 +18,7 @@ from gateway.errors import shown
 from gateway.identity import new_request_id
 from gateway.job import Job
 from gateway.overrides import overridden
+from gateway.prompt_cache import own_prompt_key
 from gateway.runtime import Runtime
 from providers.wires.port import Dialect
 from providers.wires.table import DIALECTS
@@ -71,6 +72,8 @@ class FastPath:
             raise no_such_model(call.model)
         principal.require_route(route.name, call.model)
         rule, call = overridden(principal.rule or route.rule, call, headers, principal, runtime.rules)
+        if not runtime.keys.one_team:
+            call = own_prompt_key(call, principal.team)
         client.guard()
         bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
         job = Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target)
