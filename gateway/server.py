@@ -1,6 +1,7 @@
 """The HTTP server under the gateway: uvicorn with httptools and uvloop, no access log (docs/decisions/003)."""
 
 import gc
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -68,6 +69,7 @@ def serve(app: App, listener: socket.socket, on_listening: Callable[[], None]) -
         if not server.should_exit:  # before uvicorn's own handlers stand
             raise SystemExit(0)
 
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write keys and prompts to a file
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)  # uvicorn raises the signal again once it has stopped: a clean end is exit code 0
     gc.collect()
