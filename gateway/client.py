@@ -6,6 +6,7 @@ The watch for it starts only once a request has lasted a moment, so that quick a
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -18,6 +19,8 @@ Send = Callable[[Message], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
 
 WATCH_AFTER_S = 0.02
+DISCARD_BYTES = 1 << 20  # of a request that is refused unread
+DISCARD_S = 1.0
 JSON_TYPE = b"application/json"
 
 
@@ -99,6 +102,19 @@ class Client:
                 self.read = True
                 return b"".join((*parts, part)) if parts else part
             parts.append(part)
+
+    async def discard(self) -> None:
+        """Takes in what is still on its way of a request that is refused, within bounds: an answer before it may be lost with the connection."""
+        size = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_S):
+                while not self.read and size < DISCARD_BYTES:
+                    message = await self._receive()
+                    self.left = message["type"] == "http.disconnect"
+                    if self.left:
+                        return
+                    size += len(message.get("body", b""))
+                    self.read = not message.get("more_body")
 
     def _give_up(self) -> None:
         self._too_slow = True

@@ -9,7 +9,16 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from contract.call import Call
-from contract.errors import AttemptsExhausted, ClientClosed, InvalidRequest, MethodNotAllowed, TurnoutError, UnsupportedField, UpstreamRejected
+from contract.errors import (
+    AttemptsExhausted,
+    ClientClosed,
+    InvalidRequest,
+    MethodNotAllowed,
+    RequestTimeout,
+    TurnoutError,
+    UnsupportedField,
+    UpstreamRejected,
+)
 from gateway.auth import no_such_model
 from gateway.binding import resolve
 from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
@@ -89,6 +98,8 @@ class FastPath:
         """Sends the error, unless the answer has begun already or nobody is there."""
         if client.left or client.status or isinstance(error, ClientClosed):
             return
+        if not client.read and not isinstance(error, RequestTimeout):
+            await client.discard()
         shape = shown(error)
         attempts = len(error.attempts) if isinstance(error, AttemptsExhausted) else 0
         body = words.encode_error(error, shape.type, request_id, attempts)

@@ -248,3 +248,16 @@ def test_every_error_has_a_status_by_intent() -> None:
         b"retry-after": b"3",
         b"retry-after-ms": b"2500",
     }
+
+
+@pytest.mark.parametrize("size", [300, 300_000, 900_000])
+async def test_a_refusal_reaches_a_client_whose_body_is_still_on_its_way(gateway: Gateway, size: int) -> None:
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer wrong\r\ncontent-length: %d\r\n\r\n" % size
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+    writer.write(head)
+    await writer.drain()
+    await asyncio.sleep(0.05)  # the gateway knows by now that it will refuse
+    writer.write(b"x" * size)
+    await writer.drain()
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()

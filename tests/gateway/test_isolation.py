@@ -1,0 +1,193 @@
+"""Every route, for whoever has no key, another team's, its own, or the admin's: for a team there is nothing but what is its own.
+
+The table must name every route there is: a new one that nobody classified fails the first test.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+from starlette.routing import Route
+
+from gateway.app import create_app
+from gateway.endpoints import ENDPOINTS
+from tests.gateway.conftest import Gateway, running
+from tests.gateway.upstream import Exchange, Upstream, completion
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ADMIN_KEY = "sk-admin-of-the-gateway"
+KEYS = {"nobody": None, "other": "sk-blue", "own": "sk-red", "admin": ADMIN_KEY}
+CONFIG = """
+state: {{database: "sqlite:///{folder}/turnout.db"}}
+admin: {{port: 0, key: {admin}}}
+providers:
+  one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
+  two: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
+models:
+  red: {{targets: [{{provider: one, model: m-red, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}}}]}}
+  blue: {{targets: [{{provider: two, model: m-blue, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}}}]}}
+teams:
+  red: {{keys: [sk-red], models: [red]}}
+  blue: {{keys: [sk-blue], models: [blue]}}
+"""
+MULTIPART = {"/v1/images/edits", "/v1/images/variations", "/v1/audio/transcriptions", "/v1/audio/translations"}
+
+# method and path -> what a caller of another team gets for a thing of ours
+PUBLIC = {
+    "GET /",
+    "GET /health",
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /docs",
+    "GET /redoc",
+    "GET /docs/oauth2-redirect",
+    "GET /openapi.json",
+}
+THINGS = {
+    "GET /v1/models/{model:path}": "model",
+    "GET /v1/responses/{response_id}": "response",
+    "GET /v1/responses/{response_id}/input_items": "response",
+    "POST /v1/responses/{response_id}/cancel": "response",
+    "DELETE /v1/responses/{response_id}": "response",
+    "GET /v1/requests/{request_id}": "request",
+    "GET /v1/decisions/{request_id}": "request",
+}
+LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/reports/calibration"}
+INFERENCE = {f"POST {path}" for path in ENDPOINTS}
+
+
+@dataclass
+class Red:
+    """What the red team has."""
+
+    gateway: Gateway
+    request: str
+    response: str
+
+    def path(self, template: str) -> str:
+        return template.replace("{model:path}", "red").replace("{response_id}", self.response).replace("{request_id}", self.request)
+
+    async def ask(self, route: str, caller: str, thing: str = "") -> httpx2.Response:
+        method, template = route.split(" ")
+        key = KEYS[caller]
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        content: dict[str, Any] = {}
+        if method == "POST" and not thing:
+            content = body_of(template)
+        return await self.gateway.http.request(method, self.path(template), headers=headers, **content)
+
+
+def body_of(path: str) -> dict[str, Any]:
+    """A request for the red team's model."""
+    if path in MULTIPART:
+        return {"files": {"file": ("a.wav", b"x")}, "data": {"model": "red", "prompt": "p"}}
+    body: dict[str, Any] = {"model": "red", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}], "input": "Hi", "prompt": "Hi"}
+    return {"json": body | {"query": "q", "documents": ["d"], "voice": "v"}}
+
+
+async def good(x: Exchange) -> None:
+    """Whatever it was asked."""
+    path = x.seen.head[":path"]
+    if path.endswith("/embeddings"):
+        data = {"object": "list", "model": "m", "data": [{"object": "embedding", "index": 0, "embedding": [0.1]}], "usage": {"prompt_tokens": 1}}
+        await x.respond(200, json.dumps(data).encode())
+    else:
+        await x.respond(200, json.dumps(completion("Red's own answer")).encode())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def upstream() -> AsyncIterator[Upstream]:
+    upstream = await Upstream().start()
+    upstream.plays |= {"m-red": good, "m-blue": good, "": good}
+    yield upstream
+    await upstream.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def red(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Red]:
+    folder = tmp_path_factory.mktemp("isolation")
+    async with running(CONFIG.format(folder=folder, one=upstream.base_url, admin=ADMIN_KEY), folder) as gateway:
+        chat = await gateway.post({"model": "red", "messages": [{"role": "user", "content": "Hi"}]}, key="sk-red")
+        answer = await gateway.post({"model": "red", "input": "Hi"}, key="sk-red", path="/v1/responses")
+        assert (chat.status_code, answer.status_code) == (200, 200), (chat.text, answer.text)
+        yield Red(gateway, chat.headers["x-request-id"], answer.json()["id"])
+
+
+async def kept_answer(red: Red) -> str:
+    """A new answer of the red team: the one before may have been deleted."""
+    answer = await red.gateway.post({"model": "red", "input": "Hi"}, key="sk-red", path="/v1/responses")
+    name: str = answer.json()["id"]
+    return name
+
+
+async def test_every_route_is_in_the_table(red: Red) -> None:
+    app = create_app(red.gateway.runtime, "test")
+    found = {f"{method} {route.path}" for route in app.routes if isinstance(route, Route) for method in route.methods or () if method != "HEAD"}
+    assert found | INFERENCE == PUBLIC | LISTS | INFERENCE | set(THINGS)
+
+
+@pytest.mark.parametrize("caller", KEYS)
+@pytest.mark.parametrize("route", sorted(PUBLIC))
+async def test_what_is_public_holds_nothing_of_a_team(red: Red, route: str, caller: str) -> None:
+    answer = await red.ask(route, caller)
+    assert answer.status_code == 200
+    assert not any(secret in answer.text for secret in ("m-red", "Red's own", red.request, red.response, "sk-red", "127.0.0.1"))
+
+
+@pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 404), ("admin", 401), ("own", 200)])
+@pytest.mark.parametrize("route", THINGS)
+async def test_a_thing_of_another_team_is_not_there(red: Red, route: str, caller: str, status: int) -> None:
+    red.response = await kept_answer(red)
+    answer = await red.ask(route, caller, THINGS[route])
+    assert answer.status_code == status
+    if status != 200:
+        assert "Red's own" not in answer.text
+        still = await red.ask("GET /v1/responses/{response_id}", "own", "response")
+        assert still.status_code == 200  # nobody else deleted or cancelled it
+
+
+async def test_what_is_not_ours_and_what_is_not_at_all_are_told_apart_by_nobody(red: Red) -> None:
+    for route, thing in THINGS.items():
+        theirs = await red.ask(route, "other", thing)
+        nowhere = Red(red.gateway, "req_" + "0" * 32, "resp_" + "0" * 32)
+        if thing != "model":
+            missing = await nowhere.ask(route, "other", thing)
+            assert (theirs.status_code, theirs.json()["error"]["code"]) == (missing.status_code, missing.json()["error"]["code"])
+
+
+@pytest.mark.parametrize("route", sorted(LISTS))
+async def test_a_list_holds_what_is_the_caller_s_own(red: Red, route: str) -> None:
+    ours, theirs = await red.ask(route, "own"), await red.ask(route, "other")
+    assert (ours.status_code, theirs.status_code) == (200, 200)
+    assert "red" in ours.text or "one/m-red" in ours.text
+    assert "red" not in theirs.text
+    assert (await red.ask(route, "nobody")).status_code == (await red.ask(route, "admin")).status_code == 401
+
+
+@pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 404), ("admin", 401)])
+@pytest.mark.parametrize("route", sorted(INFERENCE))
+async def test_another_team_s_model_is_not_there_to_be_asked(red: Red, upstream: Upstream, route: str, caller: str, status: int) -> None:
+    asked = len(upstream.journal)
+    answer = await red.ask(route, caller)
+    assert answer.status_code == status
+    assert len(upstream.journal) == asked
+
+
+@pytest.mark.parametrize(
+    "route", sorted(INFERENCE - {"POST /v1/responses/compact", "POST /v1/responses/input_tokens", "POST /v1/messages/count_tokens"})
+)
+async def test_a_team_s_own_model_answers_it(red: Red, upstream: Upstream, route: str) -> None:
+    asked = len(upstream.journal)
+    answer = await red.ask(route, "own")
+    assert answer.status_code not in (401, 403, 404)
+    assert len(upstream.journal) == asked + 1 or answer.status_code == 400
+
+
+async def test_another_team_cannot_go_on_from_our_answer(red: Red, upstream: Upstream) -> None:
+    asked = len(upstream.journal)
+    answer = await red.gateway.post({"model": "blue", "input": "And?", "previous_response_id": red.response}, key="sk-blue", path="/v1/responses")
+    assert answer.status_code in (400, 404) and len(upstream.journal) == asked
