@@ -67,6 +67,7 @@ class Recorder:
                 billed="team" if status in ANSWERED or status == "client_closed" else "gateway",
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
+                cache=job.cache,
                 decision=planning.told if planning and attempt.number == 1 else None,
                 **({} if attempt.rest else _predicted(attempt.planned.prediction)),
             )
@@ -96,6 +97,7 @@ class Recorder:
                 client_status=status,
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
+                cache=job.cache,
                 decision=planning.told if planning else None,
             )
         )
