@@ -91,3 +91,22 @@ class Refused(msgspec.Struct, frozen=True):
     budget: Budget | None = None
     requests: Left | None = None
     tokens: Left | None = None
+
+
+class Spending(msgspec.Struct, frozen=True):
+    """How a budget stands in the window that began at `start_s` (Unix time). `reserved_nusd`: the upper bound of what runs."""
+
+    budget: Budget
+    start_s: int
+    spent_nusd: int
+    reserved_nusd: int
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a scope stands. `requests`, `tokens` None: not limited."""
+
+    scope: Scope
+    running: int
+    requests: Left | None
+    tokens: Left | None
+    budgets: tuple[Spending, ...]
