@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,7 +13,6 @@ from ledger.spent import charged, spent_nusd
 from ledger.store import Ledger
 from policy.meter import Meter, Unseeded
 from policy.quota import Granted, Refused, Scope, Standing, Used, Want
-
 
 FLUSH_S = 2.0
 Found = TypeVar("Found")
@@ -40,10 +39,10 @@ class MeterPort(Protocol):
 class Spent(Protocol):
     """What was spent so far, as the ledger knows it. Both raise LedgerUnavailable."""
 
-    async def since(self, scope: Scope, start_s: int) -> int:
-        """Nano-dollars that `scope` has spent since then."""
+    async def since(self, scope: Scope, start_s: int, but: Sequence[str] = ()) -> int:
+        """Nano-dollars that `scope` has spent since then, without what the requests `but` did."""
 
-    async def of(self, request_ids: list[str], start_s: int = 0) -> dict[str, int]:
+    async def of(self, request_ids: Sequence[str]) -> dict[str, int]:
         """What each request has been charged, for those that have rows."""
 
 
@@ -53,17 +52,11 @@ class LedgerSpent:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def since(self, scope: Scope, start_s: int) -> int:
-        return await asyncio.to_thread(self._since, scope, start_s)
+    async def since(self, scope: Scope, start_s: int, but: Sequence[str] = ()) -> int:
+        return await asyncio.to_thread(self._read, lambda engine: spent_nusd(engine, scope.kind, scope.name, start_s, but))
 
-    async def of(self, request_ids: list[str], start_s: int = 0) -> dict[str, int]:
-        return await asyncio.to_thread(self._of, request_ids, start_s)
-
-    def _since(self, scope: Scope, start_s: int) -> int:
-        return self._read(lambda engine: spent_nusd(engine, scope.kind, scope.name, start_s))
-
-    def _of(self, request_ids: list[str], start_s: int) -> dict[str, int]:
-        return self._read(lambda engine: charged(engine, request_ids, start_s))
+    async def of(self, request_ids: Sequence[str]) -> dict[str, int]:
+        return await asyncio.to_thread(self._read, lambda engine: charged(engine, request_ids))
 
     def _read(self, query: Callable[[Engine], Found]) -> Found:
         try:
@@ -110,3 +103,12 @@ class MemoryMeter:
             task = self._seeding[missing] = asyncio.create_task(self._spent.since(missing.scope, missing.start_s))
             task.add_done_callback(lambda _: self._seeding.pop(missing, None))
         self._meter.seed(missing, await asyncio.shield(task))
+
+
+def meter_of(redis_url: str | None, on_loss: Literal["local", "closed", "open"], ledger: Ledger) -> MeterPort:
+    """One process's own, or that of all the processes which share a Redis."""
+    if redis_url is None:
+        return MemoryMeter(LedgerSpent(ledger))
+    from gateway.redis_meter import RedisMeter  # redis-py takes a while to import, and one process alone does without
+
+    return RedisMeter(redis_url, LedgerSpent(ledger), on_loss)
