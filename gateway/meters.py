@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, Protocol, TypeVar
 
 from sqlalchemy import Engine
@@ -101,8 +102,13 @@ class MemoryMeter:
         task = self._seeding.get(missing)
         if task is None:
             task = self._seeding[missing] = asyncio.create_task(self._spent.since(missing.scope, missing.start_s))
-            task.add_done_callback(lambda _: self._seeding.pop(missing, None))
+            task.add_done_callback(partial(self._seeded, missing))
         self._meter.seed(missing, await asyncio.shield(task))
+
+    def _seeded(self, missing: Unseeded, task: asyncio.Task[int]) -> None:
+        del self._seeding[missing]
+        if not task.cancelled():
+            task.exception()  # whoever waits raises it; perhaps nobody does any more
 
 
 def meter_of(redis_url: str | None, on_loss: Literal["local", "closed", "open"], ledger: Ledger) -> MeterPort:

@@ -8,6 +8,7 @@ admitted (docs/budgets.md says how it stays exact).
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from secrets import token_hex
 from time import monotonic
 from typing import Any, Literal
@@ -188,11 +189,16 @@ class RedisMeter:
             key = (scopes[at].id, f"{window}:{start}")
             if key not in self._seeding:
                 task = self._seeding[key] = asyncio.create_task(self._read(scopes[at], key[1]), name="meter-seed")
-                task.add_done_callback(lambda done, key=key: self._seeding.pop(key, None) and (done.cancelled() or done.exception()))
+                task.add_done_callback(partial(self._seeded, key))
         tasks = [self._seeding[scopes[at].id, f"{window}:{start}"] for at, window, start in unknown]
         await asyncio.wait(tasks)  # one who leaves does not end it for the others
         for task in tasks:
             task.result()
+
+    def _seeded(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        del self._seeding[key]
+        if not task.cancelled():
+            task.exception()  # whoever waits raises it; perhaps nobody does any more
 
     async def _read(self, scope: Scope, field: str) -> None:
         """The ledger's sum, without what is still reserved: that is added when it is settled."""
