@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from secrets import token_hex
 from time import monotonic
 from typing import Any, Literal
@@ -66,28 +67,28 @@ class RedisMeter:
         self._epoch = ""
         self._live: dict[str, _Live] = {}
         self._settles: dict[str, tuple[Granted, Used]] = {}
+        self._sent: set[asyncio.Future[Any]] = set()
         self._stale: set[str] = set()  # scopes whose counters lack what was spent without Redis
         self._committed: dict[tuple[str, int], int] = {}  # (scope, window's start) -> spent and reserved, last known
         self._share: Share | None = None
         self._seeding: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._to_settle = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     # --- the port ------------------------------------------------------------------------------------------------------
     async def start(self) -> None:
         self.store.open()
         await self._look()
-        self._tasks = [asyncio.create_task(self._keep(), name="meter-leases"), asyncio.create_task(self._settle_all(), name="meter-settles")]
+        self._task = asyncio.create_task(self._keep(), name="meter-leases")
 
     async def stop(self) -> None:
-        """Idempotent. What is not settled by then ends with its lease."""
-        for task in (*self._tasks, *self._seeding.values()):
+        """Idempotent. What cannot be settled by then ends with its lease."""
+        tasks = [*self._seeding.values(), *([] if self._task is None else [self._task])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._seeding.values(), return_exceptions=True)
-        self._tasks = []
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._send()
+        await asyncio.gather(*self._sent, return_exceptions=True)
         with suppress(StoreLost):
-            while self._settles:
-                await self._settle_some()
             await self.store.ask("leave", [self._own])
         await self.store.close()
 
@@ -121,6 +122,7 @@ class RedisMeter:
     async def standing(self, scope: Scope) -> Standing:
         """Raises StoreUnavailable, LedgerUnavailable."""
         until = monotonic() + PATIENCE_S
+        self._send()
         try:
             while (reply := await self.store.ask("reserve", ["", 0, 0, 0, [_told(scope)]]))[0] == 2:
                 await self._seed((scope,), reply[1], until)
@@ -133,6 +135,7 @@ class RedisMeter:
 
     # --- one request -----------------------------------------------------------------------------------------------------
     async def _asked(self, id: str, scopes: tuple[Scope, ...], want: Want, args: Sequence[Any]) -> Any:
+        self._send()
         try:
             return await self.store.ask("reserve", args)
         except asyncio.CancelledError:
@@ -219,29 +222,28 @@ class RedisMeter:
     def _put(self, granted: Granted, used: Used) -> None:
         if len(self._settles) >= MAX_SETTLES:
             self._settles.pop(next(iter(self._settles)))
+        if not self._settles:
+            asyncio.get_running_loop().call_soon(self._send)
         self._settles[granted.id] = (granted, used)
-        self._to_settle.set()
 
-    async def _settle_all(self) -> None:
-        while True:
-            await self._to_settle.wait()
-            self._to_settle.clear()
-            try:
-                while self._settles:
-                    await self._settle_some()
-            except StoreLost:
-                continue  # woken when Redis is back
-            except Exception as exc:  # the task's top: one bad round must not end all later ones
-                log.error("settling failed", exc_info=exc)
+    def _send(self) -> None:
+        """Posts what was settled; requests that ask from now on find it done. While Redis is lost it waits for `_look`."""
+        with suppress(StoreLost):
+            while self._settles and self.store.lost is None:
+                batch = dict(islice(self._settles.items(), SETTLES))
+                posted = self.store.post("settle", [_settled(granted, used) for granted, used in batch.values()])
+                for id in batch:
+                    del self._settles[id]
+                self._sent.add(posted)
+                posted.add_done_callback(partial(self._heard, batch))
 
-    async def _settle_some(self) -> None:
-        """What may have been settled already is sent again after a loss: it is unknown then, and the ledger tells."""
-        batch = dict(list(self._settles.items())[:SETTLES])
-        unknown = await self.store.ask("settle", [_settled(granted, used) for granted, used in batch.values()])
-        for id in batch:
-            del self._settles[id]
-        if unknown:
-            self._stale.update(scope.id for id in unknown for scope in batch[id][0].scopes if scope.budgets)
+    def _heard(self, batch: dict[str, tuple[Granted, Used]], posted: asyncio.Future[Any]) -> None:
+        """What may have been settled already is sent again after a loss: nobody knows it then, and the ledger tells."""
+        self._sent.discard(posted)
+        if posted.cancelled() or posted.exception() is not None:
+            self._settles = {**batch, **self._settles}
+        else:
+            self._stale.update(scope.id for id in posted.result() for scope in batch[id][0].scopes if scope.budgets)
 
     async def _keep(self) -> None:
         """Leases, orphans, and whether Redis is there and still knows this process."""
@@ -281,7 +283,7 @@ class RedisMeter:
             if was_lost:
                 self._share = None
                 self.store.found()
-            self._to_settle.set()
+            self._send()
 
     async def _written(self) -> bool:
         """The ledger has the rows of what this process settled."""

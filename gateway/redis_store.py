@@ -68,12 +68,16 @@ class RedisStore:
 
     async def ask(self, step: str, args: Sequence[Any], *, probe: bool = False) -> Any:
         """One step's reply. Raises StoreLost; at once while Redis is lost, unless this is the `probe` that looks whether it is back."""
+        return await self.post(step, args, probe=probe)
+
+    def post(self, step: str, args: Sequence[Any], *, probe: bool = False) -> asyncio.Future[Any]:
+        """As `ask`, for who does not wait. Steps happen in the order in which they were posted. Raises StoreLost."""
         if self._lane is None or (self.lost is not None and not probe):
             raise StoreLost(self.lost or "closed")
         asked = _Asked(step, msgspec.msgpack.encode(args), asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         self._wake.set()
-        return await asked.answer
+        return asked.answer
 
     async def run_id(self) -> str:
         """Names this run of this server: another one may know less. Raises StoreLost."""
@@ -113,7 +117,7 @@ class RedisStore:
                 await _ended(task)
         error = TimeoutError() if task.cancelled() else task.exception()
         if error is not None:
-            self._fail(type(error).__name__, batch)
+            self._fail(f"{type(error).__name__}: {error}", batch)
             with suppress(RedisError, OSError):
                 await self._redis.connection_pool.disconnect()
             return

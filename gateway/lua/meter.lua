@@ -142,7 +142,7 @@ local function settle()
         local name, key = part[1], P .. 's:' .. part[1]
         redis.call('ZREM', P .. 'l:' .. name, id)
         for _, field in ipairs(part[2]) do
-          if redis.call('HEXISTS', key, 'v:' .. field) == 1 then redis.call('HINCRBY', key, 'v:' .. field, -record[1]) end
+          if record[1] > 0 and redis.call('HEXISTS', key, 'v:' .. field) == 1 then redis.call('HINCRBY', key, 'v:' .. field, -record[1]) end
           if redis.call('HEXISTS', key, 'k:' .. field) == 1 then
             redis.call('HSET', P .. 'd:' .. name .. ':' .. field, id, cost)
             redis.call('PEXPIRE', P .. 'd:' .. name .. ':' .. field, LIMITS_KEPT_MS)
