@@ -22,8 +22,8 @@ SLICE_S = 0.01
 SLICES = 5
 DEADLINE_S = SLICE_S * SLICES
 SLOW_SLICES = 2  # an exchange that took so many was slow
-SLOW_AT_ONCE = 3  # slow exchanges one after the other: it is as good as lost
-BATCH = 64  # steps in one exchange
+SLOW_AT_ONCE = 8  # slow exchanges one after the other: it is as good as lost
+BATCH = 16  # steps in one exchange: few, so that what other processes ask comes between
 SCRIPT = files("gateway").joinpath("lua/meter.lua").read_text()
 SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # Redis names scripts by it
 
