@@ -56,13 +56,14 @@ class _Live(msgspec.Struct):
 class RedisMeter:
     """Whoever starts it stops it."""
 
-    def __init__(self, url: str, spent: Spent, on_loss: OnLoss = "local", *, lease_s: float = LEASE_S, prefix: str = PREFIX) -> None:
-        self.store = RedisStore(url, prefix)
+    def __init__(self, url: str, spent: Spent, on_loss: OnLoss = "local", *, lease_s: float = LEASE_S, written_s: float = WRITTEN_S) -> None:
+        self.store = RedisStore(url, PREFIX)
         self.processes = 1  # last known
         self._spent = spent
         self._on_loss = on_loss
         self._lease_ms = int(lease_s * 1000)
         self._renew_s = lease_s / 3
+        self._written_s = written_s
         self._own = token_hex(8)
         self._epoch = ""
         self._live: dict[str, _Live] = {}
@@ -210,7 +211,7 @@ class RedisMeter:
         if what == 1:
             await asyncio.sleep(POLL_S)
         elif what == 2:
-            await asyncio.sleep(WRITTEN_S)
+            await asyncio.sleep(self._written_s)
             spent = await self._spent.since(scope, start, list(ids.values() if isinstance(ids, dict) else ids))
             await self.store.ask("finish", [scope.id, field, token, str(spent)])
 
