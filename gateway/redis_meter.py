@@ -281,9 +281,8 @@ class RedisMeter:
             self.processes = max(1, await self.store.ask("renew", args, probe=True))
             if written:
                 self._stale -= stale
-            if was_lost:
+            if was_lost and self.store.found():
                 self._share = None
-                self.store.found()
             self._send()
 
     async def _written(self) -> bool:

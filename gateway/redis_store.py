@@ -88,11 +88,14 @@ class RedisStore:
             raise StoreLost(type(exc).__name__) from exc
         return str(told["run_id"]) if isinstance(told, Mapping) else ""
 
-    def found(self) -> None:
-        """It is well again."""
-        if self.lost is not None:
+    def found(self) -> bool:
+        """It has answered a probe. False: too slowly to be asked again."""
+        if self._slow:
+            self.lost = "slow"
+        elif self.lost is not None:
             log.warning("limits and budgets are shared by Redis")
-        self.lost, self._slow = None, 0
+            self.lost = None
+        return self.lost is None
 
     # --- the lane ----------------------------------------------------------------------------------------------------
     async def _run(self) -> None:
@@ -125,7 +128,7 @@ class RedisStore:
             if not asked.answer.done():
                 asked.answer.set_result(msgspec.msgpack.decode(reply))
         self._slow = self._slow + 1 if slices > SLOW_SLICES else 0
-        if self._slow >= SLOW_AT_ONCE:
+        if self._slow >= SLOW_AT_ONCE and self.lost is None:
             self._fail("slow")
 
     async def _send(self, batch: list[_Asked]) -> list[bytes]:

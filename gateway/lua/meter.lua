@@ -84,42 +84,39 @@ local function reserve()
   local fits, all_fields, seen, unknown = true, {}, {}, {}
   for index, scope in ipairs(scopes) do
     local name, rpm, tpm, concurrency, budgets = unpack(scope)
-    local key = P .. 's:' .. name
-    local held = redis.call('HMGET', key, 'rl', 'ra', 'tl', 'ta')
+    local fields, wanted = fields_of(scope), {'rl', 'ra', 'tl', 'ta'}
+    for _, field in ipairs(fields) do
+      wanted[#wanted + 1], wanted[#wanted + 2], wanted[#wanted + 3] = 's:' .. field, 'v:' .. field, 'e:' .. field
+    end
+    local held = redis.call('HMGET', P .. 's:' .. name, unpack(wanted))
     local requests = rpm ~= none and drained(held[1], held[2], rpm) or 0
     local in_tokens = tpm ~= none and drained(held[3], held[4], tpm) or 0
-    local running = concurrency ~= none and redis.call('ZCOUNT', P .. 'l:' .. name, now, '+inf') or 0
-    if id == '' then running = redis.call('ZCOUNT', P .. 'l:' .. name, now, '+inf') end
+    local running = (concurrency ~= none or id == '') and redis.call('ZCOUNT', P .. 'l:' .. name, now, '+inf') or 0
     if rpm ~= none and requests + 1 - rpm > SLACK then fits = false end
     if tpm ~= none and in_tokens + tokens - tpm > SLACK then fits = false end
     if concurrency ~= none and running >= concurrency then fits = false end
     local accounts = {}
-    local fields = fields_of(scope)
     for place, budget in ipairs(budgets) do
-      local field = fields[place]
-      local money = redis.call('HMGET', key, 's:' .. field, 'v:' .. field, 'e:' .. field)
-      if money[3] ~= epoch or epoch == '' then unknown[#unknown + 1] = {index - 1, budget[1], window_start(budget[1])} end
-      local spent, reserved = tonumber(money[1]) or 0, tonumber(money[2]) or 0
+      local at, start = 2 + 3 * place, window_start(budget[1])
+      if held[at + 2] ~= epoch or epoch == '' then unknown[#unknown + 1] = {index - 1, budget[1], start} end
+      local spent, reserved = tonumber(held[at]) or 0, tonumber(held[at + 1]) or 0
       if cost > 0 and spent + reserved + cost > budget[2] then fits = false end
-      accounts[place] = {window_start(budget[1]), spent, reserved}
+      accounts[place] = {start, spent, reserved}
     end
-    all_fields[index] = fields
-    seen[index] = {requests, in_tokens, running, accounts}
+    all_fields[index], seen[index] = fields, {requests, in_tokens, running, accounts}
   end
   if #unknown > 0 then return {2, unknown} end
   if id == '' then return {0, now / 1000000, seen} end
   if redis.call('EXISTS', P .. 'r:' .. id) == 1 then return {1, now / 1000000, seen} end
   if not fits then return {0, now / 1000000, seen} end
   for index, scope in ipairs(scopes) do
-    local key = P .. 's:' .. scope[1]
-    local state = seen[index]
-    if scope[2] ~= none then redis.call('HSET', key, 'rl', state[1] + 1, 'ra', now) end
-    if scope[3] ~= none then redis.call('HSET', key, 'tl', state[2] + tokens, 'ta', now) end
+    local key, state = P .. 's:' .. scope[1], seen[index]
+    if scope[2] ~= none or scope[3] ~= none then
+      redis.call('HSET', key, 'rl', state[1] + 1, 'ra', now, 'tl', state[2] + tokens, 'ta', now)
+    end
+    redis.call('PEXPIRE', key, #scope[5] > 0 and BUDGETS_KEPT_MS or LIMITS_KEPT_MS)
   end
   register(id, cost, all_fields, scopes, lease_ms)
-  for _, scope in ipairs(scopes) do
-    redis.call('PEXPIRE', P .. 's:' .. scope[1], #scope[5] > 0 and BUDGETS_KEPT_MS or LIMITS_KEPT_MS)
-  end
   return {1, now / 1000000, seen}
 end
 
@@ -142,11 +139,13 @@ local function settle()
         local name, key = part[1], P .. 's:' .. part[1]
         redis.call('ZREM', P .. 'l:' .. name, id)
         for _, field in ipairs(part[2]) do
-          if record[1] > 0 and redis.call('HEXISTS', key, 'v:' .. field) == 1 then redis.call('HINCRBY', key, 'v:' .. field, -record[1]) end
-          if redis.call('HEXISTS', key, 'k:' .. field) == 1 then
-            redis.call('HSET', P .. 'd:' .. name .. ':' .. field, id, cost)
-            redis.call('PEXPIRE', P .. 'd:' .. name .. ':' .. field, LIMITS_KEPT_MS)
-          elseif cost ~= 0 and redis.call('HEXISTS', key, 's:' .. field) == 1 then
+          local held = redis.call('HMGET', key, 's:' .. field, 'v:' .. field, 'k:' .. field)
+          if held[2] and record[1] > 0 then redis.call('HINCRBY', key, 'v:' .. field, -record[1]) end
+          if held[3] then
+            local done = P .. 'd:' .. name .. ':' .. field
+            redis.call('HSET', done, id, cost)
+            redis.call('PEXPIRE', done, LIMITS_KEPT_MS)
+          elseif held[1] and cost ~= 0 then
             redis.call('HINCRBY', key, 's:' .. field, cost)
           end
         end
