@@ -28,11 +28,12 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What is wrong, and where. `advice`: the configuration works, but not as its author will have meant it."""
+    """What is wrong, and where. `advice`: the configuration works, but not as its author will have meant it. `note`: it is only told."""
 
     message: str
     place: Place | None = None
     advice: bool = False
+    note: bool = False
 
 
 class ConfigError(Exception):

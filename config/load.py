@@ -25,8 +25,8 @@ class Known(msgspec.Struct, frozen=True):
     """What this build knows, told by the gateway: `provider_kinds` with each kind's key variable.
 
     `missing`: the settings that a provider of that kind needs beside its key and that are not given. `credentials_fault`: why its kind
-    cannot be used with the credentials given; None: it can. `metered`: the kinds that charge by the token. `priced`: whether the price of a
-    kind's model is known. `base_url`: where a provider of a known kind is.
+    cannot be used with the credentials given; None: it can. `metered`: the kinds that charge by the token. `own_machine`: those that run on
+    one's own. `priced`: whether the price of a kind's model is known. `base_url`: where a provider of a known kind is.
     """
 
     provider_kinds: Mapping[str, str | None]
@@ -35,17 +35,22 @@ class Known(msgspec.Struct, frozen=True):
     credentials_fault: Callable[[ProviderSettings], str | None]
     builtin_models: frozenset[str]
     metered: frozenset[str]
+    own_machine: frozenset[str]
     priced: Callable[[str, str], bool]
     base_url: Callable[[ProviderSettings], str]
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """`key_report`: lines on which providers are on. `advice`: findings that do not stop the gateway; `turnout check` counts them."""
+    """`key_report`: lines on which providers are on. `advice`: findings that do not stop the gateway; `turnout check` counts them.
+
+    `notes`: what it only tells.
+    """
 
     settings: Settings
     key_report: list[str]
     file: str = WITHOUT
     advice: list[Finding] = []
+    notes: list[Finding] = []
 
 
 def load(path: Path | None, env: Mapping[str, str], known: Known) -> Loaded:
@@ -58,13 +63,13 @@ def load(path: Path | None, env: Mapping[str, str], known: Known) -> Loaded:
     except ValidationError as exc:
         raise ConfigError(document.file, _in_order([_finding(document, error) for error in _told(exc)])) from None
     problems = list(_Checker(settings, known, document.written).all())
-    if all(each.advice for each in problems):
+    if all(each.advice or each.note for each in problems):
         problems += unreachable(settings, known.priced, known.base_url)
-    findings = _in_order([Finding(message, document.place(at, key=is_key), advice) for message, at, is_key, advice in problems])
-    if faults := [finding for finding in findings if not finding.advice]:
+    findings = _in_order([Finding(message, document.place(at, key=is_key), advice, note) for message, at, is_key, advice, note in problems])
+    if faults := [finding for finding in findings if not (finding.advice or finding.note)]:
         raise ConfigError(document.file, faults)
     report = ["providers  " + (", ".join(settings.providers) or "none"), "engines    " + (", ".join(settings.engines) or "none")]
-    return Loaded(settings, report, document.file, findings)
+    return Loaded(settings, report, document.file, [each for each in findings if each.advice], [each for each in findings if each.note])
 
 
 class _AllSet(dict[str, str]):
@@ -125,6 +130,12 @@ WORDS = {
     "string_type": "must be text; put it in quotes",
     "string_too_short": "must not be empty",
 }
+# what to write instead of a limit that nothing could keep within
+INSTEAD = {
+    **dict.fromkeys(("rpm", "tpm", "concurrency", "max_tokens_per_request"), "; take it out for no limit"),
+    "usd": "; take the budget out for no limit",
+    "max_usd_per_request": "; take it out for no limit, or set residency: local_only for engines alone",
+}
 
 
 def _told(error: ValidationError) -> list[Any]:
@@ -149,6 +160,10 @@ def _finding(document: Document, error: Any) -> Finding:
         return Finding(f"the name `{path[-1]}` is not allowed: {_words(error)}", document.place(path, key=True))
     values = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ") if kind == "literal_error" else []
     hint = suggestion(error["input"], values, or_all=False)
+    if kind in ("greater_than", "greater_than_equal"):
+        hint = INSTEAD.get(str(path[-1]), "")
+    elif kind == "too_short" and path[-1:] == ("models",):
+        hint = "; take it out to allow all"
     return Finding(f"`{name}`: {_words(error)}{hint}", document.place(path))
 
 
@@ -277,10 +292,11 @@ class _Checker:
                 yield problem(f"`*` stands for what a pattern matched, and `{name}` is no pattern", *at, "model")
             return
         kind = settings.providers[provider].kind
-        if target.price is None and kind in self.known.metered and not self.known.priced(kind, model):
+        if target.price is None and kind not in self.known.own_machine and not self.known.priced(kind, model):
+            metered = kind in self.known.metered
             shown_model, shown_provider = self.written.get((*at, "model"), model), self.written.get((*at, "provider"), provider)
             words = f"the price of `{shown_model}` at `{shown_provider}` is not known, so its cost would be null; add `price`"
-            yield problem(words, *at, advice=True)
+            yield problem(words if metered else f"{words}, or `price: free` where nothing is paid", *at, advice=metered, note=not metered)
 
     def _teams(self) -> Iterator[Problem]:
         owners: dict[str, str] = {}

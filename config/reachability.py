@@ -121,14 +121,25 @@ class _Reachability:
                 continue
             if self.priced(self.settings.providers[target.provider or ""].kind, sent):
                 continue
-            for policy_name, policy in self._deciding(name, model).items():
-                if (policy.counts_cost or policy.max_usd_per_request is not None) and self._permits(policy, target):
-                    why = f"objective: {policy.objective_name}" if policy.counts_cost else "max_usd_per_request"
-                    words = (
-                        f"the price of this target is not known, and `{policy_name}` decides by it ({why}); add `price`, of 0 where nothing is paid"
-                    )
-                    yield problem(words, "models", name, "targets", index)
-                    break
+            if why := next(self._needing_price(name, model, target), ""):
+                words = f"the price of this target is not known, and {why}; add `price`, or `price: free` where nothing is paid"
+                yield problem(words, "models", name, "targets", index)
+
+    def _needing_price(self, name: str, model: ModelSettings, target: TargetSettings) -> Iterator[str]:
+        """Who compares or counts what the target costs."""
+        for policy_name, policy in self._deciding(name, model).items():
+            if (policy.counts_cost or policy.max_usd_per_request is not None) and self._permits(policy, target):
+                why = f"objective: {policy.objective_name}" if policy.counts_cost else "max_usd_per_request"
+                yield f"`{policy_name}` decides by it ({why})"
+        for team_name, team in self.settings.teams.items():
+            if team.models is not None and name not in team.models:
+                continue
+            if not self._permits(self.settings.policies[team.policy] if team.policy else self._own(model), target):
+                continue
+            organisation = self.settings.organisations.get(team.organisation or "")
+            for what, tenant in ((f"team `{team_name}`", team), (f"organisation `{team.organisation}`", organisation)):
+                if tenant is not None and (tenant.budgets or tenant.max_usd_per_request is not None):
+                    yield f"{what} has a {'budget' if tenant.budgets else 'max_usd_per_request'}, which counts it"
 
     def weights(self, name: str, model: ModelSettings) -> Iterator[Problem]:
         weighted = [index for index, target in enumerate(model.targets) if target.weight is not None]

@@ -12,6 +12,7 @@ from config.values import (
     LIST,
     SECTION,
     WORD,
+    Free,
     HeaderName,
     HeaderValue,
     HedgeAfter,
@@ -22,6 +23,7 @@ from config.values import (
     ModelName,
     Name,
     PlaceName,
+    PositiveUsd,
     RedisUrl,
     Region,
     Seconds,
@@ -183,7 +185,7 @@ class TargetSettings(Section):
     provider: str | None = None
     engine: str | None = None
     model: str | None = Field(None, min_length=1, description="the name sent upstream; default: the one asked for. `*` is what a pattern matched")
-    price: PriceSettings | None = Field(None, description="default: genai-prices")
+    price: Annotated[PriceSettings, Free()] | None = Field(None, description="default: genai-prices; free: nothing is paid")
     weight: Annotated[float, Field(gt=0, le=1_000_000)] | None = Field(
         None, description="under `ordered`: its share of the requests that go first to one of the targets with a weight"
     )
@@ -264,7 +266,7 @@ class PolicySettings(Section):
         by_shape("must be ordered, cheapest, fastest, throughput, weighted, or {weighted: {cost: …, latency: …, throughput: …}}"),
     ] = Field("ordered", description="what decides among the targets that are predicted to keep the slo")
     slo: SloSettings | None = Field(None, description="default: nothing is promised, and the objective alone decides")
-    max_usd_per_request: Usd | None = Field(None, description="a target that is predicted to cost more is left out")
+    max_usd_per_request: PositiveUsd | None = Field(None, description="a target that is predicted to cost more is left out")
     fallback: Literal["any", "local", "none"] = "any"
     residency: Annotated[
         Annotated[Literal["any", "local_only"], BeforeValidator(residency_word), Tag(WORD)]

@@ -20,6 +20,24 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
 
+@dataclass(frozen=True)
+class Free:
+    """`price: free`: the word for prices of 0."""
+
+    def _read(self, value: Any) -> Any:
+        if value == "free":
+            return {"input_usd_per_mtok": 0, "output_usd_per_mtok": 0}
+        if isinstance(value, str):
+            raise PydanticCustomError("like", "must be free, or {input_usd_per_mtok: …, output_usd_per_mtok: …}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self._read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"const": "free"}, handler(schema)]}
+
+
 def not_yet(value: Any) -> Any:
     if value is None:
         return None

@@ -23,15 +23,15 @@ def register(app: typer.Typer) -> None:
 
 
 def check(file: Annotated[Path, typer.Argument(help="the YAML file")], as_json: JsonOption = False) -> None:
-    """Check a configuration: exit 0 when nothing is to be said, 1 with findings."""
+    """Check a configuration: exit 0 when it is good, whatever is noted; 1 with findings."""
     from config.load import ConfigError, load, shown
     from gateway.cli.settings import known_kinds
 
     try:
         loaded = load(file, os.environ, known_kinds())
-        findings = loaded.advice
+        findings, notes = loaded.advice, loaded.notes
     except ConfigError as error:
-        findings = error.findings
+        findings, notes = error.findings, []
     if as_json:
         rows = [
             {
@@ -40,12 +40,13 @@ def check(file: Annotated[Path, typer.Argument(help="the YAML file")], as_json: 
                 "column": f.place.column if f.place else None,
                 "message": f.message,
                 "advice": f.advice,
+                "note": f.note,
             }
-            for f in findings
+            for f in (*findings, *notes)
         ]
         typer.echo(json.dumps(rows))
     else:
-        for finding in findings:
+        for finding in (*findings, *notes):
             typer.echo(shown(str(file), finding), err=True)
         typer.echo(f"{file}: {len(findings)} finding{'' if len(findings) == 1 else 's'}" if findings else f"{file}: ok", err=bool(findings))
     raise typer.Exit(1 if findings else 0)

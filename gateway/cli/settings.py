@@ -28,6 +28,7 @@ def known_kinds() -> Known:
         credentials_fault=credentials_fault,
         builtin_models=frozenset(BUILTIN),
         metered=frozenset(name for name, row in PROVIDER_KINDS.items() if row.price_provider is not None),
+        own_machine=frozenset(name for name, row in PROVIDER_KINDS.items() if (row.base_url or "").startswith("http://")),
         priced=priced,
         base_url=lambda provider: base_url_of(PROVIDER_KINDS[provider.kind], chosen_of("", provider)),
     )

@@ -16,6 +16,7 @@ COMMAND = str(Path(sys.executable).with_name("turnout"))
 NOT_OURS = re.compile(r".*_API_KEY$|^TURNOUT_.*|^PYTHONPATH$")
 EXAMPLE = (ROOT / "config" / "example.yaml").read_text()
 GOOD = 'engines: {cpu: {kind: llamacpp, model: "builtin:smollm2-135m-instruct"}}\nmodels: {chat: {targets: [{engine: cpu}]}}\n'
+LAB = "providers: {lab: {kind: openai-compatible, base_url: 'http://127.0.0.1:9/v1'}}\nmodels: {own: {targets: [{provider: lab}]}}\n"
 BAD = "server:\n  prot: 1\nteams: {t: {keys: ['${NONE_KEY:-k}'], budget: {usd: 0}}}\n"
 
 
@@ -43,7 +44,7 @@ def test_check_exits_1_with_a_line_for_each_finding_on_stderr(tmp_path: Path) ->
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         "turnout.yaml:2:3: `prot` is not a key of server; did you mean `port`?",
-        "turnout.yaml:3:53: `teams.t.budget.usd`: should be greater than 0",
+        "turnout.yaml:3:53: `teams.t.budget.usd`: should be greater than 0; take the budget out for no limit",
         "turnout.yaml: 2 findings",
     ]
 
@@ -53,6 +54,13 @@ def test_check_exits_1_for_advice_too(tmp_path: Path) -> None:
     done = turnout("check", "turnout.yaml", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "turnout.yaml: 1 finding"
+
+
+def test_check_exits_0_for_a_note_and_prints_it(tmp_path: Path) -> None:
+    write(tmp_path, LAB)
+    done = turnout("check", "turnout.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "turnout.yaml: ok\n")
+    assert "so its cost would be null; add `price`, or `price: free` where nothing is paid" in done.stderr
 
 
 def test_check_prints_its_findings_as_json(tmp_path: Path) -> None:
@@ -66,6 +74,7 @@ def test_check_prints_its_findings_as_json(tmp_path: Path) -> None:
         "column": 3,
         "message": "`prot` is not a key of server; did you mean `port`?",
         "advice": False,
+        "note": False,
     }
     assert (second["line"], second["column"]) == (3, 53)
 

@@ -359,6 +359,15 @@ def test_a_metered_model_without_a_price_is_advice(tmp_path: Path) -> None:
     assert told == "2:27: the price of `gpt-nobody-sells` at `o` is not known, so its cost would be null; add `price`"
 
 
+def test_a_model_of_a_kind_that_may_be_free_is_noted_without_a_price(tmp_path: Path) -> None:
+    text = "providers: {lab: {kind: openai-compatible, base_url: 'http://127.0.0.1:9/v1'}, o: {kind: ollama}}\n"
+    result = loaded(tmp_path, text + "models: {chat: {targets: [{provider: lab, model: m}, {provider: o}]}}")
+    assert result.advice == []
+    assert [(f.place and f.place.column, f.message) for f in result.notes] == [
+        (27, "the price of `m` at `lab` is not known, so its cost would be null; add `price`, or `price: free` where nothing is paid")
+    ]
+
+
 @pytest.mark.parametrize("model", ["gpt-4o-mini", "gpt-nobody-sells, price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}"])
 def test_a_metered_model_with_a_price_is_none(tmp_path: Path, model: str) -> None:
     assert advice(tmp_path, METERED % model) == []

@@ -167,6 +167,17 @@ WRONG = [
     ),
     ("policies: {p: {recovery: repair}}", "1:26: `policies.p.recovery`: should be 'error', 'hold' or 'continue'"),
     ("policies: {p: {max_usd_per_request: .inf}}", "1:37: `policies.p.max_usd_per_request`: should be a finite number"),
+    (
+        "policies: {p: {max_usd_per_request: 0}}",
+        "1:37: `policies.p.max_usd_per_request`: should be greater than 0; take it out for no limit, or set residency: local_only for engines alone",
+    ),
+    ("teams: {t: {models: []}}", "1:21: `teams.t.models`: must have at least one entry; take it out to allow all"),
+    ("teams: {t: {limits: {rpm: 0}}}", "1:27: `teams.t.limits.rpm`: should be greater than or equal to 1; take it out for no limit"),
+    ("teams: {t: {budget: {usd: -5}}}", "1:27: `teams.t.budget.usd`: should be greater than 0; take the budget out for no limit"),
+    (
+        "models: {m: {targets: [{provider: p, price: gratis}]}}",
+        "1:45: `models.m.targets.0.price`: must be free, or {input_usd_per_mtok: …, output_usd_per_mtok: …}",
+    ),
     ("policies: {p: {explore: 2}}", "1:25: `policies.p.explore`: should be less than or equal to 1"),
     ("policies: {p: {retry: {budget: 1.5}}}", "1:32: `policies.p.retry.budget`: should be less than or equal to 1"),
     ("policies: {p: {timeouts: {total: 3}}}", "1:27: `total` is not a key of policies.p.timeouts; did you mean `total_s`?"),

@@ -104,13 +104,36 @@ UNPRICED = [
 def test_a_target_without_a_price_is_refused_where_the_policy_decides_by_it(tmp_path: Path, target: str, policy: str, why: str) -> None:
     text = f"models: {{m: {{policy: p, targets: [{{engine: e}}, {target}]}}}}\npolicies: {{p: {policy}}}"
     assert faults(tmp_path, text) == [
-        f"1:48: the price of this target is not known, and `p` decides by it ({why}); add `price`, of 0 where nothing is paid"
+        f"1:48: the price of this target is not known, and `p` decides by it ({why}); add `price`, or `price: free` where nothing is paid"
     ]
 
 
 def test_a_teams_policy_decides_too(tmp_path: Path) -> None:
     text = "models: {m: {targets: [{provider: eu}]}}\npolicies: {p: {objective: cheapest}}\nteams: {t: {policy: p, keys: [k]}}"
     assert faults(tmp_path, text)[0].startswith("1:24: the price of this target is not known, and `p` decides by it")
+
+
+SPENDERS = [
+    ("teams: {t: {budget: {usd: 5}, keys: [k]}}", "team `t` has a budget"),
+    ("teams: {t: {models: [m], max_usd_per_request: 1, keys: [k]}}", "team `t` has a max_usd_per_request"),
+    ("organisations: {o: {budget: {usd: 5}}}\nteams: {t: {organisation: o, keys: [k]}}", "organisation `o` has a budget"),
+]
+
+
+@pytest.mark.parametrize(("tenants", "who"), SPENDERS, ids=[who for _, who in SPENDERS])
+def test_a_target_without_a_price_is_refused_where_a_teams_money_is_counted(tmp_path: Path, tenants: str, who: str) -> None:
+    text = f"models: {{m: {{targets: [{{provider: eu}}]}}, n: {{targets: [{{engine: e}}]}}}}\n{tenants}"
+    expected = f"1:24: the price of this target is not known, and {who}, which counts it; add `price`, or `price: free` where nothing is paid"
+    assert faults(tmp_path, text) == [expected]
+
+
+def test_a_budget_of_a_team_that_may_not_ask_for_it_needs_no_price(tmp_path: Path) -> None:
+    text = "models: {m: {targets: [{provider: eu}]}, n: {targets: [{engine: e}]}}\nteams: {t: {models: [n], budget: {usd: 5}, keys: [k]}}"
+    assert told(tmp_path, text) == []
+
+
+def test_free_is_a_price(tmp_path: Path) -> None:
+    assert told(tmp_path, "models: {m: {policy: p, targets: [{provider: eu, price: free}]}}\npolicies: {p: {objective: cheapest}}") == []
 
 
 PRICED = [
