@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from contract.errors import LedgerUnavailable, StoreUnavailable
 from gateway.meter_share import Share
 from gateway.meters import Spent
-from gateway.redis_store import RedisStore, StoreLost
+from gateway.redis_store import DEADLINE_S, RedisStore, StoreLost
 from policy.gcra import Bucket, left, tighter
 from policy.meter import Verdict
 from policy.quota import Granted, Left, Refused, Scope, Spending, Standing, Used, Want
@@ -56,8 +56,17 @@ class _Live(msgspec.Struct):
 class RedisMeter:
     """Whoever starts it stops it."""
 
-    def __init__(self, url: str, spent: Spent, on_loss: OnLoss = "local", *, lease_s: float = LEASE_S, written_s: float = WRITTEN_S) -> None:
-        self.store = RedisStore(url, PREFIX)
+    def __init__(
+        self,
+        url: str,
+        spent: Spent,
+        on_loss: OnLoss = "local",
+        *,
+        lease_s: float = LEASE_S,
+        written_s: float = WRITTEN_S,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self.store = RedisStore(url, PREFIX, deadline_s)
         self.processes = 1  # last known
         self._spent = spent
         self._on_loss = on_loss

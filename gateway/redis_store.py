@@ -18,10 +18,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-SLICE_S = 0.01
-SLICES = 5
-DEADLINE_S = SLICE_S * SLICES
-SLOW_SLICES = 2  # an exchange that took so many was slow
+DEADLINE_S = 0.05
+SLICES = 5  # that the deadline is made of
+SLOW_SLICES = 2  # an exchange that took more was slow
 SLOW_AT_ONCE = 8  # slow exchanges one after the other: it is as good as lost
 BATCH = 16  # steps in one exchange: few, so that what other processes ask comes between
 SCRIPT = files("gateway").joinpath("lua/meter.lua").read_text()
@@ -43,9 +42,10 @@ class _Asked(msgspec.Struct, eq=False):
 class RedisStore:
     """Whoever opens it closes it. `lost`: why nothing is asked of it just now."""
 
-    def __init__(self, url: str, prefix: str) -> None:
-        self._redis = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=DEADLINE_S, retry=Retry(NoBackoff(), 0), max_connections=2)
+    def __init__(self, url: str, prefix: str, deadline_s: float = DEADLINE_S) -> None:
+        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=deadline_s, retry=Retry(NoBackoff(), 0), max_connections=2)
         self._prefix = prefix
+        self._deadline_s = deadline_s
         self._asked: deque[_Asked] = deque()
         self._wake = asyncio.Event()
         self._lane: asyncio.Task[None] | None = None
@@ -63,7 +63,7 @@ class RedisStore:
         self.lost = self.lost or "closed"
         self._fail(self.lost)
         with suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 await self._redis.aclose()
 
     async def ask(self, step: str, args: Sequence[Any], *, probe: bool = False) -> Any:
@@ -82,7 +82,7 @@ class RedisStore:
     async def run_id(self) -> str:
         """Names this run of this server: another one may know less. Raises StoreLost."""
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 told = await self._redis.info("server")
         except (RedisError, OSError, TimeoutError) as exc:
             raise StoreLost(type(exc).__name__) from exc
@@ -113,7 +113,7 @@ class RedisStore:
         slices = 0
         try:
             while not task.done() and slices < SLICES:
-                await asyncio.wait({task}, timeout=SLICE_S)
+                await asyncio.wait({task}, timeout=self._deadline_s / SLICES)
                 slices += 1
         finally:
             if not task.done():
@@ -162,4 +162,4 @@ async def _ended(task: asyncio.Task[Any]) -> None:
     """Cancels it for as long as it takes: the client loses a cancellation that comes while it reads."""
     while not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=SLICE_S)
+        await asyncio.wait({task}, timeout=DEADLINE_S)

@@ -90,9 +90,9 @@ def p99(times: list[float]) -> float:
 
 async def undisturbed_and_later(meter: RedisMeter, lose: Callable[[], Awaitable[None]]) -> tuple[float, float]:
     """p99 in milliseconds before, and from a second after Redis was lost."""
-    before = p99([ms for _, ms in await load(meter, "before", 0.5)])
+    before = p99([ms for _, ms in await load(meter, "before", 0.3)])
     await lose()
-    after = [ms for at, ms in await load(meter, "after", 2.2) if at >= 1.0]
+    after = [ms for at, ms in await load(meter, "after", 1.7) if at >= 1.0]
     return before, p99(after)
 
 
