@@ -5,6 +5,7 @@ server, a route or a body: `bench/compare.py` measures those.
 """
 
 import asyncio
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -67,6 +68,9 @@ async def at_once(meter: MeterPort, name: str) -> None:
 async def main() -> None:
     print(f"key, limits and budget of organisation, team and key; goal in memory {GOAL_US:.1f} us\n")
     await one_by_one(MemoryMeter(NothingSpent()), "in memory", EACH)
+    if shutil.which("redis-server") is None:
+        print("redis-server is not installed")
+        return
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as folder:
         redis = RedisServer(Path(folder)).start()
         meter = RedisMeter(redis.url, NothingSpent())

@@ -22,7 +22,7 @@ from contract.errors import LedgerUnavailable, StoreUnavailable
 from gateway.meter_share import Share
 from gateway.meters import Spent
 from gateway.redis_store import DEADLINE_S, RedisStore, StoreLost
-from policy.gcra import Bucket, left, tighter
+from policy.gcra import left, tighter
 from policy.meter import Verdict
 from policy.quota import Granted, Left, Refused, Scope, Spending, Standing, Used, Want
 
@@ -38,7 +38,8 @@ POLL_S = 0.02
 PATIENCE_S = 10.0  # of a request whose window is being read
 SETTLES = 256  # in one exchange
 MAX_SETTLES = 50_000  # that wait for Redis; of the oldest the lease ends, and the ledger tells
-ORPHANS = 100
+ORPHANS = 100  # settled at a time
+MAX_COMMITTED = 100_000  # what was spent in windows that are remembered
 UNLIMITED = -1
 FAILED = Used(0, 0, answered=False)
 
@@ -155,20 +156,26 @@ class RedisMeter:
     def _answer(self, id: str, scopes: tuple[Scope, ...], want: Want, reply: Sequence[Any]) -> Granted | Refused:
         """`reply` tells how the scopes stood before; what was decided from it follows."""
         admitted, now, seen = reply
-        verdict = Verdict(want)
+        taken_nusd = want.cost_nusd if admitted else 0
+        if len(self._committed) > MAX_COMMITTED:
+            self._committed.clear()
+        for scope, (_, _, _, accounts) in zip(scopes, seen, strict=True):
+            for start, spent, reserved in accounts:
+                self._committed[scope.id, int(start)] = int(spent + reserved) + taken_nusd
+        if not admitted:
+            verdict = Verdict(want)
+            for scope, (requests, tokens, running, accounts) in zip(scopes, seen, strict=True):
+                verdict.limits(scope, requests, tokens, running)
+                for budget, (_, spent, reserved) in zip(scope.budgets, accounts, strict=True):
+                    verdict.budget(scope, budget, int(spent + reserved), now)
+            return verdict.refusal()
         requests_left: Left | None = None
         tokens_left: Left | None = None
-        for scope, (requests, tokens, running, accounts) in zip(scopes, seen, strict=True):
-            verdict.limits(scope, Bucket(requests, now), Bucket(tokens, now), running, now)
-            for budget, (start, spent, reserved) in zip(scope.budgets, accounts, strict=True):
-                verdict.budget(scope, budget, int(spent + reserved), now)
-                self._committed[scope.id, int(start)] = int(spent + reserved + (want.cost_nusd if admitted else 0))
+        for scope, (requests, tokens, _, _) in zip(scopes, seen, strict=True):
             if scope.limits.rpm is not None:
                 requests_left = tighter(requests_left, left(requests + 1, scope.limits.rpm))
             if scope.limits.tpm is not None:
                 tokens_left = tighter(tokens_left, left(tokens + want.tokens, scope.limits.tpm))
-        if not admitted:
-            return verdict.refusal()
         granted = Granted(id, scopes, want, requests_left, tokens_left)
         self._live[id] = _Live(granted, shared=True)
         return granted

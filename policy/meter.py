@@ -3,9 +3,11 @@
 Time is an argument: `now` in seconds of a clock that only goes on, `wall` in Unix seconds. Never negative: what is reserved and what runs.
 """
 
+from typing import get_args
+
 import msgspec
 
-from policy.gcra import Bucket, left, tighter, wait_s, window_end, window_start
+from policy.gcra import DAY_S, SLACK, Bucket, left, tighter, wait_s, window_end, window_start
 from policy.quota import Budget, Dimension, Granted, Left, Refused, Scope, Spending, Standing, Used, Want, Window
 
 BUSY_RETRY_S = 1.0  # nobody knows when one of those that run will end
@@ -42,41 +44,46 @@ class Meter:
     def __init__(self) -> None:
         self._tallies: dict[str, _Tally] = {}
         self._live: dict[str, tuple[list[_Tally], list[Account]]] = {}
+        self._day = -1.0
+        self._starts: dict[Window, int] = {}
 
     def reserve(self, id: str, scopes: tuple[Scope, ...], want: Want, now: float, wall: float) -> Granted | Refused | Unseeded:
         """All or nothing. An id that has a reservation keeps it, and is granted again."""
-        verdict = Verdict(want)
+        fits, cost, starts = True, want.cost_nusd, self._window_starts(wall)
         tallies: list[_Tally] = []
         accounts: list[Account] = []
         for scope in scopes:
-            tally = self._tally(scope)
+            tally, limits = self._tally(scope), scope.limits
             tallies.append(tally)
-            verdict.limits(scope, tally.requests, tally.tokens, tally.running, now)
+            if limits.rpm is not None and tally.requests.drain(limits.rpm, now) + 1 - limits.rpm > SLACK:
+                fits = False
+            if limits.tpm is not None and tally.tokens.drain(limits.tpm, now) + want.tokens - limits.tpm > SLACK:
+                fits = False
+            if limits.concurrency is not None and tally.running >= limits.concurrency:
+                fits = False
             for budget in scope.budgets:
-                start = window_start(budget.window, wall)
                 account = tally.accounts.get(budget.window)
-                if account is None or account.start_s < start:
-                    return Unseeded(scope, budget.window, start)
+                if account is None or account.start_s < starts[budget.window]:
+                    return Unseeded(scope, budget.window, starts[budget.window])
                 accounts.append(account)
-                verdict.budget(scope, budget, account.spent_nusd + account.reserved_nusd, wall)
-        if id in self._live:
-            return Granted(id, scopes, want, verdict.requests, verdict.tokens)
-        if verdict.refused is not None:
-            return verdict.refusal()
-        for tally in tallies:
+                if cost and account.spent_nusd + account.reserved_nusd + cost > budget.nusd:
+                    fits = False
+        if id not in self._live:
+            if not fits:
+                return _refusal(scopes, tallies, want, now, wall)
+            self._take(id, scopes, tallies, accounts, want)
+        return Granted(id, scopes, want, *_left(scopes, tallies))
+
+    def _take(self, id: str, scopes: tuple[Scope, ...], tallies: list[_Tally], accounts: list[Account], want: Want) -> None:
+        for scope, tally in zip(scopes, tallies, strict=True):
             tally.running += 1
+            if scope.limits.rpm is not None:
+                tally.requests.pour(1)
+            if scope.limits.tpm is not None:
+                tally.tokens.pour(want.tokens)
         for account in accounts:
             account.reserved_nusd += want.cost_nusd
         self._live[id] = (tallies, accounts)
-        requests = tokens = None
-        for scope, tally in zip(scopes, tallies, strict=True):
-            if scope.limits.rpm is not None:
-                tally.requests.pour(1)
-                requests = tighter(requests, left(tally.requests.level, scope.limits.rpm))
-            if scope.limits.tpm is not None:
-                tally.tokens.pour(want.tokens)
-                tokens = tighter(tokens, left(tally.tokens.level, scope.limits.tpm))
-        return Granted(id, scopes, want, requests, tokens)
 
     def settle(self, granted: Granted, used: Used, now: float) -> bool:
         """False: it was settled before, or was never granted here."""
@@ -122,6 +129,12 @@ class Meter:
         """Reservations that are not settled."""
         return len(self._live)
 
+    def _window_starts(self, wall: float) -> dict[Window, int]:
+        """Worked out once a day."""
+        if (day := wall // DAY_S) != self._day:
+            self._day, self._starts = day, {window: window_start(window, wall) for window in get_args(Window)}
+        return self._starts
+
     def _tally(self, scope: Scope) -> _Tally:
         tally = self._tallies.get(scope.id)
         if tally is None:
@@ -129,8 +142,29 @@ class Meter:
         return tally
 
 
+def _left(scopes: tuple[Scope, ...], tallies: list[_Tally]) -> tuple[Left | None, Left | None]:
+    """Of requests and of tokens, at the scopes that have the least."""
+    requests = tokens = None
+    for scope, tally in zip(scopes, tallies, strict=True):
+        if scope.limits.rpm is not None:
+            requests = tighter(requests, left(tally.requests.level, scope.limits.rpm))
+        if scope.limits.tpm is not None:
+            tokens = tighter(tokens, left(tally.tokens.level, scope.limits.tpm))
+    return requests, tokens
+
+
+def _refusal(scopes: tuple[Scope, ...], tallies: list[_Tally], want: Want, now: float, wall: float) -> Refused:
+    verdict = Verdict(want)
+    for scope, tally in zip(scopes, tallies, strict=True):
+        verdict.limits(scope, tally.requests.level, tally.tokens.level, tally.running)
+        for budget in scope.budgets:
+            account = tally.accounts[budget.window]
+            verdict.budget(scope, budget, account.spent_nusd + account.reserved_nusd, wall)
+    return verdict.refusal()
+
+
 class Verdict:
-    """Gathers what stands against a request, and keeps what counts most: what never fits, then a budget, then the longest wait.
+    """Why a request is refused: gathers what stands against it, and keeps what counts most: what never fits, then a budget, then the longest wait.
 
     Of budgets one that rejects counts more than one that leaves the gateway's own engines.
     """
@@ -142,16 +176,15 @@ class Verdict:
         self.refused: Refused | None = None
         self._weight = (0, 0.0)
 
-    def limits(self, scope: Scope, requests: Bucket, tokens: Bucket, running: int, now: float) -> None:
+    def limits(self, scope: Scope, requests: float, tokens: float, running: int) -> None:
+        """What is in its buckets now, and how many run."""
         limits = scope.limits
         if limits.rpm is not None:
-            level = requests.drain(limits.rpm, now)
-            self.requests = tighter(self.requests, left(level, limits.rpm))
-            self._waits(scope, "requests", wait_s(level, 1, limits.rpm))
+            self.requests = tighter(self.requests, left(requests, limits.rpm))
+            self._waits(scope, "requests", wait_s(requests, 1, limits.rpm))
         if limits.tpm is not None:
-            level = tokens.drain(limits.tpm, now)
-            self.tokens = tighter(self.tokens, left(level, limits.tpm))
-            self._waits(scope, "tokens", wait_s(level, self.want.tokens, limits.tpm))
+            self.tokens = tighter(self.tokens, left(tokens, limits.tpm))
+            self._waits(scope, "tokens", wait_s(tokens, self.want.tokens, limits.tpm))
         if limits.concurrency is not None and running >= limits.concurrency:
             self._waits(scope, "concurrency", BUSY_RETRY_S)
 
