@@ -29,7 +29,8 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
     elif isinstance(failure, UpstreamRejected):
         stats.rejected(failure.reason)
     elif failure is not None:
-        stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=isinstance(failure, RateLimited | EngineBusy))
+        limited = isinstance(failure, RateLimited | EngineBusy)
+        stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=limited, paid=bool(cost_nusd))
     if explored:
         route.exploring.explored(failed=failure is not None)
     if job.rule.slo != NO_SLO and (status in ("ok", "cut") or (failure is not None and job.error_status is not None)):

@@ -109,7 +109,7 @@ def _predicted(seen: Prediction) -> dict[str, Any]:
         "predicted_end_us": _whole(seen.finish_s, 1e6),
         "predicted_end_p95_us": _whole(seen.finish_p95_s, 1e6),
         "predicted_output_tokens": _whole(seen.output_tokens if seen.samples else None, 1),
-        "predicted_cost_nusd": _whole(seen.cost_nusd if seen.samples else None, 1),
+        "predicted_cost_nusd": _whole(seen.attempt_nusd if seen.samples else None, 1),
         "predicted_p_slo": seen.p,
     }
 

@@ -32,7 +32,7 @@ _c = attempts.c
 _INPUTS = (_c.input_uncached, _c.cache_read, _c.cache_write_5m, _c.cache_write_1h, _c.audio_input)
 _OUTPUTS = (_c.output_visible, _c.reasoning, _c.audio_output)
 _TIMES = (_c.started_at_us, _c.queue_us, _c.first_token_us, _c.end_us)
-_PLAIN = (_c.target, _c.model_sent, _c.stream, _c.status, _c.error_code, _c.prompt_tokens_estimated, _c.bytes_request, *_TIMES)
+_PLAIN = (_c.target, _c.model_sent, _c.stream, _c.status, _c.error_code, _c.prompt_tokens_estimated, _c.bytes_request, _c.cost_nusd, *_TIMES)
 _COLUMNS = (*_PLAIN, *_INPUTS, *_OUTPUTS)
 _INPUTS_AT, _OUTPUTS_AT = len(_PLAIN), len(_PLAIN) + len(_INPUTS)
 
@@ -85,7 +85,7 @@ def _replay(stats: TargetStats, row: Row[Any], at: float, load: int) -> bool:
         return True
     if row.status not in ("failed", "cut") or row.error_code is None or row.error_code in NOBODYS:
         return False
-    stats.failed(at, streamed=row.stream, code=row.error_code, limited=row.error_code in LIMITED)
+    stats.failed(at, streamed=row.stream, code=row.error_code, limited=row.error_code in LIMITED, paid=bool(row.cost_nusd))
     return True
 
 

@@ -40,7 +40,7 @@ class Dump(msgspec.Struct, array_like=True):
     token_s: dict[int, Packed]
     totals: Packed
     outputs: Packed
-    recent: tuple[float, float, float]
+    recent: tuple[float, float, float, float]
     tokens: dict[int, tuple[float, float]]
 
 
@@ -54,7 +54,7 @@ class Mode:
         self.token_s: dict[int, Sketch] = {}  # by load
         self.totals = Sketch()
         self.outputs = Sketch()
-        self.recent = [0.0, 0.0, 0.0]  # attempts, failed ones, limited ones
+        self.recent = [0.0, 0.0, 0.0, 0.0]  # attempts, failed ones, limited ones, those of the failed that cost money
         self.tokens: dict[int, list[float]] = {}  # by prompt length: input tokens, and those of them that were cached
         self.cached: list[tuple[Forecast, float, int, int] | None] = [None] * CELLS
         self.drift = 0.0  # of the TTFT from what the cells say, in doublings
@@ -90,7 +90,7 @@ class Mode:
             {load: sketch.pack(slow) for load, sketch in self.token_s.items()},
             self.totals.pack(slow),
             self.outputs.pack(slow),
-            (self.recent[0] * fast, self.recent[1] * fast, self.recent[2] * fast),
+            (self.recent[0] * fast, self.recent[1] * fast, self.recent[2] * fast, self.recent[3] * fast),
             {at: (sums[0] * slow, sums[1] * slow) for at, sums in self.tokens.items()},
         )
 
@@ -140,11 +140,14 @@ def borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int, times
     return Distribution(parts, times)
 
 
-def rates(views: Sequence[View]) -> tuple[float, float, float]:
-    """The shares of recent attempts that failed, that were limited, and that failed beyond chance: one failure among a few attempts is none."""
-    attempts, failed, limited = (sum(mode.recent[which] * fast for mode, _, fast in views) for which in range(3))
+def rates(views: Sequence[View]) -> tuple[float, float, float, float]:
+    """The shares of recent attempts that failed, that were limited, that failed beyond chance, and that failed and cost money.
+
+    One failure among a few attempts is chance.
+    """
+    attempts, failed, limited, paid = (sum(mode.recent[which] * fast for mode, _, fast in views) for which in range(4))
     attempts += PRIOR_ATTEMPTS
-    return failed / attempts, limited / attempts, max(0.0, failed - SURE * sqrt(failed)) / attempts
+    return failed / attempts, limited / attempts, max(0.0, failed - SURE * sqrt(failed)) / attempts, paid / attempts
 
 
 def share_cached(views: Sequence[View], prompt_at: int | None) -> float | None:

@@ -16,7 +16,7 @@ NUSD = 1e9
 class Considered(msgspec.Struct, frozen=True, kw_only=True):
     """One target. None: nothing is known. `p_slo`: how likely it meets the SLO; `samples`: the weight of the measurements behind it all.
 
-    `ttft_*` of a unary answer: until it is whole. `list_cost_usd`: nothing cached, nothing failing.
+    `ttft_*` of a unary answer: until it is whole. `list_cost_usd`: nothing cached, nothing paid in vain.
     """
 
     target: str

@@ -1,8 +1,8 @@
 """What a request would see at a target: how likely it begins in time, when it ends, what it costs. A pure function of what was measured.
 
 The time to the first token is looked up as it was measured for prompts of that length at that load, the engine's queue added. The length
-of the answer is the model's own habit below the client's limit. The price is the effective one: cached input is cheaper, failures are
-paid for by trying again.
+of the answer is the model's own habit below the client's limit. The price is the effective one: cached input is cheaper, and failures
+that cost money even so are paid for beside.
 """
 
 import msgspec
@@ -46,16 +46,17 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
                 forecast.memo.clear()
             known = forecast.memo[asked] = _outlook(ask, live, slo, typical_output)
         seen = known
-    cost = listed = None
+    cost = listed = attempt = None
     rates, prompt_tokens = target.rates, ask.prompt_tokens
     if rates is not None:
         cached: float = ask.warm.get(target.name, 0) if ask.warm else 0
         if (share := forecast.cache_share) is not None and prompt_tokens * share > cached:
             cached = prompt_tokens * share
         listed = prompt_tokens * rates.input + seen.output_tokens * rates.output + rates.request
-        cost = (listed - cached * (rates.input - rates.cache_read)) * forecast.retry_factor
+        attempt = listed - cached * (rates.input - rates.cache_read)
         if ask.batch:
-            cost *= target.batch_factor
+            attempt *= target.batch_factor
+        cost = attempt * forecast.retry_factor
     return Prediction(
         seen.p,
         seen.meets,
@@ -68,6 +69,7 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
         cost,
         listed,
         forecast.samples,
+        attempt,
     )
 
 

@@ -20,8 +20,13 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class Prediction(Outlook, frozen=True):
-    """With expected nano-dollars. `list_nusd`: at list prices, nothing cached, nothing failing. `samples`: the weight of its measurements."""
+    """With expected nano-dollars. `list_nusd`: at list prices, nothing cached. `samples`: the weight of its measurements.
+
+    `cost_nusd`: the effective price, by which targets are compared: what failures cost that are paid for is in it. `attempt_nusd`: without,
+    what this one attempt will cost when it is whole.
+    """
 
     cost_nusd: float | None
     list_nusd: float | None
     samples: float
+    attempt_nusd: float | None

@@ -81,8 +81,8 @@ class TargetStats:
             sums[0] += input_tokens * weight
             sums[1] += min(cached_tokens, input_tokens) * weight
 
-    def failed(self, now: float, *, streamed: bool, code: str, limited: bool) -> None:
-        """An attempt that gave no whole answer. `limited`: the target is well, but wants fewer requests (429)."""
+    def failed(self, now: float, *, streamed: bool, code: str, limited: bool, paid: bool = False) -> None:
+        """An attempt that gave no whole answer. `limited`: the target is well, but wants fewer requests (429). `paid`: it cost money even so."""
         self.attempts += 1
         self.failures[code] = self.failures.get(code, 0) + 1
         self._changes += 1
@@ -90,6 +90,8 @@ class TargetStats:
         recent = self._modes[streamed].recent
         recent[0] += weight
         recent[2 if limited else 1] += weight
+        if paid:
+            recent[3] += weight
 
     def rejected(self, code: str) -> None:
         """An attempt that failed by the request's own fault: it is counted, and says nothing of the target."""
@@ -128,7 +130,7 @@ class TargetStats:
     def recovered(self) -> None:
         """An outage is over: its failures say nothing of what comes now."""
         for mode in self._modes:
-            mode.recent = [mode.recent[0], 0.0, mode.recent[2]]
+            mode.recent = [mode.recent[0], 0.0, mode.recent[2], 0.0]
             mode.cached = [None] * CELLS
 
     def set_others(self, others: "TargetStats") -> None:
@@ -164,7 +166,7 @@ class TargetStats:
         token_s = borrowed([(mode.token_s, slow) for mode, slow, _ in views], cell % LOADS)
         totals = waits if not streamed else Distribution((mode.totals, slow) for mode, slow, _ in views)
         outputs = Distribution((mode.outputs, slow) for mode, slow, _ in views)
-        error_rate, limited_rate, failing = rates(views)
+        error_rate, limited_rate, failing, paid_rate = rates(views)
         return Forecast(
             samples=waits.total,
             ttft_mean_s=waits.mean if streamed else None,
@@ -179,7 +181,7 @@ class TargetStats:
             failing=failing,
             limited_rate=limited_rate,
             cache_share=share_cached(views, cell - cell % LOADS),
-            retry_factor=min(MAX_RETRY_FACTOR, 1.0 / (1.0 - error_rate)),
+            retry_factor=min(MAX_RETRY_FACTOR, 1.0 / (1.0 - paid_rate)),
             waits=waits,
             outputs=outputs,
             median_s=None if median_s is None else median_s / level,
@@ -194,7 +196,7 @@ class TargetStats:
         ttft_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.waits.values())
         total_s = Distribution((mode.totals, slow) for mode, slow, _ in own)
         token_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.token_s.values())
-        error_rate, limited_rate, _ = rates(own)
+        error_rate, limited_rate, _, _ = rates(own)
         share = share_cached(own, None)
         return {
             "attempts": self.attempts,

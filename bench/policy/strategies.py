@@ -200,7 +200,7 @@ class Ours:
 
     def failed(self, choice: Choice, index: int, outcome: Outcome, now: float, first: bool) -> None:
         assert outcome.failure is not None
-        self._stats[index].failed(now, streamed=True, code=outcome.failure, limited=outcome.failure == "rate_limited")
+        self._stats[index].failed(now, streamed=True, code=outcome.failure, limited=outcome.failure == "rate_limited", paid=bool(outcome.cost_nusd))
         if first and choice.plan.exploring:  # type: ignore[attr-defined]
             self._exploring.explored(failed=True)
 

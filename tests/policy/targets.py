@@ -32,6 +32,7 @@ class Fed:
         samples: int = 30,
         failures: int = 0,
         cached: float = 0.0,
+        paid: bool = False,
         **candidate: object,
     ) -> None:
         self.name = name
@@ -44,7 +45,7 @@ class Fed:
             for _ in range(samples):
                 self.answered(ttft_s, token_s, output, streamed, cached)
             for _ in range(failures):
-                self.stats.failed(NOW, streamed=streamed, code="upstream_error", limited=False)
+                self.stats.failed(NOW, streamed=streamed, code="upstream_stream_truncated", limited=False, paid=paid)
 
     def answered(self, ttft_s: float, token_s: float, output: int, streamed: bool = True, cached: float = 0.0) -> None:
         self.stats.observe(

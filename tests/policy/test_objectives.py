@@ -144,9 +144,10 @@ def test_the_client_s_own_limit_ends_verbosity() -> None:
     assert chosen(CHEAPEST, [verbose, terse], Ask("r", True, 1000, max_tokens=50)) == "verbose"
 
 
-def test_failures_are_paid_for_by_trying_again() -> None:
-    flaky, steady = Fed("flaky", usd(1, 5), failures=20), Fed("steady", usd(1.2, 6))
-    assert chosen(CHEAPEST, [flaky, steady]) == "steady"
+@pytest.mark.parametrize(("paid", "first"), [(True, "steady"), (False, "flaky")])
+def test_failures_make_a_target_dearer_where_they_cost_money(paid: bool, first: str) -> None:
+    flaky, steady = Fed("flaky", usd(1, 5), failures=20, paid=paid), Fed("steady", usd(1.2, 6))
+    assert chosen(CHEAPEST, [flaky, steady]) == first
 
 
 def test_a_batch_discount_changes_the_winner_for_what_may_wait() -> None:

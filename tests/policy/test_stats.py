@@ -329,8 +329,14 @@ def test_one_failure_is_no_certainty() -> None:
 def test_the_attempts_for_an_answer_have_a_bound() -> None:
     stats = TargetStats()
     for _ in range(1000):
-        stats.failed(START, streamed=True, code="upstream_error", limited=False)
+        stats.failed(START, streamed=True, code="upstream_error", limited=False, paid=True)
     assert expected(stats).retry_factor == 5.0
+
+
+def test_a_failure_that_bills_nothing_is_no_paid_attempt() -> None:
+    stats = TargetStats()
+    stats.failed(START, streamed=True, code="upstream_error", limited=False)
+    assert expected(stats).retry_factor == 1.0
 
 
 def test_the_cached_share_is_of_prompts_of_that_length() -> None:
