@@ -24,7 +24,7 @@ from policy.rule import NO_SLO, Rule
 from policy.slack import LIKELY, MOST_MISS
 
 FEWEST_BYTES = 6 / 4  # a prompt estimated at 4 bytes a token may have 6: what exceeds a context even so is sure to
-EXPLORE_PRICE = 3.0  # a target may be measured at up to so many times the price of the best
+EXPLORE_PRICE = 3.0  # where cost decides, a target may be measured at up to so many times the price of the best
 MOST_EXPLORED, LEAST_EXPLORED = 5.0, 0.1  # times the rule's share: of who is in time again, and of who has no hope
 UNKNOWN = float("inf")
 NEAR = 0.02  # keys that differ by less are a tie
@@ -262,7 +262,8 @@ def _explore(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> bool:
 def _worth(rule: Rule, best: _Ranked, each: _Ranked) -> float:
     """How often to measure, in times the rule's share: seldom what is late, often what seems to be in time again."""
     seen, cost = each[4], best[4].cost_nusd
-    if cost is not None and not _at_most(seen.cost_nusd, cost * EXPLORE_PRICE if cost else UNKNOWN):
+    counts = rule.objective == "cheapest" or (rule.objective == "weighted" and rule.weights.cost > 0.0)
+    if counts and cost is not None and not _at_most(seen.cost_nusd, cost * EXPLORE_PRICE if cost else UNKNOWN):
         return 0.0
     if rule.objective == "cheapest" and rule.slo != NO_SLO and best[0] == 0:
         if not _at_most(seen.cost_nusd, best[1]):

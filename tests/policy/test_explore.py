@@ -5,7 +5,7 @@ import pytest
 from policy.ask import Ask
 from policy.explore import GRACE, HALF_LIFE_S, ExploreBudget
 from policy.plan import Plan
-from policy.rule import Rule, Slo
+from policy.rule import Objective, Rule, Slo, Weights
 from tests.policy.targets import NOW, Fed, order, planned, usd
 
 IDS = [f"req-{number:032x}" for number in range(10_000)]
@@ -53,6 +53,20 @@ def test_a_target_that_missed_the_slo_is_measured_again() -> None:
 )
 def test_nothing_is_explored_that_is_not_worth_it(targets: list[Fed]) -> None:
     assert not explored(rule(), targets)
+
+
+@pytest.mark.parametrize(
+    ("objective", "dear_is_measured"),
+    [("fastest", True), ("throughput", True), ("ordered", True), ("weighted", False), ("cheapest", False)],
+)
+def test_a_price_bars_a_measurement_only_where_cost_decides(objective: Objective, dear_is_measured: bool) -> None:
+    found = explored(Rule(objective=objective, explore=0.1), [Fed("warm", usd(1, 5)), Fed("dear", usd(4, 20), samples=0)])
+    assert bool(found) is dear_is_measured
+
+
+def test_weights_without_a_cost_measure_the_dear_too() -> None:
+    rule = Rule(objective="weighted", weights=Weights(cost=0.0), explore=0.1)
+    assert explored(rule, [Fed("warm", usd(1, 5)), Fed("unpriced", samples=0)])
 
 
 def test_nothing_is_explored_without_a_share_or_without_a_budget() -> None:
