@@ -75,7 +75,6 @@ class RedisMeter:
         self._renew_s = lease_s / 3
         self._written_s = written_s
         self._own = token_hex(8)
-        self._epoch = ""
         self._live: dict[str, _Live] = {}
         self._settles: dict[str, tuple[Granted, Used]] = {}
         self._sent: set[asyncio.Future[Any]] = set()
@@ -223,7 +222,7 @@ class RedisMeter:
     async def _read(self, scope: Scope, field: str) -> None:
         """The ledger's sum, without what is still reserved: that is added when it is settled."""
         token, start = token_hex(8), int(field.rpartition(":")[2])
-        what, ids = await self.store.ask("begin", [scope.id, field, token, int(SEED_S * 1000), self._epoch])
+        what, ids = await self.store.ask("begin", [scope.id, field, token, int(SEED_S * 1000)])
         if what == 1:
             await asyncio.sleep(POLL_S)
         elif what == 2:
@@ -238,7 +237,8 @@ class RedisMeter:
 
     def _put(self, granted: Granted, used: Used) -> None:
         if len(self._settles) >= MAX_SETTLES:
-            self._settles.pop(next(iter(self._settles)))
+            dropped, _ = self._settles.pop(next(iter(self._settles)))
+            self._stale.update(scope.id for scope in dropped.scopes if scope.budgets)
         if not self._settles:
             asyncio.get_running_loop().call_soon(self._send)
         self._settles[granted.id] = (granted, used)
@@ -287,13 +287,10 @@ class RedisMeter:
         stale = set(self._stale)
         written = await self._written() if stale else True
         with suppress(StoreLost):
-            if was_lost:
-                self._epoch = await self.store.run_id()
             live = [[id, each.granted.want.cost_nusd, [_told(scope) for scope in each.granted.scopes]] for id, each in self._live.items()]
             for each in self._live.values():
                 each.shared = True
-            epoch = self._epoch if was_lost else ""
-            args = [self._own, epoch, self._lease_ms, live, sorted(self._stale)]
+            args = [self._own, self._lease_ms, live, sorted(self._stale)]
             self.processes = max(1, await self.store.ask("renew", args, probe=True))
             if written:
                 self._stale -= stale

@@ -5,7 +5,7 @@ Nothing waits for it longer than DEADLINE_S of this process's own running time: 
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha1
 from importlib.resources import files
@@ -78,15 +78,6 @@ class RedisStore:
         self._asked.append(asked)
         self._wake.set()
         return asked.answer
-
-    async def run_id(self) -> str:
-        """Names this run of this server: another one may know less. Raises StoreLost."""
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                told = await self._redis.info("server")
-        except (RedisError, OSError, TimeoutError) as exc:
-            raise StoreLost(type(exc).__name__) from exc
-        return str(told["run_id"]) if isinstance(told, Mapping) else ""
 
     def found(self) -> bool:
         """It has answered a probe. False: too slowly to be asked again."""

@@ -41,6 +41,12 @@ local function pour(key, level, at, units, limit)
   redis.call('HSET', key, level, math.max(0, drained(held[1], held[2], limit) + units), at, now)
 end
 
+-- Counters of another run of Redis may lack what was written last: they are read from the ledger again.
+local function epoch_now()
+  local run = redis.call('INFO', 'server'):match('run_id:(%w+)')
+  if redis.call('GET', P .. 'epoch') ~= run then redis.call('SET', P .. 'epoch', run) end
+end
+
 local function reservation(id)
   local found = redis.call('GET', P .. 'r:' .. id)
   return found and cmsgpack.unpack(found)
@@ -157,11 +163,11 @@ local function settle()
   return unknown
 end
 
--- {SCOPE, F, token, patience_ms, epoch} -> {0 it is known | 1 another one reads it | 2 read it without these, ids}
+-- {SCOPE, F, token, patience_ms} -> {0 it is known | 1 another one reads it | 2 read it without these, ids}
 local function begin()
-  local name, field, token, patience_ms, epoch = unpack(args)
+  local name, field, token, patience_ms = unpack(args)
   local key = P .. 's:' .. name
-  redis.call('SET', P .. 'epoch', epoch, 'NX')
+  epoch_now()
   local held = redis.call('HMGET', key, 'e:' .. field, 'k:' .. field)
   if held[1] and held[1] == redis.call('GET', P .. 'epoch') then return {0, {}} end
   if held[2] then
@@ -202,10 +208,10 @@ local function finish()
   return 1
 end
 
--- {process, epoch, lease_ms, {{id, cost, {SCOPE as in reserve, …}}, …}, {stale SCOPE, …}} -> how many processes there are
+-- {process, lease_ms, {{id, cost, {SCOPE as in reserve, …}}, …}, {stale SCOPE, …}} -> how many processes there are
 local function renew()
-  local process, epoch, lease_ms, live, forgotten = unpack(args)
-  if epoch ~= '' then redis.call('SET', P .. 'epoch', epoch) end
+  local process, lease_ms, live, forgotten = unpack(args)
+  epoch_now()
   for _, scope in ipairs(forgotten) do stale(scope) end
   local ends = now + lease_ms * 1000
   for _, one in ipairs(live) do
@@ -234,6 +240,7 @@ end
 
 -- {process} -> whether it is known: not after a flush
 local function pulse()
+  epoch_now()
   return redis.call('ZSCORE', P .. 'procs', args[1]) and true or false
 end
 
