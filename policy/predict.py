@@ -91,14 +91,18 @@ def _outlook(ask: Ask, live: Live, slo: Slo, typical_output: float) -> Outlook:
             if token_s is not None:
                 finish_s, finish_p95_s = ttft_s + output * token_s, ttft_p95_s + output * (forecast.token_s_p95 or token_s)
     elif (total_s := forecast.total_mean_s) is not None:
+        total_p95_s = forecast.total_p95_s or total_s
+        if token_s is not None and output < 0.99 * (forecast.output_mean or 0.0):  # what the limit cuts off takes no time
+            total_s = min(total_s, output * token_s)
+            total_p95_s = max(total_s, min(total_p95_s, (ask.max_tokens or output) * (forecast.token_s_p95 or token_s)))
         ttft_s = finish_s = wait_s + total_s
-        ttft_p95_s = finish_p95_s = wait_s + (forecast.total_p95_s or total_s)
-    p = _likelihood(ask, live, slo, output, finish_p95_s)
+        ttft_p95_s = finish_p95_s = wait_s + total_p95_s
+    p = _likelihood(ask, live, slo, output, finish_s, finish_p95_s)
     meets = slo == NO_SLO or (p is not None and p >= CONFIDENT)
     return Outlook(p, meets, ttft_s, ttft_p95_s, finish_s, finish_p95_s, 1.0 / token_s if token_s else None, output)
 
 
-def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_p95_s: float | None) -> float | None:
+def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_s: float | None, finish_p95_s: float | None) -> float | None:
     """How likely all of the SLO is met; None: too little is known, or nothing is promised.
 
     A promised first token of a unary answer cannot be seen: the answer may take as long as its tokens would, beside.
@@ -113,8 +117,11 @@ def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_p95_s: flo
     p = 1.0 - forecast.failing
     if slo.ttft_s is not None:
         allowed_s = slo.ttft_s if ask.streamed else slo.ttft_s + output / (slo.tokens_per_s or 1 / TYPICAL_TOKEN_S)
+        shorter = 1.0  # than those that were measured, by a limit of the request's own
+        if not ask.streamed and finish_s is not None and forecast.total_mean_s:
+            shorter = max(0.01, (finish_s - live.wait_s) / forecast.total_mean_s)
         waits_s = [each * live.wait_s for each in WAITS] if live.wait_s else [0.0]
-        in_time = [within for wait_s in waits_s if (within := forecast.within(allowed_s - wait_s)) is not None]
+        in_time = [within for wait_s in waits_s if (within := forecast.within((allowed_s - wait_s) / shorter)) is not None]
         if not in_time:
             return None
         p *= sum(in_time) / len(in_time)

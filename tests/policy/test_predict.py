@@ -36,6 +36,28 @@ def test_a_unary_answer_is_there_when_it_is_whole() -> None:
     assert found.ttft_p95_s == found.finish_p95_s == pytest.approx(2.4, rel=BUCKET)
 
 
+def test_a_limit_on_a_unary_answer_shortens_its_time() -> None:
+    """400 tokens take 8 s; 50 of them an eighth. A limit beyond what the model says changes nothing."""
+    target = Fed("x", ttft_s=0.02, token_s=0.02, output=400)
+    found = seen(target, Ask("r", False, 1000, max_tokens=50))
+    assert found.finish_s == found.ttft_s == pytest.approx(1.0, rel=0.05)
+    assert found.finish_p95_s == pytest.approx(1.0, rel=BUCKET)
+    assert seen(target, Ask("r", False, 1000, max_tokens=4000)).finish_s == pytest.approx(8.0)
+
+
+def test_a_limit_of_nothing_is_a_limit_too() -> None:
+    found = seen(Fed("x"), Ask("r", False, 1000, max_tokens=0), Slo(ttft_s=1.0))
+    assert found.finish_s == 0.0 and found.meets
+
+
+def test_a_short_unary_answer_keeps_a_promise_that_a_long_one_would_not() -> None:
+    target = Fed("x", ttft_s=0.02, token_s=0.02, output=400)
+    for slo in (Slo(deadline_s=2.0), Slo(ttft_s=0.1, tokens_per_s=60)):
+        assert not seen(target, Ask("r", False, 1000), slo).meets
+    assert seen(target, Ask("r", False, 1000, max_tokens=50), Slo(deadline_s=2.0)).meets
+    assert seen(target, Ask("r", False, 1000, max_tokens=50), Slo(ttft_s=0.3, tokens_per_s=40)).meets
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 def test_an_engine_s_queue_is_waited_for_first(streamed: bool) -> None:
     ask = Ask("r", streamed, 1000)
