@@ -35,8 +35,8 @@ class Books:
         self.ledger = Ledger(f"sqlite:///{folder}/turnout.db")
         self.spent = LedgerSpent(self.ledger)
 
-    def charge(self, id: str, nusd: int) -> None:
-        self.ledger.append(row(id, started_at_us=time.time_ns() // 1000, organisation="acme", key_id="k", cost_nusd=nusd))
+    def charge(self, id: str, nusd: int, attempt: int = 1) -> None:
+        self.ledger.append(row(id, attempt, started_at_us=time.time_ns() // 1000, organisation="acme", key_id="k", cost_nusd=nusd))
 
     async def sum(self) -> int:
         return await self.spent.since(team(), 0)

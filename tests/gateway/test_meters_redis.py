@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -11,10 +11,11 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.errors import StoreUnavailable
+from gateway.meters import Spent
 from gateway.redis_meter import PREFIX, RedisMeter
 from gateway.redis_store import DEADLINE_S, SCRIPT
 from policy.gcra import window_start
-from policy.quota import Budget, Granted, Refused, Used, Want
+from policy.quota import Budget, Granted, Refused, Scope, Used, Want
 from tests.gateway.metering import LEASE_S, WANT, Host, admitted, ended, levels, spent, stands_at, team, until
 
 BUDGET = team(Budget(10_000, "month"))
@@ -163,6 +164,53 @@ async def test_flushed_again_and_again_under_load_the_counter_is_the_ledger_in_t
 
     await asyncio.gather(flush(), *(load(meter, 10 * index + worker) for index, meter in enumerate(meters) for worker in range(3)))
     await stands_at(meters[0], scope, await host.books.sum(), 0, 0)
+
+
+async def test_a_request_that_has_rows_already_is_counted_once_when_it_ends(host: Host, redis: Redis) -> None:
+    """Its first attempt was cut and is charged; a second one runs while the budget is read, before its process has told Redis of it again."""
+    meter = await host.process()
+    granted = admitted(await meter.reserve("a", (BUDGET,), WANT))
+    host.books.charge("a", 300)
+    await redis.flushall()
+    await spent(meter, BUDGET)
+    await stands_at(meter, BUDGET, 0, 1_000, 1)
+    host.books.charge("a", 200, attempt=2)
+    meter.settle(granted, Used(1, 500))
+    await stands_at(meter, BUDGET, 500, 0, 0)
+
+
+class Slow:
+    """A ledger whose sum is told late: more was spent meanwhile."""
+
+    def __init__(self, spent: Spent) -> None:
+        self._spent = spent
+        self.read, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def since(self, scope: Scope, start_s: int, but: Sequence[str] = ()) -> int:
+        total = await self._spent.since(scope, start_s, but)
+        self.read.set()
+        await self.goes_on.wait()
+        return total
+
+    async def of(self, request_ids: Sequence[str]) -> dict[str, int]:
+        return await self._spent.of(request_ids)
+
+
+async def test_what_nobody_knew_of_while_the_ledger_was_read_has_it_read_again(host: Host, redis: Redis) -> None:
+    other, slow = await host.process(lease_s=30.0), Slow(host.books.spent)
+    granted = admitted(await other.reserve("a", (BUDGET,), WANT))
+    reader = RedisMeter(host.redis.url, slow)
+    await reader.start()
+    other._task.cancel()  # type: ignore[union-attr] # it does not notice the flush
+    await redis.flushall()
+    reading = asyncio.create_task(spent(reader, BUDGET))
+    await slow.read.wait()
+    ended(host.books, other, granted, 400)
+    other._send()
+    await asyncio.gather(*other._sent)
+    slow.goes_on.set()
+    assert await reading == (400, 0, 0)
+    await reader.stop()
 
 
 async def test_a_redis_that_forgot_its_scripts_is_given_them_again(host: Host, redis: Redis) -> None:
