@@ -13,6 +13,7 @@ from contract.errors import (
     EngineRefused,
     QuotaExhausted,
     RateLimited,
+    StaleConnection,
     TargetCannot,
     UpstreamRejected,
 )
@@ -25,7 +26,7 @@ MOST_ROWS = 20_000
 LIMITED = frozenset({RateLimited.code, QuotaExhausted.code, EngineBusy.code})
 NOBODYS = frozenset(  # ends that say nothing of the target: the request's own fault, or ours
     {"server_shutting_down", "client_closed"}
-    | {each.code for each in (UpstreamRejected, ContextLengthExceeded, ContentPolicyRefused, EngineRefused, TargetCannot)}
+    | {each.code for each in (StaleConnection, UpstreamRejected, ContextLengthExceeded, ContentPolicyRefused, EngineRefused, TargetCannot)}
 )
 
 _c = attempts.c
