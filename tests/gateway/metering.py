@@ -17,6 +17,7 @@ from tests.ledger.rows import row
 
 WANT = Want(tokens=100, cost_nusd=1_000)
 LEASE_S = 0.6
+BUSY_S = 1.0  # a deadline that a busy machine keeps
 
 
 def team(*budgets: Budget, **limits: int) -> Scope:
@@ -52,8 +53,8 @@ class Host:
         self.books = Books(self.folder)
         self.meters: list[RedisMeter] = []
 
-    async def process(self, on_loss: str = "local", lease_s: float = LEASE_S) -> RedisMeter:
-        meter = RedisMeter(self.redis.url, self.books.spent, on_loss, lease_s=lease_s)  # type: ignore[arg-type]
+    async def process(self, on_loss: str = "local", lease_s: float = LEASE_S, deadline_s: float = BUSY_S) -> RedisMeter:
+        meter = RedisMeter(self.redis.url, self.books.spent, on_loss, lease_s=lease_s, deadline_s=deadline_s)  # type: ignore[arg-type]
         await meter.start()
         self.meters.append(meter)
         return meter

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.meters import Spent
 from gateway.redis_meter import RedisMeter
+from gateway.redis_store import DEADLINE_S
 from policy.quota import Budget, Granted, Scope, Used, Want
 from tests.gateway.metering import Host, stands_at, team, until
 
@@ -100,7 +101,7 @@ async def test_a_killed_redis_delays_nobody_a_second_later(host: Host) -> None:
     async def kill() -> None:
         host.redis.kill()
 
-    before, after = await undisturbed_and_later(await host.process(), kill)
+    before, after = await undisturbed_and_later(await host.process(deadline_s=DEADLINE_S), kill)
     assert after <= before + MORE_MS
 
 
@@ -108,7 +109,7 @@ async def test_a_frozen_redis_delays_nobody_a_second_later(host: Host) -> None:
     async def freeze() -> None:
         host.redis.freeze()
 
-    meter = await host.process()
+    meter = await host.process(deadline_s=DEADLINE_S)
     before, after = await undisturbed_and_later(meter, freeze)
     host.redis.thaw()
     assert after <= before + MORE_MS

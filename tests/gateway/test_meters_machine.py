@@ -58,7 +58,7 @@ class Machine(RuleBasedStateMachine):
 
     def opened(self) -> RedisMeter:
         async def open_() -> RedisMeter:
-            meter = RedisMeter(self.url, self.rows, written_s=0.0)
+            meter = RedisMeter(self.url, self.rows, written_s=0.0, deadline_s=2.0)
             await meter.start()
             return meter
 

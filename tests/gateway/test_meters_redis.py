@@ -312,7 +312,7 @@ async def test_a_redis_that_is_there_all_along_but_refuses_for_a_while_is_told_w
 
 
 async def test_nobody_waits_for_a_frozen_redis_longer_than_its_deadline_and_later_ones_not_at_all(host: Host) -> None:
-    meter = await host.process()
+    meter = await host.process(deadline_s=DEADLINE_S)
     await meter.reserve("a", (BUDGET,), WANT)
     host.redis.freeze()
     began = monotonic()
@@ -351,7 +351,7 @@ async def test_a_process_that_starts_without_redis_takes_part_when_it_comes(host
 
 
 async def test_a_process_that_is_held_up_does_not_blame_redis(host: Host) -> None:
-    meter = await host.process()
+    meter = await host.process(deadline_s=DEADLINE_S)
     await meter.reserve("a", (BUDGET,), WANT)
     task = asyncio.create_task(meter.reserve("b", (BUDGET,), WANT))
     await asyncio.sleep(0)
