@@ -38,6 +38,7 @@
     ├── AttemptsExhausted            every attempt of the plan failed
     ├── StoreUnavailable             limits and budgets cannot be checked just now, and the configuration says `closed`
     ├── LedgerUnavailable            the ledger cannot be read or written just now
+    ├── SignInUnavailable            people cannot be signed in just now: their identity provider cannot be used
     ├── ServerShuttingDown
     └── ClientClosed                 the caller left; nobody's failure
 
@@ -279,6 +280,10 @@ def _says_nothing(error: AttemptError, of_first: bool) -> bool:
 
 class LedgerUnavailable(TurnoutError):
     code = "ledger_unavailable"
+
+
+class SignInUnavailable(TurnoutError):
+    code = "sign_in_unavailable"
 
 
 class ServerShuttingDown(TurnoutError):

@@ -34,6 +34,7 @@ STATUS: dict[type[e.TurnoutError], tuple[int, str]] = {
     e.EngineLost: (502, "upstream_error"),
     e.NoTargetReady: (503, "overloaded_error"),
     e.LedgerUnavailable: (503, "overloaded_error"),
+    e.SignInUnavailable: (503, "overloaded_error"),
     e.ServerShuttingDown: (503, "overloaded_error"),
     e.ClientClosed: (499, "client_closed"),
     e.TurnoutError: (500, "internal_error"),
