@@ -1,14 +1,14 @@
 """The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
-cache; an older database gets what it lacks when it is opened.
+cache, version 5 `admin_sessions`; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, inspect
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 4
-UPGRADED = frozenset({1, 2, 3})  # older versions that lack nothing but tables and columns
+VERSION = 5
+UPGRADED = frozenset({1, 2, 3, 4})  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
 
@@ -91,6 +91,18 @@ kept_answers = Table(
     Column("made_at_us", BigInteger, nullable=False),
     Column("input", LargeBinary, nullable=False),
     Column("answer", LargeBinary, nullable=False),
+)
+
+admin_sessions = Table(
+    "admin_sessions",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("issuer", String(2000), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("made_at_us", BigInteger, nullable=False),
+    Column("seen_at_us", BigInteger, nullable=False),
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
