@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from config.load import load
+from config.load import ConfigError, load
+from config.settings import Settings
 from gateway import redis_meter, redis_store
 from tests.config.files import KNOWN, ROOT, written
 
@@ -15,8 +17,11 @@ ENV = {"OPENAI_API_KEY": "sk-openai", "SEARCH_KEY": "sk-search"}
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_every_example_loads_with_nothing_to_say(tmp_path: Path, block: str) -> None:
-    assert load(written(tmp_path, block.encode()), ENV, KNOWN).advice == []
+def test_every_example_has_the_form_of_a_configuration_that_is_refused_until_limits_are_counted(tmp_path: Path, block: str) -> None:
+    assert Settings.model_validate(yaml.safe_load(block))
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, block.encode()), ENV, KNOWN)
+    assert all("not supported yet" in finding.message for finding in caught.value.findings)
 
 
 def test_the_times_are_those_of_the_code() -> None:

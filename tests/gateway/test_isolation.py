@@ -1,4 +1,4 @@
-"""Every route, for whoever has no key, another team's, its own, or the admin's: for a team there is nothing but what is its own.
+"""Every route, for whoever has no key, one that nobody has, another team's, or its own: for a team there is nothing but what is its own.
 
 The table must name every route there is: a new one that nobody classified fails the first test.
 """
@@ -19,11 +19,9 @@ from tests.gateway.conftest import Gateway, running
 from tests.gateway.upstream import Exchange, Upstream, completion
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-ADMIN_KEY = "sk-admin-of-the-gateway"
-KEYS = {"nobody": None, "other": "sk-blue", "own": "sk-red", "admin": ADMIN_KEY}
+KEYS = {"nobody": None, "other": "sk-blue", "own": "sk-red", "unknown": "sk-nobody-s"}
 CONFIG = """
 state: {{database: "sqlite:///{folder}/turnout.db"}}
-admin: {{port: 0, key: {admin}}}
 providers:
   one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
   two: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
@@ -110,7 +108,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def red(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Red]:
     folder = tmp_path_factory.mktemp("isolation")
-    async with running(CONFIG.format(folder=folder, one=upstream.base_url, admin=ADMIN_KEY), folder) as gateway:
+    async with running(CONFIG.format(folder=folder, one=upstream.base_url), folder) as gateway:
         chat = await gateway.post({"model": "red", "messages": [{"role": "user", "content": "Hi"}]}, key="sk-red")
         answer = await gateway.post({"model": "red", "input": "Hi"}, key="sk-red", path="/v1/responses")
         assert (chat.status_code, answer.status_code) == (200, 200), (chat.text, answer.text)
@@ -138,7 +136,7 @@ async def test_what_is_public_holds_nothing_of_a_team(red: Red, route: str, call
     assert not any(secret in answer.text for secret in ("m-red", "Red's own", red.request, red.response, "sk-red", "127.0.0.1"))
 
 
-@pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 404), ("admin", 401), ("own", 200)])
+@pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 404), ("unknown", 401), ("own", 200)])
 @pytest.mark.parametrize("route", THINGS)
 async def test_a_thing_of_another_team_is_not_there(red: Red, route: str, caller: str, status: int) -> None:
     red.response = await kept_answer(red)
@@ -165,10 +163,10 @@ async def test_a_list_holds_what_is_the_caller_s_own(red: Red, route: str) -> No
     assert (ours.status_code, theirs.status_code) == (200, 200)
     assert "red" in ours.text or "one/m-red" in ours.text
     assert "red" not in theirs.text
-    assert (await red.ask(route, "nobody")).status_code == (await red.ask(route, "admin")).status_code == 401
+    assert (await red.ask(route, "nobody")).status_code == (await red.ask(route, "unknown")).status_code == 401
 
 
-@pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 404), ("admin", 401)])
+@pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 404), ("unknown", 401)])
 @pytest.mark.parametrize("route", sorted(INFERENCE))
 async def test_another_team_s_model_is_not_there_to_be_asked(red: Red, upstream: Upstream, route: str, caller: str, status: int) -> None:
     asked = len(upstream.journal)
