@@ -102,7 +102,7 @@ def _picky(error: AttemptError, now: Situation) -> bool:
 
 
 def unexplained(error: AttemptError) -> bool:
-    """A refusal that names neither a code nor a field. Of too long a prompt some tell in words alone (Anthropic), and words are not read."""
+    """A refusal that names neither a code nor a field. Of too long a prompt some tell in words that are not known."""
     return type(error) is UpstreamRejected and error.param is None
 
 

@@ -1,6 +1,7 @@
-"""Errors of providers, by status and structured code alone; a provider's text goes no further. What all wires share.
+"""Errors of providers, by status and structured code; a provider's text goes no further. What all wires share.
 
-Each wire brings its own table of codes; statuses, words and `retry-after` are the same for all.
+Each wire brings its own table of codes; statuses, words and `retry-after` are the same for all. Two things some providers tell in words alone:
+that a prompt is too long, and that a content filter stepped in. Of a refusal without a code its sentence is looked up in SENTENCES.
 """
 
 import re
@@ -14,6 +15,23 @@ from contract import errors as e
 _FIELD_PATH = re.compile(r"[A-Za-z_]\w{0,63}(?:\.\w{1,64}|\[\d{1,6}\]){0,12}")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 MAX_RETRY_AFTER_S = 3600.0
+MESSAGE_LIMIT = 1000  # characters of a message that are looked at: it may repeat what the caller wrote
+_TOO_LONG = (
+    r"prompt is too long: \d+ tokens > \d+ maximum",  # Anthropic, and Bedrock for it
+    r"input length and `max_tokens` exceed context limit",  # Anthropic
+    r"input is too long for requested model",  # Bedrock
+    r"the input token count \(\d+\) exceeds the maximum number of tokens allowed",  # Google
+    r"this model's maximum context length is \d+ tokens",  # vLLM and others, with the code of any bad request
+    r"`inputs` tokens \+ `max_new_tokens` must be <= \d+",  # TGI
+)
+_FILTERED = (
+    r"output blocked by content filtering policy",  # Anthropic, and Bedrock for it
+    r"triggering azure openai.s content management policy",  # Azure, where a proxy took its code away
+)
+SENTENCES: tuple[tuple[re.Pattern[str], type[e.AttemptError]], ...] = (
+    (re.compile("|".join(_FILTERED), re.IGNORECASE), e.ContentPolicyRefused),
+    (re.compile("|".join(_TOO_LONG), re.IGNORECASE), e.ContextLengthExceeded),
+)
 # what is left of a limit -> when it is whole again (platform.openai.com/docs/guides/rate-limits, docs.claude.com/en/api/rate-limits)
 RESETS = (
     (b"x-ratelimit-remaining", b"x-ratelimit-reset"),  # OpenRouter: Unix time
@@ -59,8 +77,13 @@ def class_of_status(status: int) -> type[e.AttemptError]:
     return e.UpstreamError
 
 
-def failure(cls: type[e.AttemptError], status: int, *, param: object = None, wait_s: float | None = None) -> e.AttemptError:
-    """The error to raise, in our words; `param` is shown when it is the path of a field and nothing else."""
+def failure(cls: type[e.AttemptError], status: int, *, param: object = None, wait_s: float | None = None, message: object = None) -> e.AttemptError:
+    """The error to raise, in our words; `param` is shown when it is the path of a field and nothing else.
+
+    `message`: the provider's words, which are looked up where its code says no more than that it refused.
+    """
+    if cls is e.UpstreamRejected and isinstance(message, str):
+        cls = next((said for sentence, said in SENTENCES if sentence.search(message[:MESSAGE_LIMIT])), cls)
     words = next(WORDS[base] for base in cls.__mro__ if base in WORDS)
     safe = isinstance(param, str) and _FIELD_PATH.fullmatch(param) is not None
     error = cls(f"{words} (HTTP {status})" + (f", at `{param}`" if safe else ""), param=str(param) if safe else None, retry_after_s=wait_s)

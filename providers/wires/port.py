@@ -135,7 +135,7 @@ class Upstream(Protocol):
 
     def stream_decoder(self, choices: int) -> StreamDecoder: ...
     def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError:
-        """Classifies by status and structured code, never by wording; the upstream's text does not enter the error."""
+        """Classifies by status and structured code (by sentence: failure.py alone); the upstream's text does not enter the error."""
 
 
 class Named(Protocol):

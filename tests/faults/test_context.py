@@ -60,3 +60,20 @@ async def test_where_the_provider_says_so_another_model_is_asked_and_the_same_on
     del two.plays["m2"]
     assert await ask(gateway, "said", LONG) == (200, "four/m2")
     assert [seen.body["model"] for seen in two.journal] == ["m2"]
+
+
+def refusal(message: str) -> bytes:
+    return b'{"type":"error","error":{"type":"invalid_request_error","message":"%b"}}' % message.encode()
+
+
+async def test_where_the_provider_says_so_in_words_alone_another_model_is_asked_however_short_the_prompt_seemed(
+    gateway: Gateway, one: Upstream
+) -> None:
+    one.plays["m1"] = status(400, refusal("prompt is too long: 209353 tokens > 200000 maximum"))
+    assert await ask(gateway, "larger", "Hi") == (200, "two/m2")
+
+
+async def test_what_a_content_filter_blocked_is_asked_of_nobody_else_however_long_the_prompt(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"] = status(400, refusal("Output blocked by content filtering policy"))
+    assert await ask(gateway, "larger", LONG) == (400, "content_policy_violation")
+    assert not two.journal

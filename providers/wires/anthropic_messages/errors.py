@@ -54,6 +54,7 @@ class _Details(msgspec.Struct):
 class _Error(msgspec.Struct):
     type: str | None = None
     details: _Details | None = None
+    message: Any = None
 
 
 class _Body(msgspec.Struct):
@@ -63,26 +64,32 @@ class _Body(msgspec.Struct):
 _body = msgspec.json.Decoder(_Body)
 
 
-def _named(body: bytes, by_type: Mapping[str, type[e.AttemptError]]) -> type[e.AttemptError] | None:
-    """What the body's code, or else its type, means."""
+def _read(body: bytes) -> _Error:
     try:
-        error = _body.decode(body).error or _Error()
+        return _body.decode(body).error or _Error()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        return _Error()
+
+
+def _named(error: _Error, by_type: Mapping[str, type[e.AttemptError]]) -> type[e.AttemptError] | None:
+    """What its code, or else its type, means."""
     code = error.details.error_code if error.details is not None else None
     return BY_CODE.get(code or "") or by_type.get(error.type or "")
 
 
 def decode_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> e.AttemptError:
     """The error that a response other than 200 means; one from before the API (a proxy's page) classifies by its status alone."""
-    named = _named(body, BY_TYPE) if 400 <= status < 500 or status in BY_STATUS else None
+    error = _read(body)
+    named = _named(error, BY_TYPE) if 400 <= status < 500 or status in BY_STATUS else None
     wait_s = retry_after_s(headers)
-    return failure(named or class_of_status(status), status, wait_s=_until_reset(headers) if wait_s is None else wait_s)
+    wait_s = _until_reset(headers) if wait_s is None else wait_s
+    return failure(named or class_of_status(status), status, wait_s=wait_s, message=error.message)
 
 
 def in_band_error(body: bytes) -> e.AttemptError:
     """The error that an error event, or an error object under a 200, means."""
-    return failure(_named(body, BY_TYPE_IN_BAND) or e.UpstreamError, 200)
+    error = _read(body)
+    return failure(_named(error, BY_TYPE_IN_BAND) or e.UpstreamError, 200, message=error.message)
 
 
 def _until_reset(headers: Mapping[bytes, bytes]) -> float | None:

@@ -1,6 +1,7 @@
 """Bedrock's errors, by the exception's name and the status."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -32,6 +33,7 @@ STATUSES: dict[int, type[e.AttemptError]] = {424: e.UpstreamError}  # the model 
 
 class _Body(msgspec.Struct):
     type: str | None = msgspec.field(default=None, name="__type")
+    message: Any = None
 
 
 _body = msgspec.json.Decoder(_Body)
@@ -39,15 +41,16 @@ _body = msgspec.json.Decoder(_Body)
 
 def decode_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> e.AttemptError:
     """The error that a response other than 200 means."""
-    named = headers.get(b"x-amzn-errortype", b"").decode("ascii", "replace") or _type_of(body)
+    told = _read(body)
+    named = headers.get(b"x-amzn-errortype", b"").decode("ascii", "replace") or told.type or ""
     found = BY_NAME.get(plain_name(named)) or STATUSES.get(status) or class_of_status(status)
-    return failure(found, status, wait_s=retry_after_s(headers))
+    return failure(found, status, wait_s=retry_after_s(headers), message=told.message)
 
 
-def stream_error(name: str) -> e.AttemptError:
-    """The error that an exception inside a stream means; its name begins in lower case there."""
+def stream_error(name: str, payload: bytes = b"") -> e.AttemptError:
+    """The error that an exception inside a stream means; its name begins in lower case there. `payload`: its JSON."""
     plain = plain_name(name)
-    return failure(BY_NAME.get(plain[:1].upper() + plain[1:], e.UpstreamError), 200)
+    return failure(BY_NAME.get(plain[:1].upper() + plain[1:], e.UpstreamError), 200, message=_read(payload).message)
 
 
 def plain_name(name: str) -> str:
@@ -55,8 +58,8 @@ def plain_name(name: str) -> str:
     return name.partition(":")[0].rpartition("#")[2]
 
 
-def _type_of(body: bytes) -> str:
+def _read(body: bytes) -> _Body:
     try:
-        return _body.decode(body).type or ""
+        return _body.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
+        return _Body()

@@ -254,7 +254,7 @@ class BedrockStreamDecoder(Decoding[EventStreamMessage]):
 
     def _take(self, message: EventStreamMessage, events: list[ev.Event]) -> None:
         if message.headers.get(":message-type", "event") != "event":
-            raise stream_error(message.headers.get(":exception-type") or message.headers.get(":error-code", ""))
+            raise stream_error(message.headers.get(":exception-type") or message.headers.get(":error-code", ""), message.payload)
         if not self._started:
             self._started = True
             events.append(ev.Started(id="", model="", created_s=0))

@@ -1,6 +1,7 @@
 """Google's errors, by status and structured reason (google.rpc.Status, google.rpc.ErrorInfo, RetryInfo, QuotaFailure)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,7 @@ class _Detail(msgspec.Struct):
 class _Error(msgspec.Struct):
     code: int | None = None
     status: str | None = None
+    message: Any = None
     details: list[_Detail] = []
 
 
@@ -63,13 +65,13 @@ def decode_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> e.
     """The error that a response other than 200 means."""
     error = read(body)
     wait_s = retry_after_s(headers)
-    return failure(_class_of(error, status), status, wait_s=_delay_s(error) if wait_s is None else wait_s)
+    return failure(_class_of(error, status), status, wait_s=_delay_s(error) if wait_s is None else wait_s, message=error.message)
 
 
 def in_band_error(body: bytes) -> e.AttemptError:
     """The error that an error object under a 200 means."""
     error = read(body)
-    return failure(_class_of(error, error.code or 500), 200, wait_s=_delay_s(error))
+    return failure(_class_of(error, error.code or 500), 200, wait_s=_delay_s(error), message=error.message)
 
 
 def _class_of(error: _Error, status: int) -> type[e.AttemptError]:

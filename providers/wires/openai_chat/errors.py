@@ -1,4 +1,4 @@
-"""Errors of OpenAI-compatible providers, classified by status and structured code; their text goes no further.
+"""Errors of OpenAI-compatible providers, classified by status and structured code (failure.py: where there is none); their text goes no further.
 
 Codes: https://platform.openai.com/docs/guides/error-codes, and the bodies that vLLM, llama.cpp, Groq and OpenRouter send under 200.
 """
@@ -17,6 +17,7 @@ BY_CODE: dict[str, type[e.AttemptError]] = {
     "exceed_context_size_error": e.ContextLengthExceeded,  # llama.cpp
     "content_policy_violation": e.ContentPolicyRefused,
     "content_filter": e.ContentPolicyRefused,
+    "ResponsibleAIPolicyViolation": e.ContentPolicyRefused,  # Azure
     "insufficient_quota": e.QuotaExhausted,
     "billing_hard_limit_reached": e.QuotaExhausted,
     "billing_not_active": e.QuotaExhausted,
@@ -40,7 +41,7 @@ BY_TYPE_IN_BAND: dict[str, type[e.AttemptError]] = {
 def decode_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> e.AttemptError:
     """The error that a response other than 200 means. A body that is no JSON classifies by its status alone."""
     details = _details(body)
-    return failure(_class_of(status, details), status, param=details.get("param"), wait_s=retry_after_s(headers))
+    return failure(_class_of(status, details), status, param=details.get("param"), wait_s=retry_after_s(headers), message=details.get("message"))
 
 
 def in_band_error(raw: bytes) -> e.AttemptError:
@@ -52,7 +53,7 @@ def in_band_error(raw: bytes) -> e.AttemptError:
         cls = _class_of(code, {})
     if cls is None:
         cls = BY_TYPE_IN_BAND.get(str(details.get("type")), e.UpstreamError)
-    return failure(cls, 200, param=details.get("param"))
+    return failure(cls, 200, param=details.get("param"), message=details.get("message"))
 
 
 def _class_of(status: int, details: dict[str, Any]) -> type[e.AttemptError]:
@@ -61,7 +62,9 @@ def _class_of(status: int, details: dict[str, Any]) -> type[e.AttemptError]:
 
 
 def _by_code(details: dict[str, Any]) -> type[e.AttemptError] | None:
-    return BY_CODE.get(str(details.get("code"))) or BY_CODE.get(str(details.get("type")))
+    inner = details.get("innererror")  # Azure's
+    codes = (details.get("code"), details.get("type"), inner.get("code") if isinstance(inner, dict) else None)
+    return next((BY_CODE[str(code)] for code in codes if str(code) in BY_CODE), None)
 
 
 def _details(body: bytes) -> dict[str, Any]:
