@@ -114,9 +114,7 @@ async def test_a_probe_that_fails_keeps_the_target_away_for_longer(gateway: Gate
 
 
 @BOTH
-async def test_a_connection_that_died_while_it_lay_idle_is_an_attempt_that_is_made_again_at_once(
-    gateway: Gateway, one: Upstream, stream: bool
-) -> None:
+async def test_a_connection_that_died_while_it_lay_idle_is_an_attempt_that_is_made_again_at_once(gateway: Gateway, one: Upstream, stream: bool) -> None:
     async def dies(x: Exchange) -> None:
         x.reset()
 
