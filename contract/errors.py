@@ -16,7 +16,6 @@
     │   ├── ConnectFailed               refused, unreachable, DNS, TLS
     │   ├── AttemptTimeout              one of the five clocks: connect, headers, first_token, idle, total
     │   ├── ConnectionLost              reset or closed before any byte of the response's body
-    │   │   └── StaleConnection         a kept connection, that the other side had given up; what was sent on it may have been read
     │   ├── StreamCut                   the answer ended without its terminal event
     │   ├── MalformedResponse           not HTTP, not JSON, not an event stream, or beyond a size limit
     │   ├── UpstreamError               500, 502, 503, or an error object inside a 200
@@ -165,10 +164,6 @@ class AttemptTimeout(AttemptError):
 class ConnectionLost(AttemptError):
     code = "upstream_connection_lost"
     disposition = "retry_same"
-
-
-class StaleConnection(ConnectionLost):
-    code = "upstream_connection_stale"
 
 
 class StreamCut(AttemptError):

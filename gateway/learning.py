@@ -1,6 +1,6 @@
 """What the end of an attempt teaches: statistics, health, where a prompt is warm, what measurements cost, whether the promise was kept."""
 
-from contract.errors import AttemptError, EngineBusy, RateLimited, StaleConnection, UpstreamRejected
+from contract.errors import AttemptError, EngineBusy, RateLimited, UpstreamRejected
 from contract.usage import Usage
 from gateway.job import Attempt, Job
 from ledger.row import Status
@@ -26,7 +26,7 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
             route.exploring.answered(cost_nusd, _beyond_best(job, cost_nusd) if explored else None)
     elif status in UNFINISHED and _was_late(attempt, now):
         _observe(job, attempt, now, None)
-    elif isinstance(failure, UpstreamRejected | StaleConnection):
+    elif isinstance(failure, UpstreamRejected):
         stats.rejected(failure.reason)
     elif failure is not None:
         limited = isinstance(failure, RateLimited | EngineBusy)

@@ -13,7 +13,6 @@ from contract.errors import (
     EngineRefused,
     QuotaExhausted,
     RateLimited,
-    StaleConnection,
     TargetCannot,
     UpstreamRejected,
 )
@@ -26,7 +25,7 @@ MOST_ROWS = 20_000
 LIMITED = frozenset({RateLimited.code, QuotaExhausted.code, EngineBusy.code})
 NOBODYS = frozenset(  # ends that say nothing of the target: the request's own fault, or ours
     {"server_shutting_down", "client_closed"}
-    | {each.code for each in (StaleConnection, UpstreamRejected, ContextLengthExceeded, ContentPolicyRefused, EngineRefused, TargetCannot)}
+    | {each.code for each in (UpstreamRejected, ContextLengthExceeded, ContentPolicyRefused, EngineRefused, TargetCannot)}
 )
 
 _c = attempts.c

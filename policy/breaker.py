@@ -16,7 +16,6 @@ from contract.errors import (
     ConnectionLost,
     EngineLost,
     MalformedResponse,
-    StaleConnection,
     StreamCut,
     UpstreamError,
 )
@@ -42,12 +41,12 @@ def counts_as_failure(error: AttemptError) -> bool:
     """Whether an error says that its target is unwell.
 
     No 4xx does: a 429 cools its key, and the rest is the fault of the request or the key. Nor does the end of all the time there is: that may
-    be the caller's own deadline, and a target that is silent runs out of another clock first. Nor that a connection was too old.
+    be the caller's own deadline, and a target that is silent runs out of another clock first.
     """
     if isinstance(error, AttemptTimeout):
         return error.clock != "total"
     status = error.upstream_status
-    return isinstance(error, COUNTED) and not isinstance(error, StaleConnection) and not (status is not None and 400 <= status < 500)
+    return isinstance(error, COUNTED) and not (status is not None and 400 <= status < 500)
 
 
 class Breaker:

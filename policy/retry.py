@@ -12,7 +12,6 @@ from contract.errors import (
     EngineError,
     QuotaExhausted,
     RateLimited,
-    StaleConnection,
     StreamCut,
     UpstreamAuthFailed,
     UpstreamError,
@@ -133,8 +132,6 @@ def _alone(error: AttemptError, now: Situation) -> Verdict:
     if isinstance(error, RateLimited):  # waited for once, and only for a time that the provider named
         if error.retry_after_s is None or now.attempts_at_target > 1:
             return Stop("rate limited")
-    elif isinstance(error, StaleConnection) and now.attempts_at_target == 1:
-        wait_s = 0.0
     elif error.disposition == "retry_same" or isinstance(error, ConnectFailed):
         wait_s += _backoff_s(now)
     elif not isinstance(error, StreamCut) or now.attempts_at_target > 1:

@@ -94,7 +94,7 @@ class TargetStats:
             recent[3] += weight
 
     def rejected(self, code: str) -> None:
-        """An attempt that failed by the request's own fault, or an old connection's: it is counted, and says nothing of the target."""
+        """An attempt that failed by the request's own fault: it is counted, and says nothing of the target."""
         self.attempts += 1
         self.failures[code] = self.failures.get(code, 0) + 1
 

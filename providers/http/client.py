@@ -6,7 +6,7 @@ import socket
 import ssl
 from time import monotonic
 
-from contract.errors import AttemptTimeout, ConnectFailed, ConnectionLost, StaleConnection
+from contract.errors import AttemptTimeout, ConnectFailed, ConnectionLost
 from providers.http.connection import Connection, Response
 from providers.http.port import Clocks, Endpoint, Origin
 
@@ -36,14 +36,10 @@ class PooledClient:
             response = connection.send(message, clocks, total_at)
             try:
                 await response.head()
-            except ConnectionLost as exc:
+            except ConnectionLost:
                 if response.received:
                     raise
-                while pool:  # what lay idle beside it will be no better
-                    pool.pop().transport.abort()
-                if endpoint.method == "POST":  # whether it was read nobody knows: to send it again is another attempt
-                    raise StaleConnection("the upstream had closed the connection that the request was sent on") from exc
-                break
+                break  # it had been closed while it lay idle: once more, on a fresh one
             return response
         connection = await self._connect(endpoint.origin, clocks)
         response = connection.send(message, clocks, total_at)

@@ -96,10 +96,9 @@ class HttpClient(Protocol):
     async def send(self, endpoint: Endpoint, body: bytes, clocks: Clocks) -> HttpResponse:
         """Sends one request and waits for the response's head.
 
-        No redirect is followed, no retry made of what may have been read and may be billed. A pooled connection that proves dead before any
-        byte of a response comes is replaced once by a fresh one where the method is idempotent (RFC 9110 9.2.2); a POST ends in
-        StaleConnection, and no other connection is used that lay idle beside it. Cancelling the call closes its connection at once.
-        Raises ConnectFailed, AttemptTimeout, ConnectionLost, StaleConnection, MalformedResponse.
+        No redirect is followed, no retry made, but one: a pooled connection that proved dead before any byte of a response came is
+        replaced once by a fresh one. Cancelling the call closes its connection at once.
+        Raises ConnectFailed, AttemptTimeout, ConnectionLost, MalformedResponse.
         """
 
     async def aclose(self) -> None:

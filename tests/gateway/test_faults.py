@@ -358,16 +358,3 @@ teams: {{t: {{keys: [{KEY}]}}}}
     assert [(r.target, r.status, r.error_code) for r in rows] == [("one", "failed", "upstream_connect_failed"), ("cpu", "ok", None)]
     assert rows[1].usage is not None and rows[1].usage.output_visible
     assert rows[1].first_token_us and rows[1].queue_us is not None
-
-
-@BOTH
-async def test_an_answer_over_a_connection_that_was_too_old_is_two_attempts(gateway: Gateway, one: Upstream, stream: bool) -> None:
-    """The upstream read the first POST or it did not: nobody knows, so it is counted, and costs its target no trust."""
-    one.plays["m1"] = good
-    assert (await gateway.post(body("solo", stream))).status_code == 200
-    one.plays["m1"] = [reset, good]  # the connection was kept, and dies when the next request comes on it
-    answer = await gateway.post(body("solo", stream))
-    assert answer.status_code == 200 and answer.headers["x-turnout-attempts"] == "2"
-    rows = await gateway.rows(answer.headers["x-request-id"])
-    assert [(r.status, r.error_code) for r in rows] == [("failed", "upstream_connection_stale"), ("ok", None)]
-    assert len(one.journal) == 3

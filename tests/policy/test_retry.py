@@ -31,7 +31,6 @@ DECISIONS: dict[type[AttemptError], tuple[type[Verdict], type[Verdict]]] = {  # 
     errors.ConnectFailed: (FailOver, RetrySame),
     errors.AttemptTimeout: (FailOver, Stop),
     errors.ConnectionLost: (RetrySame, RetrySame),
-    errors.StaleConnection: (RetrySame, RetrySame),
     errors.StreamCut: (FailOver, RetrySame),
     errors.MalformedResponse: (FailOver, Stop),
     errors.UpstreamError: (RetrySame, RetrySame),
@@ -96,7 +95,7 @@ def test_nothing_follows_when_no_time_is_left(cls: type[AttemptError]) -> None:
 @pytest.mark.parametrize("retry_after_s", [1.0, 600.0])
 def test_another_target_is_tried_at_once_rather_than_waiting_for_a_retry_after(retry_after_s: float) -> None:
     for cls in CLASSES:
-        if DECISIONS[cls][0] is not Stop and not issubclass(cls, errors.ConnectionLost):
+        if DECISIONS[cls][0] is not Stop and cls is not errors.ConnectionLost:
             assert isinstance(after_failure(make(cls, retry_after_s), OTHERS_LEFT), FailOver)
 
 
@@ -117,15 +116,6 @@ def test_the_same_target_comes_before_another_only_once_within_its_budget_while_
 def test_a_lost_connection_is_replaced_at_once_and_a_500_waits_a_jittered_moment() -> None:
     assert after_failure(make(errors.ConnectionLost), OTHERS_LEFT) == RetrySame(0.0, "upstream_connection_lost")
     assert after_failure(make(errors.UpstreamError), OTHERS_LEFT) == RetrySame(BACKOFF_S * 0.5, "upstream_error")
-
-
-def test_a_connection_that_was_too_old_is_replaced_at_once_even_where_no_other_target_is_left_but_only_once() -> None:
-    stale = make(errors.StaleConnection)
-    assert after_failure(stale, ROOM) == RetrySame(0.0, "upstream_connection_stale")
-    again = after_failure(stale, msgspec.structs.replace(ROOM, attempts_made=2, attempts_at_target=2))
-    assert isinstance(again, RetrySame) and again.delay_s > 0.0
-    assert after_failure(stale, msgspec.structs.replace(ROOM, budget_allows=False)) == Stop("retry budget")
-    assert after_failure(stale, msgspec.structs.replace(ROOM, max_attempts=1)) == Stop("max_attempts")
 
 
 def test_a_backoff_that_the_deadline_does_not_leave_is_not_begun() -> None:

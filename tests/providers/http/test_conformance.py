@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from contract.errors import AttemptError, AttemptTimeout, ConnectFailed, ConnectionLost, MalformedResponse, StaleConnection, StreamCut
+from contract.errors import AttemptError, AttemptTimeout, ConnectFailed, ConnectionLost, MalformedResponse, StreamCut
 from providers.http.client import PooledClient
 from providers.http.port import Clocks, Endpoint, HttpClient, Origin
 from tests.providers.http.conftest import Peer, Server
@@ -162,10 +162,7 @@ async def test_unasked_bytes_on_an_idle_connection_never_become_an_answer(client
     assert server.connections == 2
 
 
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_a_pooled_connection_that_died_meanwhile_is_replaced_once_where_that_does_no_harm(
-    client: HttpClient, server: Server, method: str
-) -> None:
+async def test_a_pooled_connection_that_died_meanwhile_is_replaced_once(client: HttpClient, server: Server) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         if peer.number < 2:
@@ -177,49 +174,6 @@ async def test_a_pooled_connection_that_died_meanwhile_is_replaced_once_where_th
 
     server.script = script
     await fetch(client, server.endpoint())
-    assert await fetch(client, server.endpoint(method=method), b"") == (200, b"hello world")
-    assert server.connections == 2
-
-
-async def test_a_post_that_may_have_been_read_is_not_sent_again(server: Server) -> None:
-    """Whoever counts attempts decides about another one, and that one goes out on a fresh connection."""
-    client = PooledClient()
-    together = asyncio.Event()
-    posts = 0
-
-    async def script(peer: Peer) -> None:
-        nonlocal posts
-        await peer.request()
-        posts += 1
-        if posts == 2:
-            together.set()
-        await together.wait()
-        await peer.send(LENGTH)
-        await peer.request()
-        posts += 1
-        peer.reset()
-
-    server.script = script
-    await asyncio.gather(fetch(client, server.endpoint()), fetch(client, server.endpoint()))
-    assert client.idle(server.origin) == 2
-    with pytest.raises(StaleConnection):
-        await fetch(client, server.endpoint())
-    assert client.idle(server.origin) == 0
-    assert await fetch(client, server.endpoint()) == (200, b"hello world")
-    assert (server.connections, posts) == (3, 4)
-    await client.aclose()
-
-
-async def test_a_pooled_connection_whose_end_was_seen_is_not_used_for_a_post(client: HttpClient, server: Server) -> None:
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(LENGTH)
-        peer.reset()
-
-    server.script = script
-    await fetch(client, server.endpoint())
-    await asyncio.sleep(0.05)
     assert await fetch(client, server.endpoint()) == (200, b"hello world")
     assert server.connections == 2
 
