@@ -61,14 +61,18 @@ class OidcServer:
 
     def __init__(self, port: int) -> None:
         self.issuer = f"http://127.0.0.1:{port}"
+        self._http = httpx2.Client(trust_env=False, verify=False)  # plain HTTP: no certificates to load
+
+    def close(self) -> None:
+        self._http.close()
 
     def control(self, **wanted: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = httpx2.post(f"{self.issuer}/control", json=wanted, trust_env=False).json()
+        answer: dict[str, Any] = self._http.post(f"{self.issuer}/control", json=wanted).json()
         return answer
 
     def sign(self, claims: dict[str, Any] | None = None, header: dict[str, Any] | None = None, forged: bool = False) -> str:
         body = {"claims": claims or {}, "header": header or {}, "forged": forged}
-        token: str = httpx2.post(f"{self.issuer}/sign", json=body, trust_env=False).json()
+        token: str = self._http.post(f"{self.issuer}/sign", json=body).json()
         return token
 
 
@@ -76,7 +80,9 @@ class OidcServer:
 def oidc_server() -> Iterator[OidcServer]:
     port = free_port()
     with process([str(Path(__file__).parent / "oidc_server.py"), str(port)], "listens"):
-        yield OidcServer(port)
+        server = OidcServer(port)
+        yield server
+        server.close()
 
 
 def settings_of(issuer: str, **oidc: Any) -> AdminSettings:
@@ -140,7 +146,7 @@ class Browser(httpx2.AsyncClient):
     """Follows redirects, keeps cookies, fills in forms."""
 
     def __init__(self) -> None:
-        super().__init__(follow_redirects=True, trust_env=False, timeout=30)
+        super().__init__(follow_redirects=True, trust_env=False, verify=False, timeout=30)
 
     async def sign_in(self, url: str, name: str, return_to: str = "/auth/session") -> httpx2.Response:
         """From the login of the admin API at `url` to wherever it ends."""
