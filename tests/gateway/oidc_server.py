@@ -1,8 +1,9 @@
 """An OpenID Connect provider in a process of its own: authlib's protocol in a Flask app, with PKCE required, and two more doors for tests.
 
 `python oidc_server.py PORT`. People sign in with their name and the password `secret`; their groups are in PEOPLE. `POST /control`
-changes what it does next: `claims` over those of the next ID tokens, `thin` (groups by userinfo alone), `rotate` (a new key, the old one
-gone), `down` (503 to everything else). `POST /sign` signs `{header, claims}` with its key, or with one of another's: `forged`.
+changes what it does next: `claims` over those of the next ID token, `thin` (groups by userinfo alone), `told` (claims over userinfo's),
+`rotate` (a new key, the old one gone), `down` (503 to everything else). `POST /sign` signs `{header, claims}` with its key, or with
+another's: `forged`.
 """
 
 import os
@@ -28,7 +29,10 @@ def make_app(port: int) -> Any:
 
     issuer = f"http://127.0.0.1:{port}"
     app = Flask("oidc_server")
-    state: Any = SimpleNamespace(key=RSAKey.generate_key(2048, {"use": "sig"}, auto_kid=True), claims={}, thin=False, down=False, codes={}, tokens={})
+    state: Any = SimpleNamespace(
+        key=RSAKey.generate_key(2048, {"use": "sig"}, auto_kid=True), claims={}, thin=False, told={}, down=False, codes={}, tokens={}
+    )
+    state.thin, state.told, state.down = False, {}, False
     state.asked = []  # paths, as they were asked for
     forger = RSAKey.generate_key(2048)
 
@@ -159,7 +163,7 @@ def make_app(port: int) -> Any:
     @app.get("/userinfo")
     def userinfo() -> Any:
         user = state.tokens[request.headers["authorization"].removeprefix("Bearer ")]
-        return jsonify({"sub": user, "groups": PEOPLE[user]})
+        return jsonify({"sub": user, "groups": PEOPLE[user], **state.told})
 
     @app.get("/logout")
     def logout() -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx2
 import pytest
 
 from tests.gateway.oidc_admin import ADMIN_KEY, KEY, Browser, OidcServer, admin, free_port, oidc_server, process, settings_of
@@ -25,7 +26,7 @@ def running() -> Iterator[OidcServer]:
 @pytest.fixture
 def provider(running: OidcServer) -> OidcServer:
     """The provider, as if it had just been started."""
-    running.control(claims={}, thin=False, down=False)
+    running.control(claims={}, thin=False, told={}, down=False)
     return running
 
 
@@ -121,6 +122,19 @@ async def test_a_callback_that_this_browser_did_not_begin_is_refused(url: str, b
         sent = await other.post(form.url, data={"name": "ada", "password": "secret"}, follow_redirects=False)
     answer = await browser.get(sent.headers["location"])
     assert answer.status_code == 401 and COOKIE not in browser.cookies
+
+
+async def test_userinfo_of_somebody_else_signs_nobody_in(provider: OidcServer, url: str, browser: Browser) -> None:
+    provider.control(thin=True, told={"sub": "ada"})
+    assert (await browser.sign_in(url, "vic")).status_code == 401
+
+
+async def test_a_callback_with_another_state_is_refused(url: str, browser: Browser) -> None:
+    form = await browser.get(f"{url}/auth/login")
+    sent = await browser.post(form.url, data={"name": "ada", "password": "secret"}, follow_redirects=False)
+    where = httpx2.URL(sent.headers["location"])
+    assert (await browser.get(where.copy_set_param("state", "guessed"))).status_code == 401
+    assert (await browser.get(where)).status_code == 200
 
 
 async def test_a_callback_works_once(url: str, browser: Browser) -> None:
@@ -294,10 +308,11 @@ async def test_a_provider_that_is_down_leaves_the_admin_key_and_sessions_working
             assert (await browser.write(f"{url}/auth/logout")).json() == {"continue_at": None}
 
 
-async def test_a_provider_that_nobody_can_reach_is_told_at_once_and_found_when_it_is_back(tmp_path: Path, browser: Browser) -> None:
+async def test_a_provider_that_nobody_can_reach_is_told_and_keys_are_judged_without_it(tmp_path: Path, browser: Browser) -> None:
     async with admin(settings_of(f"http://127.0.0.1:{free_port()}"), tmp_path) as url:
         assert (await browser.get(f"{url}/auth/login")).status_code == 503
         assert await asked(browser, url, ADMIN_KEY) == 200
+        assert await asked(browser, url, "sk-wrong-admin-key") == 401
 
 
 async def test_keys_that_are_known_are_used_while_the_provider_is_down(provider: OidcServer, url: str, browser: Browser) -> None:
