@@ -13,7 +13,6 @@ from contract.errors import AttemptError
 from gateway.auth import Principal
 from gateway.client import Client
 from gateway.routes import Route, Target
-from ledger.row import CacheUse
 from policy.ask import Ask
 from policy.decision import Decision
 from policy.plan import Plan, Planned
@@ -32,15 +31,6 @@ class Planning(msgspec.Struct):
     began: float  # monotonic seconds
 
 
-class Giving(msgspec.Struct):
-    """An answer that its client gets. `whole`: it came to its end. `seams`: it is of several targets."""
-
-    attempt: "Attempt"
-    exchange: Exchange
-    seams: bool = False
-    whole: bool = False
-
-
 @dataclass(slots=True)
 class Job:
     """One request."""
@@ -57,8 +47,6 @@ class Job:
     failures: list[AttemptError] = field(default_factory=list)
     error_status: int | None = None  # the answer's, once the last attempt has failed
     upstream_s: float = 0.0  # time spent in attempts, up to the first output
-    cache: CacheUse | None = None  # None: its policy keeps no answers
-    giving: Giving | None = None  # what its client is given; the newest, where another target went on
 
 
 class Attempt:

@@ -59,7 +59,7 @@ def _was_late(attempt: Attempt, now: float) -> bool:
 def _beyond_best(job: Job, cost_nusd: int | None) -> float | None:
     """What a measurement cost more than the target would have that was passed over for it."""
     attempts = job.planning.plan.attempts if job.planning else ()
-    best = attempts[1].prediction.cost_nusd if len(attempts) > 1 else None
+    best = attempts[1].prediction.effective_nusd if len(attempts) > 1 else None
     return None if best is None or cost_nusd is None else cost_nusd - best
 
 

@@ -19,6 +19,7 @@ import msgspec
 from contract.call import Call
 from contract.errors import InvalidRequest, PermissionDenied
 from gateway.auth import Principal
+from ledger.prices import NUSD_PER_USD
 from policy.rule import Residency, Rule
 
 ALL = frozenset({"policy", "deadline_ms", "max_cost", "residency"})
@@ -27,7 +28,6 @@ PREFIX = b"x-turnout-"
 MAX_REGIONS = 50
 MAX_DEADLINE_MS = 86_400_000
 MAX_USD = 1_000_000
-NUSD_PER_USD = 1_000_000_000
 _HEADERS = {
     b"x-turnout-policy": "policy",
     b"x-turnout-deadline-ms": "deadline_ms",

@@ -61,7 +61,7 @@ def snapshot(target: Target, ask: Ask, now: float) -> Live:
     if not health.breaker.available(now):
         ready_at, busy = max(ready_at, health.breaker.retry_at(now)), BREAKER_BUSY if health.breaker.state(now) != "closed" else COOLING
     elif health.breaker.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out
-        forecast = msgspec.structs.replace(forecast, failing=0.0, retry_factor=1.0, memo={})
+        forecast = msgspec.structs.replace(forecast, failing=0.0, waste_factor=1.0, memo={})
     return Live(forecast, ready_at, busy if ready_at > now else "", backend.wait_s(), health.running == 0)
 
 

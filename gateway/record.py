@@ -67,7 +67,6 @@ class Recorder:
                 billed="team" if status in ANSWERED or status == "client_closed" else "gateway",
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
-                cache=job.cache,
                 decision=planning.told if planning and attempt.number == 1 else None,
                 **({} if attempt.rest else _predicted(attempt.planned.prediction)),
             )
@@ -97,7 +96,6 @@ class Recorder:
                 client_status=status,
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
-                cache=job.cache,
                 decision=planning.told if planning else None,
             )
         )
@@ -109,7 +107,7 @@ def _predicted(seen: Prediction) -> dict[str, Any]:
         "predicted_end_us": _whole(seen.finish_s, 1e6),
         "predicted_end_p95_us": _whole(seen.finish_p95_s, 1e6),
         "predicted_output_tokens": _whole(seen.output_tokens if seen.samples else None, 1),
-        "predicted_cost_nusd": _whole(seen.attempt_nusd if seen.samples else None, 1),
+        "predicted_cost_nusd": _whole(seen.cost_nusd if seen.samples else None, 1),
         "predicted_p_slo": seen.p,
     }
 

@@ -3,10 +3,10 @@
 from config.settings import PolicySettings, SloSettings
 from contract.call import Drop
 from contract.patience import Patience
-from policy.rule import NO_SLO, Caching, Rule, Slo, Weights
+from ledger.prices import NUSD_PER_USD
+from policy.rule import NO_SLO, Rule, Slo, Weights
 
 DROPS: dict[bool | str, Drop] = {False: "nothing", "hints": "hints", True: "everything"}
-NUSD_PER_USD = 1_000_000_000
 
 
 def rule_of(name: str, policy: PolicySettings) -> Rule:
@@ -29,7 +29,6 @@ def rule_of(name: str, policy: PolicySettings) -> Rule:
         explore=policy.explore_share,
         patience=None if timeouts is None else Patience(**timeouts.model_dump()),
         drop=DROPS[policy.drop_unsupported],
-        caching=None if policy.cache is None else Caching(**policy.cache.model_dump()),
     )
 
 

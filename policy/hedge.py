@@ -84,5 +84,5 @@ def hedge(rule: Rule, plan: Plan, idle: Sequence[str], now: float, budget: Hedge
     if first.p is not None and first.p < LATE and (second.prediction.p or 0.0) > first.p:
         after_s = LEAST_S
     busy = second.candidate.owned and second.candidate.name not in idle
-    cost_nusd = None if busy else second.prediction.cost_nusd
+    cost_nusd = None if busy else second.prediction.effective_nusd
     return Hedge(max(LEAST_S, after_s), second, cost_nusd) if budget.allows(now, rule.hedge_share, cost_nusd) else None

@@ -133,7 +133,7 @@ def _ranked(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: 
     ranked: list[_Ranked] = []
     for candidate, state in fitting:
         seen = predict(ask, candidate, state, slo, typical, asked)
-        cost = seen.cost_nusd
+        cost = seen.effective_nusd
         if max_nusd is not None and (cost is None or cost > max_nusd):
             told = "its price is not known" if cost is None else f"about ${cost / 1e9:.6f}"
             removed.append(Removed(candidate, f"max_usd_per_request: {told}", seen))
@@ -158,9 +158,9 @@ def _ranked(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: 
 
 def _with_misses(ranked: list[_Ranked], miss: float) -> list[_Ranked]:
     """Where cost decides, a target that is LIKELY to meet the SLO may come first, and the chance that it does not is part of its price."""
-    miss *= max((each[4].cost_nusd or 0.0 for each in ranked), default=0.0)
+    miss *= max((each[4].effective_nusd or 0.0 for each in ranked), default=0.0)
     return [
-        (0, (UNKNOWN if seen.cost_nusd is None else seen.cost_nusd) + miss * (1.0 - seen.p), index, candidate, seen)
+        (0, (UNKNOWN if seen.effective_nusd is None else seen.effective_nusd) + miss * (1.0 - seen.p), index, candidate, seen)
         if seen.p is not None and seen.p >= LIKELY
         else (group, key, index, candidate, seen)
         for group, key, index, candidate, seen in ranked
@@ -174,7 +174,7 @@ def _weighed(rule: Rule, ranked: list[_Ranked]) -> list[_Ranked]:
     """
     weights, seen = rule.weights, [each[4] for each in ranked]
     columns = (
-        (weights.cost, [each.cost_nusd for each in seen]),
+        (weights.cost, [each.effective_nusd for each in seen]),
         (weights.latency, [each.ttft_s for each in seen]),
         (weights.throughput, [1 / each.tokens_per_s if each.tokens_per_s else None for each in seen]),
     )
@@ -261,12 +261,11 @@ def _explore(rule: Rule, ask: Ask, ranked: list[_Ranked]) -> bool:
 
 def _worth(rule: Rule, best: _Ranked, each: _Ranked) -> float:
     """How often to measure, in times the rule's share: seldom what is late, often what seems to be in time again."""
-    seen, cost = each[4], best[4].cost_nusd
-    counts = rule.objective == "cheapest" or (rule.objective == "weighted" and rule.weights.cost > 0.0)
-    if counts and cost is not None and not _at_most(seen.cost_nusd, cost * EXPLORE_PRICE if cost else UNKNOWN):
+    seen, cost = each[4], best[4].effective_nusd
+    if rule.counts_cost and cost is not None and not _at_most(seen.effective_nusd, cost * EXPLORE_PRICE if cost else UNKNOWN):
         return 0.0
     if rule.objective == "cheapest" and rule.slo != NO_SLO and best[0] == 0:
-        if not _at_most(seen.cost_nusd, best[1]):
+        if not _at_most(seen.effective_nusd, best[1]):
             return 0.0  # the dearer one would not win however well it did
     elif seen.samples >= KNOWN and each[0] != 2:
         return 0.0

@@ -46,17 +46,17 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
                 forecast.memo.clear()
             known = forecast.memo[asked] = _outlook(ask, live, slo, typical_output)
         seen = known
-    cost = listed = attempt = None
+    cost = listed = effective = None
     rates, prompt_tokens = target.rates, ask.prompt_tokens
     if rates is not None:
         cached: float = ask.warm.get(target.name, 0) if ask.warm else 0
         if (share := forecast.cache_share) is not None and prompt_tokens * share > cached:
             cached = prompt_tokens * share
         listed = prompt_tokens * rates.input + seen.output_tokens * rates.output + rates.request
-        attempt = listed - cached * (rates.input - rates.cache_read)
+        cost = listed - cached * (rates.input - rates.cache_read)
         if ask.batch:
-            attempt *= target.batch_factor
-        cost = attempt * forecast.retry_factor
+            cost *= target.batch_factor
+        effective = cost * forecast.waste_factor
     return Prediction(
         seen.p,
         seen.meets,
@@ -67,9 +67,9 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
         seen.tokens_per_s,
         seen.output_tokens,
         cost,
+        effective,
         listed,
         forecast.samples,
-        attempt,
     )
 
 

@@ -20,13 +20,13 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class Prediction(Outlook, frozen=True):
-    """With expected nano-dollars. `list_nusd`: at list prices, nothing cached. `samples`: the weight of its measurements.
+    """With expected nano-dollars. `cost_nusd`: of this one attempt, when it is whole. `list_nusd`: the same with nothing cached.
 
-    `cost_nusd`: the effective price, by which targets are compared: what failures cost that are paid for is in it. `attempt_nusd`: without,
-    what this one attempt will cost when it is whole.
+    `effective_nusd`: what an answer costs in the end, failures that are paid for among it: by it targets are compared. `samples`: the weight
+    of its measurements.
     """
 
     cost_nusd: float | None
+    effective_nusd: float | None
     list_nusd: float | None
     samples: float
-    attempt_nusd: float | None

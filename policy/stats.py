@@ -14,7 +14,7 @@ HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
 FAILURE_HALF_LIFE_S = 60.0
 MOST_HALF_LIVES = 500.0  # before the scale is reset, within the range of a float
 FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
-MAX_RETRY_FACTOR = 5.0
+MAX_WASTE_FACTOR = 5.0
 
 _DUMPS = msgspec.msgpack.Decoder(tuple[Dump, Dump])
 
@@ -181,7 +181,7 @@ class TargetStats:
             failing=failing,
             limited_rate=limited_rate,
             cache_share=share_cached(views, cell - cell % LOADS),
-            retry_factor=min(MAX_RETRY_FACTOR, 1.0 / (1.0 - paid_rate)),
+            waste_factor=min(MAX_WASTE_FACTOR, 1.0 / (1.0 - paid_rate)),
             waits=waits,
             outputs=outputs,
             median_s=None if median_s is None else median_s / level,

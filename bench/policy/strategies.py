@@ -192,7 +192,7 @@ class Ours:
         self._hedges.spent(now, outcome.cost_nusd)
         extra = None
         explored = first and choice.plan.exploring  # type: ignore[attr-defined]
-        if explored and len(attempts := choice.plan.attempts) > 1 and (best := attempts[1].prediction.cost_nusd) is not None:  # type: ignore[attr-defined]
+        if explored and len(attempts := choice.plan.attempts) > 1 and (best := attempts[1].prediction.effective_nusd) is not None:  # type: ignore[attr-defined]
             extra = outcome.cost_nusd - best
         self._exploring.answered(outcome.cost_nusd, extra)
         if explored:
@@ -209,7 +209,7 @@ class Ours:
 
     def hedged(self, index: int, choice: Choice, now: float) -> None:
         prediction = next(each.prediction for each in choice.plan.attempts if each.candidate.index == index)  # type: ignore[attr-defined]
-        self._hedges.hedged(now, prediction.cost_nusd)
+        self._hedges.hedged(now, prediction.effective_nusd)
 
 
 def ours(objective: str, hedged: bool = False) -> Callable[[Scenario, World], Strategy]:

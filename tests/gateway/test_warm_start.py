@@ -101,7 +101,7 @@ def test_failures_and_limits_count_as_what_they_were(history: History) -> None:
 @pytest.mark.parametrize(("cost_nusd", "attempts"), [(500, 3 / 2), (0, 1.0), (None, 1.0)])
 def test_a_failure_that_cost_money_is_an_attempt_that_is_paid_for(history: History, cost_nusd: int | None, attempts: float) -> None:
     seen = expected(history.ended(status="cut", error_code="upstream_stream_truncated", cost_nusd=cost_nusd))
-    assert seen.retry_factor == pytest.approx(attempts)
+    assert seen.waste_factor == pytest.approx(attempts)
 
 
 @pytest.mark.parametrize(

@@ -101,13 +101,13 @@ def test_a_conversation_s_own_prefix_counts_when_it_is_more_than_the_habit() -> 
 
 def test_failures_that_are_paid_for_multiply_the_price_but_not_the_attempt_s() -> None:
     found = seen(Fed("x", usd(1, 5), samples=8, failures=10, paid=True))  # 10 of 20, with the prior
-    assert found.cost_nusd == pytest.approx((found.list_nusd or 0) * 2)
-    assert found.attempt_nusd == found.list_nusd
+    assert found.effective_nusd == pytest.approx((found.list_nusd or 0) * 2)
+    assert found.cost_nusd == found.list_nusd
 
 
 def test_failures_that_bill_nothing_leave_the_price_as_it_is() -> None:
     found = seen(Fed("x", usd(1, 5), samples=8, failures=10))
-    assert found.cost_nusd == found.attempt_nusd == found.list_nusd
+    assert found.cost_nusd == found.effective_nusd == found.list_nusd
 
 
 def test_half_the_answers_in_time_is_one_half() -> None:

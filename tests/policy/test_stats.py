@@ -66,7 +66,7 @@ def lived(stats: TargetStats, history: list[dict[str, Any]]) -> None:
         )
 
 
-EXACT = ("samples", "ttft_mean_s", "token_s_mean", "total_mean_s", "output_mean", "error_rate", "limited_rate", "cache_share", "retry_factor")
+EXACT = ("samples", "ttft_mean_s", "token_s_mean", "total_mean_s", "output_mean", "error_rate", "limited_rate", "cache_share", "waste_factor")
 
 
 def exact(forecast: Forecast) -> dict[str, float]:
@@ -190,7 +190,7 @@ def test_an_outage_is_over_for_the_forecast_some_minutes_after_its_end() -> None
     for second in range(60, 360):
         answered(stats, START + second)
     assert expected(stats, START + 360).error_rate < 0.05
-    assert expected(stats, START + 360).retry_factor < 1.05
+    assert expected(stats, START + 360).waste_factor < 1.05
 
 
 def test_ages_of_days_and_years_break_nothing() -> None:
@@ -215,7 +215,7 @@ def test_attempts_may_be_told_in_the_past() -> None:
 # --- what a forecast says ----------------------------------------------------------------------------------------------------
 def test_nothing_is_known_of_a_cold_target() -> None:
     cold = expected(TargetStats())
-    assert cold.samples == cold.error_rate == cold.limited_rate == 0.0 and cold.retry_factor == 1.0
+    assert cold.samples == cold.error_rate == cold.limited_rate == 0.0 and cold.waste_factor == 1.0
     assert {cold.ttft_mean_s, cold.ttft_p95_s, cold.token_s_mean, cold.total_mean_s, cold.output_mean, cold.cache_share} == {None}
     assert cold.within(1.0) is None and cold.expected_output(100) is None
 
@@ -330,13 +330,13 @@ def test_the_attempts_for_an_answer_have_a_bound() -> None:
     stats = TargetStats()
     for _ in range(1000):
         stats.failed(START, streamed=True, code="upstream_error", limited=False, paid=True)
-    assert expected(stats).retry_factor == 5.0
+    assert expected(stats).waste_factor == 5.0
 
 
 def test_a_failure_that_bills_nothing_is_no_paid_attempt() -> None:
     stats = TargetStats()
     stats.failed(START, streamed=True, code="upstream_error", limited=False)
-    assert expected(stats).retry_factor == 1.0
+    assert expected(stats).waste_factor == 1.0
 
 
 def test_the_cached_share_is_of_prompts_of_that_length() -> None:
