@@ -24,7 +24,7 @@ MAX_EVERY_S = 60.0  # between two tries while Redis fails
 DEADLINE_S = 0.05  # of one exchange with Redis
 KEPT_ROUNDS = 10  # what a process published outlives it by so many rounds
 MAX_TARGETS = 500  # the busiest that are published: about 2 MB
-PREFIX = "turnout:stats:1:"  # 1: the form of a dump
+PREFIX = "turnout:stats:2:"  # 2: the form of a dump
 
 Key = tuple[str, str]  # backend, model
 _SHARES = msgspec.msgpack.Decoder(list[tuple[str, str, bytes]])
