@@ -21,6 +21,7 @@ from gateway.pipeline import Pipeline
 from gateway.record import Recorder
 from gateway.routes import Route, RouteTable, Target
 from gateway.rules import rule_of
+from gateway.scopes import principal_of
 from gateway.warm import warm_start
 from ledger.continuity import Continuity
 from ledger.prices import TOKENS, Price, compile_price, context_window, override_price
@@ -248,10 +249,10 @@ class Builder:
         """Every static key with what it stands for."""
         found = []
         for name, team in self.settings.teams.items():
-            models = None if team.models is None else frozenset(team.models)
             rule = self.rules[team.policy] if team.policy else None
-            overrides = team.allowed_overrides
-            found += [(key.get_secret_value(), Principal(name, key_id_of(key.get_secret_value()), models, rule, overrides)) for key in team.keys]
+            for key in team.keys:
+                text = key.get_secret_value()
+                found.append((text, principal_of(self.settings, name, key_id_of(text), rule)))
         return found
 
 
