@@ -7,24 +7,20 @@ from config.settings import Settings, StateSettings
 from config.tenancy import TeamSettings
 
 TOLD = "not supported yet: this version would ignore it, so take it out"
-TEAM = ("organisation", "limits", "budget", "max_usd_per_request", "max_tokens_per_request", "priority", "weight", "semantic_cache")
+TEAM = ("semantic_cache",)
 
 
 def later(settings: Settings) -> Iterator[Problem]:
     """Every such setting that says something else than its default."""
     if settings.server.workers > 1:
         yield problem(f"`server.workers`: more than 1 is {TOLD}", "server", "workers")
-    for name in ("on_store_loss", "cache_mb"):
-        if getattr(settings.state, name) != StateSettings.model_fields[name].default:
-            yield problem(f"`state.{name}`: {TOLD}", "state", name)
-    for section in ("admin", "alerts"):
-        if getattr(settings, section) is not None:
-            yield problem(f"`{section}`: {TOLD}", section)
+    if settings.state.cache_mb != StateSettings.model_fields["cache_mb"].default:
+        yield problem(f"`state.cache_mb`: {TOLD}", "state", "cache_mb")
+    if settings.admin is not None:
+        yield problem(f"`admin`: {TOLD}", "admin")
     for name, policy in settings.policies.items():
         if policy.cache is not None:
             yield problem(f"`policies.{name}.cache`: {TOLD}", "policies", name, "cache")
-    for name in settings.organisations:
-        yield problem(f"`organisations.{name}`: {TOLD}", "organisations", name)
     for name, team in settings.teams.items():
         yield from _team(name, team)
 

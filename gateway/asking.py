@@ -12,6 +12,7 @@ PROMPTS = ("messages", "input", "prompt")
 NOBODY: frozenset[str] = frozenset()
 SMALL = 4096  # bytes: whatever it is, it does not matter
 MEDIUM_TOKENS = 1000  # OpenAI 85-1445 for a picture, Anthropic up to 1600
+MOST_MEDIUM_TOKENS = 5000  # Anthropic's largest picture has 4784
 _MEDIA = (b";base64,", b'"data":"', b'"data": "')  # what stands before a medium's bytes, up to the next quote
 _TOOLS = ("tools", "functions")
 _PARTS = {  # what in a body shows that it holds such a part
@@ -27,11 +28,25 @@ def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tu
     if found and (held := route.affinity.warm(found, now)):
         warm = {target: length // BYTES_PER_TOKEN for target, length in held.items()}
     needs = _needs(call, route.lacking) if route.lacking and rule.drop != "everything" else NOBODY
-    return Ask(call.request_id, call.stream, _prompt_tokens(call.body), _limit(call), needs, bound_to, warm)
+    return Ask(call.request_id, call.stream, _prompt_tokens(call.body), limit_of(call), needs, bound_to, warm)
 
 
 def _prompt_tokens(body: bytes) -> int:
     """About. The bytes of a picture or a sound are not text: each counts MEDIUM_TOKENS, however large it is."""
+    media, size = _media(body)
+    return max(0, len(body) - size) // BYTES_PER_TOKEN + media * MEDIUM_TOKENS
+
+
+def most_prompt_tokens(body: bytes) -> int:
+    """At most: a token is at least a byte of text. What stands there as a reference counts like a large picture."""
+    media, size = _media(body)
+    if b'"image' in body or b'"file' in body or b'"input_' in body or b'"document"' in body:
+        media += sum(body.count(sign) for signs in _PARTS.values() for sign in signs)
+    return max(0, len(body) - size) + media * MOST_MEDIUM_TOKENS
+
+
+def _media(body: bytes) -> tuple[int, int]:
+    """How many pictures and sounds stand in the body themselves, and their bytes."""
     media = size = 0
     if len(body) > SMALL:
         for mark in _MEDIA:
@@ -40,7 +55,7 @@ def _prompt_tokens(body: bytes) -> int:
                 if end - at > SMALL:
                     media, size = media + 1, size + end - at
                 at = body.find(mark, end)
-    return max(0, len(body) - size) // BYTES_PER_TOKEN + media * MEDIUM_TOKENS
+    return media, size
 
 
 def prefixes_of(call: Call) -> tuple[int, ...]:
@@ -52,7 +67,8 @@ def prefixes_of(call: Call) -> tuple[int, ...]:
     return ()
 
 
-def _limit(call: Call) -> int | None:
+def limit_of(call: Call) -> int | None:
+    """Tokens that the client lets an answer have; None: it does not say."""
     for name in LIMITS:
         raw = call.fields.get(name)
         if raw is not None:

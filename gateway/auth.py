@@ -1,5 +1,6 @@
 """Who is asking: keys to principals, found by hash. Fails closed; an unknown key and a missing one look alike but for the wording."""
 
+import time
 from collections.abc import Iterable
 from hashlib import sha256
 
@@ -68,6 +69,6 @@ class KeyTable:
 
     def _find(self, key: bytes) -> Principal:
         principal = self._by_digest.get(sha256(key).digest())
-        if principal is None:
+        if principal is None or (principal.expires_at is not None and time.time() >= principal.expires_at):
             raise AuthenticationFailed("the API key is not valid")
         return principal

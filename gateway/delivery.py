@@ -5,6 +5,7 @@ from time import monotonic
 
 from contract.errors import AttemptError
 from gateway.accounting import plausible
+from gateway.admission import headers_of
 from gateway.attempts import Attempts
 from gateway.client import HeaderList
 from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, is_mended
@@ -154,6 +155,7 @@ def _headers(job: Job, opened: Opened, attempts: int) -> HeaderList:
         (b"x-turnout-overhead-ms", b"%.2f" % (overhead_s * 1e3)),
         (b"x-turnout-ttft-ms", b"%.1f" % ((first_token - job.client.started_at) * 1e3)),
         *exchange.notes,
+        *(() if job.granted is None else headers_of(job)),
     ]
     if not exchange.streamed:
         headers.append((b"content-length", b"%d" % len(opened.piece)))

@@ -63,12 +63,16 @@ def shown(error: e.TurnoutError) -> Shown:
     status, kind = status_of(error)
     headers: list[tuple[bytes, bytes]] = []
     if status in RETRYABLE:
-        quota = isinstance(error, e.AttemptsExhausted) and isinstance(error.last, e.QuotaExhausted)
-        headers.append((b"x-should-retry", b"false" if quota else b"true"))
-        if status in (429, 503):
+        hopeless = _never_fits(error) or (isinstance(error, e.AttemptsExhausted) and isinstance(error.last, e.QuotaExhausted))
+        headers.append((b"x-should-retry", b"false" if hopeless else b"true"))
+        if status in (429, 503) and not _never_fits(error):
             wait_s = DEFAULT_RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
             headers.append((b"retry-after", b"%d" % max(1, -int(-wait_s // 1))))
             headers.append((b"retry-after-ms", b"%d" % max(1, int(wait_s * 1000))))
     else:
         headers.append((b"x-should-retry", b"false"))
-    return Shown(status, kind, tuple(headers))
+    return Shown(status, kind, (*headers, *error.headers))
+
+
+def _never_fits(error: e.TurnoutError) -> bool:
+    return isinstance(error, e.LimitExceeded) and error.retry_after_s is None

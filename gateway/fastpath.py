@@ -6,6 +6,7 @@ Everything that is not one of these routes goes to the app, with `x-request-id` 
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import structlog
 
 from contract.call import Call
@@ -21,6 +22,7 @@ from contract.errors import (
 )
 from gateway.auth import no_such_model
 from gateway.binding import resolve
+from gateway.bounds import limited
 from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
@@ -81,8 +83,12 @@ class FastPath:
             raise no_such_model(call.model)
         principal.require_route(route.name, call.model)
         rule, call = overridden(principal.rule or route.rule, call, headers, principal, runtime.rules)
+        if principal.max_nusd is not None:
+            rule = runtime.caps.capped(rule, principal.max_nusd)
+        if principal.max_tokens is not None:
+            call = limited(call, principal.max_tokens)
         if not runtime.keys.one_team:
-            call = own_prompt_key(call, principal.team)
+            call = msgspec.structs.replace(own_prompt_key(call, principal.team), flow=principal.flow)
         client.guard()
         bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
         job = Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target)

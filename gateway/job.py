@@ -16,6 +16,7 @@ from gateway.routes import Route, Target
 from policy.ask import Ask
 from policy.decision import Decision
 from policy.plan import Plan, Planned
+from policy.quota import Granted
 from policy.rule import Rule
 from providers.port import Exchange, Marks
 from providers.wires.port import Dialect
@@ -29,6 +30,13 @@ class Planning(msgspec.Struct):
     found: tuple[int, ...]
     told: Callable[[], Decision]
     began: float  # monotonic seconds
+
+
+class Affordable(msgspec.Struct, frozen=True):
+    """What a budget leaves of the route's targets: those that cost `most_nusd` at most. `costs`: of each, at most; None: not known."""
+
+    costs: tuple[int | None, ...]
+    most_nusd: int
 
 
 @dataclass(slots=True)
@@ -47,6 +55,10 @@ class Job:
     failures: list[AttemptError] = field(default_factory=list)
     error_status: int | None = None  # the answer's, once the last attempt has failed
     upstream_s: float = 0.0  # time spent in attempts, up to the first output
+    affordable: Affordable | None = None  # None: its team counts no money
+    granted: Granted | None = None  # what was reserved for it; None: nothing limits its team
+    used_tokens: int = 0  # so far, of what its team pays
+    used_nusd: int = 0
 
 
 class Attempt:

@@ -2,7 +2,8 @@
 
 from time import monotonic
 
-from contract.errors import NoTargetReady, PermissionDenied, TurnoutError
+from contract.errors import BudgetExhausted, NoTargetReady, PermissionDenied, TurnoutError
+from gateway.admission import Admission, headers_of
 from gateway.attempts import Attempts
 from gateway.delivery import Delivery
 from gateway.errors import status_of
@@ -15,14 +16,30 @@ LEAST_RETRY_S = 0.05
 
 
 class Pipeline:
-    """Runs jobs. `keeper` remembers what later requests may refer to."""
+    """Runs jobs. `keeper` remembers what later requests may refer to; `admission` counts what teams use that have limits."""
 
-    def __init__(self, recorder: Recorder, keeper: Keeper) -> None:
+    def __init__(self, recorder: Recorder, keeper: Keeper, admission: Admission) -> None:
         self._recorder = recorder
         self._keeper = keeper
+        self._admission = admission
 
     async def run(self, job: Job) -> None:
-        """Answers the client, or raises: AttemptsExhausted, NoTargetReady or PermissionDenied when nothing was sent, CancelledError when it left."""
+        """Answers the client, or raises when nothing was sent: LimitExceeded, BudgetExhausted, AttemptsExhausted, NoTargetReady, PermissionDenied.
+
+        Also StoreUnavailable and LedgerUnavailable, where what is used up cannot be known; CancelledError when the client left.
+        """
+        if not job.principal.scopes:
+            return await self._answer(job)
+        await self._admission.admit(job)
+        try:
+            await self._answer(job)
+        except TurnoutError as error:
+            error.headers = tuple(headers_of(job))
+            raise
+        finally:
+            self._admission.settle(job)
+
+    async def _answer(self, job: Job) -> None:
         now = monotonic()
         planning = job.planning = plan_for(job, now)
         if not planning.plan.attempts:
@@ -40,6 +57,9 @@ def _nobody(job: Job, planning: Planning, now: float) -> TurnoutError:
     if plan.soonest_at is not None:
         told = "; ".join(f"{each.candidate.name}: {each.rule}" for each in plan.removed)
         return NoTargetReady(f"no target of the model {model!r} is ready ({told})", retry_after_s=max(LEAST_RETRY_S, plan.soonest_at - now))
+    if any(each.rule.startswith("budget") for each in plan.removed):
+        told = "; ".join(f"{each.candidate.name}: {each.rule}" for each in plan.removed)
+        return BudgetExhausted(f"the budget leaves no target of the model {model!r} ({told})")
     if any(each.rule.startswith("max_usd_per_request") for each in plan.removed):
         return PermissionDenied(f"every target of the model {model!r} is predicted to cost more than this request may", code="over_max_cost")
     return PermissionDenied(f"the policy {job.rule.name!r} leaves no target for the model {model!r}", code="no_allowed_target")

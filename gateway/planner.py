@@ -13,7 +13,7 @@ from policy.decision import decision
 from policy.hedge import Hedge, hedge
 from policy.plan import Planned, plan
 from policy.predict import Live
-from policy.residency import Admitted, admit
+from policy.residency import Admitted, admit, affordable
 from policy.rule import Rule
 
 PATIENT_S = 10.0  # a stream's first token may always take so long, another target waiting or not
@@ -32,6 +32,8 @@ def plan_for(job: Job, now: float) -> Planning:
     found = prefixes_of(call) if len(route.targets) > 1 else ()
     ask = ask_of(call, rule, route, job.bound_to, found, now)
     admitted = admitted_by(rule, route)
+    if job.affordable is not None:
+        admitted = affordable(admitted, job.affordable.costs, job.affordable.most_nusd)
     targets = route.targets
     live = [snapshot(targets[each.index], ask, now) for each in admitted.allowed]
     may_explore = rule.explore > 0 and len(live) > 1 and route.exploring.allows(now, rule.explore)

@@ -5,11 +5,12 @@ from time import monotonic
 from typing import Any
 
 from contract.errors import AttemptError, AttemptTimeout
+from contract.usage import Usage
 from gateway.accounting import settled, unawaited
-from gateway.job import Attempt, Job
+from gateway.job import Attempt, Job, Planning
 from gateway.learning import learn
 from ledger.prices import cost_nusd
-from ledger.row import ANSWERED, AttemptRow, Status
+from ledger.row import ANSWERED, AttemptRow, Billed, Status
 from ledger.store import Ledger
 from policy.prediction import Prediction
 
@@ -33,6 +34,10 @@ class Recorder:
         cost = cost_nusd(target.price, usage)
         planning = job.planning
         started = marks.started
+        billed: Billed = "team" if status in ANSWERED or status == "client_closed" else "gateway"
+        if billed == "team" and job.granted is not None:
+            job.used_tokens += _tokens(usage, planning)
+            job.used_nusd += cost or 0
         self._ledger.append(
             AttemptRow(
                 request_id=job.call.request_id,
@@ -64,7 +69,7 @@ class Recorder:
                 bytes_request=marks.bytes_sent,
                 bytes_upstream=marks.bytes_received,
                 bytes_client=job.client.bytes_sent,
-                billed="team" if status in ANSWERED or status == "client_closed" else "gateway",
+                billed=billed,
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
                 decision=planning.told if planning and attempt.number == 1 else None,
@@ -99,6 +104,13 @@ class Recorder:
                 decision=planning.told if planning else None,
             )
         )
+
+
+def _tokens(usage: Usage | None, planning: Planning | None) -> int:
+    """Of an answer whose provider tells nothing: its prompt, about."""
+    if usage is None:
+        return planning.ask.prompt_tokens if planning else 0
+    return (usage.input_total or 0) + (usage.output_total or 0)
 
 
 def _predicted(seen: Prediction) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """The configuration's policies as the rules that the policy package decides by."""
 
+from msgspec.structs import replace
+
 from config.settings import PolicySettings, SloSettings
 from contract.call import Drop
 from contract.patience import Patience
 from ledger.prices import NUSD_PER_USD
 from policy.rule import NO_SLO, Rule, Slo, Weights
 
+MAX_CAPPED = 1000
 DROPS: dict[bool | str, Drop] = {False: "nothing", "hints": "hints", True: "everything"}
 
 
@@ -30,6 +33,23 @@ def rule_of(name: str, policy: PolicySettings) -> Rule:
         patience=None if timeouts is None else Patience(**timeouts.model_dump()),
         drop=DROPS[policy.drop_unsupported],
     )
+
+
+class Caps:
+    """Policies with what a key may spend on one request at most: the same object for the same pair, so that what is known of it stays known."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int], tuple[Rule, Rule]] = {}
+
+    def capped(self, rule: Rule, max_nusd: int) -> Rule:
+        if rule.max_nusd is not None and rule.max_nusd <= max_nusd:
+            return rule
+        found = self._made.get((id(rule), max_nusd))
+        if found is None or found[0] is not rule:
+            if len(self._made) >= MAX_CAPPED:
+                self._made.clear()
+            found = self._made[id(rule), max_nusd] = rule, replace(rule, max_nusd=max_nusd)  # the rule is kept, so that its id stays its own
+        return found[1]
 
 
 def _slo(slo: SloSettings) -> Slo:

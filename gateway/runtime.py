@@ -11,16 +11,19 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import EngineSettings, ModelSettings, ProviderSettings, Settings, TargetSettings
+from gateway.admission import Admission
+from gateway.alerts import Alerts
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_key
 from gateway.chosen import chosen_of, keys_of, signer_of
 from gateway.health import Health
 from gateway.keeper import Keeper
+from gateway.meters import MeterPort, meter_of
 from gateway.overrides import ALL
 from gateway.pipeline import Pipeline
 from gateway.record import Recorder
 from gateway.routes import Route, RouteTable, Target
-from gateway.rules import rule_of
+from gateway.rules import Caps, rule_of
 from gateway.scopes import principal_of
 from gateway.warm import warm_start
 from ledger.continuity import Continuity
@@ -70,6 +73,7 @@ class Runtime:
 
     routes: RouteTable
     rules: Mapping[str, Rule]
+    caps: Caps
     keys: KeyTable
     limits: Limits
     ledger: Ledger
@@ -82,6 +86,8 @@ class Runtime:
     example_model: str
     known: Mapping[tuple[str, str], tuple[TargetStats, Health]]  # (backend, model) -> what is learnt of it
     sharing: "Sharing | None"
+    meter: MeterPort
+    alerts: Alerts | None
     stopping: bool = False
 
     async def start(self) -> None:
@@ -90,6 +96,9 @@ class Runtime:
         await asyncio.to_thread(self._remember)
         if self.sharing is not None:
             await self.sharing.start()
+        await self.meter.start()
+        if self.alerts is not None:
+            await self.alerts.start()
 
     def _remember(self) -> None:
         """What the ledger knows of the targets is where their statistics begin."""
@@ -102,6 +111,8 @@ class Runtime:
         self.stopping = True
         if self.sharing is not None:
             await self.sharing.stop()
+        if self.alerts is not None:
+            await self.alerts.stop()
         for backend in self.backends:
             await backend.aclose()
         for engine in self.engines.values():
@@ -109,6 +120,7 @@ class Runtime:
         for client in self.clients:
             await client.aclose()
         self.continuity.close()
+        await self.meter.stop()
         self.ledger.close()
 
     def readiness(self) -> dict[str, object]:
@@ -272,20 +284,26 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
         principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap), overrides=ALL)))
     ledger = Ledger(settings.state.database)
     continuity = Continuity(ledger.engine, settings.state.responses_days)
+    redis, recorder = settings.state.redis, Recorder(ledger)
+    meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger)
+    alerts = None if settings.alerts is None else Alerts(settings.alerts, builder.client, meter, ledger.engine)
     return Runtime(
         routes=routes,
         rules=builder.rules,
+        caps=Caps(),
         keys=KeyTable(principals),
         limits=Limits(settings.server.max_body_bytes, settings.server.body_idle_s),
         ledger=ledger,
         continuity=continuity,
-        pipeline=Pipeline(Recorder(ledger), Keeper(continuity)),
+        pipeline=Pipeline(recorder, Keeper(continuity), Admission(meter, recorder, alerts)),
         engines=builder.engines,
         clients=builder.clients,
         backends=tuple(builder.backends.values()),
         bootstrap_key=bootstrap,
         known=builder.known,
         sharing=builder.sharing(),
+        meter=meter,
+        alerts=alerts,
         example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
     )
 

@@ -72,6 +72,19 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
     return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
 
 
+def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None:
+    """What so many tokens cost at most, rounded up: every token of the dearest class that its side may have. None: a side has no price."""
+    rates = price.rates
+    for above, tier in price.tiers:
+        if input_tokens > above:
+            rates = tier
+    into = [rate for rate in (rates.input, rates.cache_write_5m, rates.cache_write_1h, rates.audio_input) if rate is not None]
+    out = [rate for rate in (rates.output, rates.reasoning, rates.audio_output) if rate is not None]
+    if not into or (output_tokens and not out):
+        return None
+    return -(-(input_tokens * max(into) + output_tokens * max(out, default=0)) // TOKENS) + price.request_nusd
+
+
 def override_price(
     input_usd_per_mtok: float,
     output_usd_per_mtok: float,

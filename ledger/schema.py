@@ -1,14 +1,14 @@
 """The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
-cache, version 5 `admin_sessions`; an older database gets what it lacks when it is opened.
+cache, version 5 `admin_sessions`, version 6 `alerts`; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, inspect
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 5
-UPGRADED = frozenset({1, 2, 3, 4})  # older versions that lack nothing but tables and columns
+VERSION = 6
+UPGRADED = frozenset({1, 2, 3, 4, 5})  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
 
@@ -103,6 +103,23 @@ admin_sessions = Table(
     Column("roles", Text, nullable=False),
     Column("made_at_us", BigInteger, nullable=False),
     Column("seen_at_us", BigInteger, nullable=False),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("scope_kind", String(16), nullable=False),
+    Column("scope_name", String(200), nullable=False),
+    Column("window", String(16), nullable=False),
+    Column("start_s", BigInteger, nullable=False),
+    Column("share", Float, nullable=False),
+    Column("budget_nusd", BigInteger, nullable=False),
+    Column("spent_nusd", BigInteger, nullable=False),
+    Column("on_exhausted", String(16), nullable=False),
+    Column("seen_at_us", BigInteger, nullable=False),
+    Column("claimed_at_us", BigInteger),
+    Column("told_at_us", BigInteger),
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

@@ -3,6 +3,8 @@
 Fails closed: under a list of regions, a managed target without a region is forbidden. Engines of the gateway's own are in every region.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from policy.prediction import Prediction
@@ -65,6 +67,21 @@ def admit(rule: Rule, candidates: tuple[Candidate, ...]) -> Admitted:
     told = residency if isinstance(residency, str) else f"[{', '.join(residency)}]"
     removed = [Removed(each, f"residency: {told}") for each in candidates if not permits(residency, each)]
     return Admitted(tuple(allowed), tuple(removed))
+
+
+def affordable(admitted: Admitted, bounds: Sequence[int | None], most_nusd: int) -> Admitted:
+    """Those whose answer costs `most_nusd` at most, whatever comes. `bounds[candidate.index]`: what it may cost; None: nobody knows."""
+    allowed = [each for each in admitted.allowed if (bound := bounds[each.index]) is not None and bound <= most_nusd]
+    if len(allowed) == len(admitted.allowed):
+        return admitted
+    removed = [Removed(each, _beyond(bounds[each.index], most_nusd)) for each in admitted.allowed if each not in allowed]
+    return Admitted(tuple(allowed), (*admitted.removed, *removed))
+
+
+def _beyond(bound: int | None, most_nusd: int) -> str:
+    if bound is None:
+        return "budget: its price is not known"
+    return "budget: spent" if most_nusd == 0 else f"budget: may cost ${bound / 1e9:.6f}, ${most_nusd / 1e9:.6f} is reserved"
 
 
 def permits(residency: Residency, candidate: Candidate) -> bool:

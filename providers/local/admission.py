@@ -1,4 +1,4 @@
-"""Our own queue before an engine's slots, first come first served: llama.cpp has neither a limit on its queue nor a way to leave it."""
+"""Our own queue before an engine's slots, in fair turns (providers/fair.py): llama.cpp has neither a limit on its queue nor a way to leave it."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,6 +6,8 @@ from math import inf
 from typing import NamedTuple
 
 from contract.errors import EngineBusy, EngineError
+from contract.flow import NOBODY, Flow
+from providers.fair import Turns
 
 MIN_RETRY_AFTER_S = 1.0
 SMOOTHING = 0.2  # weight of the newest hand-over in the average
@@ -19,7 +21,8 @@ class _Waiter(NamedTuple):
 class Admission:
     """`slots` requests run, `max_queue` more wait, each at most `max_wait_s`. For one event loop.
 
-    A request may need several slots (`n` choices); it then waits until it is first in the queue and that many are free.
+    A request may need several slots (`n` choices); it then waits until it is first in the queue and that many are free. Where the queue is full
+    of batch work, one who is interactive takes the place of the last of it.
     """
 
     def __init__(self, slots: int, max_queue: int, max_wait_s: float) -> None:
@@ -27,7 +30,8 @@ class Admission:
         self._max_queue = max_queue
         self._max_wait_s = max_wait_s
         self._running = 0
-        self._waiting: dict[asyncio.Future[None], _Waiter] = {}  # in order of arrival
+        self._waiting: dict[asyncio.Future[None], _Waiter] = {}
+        self._turns: Turns[asyncio.Future[None]] = Turns()
         self._released_at: float | None = None
         self._gap_s = MIN_RETRY_AFTER_S  # smoothed time between two releases while others wait
 
@@ -59,7 +63,7 @@ class Admission:
         """What one who is refused now is told to wait."""
         return max(MIN_RETRY_AFTER_S, self.wait_s)
 
-    async def acquire(self, slots: int = 1, wait_s: float = inf) -> None:
+    async def acquire(self, slots: int = 1, wait_s: float = inf, flow: Flow = NOBODY) -> None:
         """Takes `slots` slots (all of them, when it asks for more than there are), waiting in turn; give the same number to `release`.
 
         Raises EngineBusy at once when the queue is full, and after `max_wait_s` in it, or `wait_s`. Cancelling leaves nothing behind.
@@ -69,12 +73,21 @@ class Admission:
             self._running += slots
             return
         if len(self._waiting) >= self._max_queue:
-            raise EngineBusy(f"the engine's queue of {self._max_queue} is full", retry_after_s=self.retry_after_s)
-        await self._wait(slots, min(wait_s, self._max_wait_s))
+            last = self._turns.last_behind(flow)
+            if last is None:
+                raise self._full()
+            self._leave(last)
+            if not last.done():
+                last.set_exception(self._full())
+        await self._wait(slots, min(wait_s, self._max_wait_s), flow)
 
-    async def _wait(self, slots: int, wait_s: float) -> None:
+    def _full(self) -> EngineBusy:
+        return EngineBusy(f"the engine's queue of {self._max_queue} is full", retry_after_s=self.retry_after_s)
+
+    async def _wait(self, slots: int, wait_s: float, flow: Flow) -> None:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
+        self._turns.add(turn, flow, slots)
         self._waiting[turn] = _Waiter(slots, loop.call_later(wait_s, self._time_out, turn, wait_s))
         try:
             await turn
@@ -86,7 +99,7 @@ class Admission:
             raise
 
     def release(self, slots: int = 1) -> None:
-        """Gives back what one `acquire(slots)` took; the first in the queue has it before anyone who comes later."""
+        """Gives back what one `acquire(slots)` took; whose turn it is in the queue has it before anyone who comes later."""
         self._running -= min(slots, self._slots)
         if self._waiting:
             self._measure()
@@ -95,27 +108,32 @@ class Admission:
     def fail_waiting(self, error: Callable[[], EngineError]) -> None:
         """Ends the wait of all in the queue, each with an error of its own."""
         waiting, self._waiting = self._waiting, {}
+        self._turns = Turns()
         for turn, waiter in waiting.items():
             waiter.timer.cancel()
             if not turn.done():
                 turn.set_exception(error())
 
     def _hand_over(self) -> None:
-        while self._waiting:
-            turn, waiter = next(iter(self._waiting.items()))
+        while (turn := self._turns.first()) is not None:
+            waiter = self._waiting[turn]
             given_up = turn.done()  # cancelled, and its task has not run since
             if not given_up and self._running + waiter.slots > self._slots:
                 return
             del self._waiting[turn]
             waiter.timer.cancel()
-            if not given_up:
-                self._running += waiter.slots
-                turn.set_result(None)
+            if given_up:
+                self._turns.leave(turn)
+                continue
+            self._turns.served(turn)
+            self._running += waiter.slots
+            turn.set_result(None)
 
     def _leave(self, turn: asyncio.Future[None]) -> None:
         """Out of the queue before its turn; whoever was held up by it may go."""
         if waiter := self._waiting.pop(turn, None):
             waiter.timer.cancel()
+            self._turns.leave(turn)
             self._hand_over()
 
     def _time_out(self, turn: asyncio.Future[None], wait_s: float) -> None:

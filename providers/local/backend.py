@@ -87,7 +87,7 @@ class EngineBackend:
             raise self._too_long(f"{len(body)} bytes")
         began = monotonic()
         wait_s = spec.max_wait_s if patience is None else min([spec.max_wait_s, *_limits(patience)])
-        await self.admission.acquire(wait_s=wait_s)
+        await self.admission.acquire(wait_s=wait_s, flow=call.flow)
         place = _Place(self.admission)
         try:
             address = await supervisor.wait_ready(began + wait_s - monotonic())

@@ -1,0 +1,160 @@
+"""Before a request goes on: its upper bound is reserved at every level that counts it, in its turn; afterwards it is settled at what it used."""
+
+from math import inf
+from time import monotonic
+
+import msgspec
+
+from contract.errors import BudgetExhausted, LimitExceeded, RequestError
+from gateway.alerts import Alerts
+from gateway.bounds import Bounds, bounds_of, cheapest, dearest
+from gateway.client import HeaderList
+from gateway.errors import status_of
+from gateway.job import Affordable, Job
+from gateway.meters import MeterPort
+from gateway.planner import admitted_by
+from gateway.record import Recorder
+from gateway.waiting import Lines
+from policy.quota import Budget, Granted, Left, Refused, Scope, Used, Want
+
+PATIENT = ("requests", "tokens", "concurrency")
+DEGRADED = (b"x-turnout-degraded", b"limiter")
+
+
+class Admission:
+    """For the requests of teams that something limits. `alerts` None: nobody is told of spent budgets."""
+
+    def __init__(self, meter: MeterPort, recorder: Recorder, alerts: Alerts | None) -> None:
+        self.meter = meter
+        self._recorder = recorder
+        self._alerts = alerts
+        self._lines = Lines()
+
+    async def admit(self, job: Job) -> None:
+        """Reserves; `settle` must follow. Raises LimitExceeded, BudgetExhausted, StoreUnavailable, LedgerUnavailable."""
+        scopes = job.principal.scopes
+        counts_money = any(scope.budgets for scope in scopes)
+        bounds = bounds_of(job.call, job.route, job.rule, counts_money)
+        want = Want(_tokens(bounds, scopes), 0)
+        if counts_money:
+            want = self._afford(job, bounds, want)
+        answer = await self._reserve(job, want)
+        if isinstance(answer, Refused) and answer.budget is not None:
+            answer = await self._cheaper(job, bounds, want, answer, answer.budget)
+        if isinstance(answer, Refused):
+            error = _refusal(job, answer)
+            self._recorder.refused(job, error.reason, status_of(error)[0])
+            raise error
+        job.granted = answer
+
+    def settle(self, job: Job) -> None:
+        """Once the request's rows are in the ledger's hands."""
+        granted = job.granted
+        if granted is None:
+            return
+        self.meter.settle(granted, Used(job.used_tokens, job.used_nusd, answered=job.client.status == 200))
+        self._lines.freed(granted.scopes)
+        if self._alerts is not None and job.used_nusd:
+            self._alerts.spent(granted.scopes)
+
+    # --- in turn ---------------------------------------------------------------------------------------------------------
+    async def _reserve(self, job: Job, want: Want) -> Granted | Refused:
+        id, scopes, flow = job.call.request_id, job.principal.scopes, job.principal.flow
+        scope = self._lines.behind(scopes)
+        if scope is None:
+            answer = await self.meter.reserve(id, scopes, want)
+            if isinstance(answer, Granted) or answer.dimension not in PATIENT or answer.retry_after_s is None:
+                return answer
+            scope = answer.scope
+            if not scope.limits.max_wait_s:
+                return answer
+        deadline_s = job.rule.slo.deadline_s
+        left_s = inf if deadline_s is None else deadline_s - (monotonic() - job.client.started_at)
+        return await self._lines.wait(scope, flow, lambda: self.meter.reserve(id, scopes, want), left_s)
+
+    # --- money -----------------------------------------------------------------------------------------------------------
+    def _afford(self, job: Job, bounds: Bounds, want: Want) -> Want:
+        """Reserves for the dearest target that may answer, and leaves out those whose price nobody knows."""
+        most = dearest(bounds.costs, admitted_by(job.rule, job.route))
+        job.affordable = Affordable(bounds.costs, most)
+        return msgspec.structs.replace(want, cost_nusd=most)
+
+    async def _cheaper(self, job: Job, bounds: Bounds, want: Want, refused: Refused, budget: Budget) -> Granted | Refused:
+        """Where there is too little left for the dearest target: the cheapest, then those that cost nothing, if the budget says so."""
+        steps = [cheapest(bounds.costs, admitted_by(job.rule, job.route))]
+        if budget.on_exhausted == "local":
+            steps.append(0)
+        answer: Granted | Refused = refused
+        for most in steps:
+            if most >= want.cost_nusd or (most == 0 and budget.on_exhausted == "reject"):
+                continue
+            want = msgspec.structs.replace(want, cost_nusd=most)
+            job.affordable = Affordable(bounds.costs, most)
+            answer = await self._reserve(job, want)
+            if isinstance(answer, Granted) or answer.budget is None or answer.budget.on_exhausted == "reject":
+                return answer
+        return answer
+
+
+def _tokens(bounds: Bounds, scopes: tuple[Scope, ...]) -> int:
+    """The upper bound, or all of a minute's tokens where what is likely fits into them."""
+    least = min((scope.limits.tpm for scope in scopes if scope.limits.tpm is not None), default=None)
+    return bounds.most_tokens if least is None else min(bounds.most_tokens, max(bounds.likely_tokens, least))
+
+
+# --- what the caller hears -----------------------------------------------------------------------------------------------------
+_UNIT = {"requests": "requests a minute", "tokens": "tokens a minute", "concurrency": "requests at once"}
+
+
+def _refusal(job: Job, refused: Refused) -> RequestError:
+    scope, who = refused.scope, f"the {refused.scope.kind} {refused.scope.name!r}"
+    error: RequestError
+    if refused.budget is not None:
+        budget = refused.budget
+        if refused.retry_after_s is None and budget.window != "total":
+            told = f"this request may cost more than the whole budget of ${budget.nusd / 1e9:g} a {budget.window} that {who} has"
+        else:
+            told = f"{who} has too little left of its budget of ${budget.nusd / 1e9:g}{'' if budget.window == 'total' else ' a ' + budget.window}"
+        error = BudgetExhausted(f"{told}; a smaller `max_tokens` needs less")
+    else:
+        limit = {"requests": scope.limits.rpm, "tokens": scope.limits.tpm, "concurrency": scope.limits.concurrency}[refused.dimension]
+        told = f"the limit of {limit} {_UNIT[refused.dimension]} of {who}"
+        if refused.retry_after_s is None:
+            error = LimitExceeded(f"the request is larger than {told}, and never fits", code="request_too_large_for_limit")
+        else:
+            error = LimitExceeded(f"{told} is reached", retry_after_s=refused.retry_after_s)
+    error.headers = (*limit_headers(refused.requests, refused.tokens),)
+    return error
+
+
+def headers_of(job: Job) -> HeaderList:
+    """What an answer says of its team's limits, as it was admitted."""
+    granted = job.granted
+    if granted is None:
+        return []
+    headers = limit_headers(granted.requests, granted.tokens)
+    if granted.degraded:
+        headers.append(DEGRADED)
+    return headers
+
+
+def limit_headers(requests: Left | None, tokens: Left | None) -> HeaderList:
+    """OpenAI's `x-ratelimit-*`, of the tightest level; what nothing limits is not told."""
+    headers: HeaderList = []
+    for name, left in ((b"requests", requests), (b"tokens", tokens)):
+        if left is not None:
+            headers += [
+                (b"x-ratelimit-limit-" + name, b"%d" % left.limit),
+                (b"x-ratelimit-remaining-" + name, b"%d" % left.remaining),
+                (b"x-ratelimit-reset-" + name, _duration(left.reset_s)),
+            ]
+    return headers
+
+
+def _duration(seconds: float) -> bytes:
+    """As OpenAI tells times: `120ms`, `1.5s`, `6m0s`."""
+    if seconds < 1:
+        return b"%dms" % max(0, -int(-seconds * 1000 // 1))
+    minutes, rest = divmod(seconds, 60)
+    text = f"{rest:.3f}".rstrip("0").rstrip(".")
+    return f"{int(minutes)}m{text}s".encode() if minutes else f"{text}s".encode()

@@ -1,0 +1,95 @@
+"""The most that a request may use: tokens for its limits, money for its budgets; and the limit that a key puts on an answer's length."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from contract.call import Call, Dialect
+from contract.errors import InvalidRequest
+from gateway.asking import limit_of, most_prompt_tokens
+from gateway.routes import Route, Target
+from ledger.prices import most_nusd
+from policy.residency import Admitted
+from policy.rule import Rule
+
+UNTOLD_TOKENS = 4096  # of an answer whose request sets no limit: what its tokens a minute take until it ends
+UNTOLD_MOST = 32_768  # the same for money, where the target's context is not smaller
+LIMIT_OF: dict[Dialect, str] = {
+    "openai_chat": "max_completion_tokens",
+    "openai_completions": "max_tokens",
+    "openai_responses": "max_output_tokens",
+    "anthropic_messages": "max_tokens",
+}
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """`likely_tokens`: about what it will use; `most_tokens`: at most. `costs`: for each of the route's targets nano-dollars at most.
+
+    None in `costs`: the target's price is not known. What costs nothing is 0.
+    """
+
+    likely_tokens: int
+    most_tokens: int
+    costs: tuple[int | None, ...] = ()
+
+
+def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bounds:
+    """Of a form whose bytes only a provider reads nothing is known."""
+    if not call.fields:
+        return Bounds(0, 0, tuple(0 if target.owned else None for target in route.targets) if counts_money else ())
+    prompt, answer = most_prompt_tokens(call.body), _answer(call)
+    told = UNTOLD_TOKENS if answer is None else answer
+    costs: tuple[int | None, ...] = ()
+    if counts_money:
+        times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
+        costs = tuple([_cost(target, prompt, answer, times) for target in route.targets])
+    return Bounds(prompt // 4 + told, prompt + told, costs)
+
+
+def _answer(call: Call) -> int | None:
+    """Tokens that all of its choices have at most; None: it does not say."""
+    if call.dialect not in LIMIT_OF:
+        return 0
+    limit = limit_of(call)
+    return None if limit is None else limit * call.choices
+
+
+def _cost(target: Target, prompt: int, answer: int | None, times: int) -> int | None:
+    if target.owned:
+        return 0
+    if target.price is None:
+        return None
+    context = target.context_tokens
+    if context is not None and prompt > context:
+        prompt = context  # what exceeds it is refused
+    out = min(UNTOLD_MOST, context or UNTOLD_MOST) if answer is None else answer
+    return most_nusd(target.price, prompt * times, out)
+
+
+def dearest(costs: Sequence[int | None], admitted: Admitted) -> int:
+    """Of the targets that may answer, what the dearest costs at most; 0 where none costs anything."""
+    return max((cost for each in admitted.allowed if (cost := costs[each.index]) is not None), default=0)
+
+
+def cheapest(costs: Sequence[int | None], admitted: Admitted) -> int:
+    """Of those that cost something, the least; 0 where none does."""
+    return min((cost for each in admitted.allowed if (cost := costs[each.index])), default=0)
+
+
+def limited(call: Call, most: int) -> Call:
+    """The call with a limit on its answer of `most` tokens where it has none. Raises InvalidRequest for one that has a larger one."""
+    name = LIMIT_OF.get(call.dialect)
+    if name is None:
+        return call
+    limit = limit_of(call)
+    if limit is not None:
+        if limit > most:
+            field = next(each for each in ("max_completion_tokens", "max_tokens", "max_output_tokens") if each in call.fields)
+            raise InvalidRequest(f"`{field}` is {limit}; this key may ask for {most} at most", param=field, code="max_tokens_exceeded")
+        return call
+    fields = {**call.fields, name: msgspec.Raw(b"%d" % most)}
+    start = call.body.index(b"{") + 1
+    body = b'%s"%s":%d,%s' % (call.body[:start], name.encode(), most, call.body[start:])
+    if name in call.fields:  # it says null
+        body = msgspec.json.encode(fields)
+    return msgspec.structs.replace(call, fields=fields, body=body)

@@ -1,0 +1,237 @@
+"""Budgets at the edge: reserved at the worst case, settled at the true cost, exhausted as the configuration says, told at their thresholds."""
+
+import asyncio
+import base64
+import hmac
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from ledger.spent import spent_nusd
+from tests.gateway.conftest import KEY, Gateway, running
+from tests.gateway.redis_server import RedisServer
+from tests.gateway.upstream import Exchange, Seen, Upstream, good, status
+
+ASK = [{"role": "user", "content": "Hi"}]
+COST = 20 * 1000 + 5 * 2000  # nano-dollars: what `good` tells of its usage, 8 of its 20 tokens cached at the same price
+TARGET = "{provider: one, model: m1, price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}}"
+DEAR = "{provider: one, model: dear, price: {input_usd_per_mtok: 100, output_usd_per_mtok: 200}}"
+FREE = "{provider: one, model: free, price: free}"
+TEMPLATE = """
+state: {{database: "sqlite:///{folder}/turnout.db", redis: {redis}}}
+providers: {{one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}}}
+models: {{m: {{targets: [{targets}]}}, "x/*": {{targets: [{{provider: one, model: "*"}}]}}}}
+organisations: {{acme: {{{organisation}}}}}
+teams:
+  red: {{organisation: acme, keys: [{key}], {red}}}
+  blue: {{organisation: acme, keys: [sk-blue]}}
+{more}
+"""
+Serve = Callable[..., AbstractAsyncContextManager[Gateway]]
+
+
+@pytest.fixture(params=["memory", "redis"])
+def redis_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "memory":
+        yield "null"
+        return
+    server = RedisServer(tmp_path).start()
+    yield f'"{server.url}"'
+    server.kill()
+
+
+@pytest.fixture
+def serve(one: Upstream, redis_url: str, tmp_path: Path) -> Serve:
+    @asynccontextmanager
+    async def serving(red: str = "", organisation: str = "", targets: str = TARGET, more: str = "") -> AsyncIterator[Gateway]:
+        told = {"redis": redis_url, "one": one.base_url, "key": KEY, "red": red, "organisation": organisation, "targets": targets, "more": more}
+        async with running(TEMPLATE.format(folder=tmp_path, **told), tmp_path) as gateway:
+            yield gateway
+
+    return serving
+
+
+def body(**more: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": ASK, "max_tokens": 10, **more}
+
+
+def worst_nusd() -> int:
+    """What the body may cost at most: a token for each of its bytes, and all of its answer."""
+    return len(json.dumps(body(), separators=(",", ":"))) * 1000 + 10 * 2000
+
+
+def usd(nusd: int) -> str:
+    return f"{nusd / 1e9:.9f}"
+
+
+async def spent(gateway: Gateway, kind: Any = "team", name: str = "red") -> int:
+    await asyncio.to_thread(gateway.runtime.ledger.flush)
+    return await asyncio.to_thread(spent_nusd, gateway.runtime.ledger.engine, kind, name, 0)
+
+
+# --- reserved and settled --------------------------------------------------------------------------------------------------
+async def test_as_many_run_at_once_as_could_be_paid_at_the_worst_and_no_more(serve: Serve, one: Upstream) -> None:
+    go = asyncio.Event()
+
+    async def held(x: Exchange) -> None:
+        await go.wait()
+        await good(x)
+
+    one.plays["m1"] = held
+    async with serve(f"budget: {{usd: {usd(worst_nusd() * 7 + 1)}, window: total}}") as gateway:
+        asked = [asyncio.create_task(gateway.post(body())) for _ in range(30)]
+        done: set[asyncio.Task[httpx2.Response]] = set()
+        async with asyncio.timeout(20):
+            while len(done) < 23:
+                done, _ = await asyncio.wait(asked, timeout=0.1)
+        assert {task.result().status_code for task in done} == {402} and len(one.journal) == 7
+        go.set()
+        answers = await asyncio.gather(*asked)
+        assert sum(answer.status_code == 200 for answer in answers) == 7
+        assert await spent(gateway) == 7 * COST
+        (scope,) = gateway.runtime.keys.principal([(b"x-api-key", KEY.encode())]).scopes
+        standing = await gateway.runtime.meter.standing(scope)
+    assert (standing.budgets[0].spent_nusd, standing.budgets[0].reserved_nusd, standing.running) == (7 * COST, 0, 0)
+
+
+async def test_a_spent_budget_is_refused_for_good(serve: Serve, one: Upstream) -> None:
+    async with serve(f"budget: {{usd: {usd(COST + worst_nusd() - 1)}, window: month}}") as gateway:
+        assert (await gateway.post(body())).status_code == 200
+        refused = await gateway.post(body())
+        sdk = await gateway.post(body(), path="/v1/messages", **{"x-api-key": KEY})
+    assert refused.status_code == 402 and len(one.journal) == 1
+    assert refused.headers["x-should-retry"] == "false" and "retry-after" not in refused.headers
+    error = refused.json()["error"]
+    assert (error["code"], error["type"]) == ("budget_exhausted", "insufficient_quota")
+    assert error["message"].startswith("the team 'red' has too little left of its budget of $")
+    assert sdk.status_code == 402 and sdk.json()["type"] == "error"
+
+
+async def test_a_failure_and_a_cancelled_request_cost_what_they_cost(serve: Serve, one: Upstream) -> None:
+    async with serve(f"budget: {{usd: {usd(worst_nusd() + COST - 1)}, window: day}}") as gateway:
+        one.plays["m1"] = status(400)
+        for _ in range(5):
+            assert (await gateway.post(body())).status_code == 400
+        one.plays["m1"] = good
+        assert (await gateway.post(body())).status_code == 200
+        assert (await gateway.post(body())).status_code == 402
+        assert await spent(gateway) == COST
+
+
+async def test_every_level_counts_and_each_windows_budget(serve: Serve) -> None:
+    two = usd(2 * COST + worst_nusd() - 1)
+    async with serve(
+        f"budget: [{{usd: {two}, window: day}}, {{usd: 5, window: month}}]", f"budget: {{usd: {usd(3 * COST + worst_nusd() - 1)}, window: week}}"
+    ) as gateway:
+        assert [(await gateway.post(body())).status_code for _ in range(3)] == [200, 200, 402]
+        blue = [await gateway.post(body(), "sk-blue") for _ in range(2)]
+        assert (await spent(gateway, "organisation", "acme")) == 3 * COST
+    assert "the organisation 'acme'" in blue[-1].json()["error"]["message"] and blue[-1].status_code == 402
+
+
+async def test_a_restart_goes_on_from_the_ledger(serve: Serve) -> None:
+    red = f"budget: {{usd: {usd(2 * COST + worst_nusd() - 1)}, window: month}}"
+    async with serve(red) as gateway:
+        assert (await gateway.post(body())).status_code == 200
+    async with serve(red) as gateway:
+        assert [(await gateway.post(body())).status_code for _ in range(2)] == [200, 402]
+
+
+# --- where too little is left ------------------------------------------------------------------------------------------------
+async def test_what_cannot_be_paid_of_the_dearest_is_answered_by_the_cheapest(serve: Serve, one: Upstream) -> None:
+    async with serve(f"budget: {{usd: {usd(2 * worst_nusd())}, window: month}}", targets=f"{DEAR}, {TARGET}") as gateway:
+        answer = await gateway.post(body())
+        assert answer.headers["x-turnout-target"] == "one/m1"
+        await asyncio.to_thread(gateway.runtime.ledger.flush)
+        path = f"/v1/decisions/{answer.headers['x-request-id']}"
+        told = (await gateway.http.get(path, headers={"authorization": f"Bearer {KEY}"})).json()
+    (dear,) = (each for each in told["decision"]["candidates"] if each["target"] == "one/dear")
+    assert dear["rule"].startswith("budget: may cost $")
+
+
+async def test_local_degrades_to_what_costs_nothing(serve: Serve) -> None:
+    red = f"budget: {{usd: {usd(COST + worst_nusd() - 1)}, window: month, on_exhausted: local}}"
+    async with serve(red, targets=f"{TARGET}, {FREE}") as gateway:
+        answers = [await gateway.post(body()) for _ in range(3)]
+    assert [answer.headers["x-turnout-target"] for answer in answers] == ["one/m1", "one/free", "one/free"]
+
+
+async def test_reject_does_not_degrade(serve: Serve) -> None:
+    async with serve(f"budget: {{usd: {usd(COST + worst_nusd() - 1)}, window: month}}", targets=f"{TARGET}, {FREE}") as gateway:
+        assert [(await gateway.post(body())).status_code for _ in range(2)] == [200, 402]
+
+
+async def test_local_without_anything_local_is_refused(serve: Serve) -> None:
+    async with serve(f"budget: {{usd: {usd(COST + worst_nusd() - 1)}, window: month, on_exhausted: local}}") as gateway:
+        refused = [await gateway.post(body()) for _ in range(2)][1]
+    assert refused.status_code == 402 and refused.headers["x-should-retry"] == "false"
+
+
+async def test_a_budget_keeps_away_what_has_no_price(serve: Serve, one: Upstream) -> None:
+    """A name that a client makes up: nobody knows what it costs."""
+    async with serve("budget: {usd: 5}") as gateway:
+        refused = await gateway.post(body(model="x/unheard-of"))
+        assert (await gateway.post(body(model="x/unheard-of"), "sk-blue")).status_code == 200
+    assert refused.status_code == 402 and "its price is not known" in refused.json()["error"]["message"]
+    assert len(one.journal) == 1
+
+
+# --- told --------------------------------------------------------------------------------------------------------------------
+class Webhook:
+    """Standard Webhooks' own check of what it is told."""
+
+    def __init__(self, server: Upstream, secret: bytes) -> None:
+        self._server = server
+        self._secret = secret
+
+    async def told(self, count: int) -> list[dict[str, Any]]:
+        async with asyncio.timeout(15):
+            while len(self._server.journal) < count:
+                await asyncio.sleep(0.02)
+        return [self._checked(seen) for seen in self._server.journal]
+
+    def _checked(self, seen: Seen) -> dict[str, Any]:
+        signed = f"{seen.head['webhook-id']}.{seen.head['webhook-timestamp']}.".encode() + seen.raw
+        expected = base64.b64encode(hmac.digest(self._secret, signed, "sha256")).decode()
+        assert seen.head["webhook-signature"] == f"v1,{expected}"
+        return dict(seen.body)
+
+
+SECRET = b"a secret of thirty-two bytes, no"
+
+
+def alerting(url: str) -> str:
+    return f"alerts: {{url: '{url}/hook', secret: 'whsec_{base64.b64encode(SECRET).decode()}'}}"
+
+
+async def test_thresholds_are_told_once_and_signed(serve: Serve, two: Upstream) -> None:
+    two.plays[""] = status(204, b"")
+    hook = Webhook(two, SECRET)
+    red = f"budget: {{usd: {usd(4 * COST + worst_nusd())}, window: month, alert_at: [0.1, 0.2]}}"
+    async with serve(red, more=alerting(two.base_url)) as gateway:
+        for _ in range(4):
+            assert (await gateway.post(body())).status_code == 200
+        told = await hook.told(2)
+    async with serve(red, more=alerting(two.base_url)) as gateway:  # after a restart nobody is told again
+        await gateway.post(body())
+        await asyncio.sleep(1.2)
+    assert len(two.journal) == 2
+    assert sorted(each["data"]["threshold"] for each in told) == [0.1, 0.2]
+    data = told[0]["data"]
+    assert told[0]["type"] == "budget.threshold_reached"
+    assert data["scope"] == {"kind": "team", "name": "red"} and data["window"] == "month" and data["on_exhausted"] == "reject"
+    assert data["spent_usd"] >= data["threshold"] * data["budget_usd"]
+
+
+async def test_a_webhook_that_fails_is_told_again(serve: Serve, two: Upstream) -> None:
+    two.plays[""] = [status(500), status(204, b"")]
+    red = f"budget: {{usd: {usd(COST + worst_nusd())}, window: month, alert_at: [0.01]}}"
+    async with serve(red, more=alerting(two.base_url)) as gateway:
+        assert (await gateway.post(body())).status_code == 200
+        told = await Webhook(two, SECRET).told(2)
+    assert told[0] == told[1] and two.journal[0].head["webhook-id"] == two.journal[1].head["webhook-id"]
