@@ -59,24 +59,21 @@ def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: fl
     """`live[i]` belongs to `admitted.allowed[i]`. `may_explore`: the exploration's budget has room. `miss`: `policy.slack.Slack.miss`."""
     removed = list(admitted.removed)
     fitting, soonest_at = _ready(rule, ask, admitted.allowed, live, now, removed)
-    ranked = _ranked(rule, ask, fitting, removed)
-    if rule.objective == "cheapest" and rule.slo != NO_SLO:
-        ranked = _with_misses(ranked, miss)
+    ranked = _ranked(rule, _predicted(rule, ask, fitting, removed), miss)
     if not ranked:
         return Plan((), tuple(removed), "no target is left", None, soonest_at)
     ranked.sort()
     why = _break_tie(rule, ask, ranked, admitted.allowed[0])
     exploring = may_explore and rule.explore > 0 and len(ranked) > 1 and _explore(rule, ask, ranked)
     _, _, _, first, prediction = ranked[0]
-    attempts = [Planned(first, "exploring" if exploring else why, prediction)]
-    fallback = rule.fallback
-    for _, _, _, candidate, seen in ranked[1:]:
-        if fallback == "any" or (fallback == "local" and candidate.owned):
-            attempts.append(Planned(candidate, "fallback", seen))
-        else:
-            removed.append(Removed(candidate, f"fallback: {fallback}", seen))
+    followers, fallback = ranked[1:], rule.fallback
+    if fallback != "any":
+        removed += [Removed(each[3], f"fallback: {fallback}", each[4]) for each in followers if fallback == "none" or not each[3].owned]
+        followers = [each for each in followers if fallback == "local" and each[3].owned]
+    why = "exploring" if exploring else why
+    attempts = (Planned(first, why, prediction), *[Planned(candidate, "fallback", seen) for _, _, _, candidate, seen in followers])
     slo_met = None if prediction.p is None else prediction.meets
-    return Plan(tuple(attempts), tuple(removed), "exploring" if exploring else why, slo_met, soonest_at, exploring)
+    return Plan(attempts, tuple(removed), why, slo_met, soonest_at, exploring)
 
 
 # --- who may be asked ---------------------------------------------------------------------------------------------------
@@ -126,24 +123,45 @@ def _typical_output(fitting: Sequence[tuple[Allowed, Live]]) -> float:
 
 
 # --- in which order -----------------------------------------------------------------------------------------------------
-def _ranked(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: list[Removed]) -> list[_Ranked]:
-    """Each target with its prediction and its key: the smaller, the better. What is not known comes after what is, in the list's order."""
-    slo, max_nusd, objective = rule.slo, rule.max_nusd, rule.objective
-    typical, asked = _typical_output(fitting), asked_of(ask, rule.slo)
-    ranked: list[_Ranked] = []
-    for candidate, state in fitting:
-        seen = predict(ask, candidate, state, slo, typical, asked)
+def _predicted(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: list[Removed]) -> list[tuple[Allowed, Prediction]]:
+    """What the request would see at each target, without those that would cost too much."""
+    slo, max_nusd = rule.slo, rule.max_nusd
+    typical, asked = _typical_output(fitting), asked_of(ask, slo)
+    predicted = [(candidate, predict(ask, candidate, state, slo, typical, asked)) for candidate, state in fitting]
+    if max_nusd is None:
+        return predicted
+    left = []
+    for candidate, seen in predicted:
         cost = seen.effective_nusd
-        if max_nusd is not None and (cost is None or cost > max_nusd):
-            told = "its price is not known" if cost is None else f"about ${cost / 1e9:.6f}"
-            removed.append(Removed(candidate, f"max_usd_per_request: {told}", seen))
+        if cost is not None and cost <= max_nusd:
+            left.append((candidate, seen))
+            continue
+        told = "its price is not known" if cost is None else f"about ${cost / 1e9:.6f}"
+        removed.append(Removed(candidate, f"max_usd_per_request: {told}", seen))
+    return left
+
+
+def _ranked(rule: Rule, predicted: list[tuple[Allowed, Prediction]], miss: float) -> list[_Ranked]:
+    """Each target with its key: the smaller, the better. What is not known comes after what is, in the list's order.
+
+    Where cost decides, a target that is LIKELY to meet the SLO may come first, and the chance that it does not is part of its price.
+    """
+    objective = rule.objective
+    by_odds = objective == "cheapest" and rule.slo != NO_SLO
+    if by_odds:
+        miss *= max((seen.effective_nusd or 0.0 for _, seen in predicted), default=0.0)
+    ranked: list[_Ranked] = []
+    for candidate, seen in predicted:
+        p, cost = seen.p, seen.effective_nusd
+        if by_odds and p is not None and p >= LIKELY:
+            ranked.append((0, (UNKNOWN if cost is None else cost) + miss * (1.0 - p), candidate.index, candidate, seen))
             continue
         group = 0
         if not seen.meets:  # in order, nobody is passed over for want of measurements: nothing would ever measure it again
-            group = 2 if seen.p is not None else 1 if objective != "ordered" else 0
+            group = 2 if p is not None else 1 if objective != "ordered" else 0
         key = UNKNOWN
         if group == 2:
-            key = -(seen.p or 0.0)
+            key = -(p or 0.0)
         elif objective == "ordered":
             key = 0.0  # by place
         elif objective == "cheapest":
@@ -154,17 +172,6 @@ def _ranked(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: 
             key = -seen.tokens_per_s
         ranked.append((group, key, candidate.index, candidate, seen))
     return _weighed(rule, ranked) if objective == "weighted" else ranked
-
-
-def _with_misses(ranked: list[_Ranked], miss: float) -> list[_Ranked]:
-    """Where cost decides, a target that is LIKELY to meet the SLO may come first, and the chance that it does not is part of its price."""
-    miss *= max((each[4].effective_nusd or 0.0 for each in ranked), default=0.0)
-    return [
-        (0, (UNKNOWN if seen.effective_nusd is None else seen.effective_nusd) + miss * (1.0 - seen.p), index, candidate, seen)
-        if seen.p is not None and seen.p >= LIKELY
-        else (group, key, index, candidate, seen)
-        for group, key, index, candidate, seen in ranked
-    ]
 
 
 def _weighed(rule: Rule, ranked: list[_Ranked]) -> list[_Ranked]:
