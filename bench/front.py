@@ -1,8 +1,8 @@
 """The gateway behind one of the servers and fronts that the benchmark compares.
 
-    python front.py uvicorn|route|granian PORT
+    python front.py uvicorn|limits|route|granian PORT
 
-`uvicorn`: what `turnout serve` runs. `route`: the inference route as a Starlette route inside the FastAPI app. `granian`: granian as the server.
+`uvicorn`: what `turnout serve` runs. `limits`: the same for a team with limits and budgets. `route`: the inference route as a Starlette route inside the FastAPI app. `granian`: granian as the server.
 """
 
 import os
@@ -20,10 +20,10 @@ from gateway.server import bind, serve
 os.chdir(Path(__file__).parent)
 
 
-def make() -> tuple[object, object]:
+def make(config: str = "turnout") -> tuple[object, object]:
     from config.load import load
 
-    runtime = build_runtime(load(Path("conf/turnout.yaml"), os.environ, known_kinds()).settings)
+    runtime = build_runtime(load(Path(f"conf/{config}.yaml"), os.environ, known_kinds()).settings)
     return create_app(runtime, "bench"), runtime
 
 
@@ -43,7 +43,7 @@ if __name__ == "__main__":
         sys.path.insert(0, str(Path(__file__).parent))
         Granian("front:app", address="127.0.0.1", port=port, interface=Interfaces.ASGI, loop=Loops.uvloop, workers=1, log_enabled=False).serve()
     else:
-        app, runtime = make()
+        app, runtime = make("limits" if front == "limits" else "turnout")
         path = FastPath(app, runtime)
         if front == "route":
             app.router.routes.insert(0, Route("/v1/chat/completions", path, methods=["POST"]))
