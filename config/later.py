@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from config.problem import Problem, problem
-from config.settings import Settings, StateSettings
+from config.settings import Settings
 from config.tenancy import TeamSettings
 
 TOLD = "not supported yet: this version would ignore it, so take it out"
@@ -14,13 +14,8 @@ def later(settings: Settings) -> Iterator[Problem]:
     """Every such setting that says something else than its default."""
     if settings.server.workers > 1:
         yield problem(f"`server.workers`: more than 1 is {TOLD}", "server", "workers")
-    if settings.state.cache_mb != StateSettings.model_fields["cache_mb"].default:
-        yield problem(f"`state.cache_mb`: {TOLD}", "state", "cache_mb")
     if settings.admin is not None:
         yield problem(f"`admin`: {TOLD}", "admin")
-    for name, policy in settings.policies.items():
-        if policy.cache is not None:
-            yield problem(f"`policies.{name}.cache`: {TOLD}", "policies", name, "cache")
     for name, team in settings.teams.items():
         yield from _team(name, team)
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from contract.errors import ClientClosed, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 
@@ -22,6 +22,19 @@ WATCH_AFTER_S = 0.02
 DISCARD_BYTES = 1 << 20  # of a request that is refused unread
 DISCARD_S = 1.0
 JSON_TYPE = b"application/json"
+
+
+class Receiver(Protocol):
+    """Whoever an answer is made for: a client, or what stands in its place."""
+
+    left: bool
+    started_at: float
+    status: int
+    bytes_sent: int
+
+    async def start(self, status: int, headers: HeaderList) -> None: ...
+    async def write(self, data: bytes) -> None: ...
+    async def end(self, data: bytes = b"") -> None: ...
 
 
 class Client:

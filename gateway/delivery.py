@@ -10,7 +10,7 @@ from gateway.attempts import Attempts
 from gateway.client import HeaderList
 from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, is_mended
 from gateway.errors import status_of
-from gateway.job import Job
+from gateway.job import Giving, Job
 from gateway.keeper import Keeper
 from gateway.opening import Opened, begin, left
 from gateway.record import Recorder
@@ -38,6 +38,7 @@ class Delivery:
     async def deliver(self, opened: Opened) -> None:
         """To its end, which is recorded. Raises CancelledError when the client left."""
         job = self._job
+        giving = job.giving = Giving(opened.attempt, opened.exchange)
         try:
             await job.client.start(200, _headers(job, opened, self._attempts.count))
         except asyncio.CancelledError:
@@ -51,6 +52,8 @@ class Delivery:
                 return
             self._keeper.bind(job, opened.attempt.target, opened.exchange)  # the client has this part of the answer too
             opened = following
+            giving = job.giving = Giving(opened.attempt, opened.exchange, seams=True)
+        giving.whole = True
 
     async def _pass(self, opened: Opened) -> AttemptError | None:
         """The answer, piece by piece. Returns what cut it; None: it is whole."""
@@ -157,6 +160,8 @@ def _headers(job: Job, opened: Opened, attempts: int) -> HeaderList:
         *exchange.notes,
         *(() if job.granted is None else headers_of(job)),
     ]
+    if job.cache is not None:
+        headers.append((b"x-turnout-cache", job.cache.encode()))
     if not exchange.streamed:
         headers.append((b"content-length", b"%d" % len(opened.piece)))
         cost = usd(cost_nusd(target.price, None if (usage := exchange.usage) is None else plausible(usage)))

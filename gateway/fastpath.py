@@ -91,7 +91,7 @@ class FastPath:
             call = msgspec.structs.replace(own_prompt_key(call, principal.team), flow=principal.flow)
         client.guard()
         bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
-        job = Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target)
+        job = Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target, headers=headers)
         try:
             await runtime.pipeline.run(job)
         except TurnoutError as error:

@@ -11,8 +11,9 @@ import msgspec
 from contract.call import Call
 from contract.errors import AttemptError
 from gateway.auth import Principal
-from gateway.client import Client
+from gateway.client import HeaderList, Receiver
 from gateway.routes import Route, Target
+from ledger.row import CacheUse
 from policy.ask import Ask
 from policy.decision import Decision
 from policy.plan import Plan, Planned
@@ -39,16 +40,25 @@ class Affordable(msgspec.Struct, frozen=True):
     most_nusd: int
 
 
+class Giving(msgspec.Struct):
+    """An answer that its client gets. `whole`: it came to its end. `seams`: it is of several targets."""
+
+    attempt: "Attempt"
+    exchange: Exchange
+    seams: bool = False
+    whole: bool = False
+
+
 @dataclass(slots=True)
 class Job:
-    """One request."""
+    """One request. `headers`: the client's."""
 
     call: Call
     endpoint: str
     principal: Principal
     route: Route
     rule: Rule
-    client: Client
+    client: Receiver
     words: Dialect  # the client's dialect: it words an error that ends a stream
     bound_to: str | None = None  # the label of the only target that understands the request's state
     planning: Planning | None = None
@@ -59,6 +69,9 @@ class Job:
     granted: Granted | None = None  # what was reserved for it; None: nothing limits its team
     used_tokens: int = 0  # so far, of what its team pays
     used_nusd: int = 0
+    headers: HeaderList = field(default_factory=list)
+    cache: CacheUse | None = None  # None: its policy keeps no answers
+    giving: Giving | None = None  # what its client is given; the newest, where another target went on
 
 
 class Attempt:

@@ -5,6 +5,7 @@ from time import monotonic
 from contract.errors import BudgetExhausted, NoTargetReady, PermissionDenied, TurnoutError
 from gateway.admission import Admission, headers_of
 from gateway.attempts import Attempts
+from gateway.caching import Caches
 from gateway.delivery import Delivery
 from gateway.errors import status_of
 from gateway.job import Job, Planning
@@ -16,12 +17,16 @@ LEAST_RETRY_S = 0.05
 
 
 class Pipeline:
-    """Runs jobs. `keeper` remembers what later requests may refer to; `admission` counts what teams use that have limits."""
+    """Runs jobs. `keeper` remembers what later requests may refer to; `admission` counts what teams use that have limits.
 
-    def __init__(self, recorder: Recorder, keeper: Keeper, admission: Admission) -> None:
+    `caches` None: nobody's answers are kept.
+    """
+
+    def __init__(self, recorder: Recorder, keeper: Keeper, admission: Admission, caches: Caches | None = None) -> None:
         self._recorder = recorder
         self._keeper = keeper
         self._admission = admission
+        self._caches = caches
 
     async def run(self, job: Job) -> None:
         """Answers the client, or raises when nothing was sent: LimitExceeded, BudgetExhausted, AttemptsExhausted, NoTargetReady, PermissionDenied.
@@ -29,15 +34,20 @@ class Pipeline:
         Also StoreUnavailable and LedgerUnavailable, where what is used up cannot be known; CancelledError when the client left.
         """
         if not job.principal.scopes:
-            return await self._answer(job)
+            return await self._serve(job)
         await self._admission.admit(job)
         try:
-            await self._answer(job)
+            await self._serve(job)
         except TurnoutError as error:
             error.headers = tuple(headers_of(job))
             raise
         finally:
             self._admission.settle(job)
+
+    async def _serve(self, job: Job) -> None:
+        if self._caches is not None and self._caches.concern(job):
+            return await self._caches.serve(job, self._answer)
+        return await self._answer(job)
 
     async def _answer(self, job: Job) -> None:
         now = monotonic()

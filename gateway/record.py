@@ -4,6 +4,8 @@ import time
 from time import monotonic
 from typing import Any
 
+import msgspec
+
 from contract.errors import AttemptError, AttemptTimeout
 from contract.usage import Usage
 from gateway.accounting import settled, unawaited
@@ -13,6 +15,17 @@ from ledger.prices import cost_nusd
 from ledger.row import ANSWERED, AttemptRow, Billed, Status
 from ledger.store import Ledger
 from policy.prediction import Prediction
+
+
+class FromCache(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a request that no target was asked for. `began`: when its client got the first of it, in monotonic seconds."""
+
+    status: Status
+    reason: str
+    began: float | None = None
+    saved_nusd: int | None = None
+    code: str | None = None
+    client_status: int | None = None  # where no answer had begun
 
 
 class Recorder:
@@ -72,6 +85,7 @@ class Recorder:
                 billed=billed,
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
+                cache=job.cache,
                 decision=planning.told if planning and attempt.number == 1 else None,
                 **({} if attempt.rest else _predicted(attempt.planned.prediction)),
             )
@@ -101,7 +115,38 @@ class Recorder:
                 client_status=status,
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
+                cache=job.cache,
                 decision=planning.told if planning else None,
+            )
+        )
+
+    def kept(self, job: Job, told: FromCache) -> None:
+        """The request was answered by what another one asked for: no target was asked, and it costs nothing."""
+        client, now = job.client, monotonic()
+        self._ledger.append(
+            AttemptRow(
+                request_id=job.call.request_id,
+                attempt=0,
+                started_at_us=time.time_ns() // 1000 - int((now - client.started_at) * 1e6),
+                team=job.principal.team,
+                key_id=job.principal.key_id,
+                endpoint=job.endpoint,
+                stream=job.call.stream,
+                model_asked=job.call.model,
+                route=job.route.name,
+                target="cache",
+                model_sent="",
+                status=told.status,
+                reason=told.reason,
+                error_code=told.code,
+                client_status=client.status or told.client_status,
+                first_token_us=_us(told.began, client.started_at),
+                end_us=_us(now, client.started_at),
+                cost_nusd=0,
+                bytes_client=client.bytes_sent,
+                organisation=job.principal.organisation,
+                cache=job.cache,
+                saved_nusd=told.saved_nusd,
             )
         )
 

@@ -6,7 +6,7 @@ from config.settings import PolicySettings, SloSettings
 from contract.call import Drop
 from contract.patience import Patience
 from ledger.prices import NUSD_PER_USD
-from policy.rule import NO_SLO, Rule, Slo, Weights
+from policy.rule import NO_SLO, Caching, Rule, Slo, Weights
 
 MAX_CAPPED = 1000
 DROPS: dict[bool | str, Drop] = {False: "nothing", "hints": "hints", True: "everything"}
@@ -32,6 +32,7 @@ def rule_of(name: str, policy: PolicySettings) -> Rule:
         explore=policy.explore_share,
         patience=None if timeouts is None else Patience(**timeouts.model_dump()),
         drop=DROPS[policy.drop_unsupported],
+        caching=None if policy.cache is None else Caching(**policy.cache.model_dump()),
     )
 
 

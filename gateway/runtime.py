@@ -10,11 +10,13 @@ from urllib.parse import quote
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from cache.memory import Memory
 from config.settings import EngineSettings, ModelSettings, ProviderSettings, Settings, TargetSettings
 from gateway.admission import Admission
 from gateway.alerts import Alerts
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_key
+from gateway.caching import Caches
 from gateway.chosen import chosen_of, keys_of, signer_of
 from gateway.health import Health
 from gateway.keeper import Keeper
@@ -88,6 +90,7 @@ class Runtime:
     sharing: "Sharing | None"
     meter: MeterPort
     alerts: Alerts | None
+    caches: Caches | None
     stopping: bool = False
 
     async def start(self) -> None:
@@ -113,6 +116,8 @@ class Runtime:
             await self.sharing.stop()
         if self.alerts is not None:
             await self.alerts.stop()
+        if self.caches is not None:
+            await self.caches.aclose()
         for backend in self.backends:
             await backend.aclose()
         for engine in self.engines.values():
@@ -185,6 +190,16 @@ class Builder:
         from gateway.sharing import Sharing  # redis-py takes a while to import, and one process alone does without
 
         return Sharing(url.get_secret_value(), lambda: {key: stats for key, (stats, _) in self.known.items()})
+
+    def caches(self, recorder: Recorder) -> Caches | None:
+        if not any(rule.caching is not None for rule in self.rules.values()):
+            return None
+        state = self.settings.state
+        if state.redis is None:
+            return Caches(recorder, Memory(state.cache_mb << 20))
+        from cache.redis import RedisStore  # as above
+
+        return Caches(recorder, Memory(state.cache_mb << 20), RedisStore(state.redis.get_secret_value()))
 
     # --- routes ----------------------------------------------------------------------------------------------------
     def route(self, name: str, model: ModelSettings) -> Route:
@@ -287,6 +302,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
     redis, recorder = settings.state.redis, Recorder(ledger)
     meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger)
     alerts = None if settings.alerts is None else Alerts(settings.alerts, builder.client, meter, ledger.engine)
+    caches = builder.caches(recorder)
     return Runtime(
         routes=routes,
         rules=builder.rules,
@@ -295,7 +311,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
         limits=Limits(settings.server.max_body_bytes, settings.server.body_idle_s),
         ledger=ledger,
         continuity=continuity,
-        pipeline=Pipeline(recorder, Keeper(continuity), Admission(meter, recorder, alerts)),
+        pipeline=Pipeline(recorder, Keeper(continuity), Admission(meter, recorder, alerts), caches),
         engines=builder.engines,
         clients=builder.clients,
         backends=tuple(builder.backends.values()),
@@ -304,6 +320,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
         sharing=builder.sharing(),
         meter=meter,
         alerts=alerts,
+        caches=caches,
         example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
     )
 

@@ -31,6 +31,17 @@ class Slo(msgspec.Struct, frozen=True):
 NO_SLO = Slo()
 
 
+class Caching(msgspec.Struct, frozen=True):
+    """Whole answers are kept so long for who asks the very same again. `replay`: the speed of a stream that comes from there.
+
+    `single_flight`: requests that are the same at the same time share one answer.
+    """
+
+    ttl_s: float
+    replay: Literal["full", "recorded"] = "full"
+    single_flight: bool = True
+
+
 class Rule(msgspec.Struct, frozen=True):
     """One policy. Money in nano-dollars.
 
@@ -38,7 +49,7 @@ class Rule(msgspec.Struct, frozen=True):
     `retry_share`: retries at a target, as a share of its recent requests. `hedge_after`: "p95", or seconds; None: no hedging.
     `hedge_share`: what second runners may cost, as a share of what is spent. `commit_after_s`: how far the client's stream runs behind
     under `hold`. `explore`: the share of requests that may measure a target that little is known of. `patience`: clocks that replace
-    the targets' own. `drop`: of what a target cannot honour; the rest is refused.
+    the targets' own. `drop`: of what a target cannot honour; the rest is refused. `caching` None: no answer is kept.
     """
 
     name: str = "default"
@@ -57,6 +68,7 @@ class Rule(msgspec.Struct, frozen=True):
     explore: float = 0.0
     patience: Patience | None = None
     drop: Literal["nothing", "hints", "everything"] = "hints"
+    caching: Caching | None = None
 
     @property
     def counts_cost(self) -> bool:
