@@ -32,9 +32,9 @@ class Flight:
         self._waiting += 1
 
     def leave(self, client_left: bool) -> None:
-        """Whoever is the last ends it, unless the answer is there and is only being kept."""
+        """Whoever is the last ends it, unless there is an outcome already, which is only being kept."""
         self._waiting -= 1
-        if not self._waiting and not self.tape.ended and self.task is not None:
+        if not self._waiting and not self.tape.ended and not self.tape.closed and self.task is not None:
             self.tape.left = client_left
             self.task.cancel()
 

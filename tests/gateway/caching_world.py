@@ -37,7 +37,6 @@ def config(folder: Path, one: Upstream, *, cache: str = "", policy: str = "", st
 
 @contextlib.asynccontextmanager
 async def world(folder: Path, one: Upstream, **settings: str) -> AsyncIterator[Gateway]:
-    folder.mkdir(exist_ok=True)
     async with running(config(folder, one, **settings), folder) as gateway:
         yield gateway
 
@@ -63,7 +62,7 @@ class Gate:
         if (x.seen.body.get("stream_options") or {}).get("include_usage"):
             await x.event(chunk(None, usage=USAGE))
         await x.event("[DONE]")
-        await x.end_stream()
+        return await x.end_stream()
 
     async def _opened(self, x: Exchange) -> None:
         """Until the test says so, or the gateway has gone."""
