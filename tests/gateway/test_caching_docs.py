@@ -1,0 +1,32 @@
+"""docs/caching.md: its examples load, and its figures are those of the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cache import port, redis
+from config.load import load
+from gateway import cacheable, caching
+from ledger.row import CacheUse
+from tests.config.files import KNOWN, ROOT, written
+
+TEXT = (ROOT / "docs" / "caching.md").read_text()
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S)
+ENV = {"OPENAI_API_KEY": "sk-openai", "SEARCH_KEY": "sk-search"}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_example_loads(tmp_path: Path, block: str) -> None:
+    assert load(written(tmp_path, block.encode()), ENV, KNOWN).settings.teams
+
+
+def test_the_table_has_every_use_of_the_cache() -> None:
+    told = set(re.findall(r"^\| `\w+` \| `(\w+)` \|", TEXT, re.M))
+    assert told == set(CacheUse.__args__)
+
+
+def test_the_figures_are_those_of_the_code() -> None:
+    assert (port.MAX_ANSWER, cacheable.MAX_BODY) == (2 << 20, 1 << 20)
+    assert (redis.DEADLINE_S, redis.REST_S, caching.TURN_S, caching.MAX_FLIGHTS) == (0.05, 1.0, 5.0, 2)
+    assert redis.PREFIX.startswith(b"turnout:cache:") and redis.LEASES.startswith(b"turnout:cache:")
