@@ -3,9 +3,12 @@
 The table must name every route there is: a new one that nobody classified fails the first test.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,7 +19,7 @@ from starlette.routing import Route
 from gateway.app import create_app
 from gateway.endpoints import ENDPOINTS
 from tests.gateway.conftest import Gateway, running
-from tests.gateway.upstream import Exchange, Upstream, completion
+from tests.gateway.upstream import Exchange, Upstream, chunk, completion
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEYS = {"nobody": None, "other": "sk-blue", "own": "sk-red", "unknown": "sk-nobody-s"}
@@ -189,3 +192,61 @@ async def test_another_team_cannot_go_on_from_our_answer(red: Red, upstream: Ups
     asked = len(upstream.journal)
     answer = await red.gateway.post({"model": "blue", "input": "And?", "previous_response_id": red.response}, key="sk-blue", path="/v1/responses")
     assert answer.status_code in (400, 404) and len(upstream.journal) == asked
+
+
+SHARED = """
+state: {{database: "sqlite:///{folder}/turnout.db"}}
+policies: {{kept: {{cache: {{}}, drop_unsupported: true}}}}
+providers: {{one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}}}
+models: {{red: {{policy: kept, targets: [{{provider: one, model: m}}]}}}}
+teams: {{red: {{keys: [sk-red]}}, blue: {{keys: [sk-blue]}}}}
+"""
+KEPT = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/messages"]
+
+
+@pytest.mark.asyncio(loop_scope="function")
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("path", KEPT)
+async def test_no_team_is_given_another_s_kept_answer(one: Upstream, tmp_path: Path, path: str, stream: bool) -> None:
+    """Two teams that ask the same, one after the other and at once: what the one gets the other never gets."""
+    numbers = count()
+
+    async def numbered(x: Exchange) -> None:
+        text = f"the answer number {next(numbers)}"
+        if x.seen.head[":path"].endswith("/embeddings"):
+            data = [{"object": "embedding", "index": 0, "embedding": [float(text.split()[-1])]}]
+            return await x.respond(200, json.dumps({"object": "list", "model": "m", "data": data, "usage": {"prompt_tokens": 1}}).encode())
+        if x.seen.head[":path"].endswith("/completions") and "messages" not in x.seen.body and not stream:
+            choices = [{"index": 0, "text": text, "finish_reason": "stop"}]
+            return await x.respond(200, json.dumps({"id": "c", "object": "text_completion", "created": 1, "model": "m", "choices": choices}).encode())
+        if not x.seen.body.get("stream"):
+            return await x.respond(200, json.dumps(completion(text)).encode())
+        await x.start_stream()
+        of_text = "messages" not in x.seen.body
+        for part, finish in ((text, None), ("", "stop")):
+            plain = {
+                "id": "c",
+                "object": "text_completion",
+                "created": 1,
+                "model": "m",
+                "choices": [{"index": 0, "text": part, "finish_reason": finish}],
+            }
+            await x.event(plain if of_text else chunk({"content": part}, finish=finish))
+        await x.event("[DONE]")
+        return await x.end_stream()
+
+    one.plays["m"] = numbered
+    body = body_of(path)["json"] | ({"stream": True} if stream and path != "/v1/embeddings" else {})
+    async with running(SHARED.format(folder=tmp_path, one=one.base_url), tmp_path) as gateway:
+        got: dict[str, set[str]] = {"sk-red": set(), "sk-blue": set()}
+        uses: list[str] = []
+        for seed in range(3):
+            for _ in range(2):
+                keys = [key for key in got for _ in range(3)]
+                answers = await asyncio.gather(*(gateway.post(body | {"temperature": seed / 10}, key=key, path=path) for key in keys))
+                for key, answer in zip(keys, answers, strict=True):
+                    assert answer.status_code == 200, answer.text
+                    got[key].add(answer.text)
+                    uses.append(answer.headers["x-turnout-cache"])
+    assert got["sk-red"].isdisjoint(got["sk-blue"]) and len(got["sk-red"]) == len(got["sk-blue"]) == 3
+    assert (uses.count("miss"), uses.count("join"), uses.count("hit")) == (6, 12, 18) and len(one.journal) == 6
