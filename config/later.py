@@ -4,10 +4,8 @@ from collections.abc import Iterator
 
 from config.problem import Problem, problem
 from config.settings import Settings
-from config.tenancy import TeamSettings
 
 TOLD = "not supported yet: this version would ignore it, so take it out"
-TEAM = ("semantic_cache",)
 
 
 def later(settings: Settings) -> Iterator[Problem]:
@@ -16,11 +14,3 @@ def later(settings: Settings) -> Iterator[Problem]:
         yield problem(f"`server.workers`: more than 1 is {TOLD}", "server", "workers")
     if settings.admin is not None:
         yield problem(f"`admin`: {TOLD}", "admin")
-    for name, team in settings.teams.items():
-        yield from _team(name, team)
-
-
-def _team(name: str, team: TeamSettings) -> Iterator[Problem]:
-    for field in TEAM:
-        if getattr(team, field) != TeamSettings.model_fields[field].default:
-            yield problem(f"`teams.{name}.{field}`: {TOLD}", "teams", name, field)

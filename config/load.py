@@ -308,6 +308,9 @@ class _Checker:
             for index, model in enumerate(team.models or ()):
                 if model not in self.settings.models:
                     yield self._unknown("model", model, self.settings.models, "teams", name, "models", index)
+            semantic = team.semantic_cache
+            if semantic is not None and "*" not in semantic.embeddings and semantic.embeddings not in self.settings.models:
+                yield self._unknown("model", semantic.embeddings, self.settings.models, "teams", name, "semantic_cache", "embeddings")
             for index, key in enumerate(team.keys):
                 other = owners.setdefault(key.get_secret_value(), name)
                 if other != name:

@@ -7,34 +7,39 @@ had, one of those that waited leads in its turn, and who waited for that one too
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 from time import monotonic
 
 from cache.memory import Memory
 from cache.port import Kept, Lease, Store
+from cache.semantic import Likenesses
+from config.settings import Settings
 from contract.errors import AttemptsExhausted, AttemptTimeout, RequestError, TurnoutError, UpstreamRejected
 from gateway.cacheable import entry_of, key_for, owner_of, saved_by, shared
 from gateway.client import HeaderList, Receiver
 from gateway.errors import status_of
 from gateway.flights import Flight
 from gateway.job import Job
+from gateway.likeness import Likeness, Question, Run
 from gateway.record import FromCache, Recorder
-from policy.rule import Caching
+from gateway.routes import RouteTable
+from ledger.row import CacheUse
+from policy.rule import Caching, Rule
 
 MAX_FLIGHTS = 2  # answers that one request waits for in vain before it is told why
 TURN_S = 5.0  # for which another process is waited for that makes the same answer
 FREE = b"0.000000000"
 
-Run = Callable[[Job], Awaitable[None]]
-
 
 class Caches:
-    """One process's kept answers and those under way. `store`: what it shares with others. Whoever makes it closes it."""
+    """One process's kept answers and those under way. `store`: what it shares with others. `likeness`: finds those of questions that mean the
+    same. Whoever makes it closes it."""
 
-    def __init__(self, recorder: Recorder, memory: Memory, store: Store | None = None) -> None:
+    def __init__(self, recorder: Recorder, memory: Memory, store: Store | None = None, likeness: Likeness | None = None) -> None:
         self._recorder = recorder
         self._memory = memory
         self._store = store
+        self._likeness = likeness
         self._flights: dict[bytes, Flight] = {}
 
     async def aclose(self) -> None:
@@ -47,11 +52,11 @@ class Caches:
         return tuple(self._flights.values())
 
     def concern(self, job: Job) -> bool:
-        return job.rule.caching is not None
+        return job.rule.caching is not None or (self._likeness is not None and self._likeness.settings(job.principal.team) is not None)
 
     async def serve(self, job: Job, run: Run) -> None:
         """Answers the client by a kept answer, by one that is under way, or by `run`. Raises what `run` raises."""
-        key, caching = key_for(job), job.rule.caching
+        key, caching = key_for(job), self._caching(job)
         if key is None or caching is None:
             job.cache = "bypass"
             return await run(job)
@@ -71,10 +76,17 @@ class Caches:
                 self._refused(job, error)
                 raise error
 
+    def _caching(self, job: Job) -> Caching | None:
+        """Its policy's; or what a team has that only wants answers for questions that mean the same."""
+        if job.rule.caching is not None or self._likeness is None:
+            return job.rule.caching
+        settings = self._likeness.settings(job.principal.team)
+        return None if settings is None else Caching(settings.ttl_s, single_flight=False)
+
     # --- a kept answer -------------------------------------------------------------------------------------------------
-    async def _give(self, job: Job, kept: Kept, caching: Caching) -> None:
+    async def _give(self, job: Job, kept: Kept, caching: Caching, use: CacheUse = "hit") -> None:
         entry, client, began = kept.entry, job.client, None
-        job.cache = "hit"
+        job.cache = use
         reason = f"the answer of {entry.request_id}"
         age = b"%d" % max(0, int(time.time() - entry.made_at))
         try:
@@ -115,7 +127,7 @@ class Caches:
         if begun:
             return None
         if flight.found is not None:
-            await self._give(job, flight.found, caching)
+            await self._give(job, flight.found, caching, flight.use)
             return None
         error = await flight.over()
         return error if isinstance(error, TurnoutError) else TurnoutError("the request that led to this answer failed")
@@ -166,7 +178,7 @@ class Caches:
             error = await flight.over()
             job.client = client
         if flight.found is not None:
-            return await self._give(job, flight.found, caching)
+            return await self._give(job, flight.found, caching, flight.use)
         if error is not None:
             raise error
         return None
@@ -180,13 +192,17 @@ class Caches:
                 self._memory.put(key, found.entry, monotonic() + found.left_s)
                 return
             lease = found
-            await self._made(flight, key, caching, run)
+            question = None if self._likeness is None else await self._likeness.look(job, run)
+            if question is not None and question.found is not None:
+                flight.found, flight.use = question.found, "semantic"
+                return
+            await self._made(flight, key, caching, run, question)
         finally:
             self._landed(flight, key)
             if lease is not None:
                 await lease.release()
 
-    async def _made(self, flight: Flight, key: bytes, caching: Caching, run: Run) -> None:
+    async def _made(self, flight: Flight, key: bytes, caching: Caching, run: Run, question: Question | None) -> None:
         """Nobody who hears the end finds the answer not yet kept: in memory it is kept before, and by then nobody can join any more."""
         job, tape = flight.job, flight.tape
         job.client, job.cache = tape, "miss"
@@ -196,6 +212,8 @@ class Caches:
         if entry is None:
             return
         self._memory.put(key, entry, monotonic() + caching.ttl_s)
+        if question is not None and self._likeness is not None:
+            self._likeness.keep(job, question, entry)
         self._landed(flight, key)
         if self._store is not None:
             await self._store.put(key, entry, caching.ttl_s)
@@ -218,6 +236,22 @@ class Caches:
         if isinstance(found, Kept) and found.entry.owner != owner_of(job):
             return None
         return found
+
+
+def caches_of(settings: Settings, rules: Iterable[Rule], routes: RouteTable, recorder: Recorder) -> Caches | None:
+    """None: nobody's answers are kept."""
+    state = settings.state
+    semantic = {name: team.semantic_cache for name, team in settings.teams.items() if team.semantic_cache is not None}
+    if not semantic and not any(rule.caching is not None for rule in rules):
+        return None
+    size = state.cache_mb << 20
+    apart = size // 4 if semantic else 0
+    likeness = Likeness(semantic, routes.find, Likenesses(apart)) if semantic else None
+    if state.redis is None:
+        return Caches(recorder, Memory(size - apart), None, likeness)
+    from cache.redis import RedisStore  # redis-py takes a while to import, and one process alone does without
+
+    return Caches(recorder, Memory(size - apart), RedisStore(state.redis.get_secret_value()), likeness)
 
 
 def _own(job: Job, reason: str) -> HeaderList:

@@ -8,17 +8,22 @@ from cache.port import Kept
 from contract.errors import ServerShuttingDown
 from gateway.client import HeaderList, Receiver
 from gateway.job import Job
+from ledger.row import CacheUse
 
 
 class Flight:
-    """The answer that the request `job` leads to. `found`: it had been kept. `saved_nusd`: what it cost, once it is whole and that is known."""
+    """The answer that the request `job` leads to. `found`: it had been kept; `use`: how it was found.
 
-    __slots__ = ("_waiting", "found", "job", "saved_nusd", "tape", "task")
+    `saved_nusd`: what it cost, once it is whole and that is known.
+    """
+
+    __slots__ = ("_waiting", "found", "job", "saved_nusd", "tape", "task", "use")
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.tape = Tape(job.client.started_at)
         self.found: Kept | None = None
+        self.use: CacheUse = "hit"
         self.saved_nusd: int | None = None
         self.task: asyncio.Task[None] | None = None
         self._waiting = 0

@@ -10,13 +10,12 @@ from urllib.parse import quote
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from cache.memory import Memory
 from config.settings import EngineSettings, ModelSettings, ProviderSettings, Settings, TargetSettings
 from gateway.admission import Admission
 from gateway.alerts import Alerts
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_key
-from gateway.caching import Caches
+from gateway.caching import Caches, caches_of
 from gateway.chosen import chosen_of, keys_of, signer_of
 from gateway.health import Health
 from gateway.keeper import Keeper
@@ -191,16 +190,6 @@ class Builder:
 
         return Sharing(url.get_secret_value(), lambda: {key: stats for key, (stats, _) in self.known.items()})
 
-    def caches(self, recorder: Recorder) -> Caches | None:
-        if not any(rule.caching is not None for rule in self.rules.values()):
-            return None
-        state = self.settings.state
-        if state.redis is None:
-            return Caches(recorder, Memory(state.cache_mb << 20))
-        from cache.redis import RedisStore  # as above
-
-        return Caches(recorder, Memory(state.cache_mb << 20), RedisStore(state.redis.get_secret_value()))
-
     # --- routes ----------------------------------------------------------------------------------------------------
     def route(self, name: str, model: ModelSettings) -> Route:
         """One entry of `models`. A policy that falls back to local has an engine to fall back to, listed or not."""
@@ -302,7 +291,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
     redis, recorder = settings.state.redis, Recorder(ledger)
     meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger)
     alerts = None if settings.alerts is None else Alerts(settings.alerts, builder.client, meter, ledger.engine)
-    caches = builder.caches(recorder)
+    caches = caches_of(settings, builder.rules.values(), routes, recorder)
     return Runtime(
         routes=routes,
         rules=builder.rules,
