@@ -24,12 +24,12 @@ _NEGATIONS = _words(
 )
 _UNSPACED = re.compile("[不没無无未别非]|ない|ません|なし")
 _NUMBERS = _words(
-    "zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand million billion half twice "
+    "zero two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand million billion half twice "
     "first second third fourth fifth last next previous both "
     "eins zwei drei vier fünf sechs sieben acht neun zehn deux trois quatre cinq sept huit neuf dix dos tres cuatro cinco seis siete ocho nueve diez"
 )
 _TIMES = _words(
-    "january february march april may june july august september october november december monday tuesday wednesday thursday friday saturday sunday "
+    "january february march april june july august september october november december monday tuesday wednesday thursday friday saturday sunday "
     "today tomorrow yesterday tonight now morning evening night weekend week month year daily weekly monthly yearly before after since until "
     "januar februar märz april mai juni juli oktober dezember montag dienstag mittwoch donnerstag freitag samstag sonntag heute morgen gestern "
     "janvier février mars avril juin juillet août septembre octobre novembre décembre lundi mardi mercredi jeudi vendredi samedi dimanche demain "
@@ -133,6 +133,6 @@ def _swapped(a: list[str], b: list[str]) -> str | None:
     one, other = Counter(a) - Counter(b), Counter(b) - Counter(a)
     if one.total() == 1 and other.total() == 1:
         (x,), (y,) = one, other
-        if x not in _SMALL and y not in _SMALL and (len(x) < 4 or x[:4] != y[:4]):
+        if not (x in _SMALL and y in _SMALL) and (len(x) < 4 or x[:4] != y[:4]):
             return "word"
     return None

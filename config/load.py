@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -309,7 +310,7 @@ class _Checker:
                 if model not in self.settings.models:
                     yield self._unknown("model", model, self.settings.models, "teams", name, "models", index)
             semantic = team.semantic_cache
-            if semantic is not None and "*" not in semantic.embeddings and semantic.embeddings not in self.settings.models:
+            if semantic is not None and not any(fnmatchcase(semantic.embeddings, model) for model in self.settings.models):
                 yield self._unknown("model", semantic.embeddings, self.settings.models, "teams", name, "semantic_cache", "embeddings")
             for index, key in enumerate(team.keys):
                 other = owners.setdefault(key.get_secret_value(), name)

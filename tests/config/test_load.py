@@ -443,3 +443,10 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_name_of_the_tests_helper_is_in_every_error(tmp_path: Path) -> None:
     assert refused(tmp_path, "server: {prot: 1}").file == str(written(tmp_path, ""))
+
+
+def test_a_semantic_cache_names_an_entry_of_models(tmp_path: Path) -> None:
+    team = "teams: {t: {keys: [sk-t-0123456789], semantic_cache: {embeddings: %s}}}"
+    models = "providers: {p: {kind: openai, api_key: k}}\nmodels: {'openai/*': {targets: [{provider: p, model: '*'}]}}\n"
+    assert places(refused(tmp_path, models + team % "embed")) == ["3:67: there is no model `embed`; known: openai/*"]
+    assert loaded(tmp_path, (models + team % "openai/text-embedding-3-small").encode()).settings.teams["t"].semantic_cache is not None

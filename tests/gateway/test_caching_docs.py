@@ -7,7 +7,7 @@ import pytest
 
 from cache import port, redis
 from config.load import load
-from gateway import cacheable, caching
+from gateway import cacheable, caching, likeness
 from ledger.row import CacheUse
 from tests.config.files import KNOWN, ROOT, written
 
@@ -30,3 +30,11 @@ def test_the_figures_are_those_of_the_code() -> None:
     assert (port.MAX_ANSWER, cacheable.MAX_BODY) == (2 << 20, 1 << 20)
     assert (redis.DEADLINE_S, redis.REST_S, caching.TURN_S, caching.MAX_FLIGHTS) == (0.05, 1.0, 5.0, 2)
     assert redis.PREFIX.startswith(b"turnout:cache:") and redis.LEASES.startswith(b"turnout:cache:")
+
+
+def test_what_is_said_of_questions_that_mean_the_same_is_so() -> None:
+    assert (likeness.EMBED_S, likeness.MAX_QUESTION) == (2.0, 2000)
+    pairs = (ROOT / "bench" / "semantic" / "pairs.jsonl").read_text().splitlines()
+    assert f"{len(pairs)} pairs of questions" in TEXT
+    (script,) = re.findall(r"^\.venv/bin/python (bench/\S+) ", TEXT, re.M)
+    assert (ROOT / script).is_file()
