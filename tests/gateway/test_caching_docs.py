@@ -36,5 +36,6 @@ def test_what_is_said_of_questions_that_mean_the_same_is_so() -> None:
     assert (likeness.EMBED_S, likeness.MAX_QUESTION) == (2.0, 2000)
     pairs = (ROOT / "bench" / "semantic" / "pairs.jsonl").read_text().splitlines()
     assert f"{len(pairs)} pairs of questions" in TEXT
+    assert f"the {len((ROOT / 'bench' / 'semantic' / 'unseen.jsonl').read_text().splitlines())} of `bench/semantic/unseen.jsonl`" in TEXT
     (script,) = re.findall(r"^\.venv/bin/python (bench/\S+) ", TEXT, re.M)
     assert (ROOT / script).is_file()
