@@ -25,6 +25,7 @@ OF_ONE_REQUEST = frozenset(
         b"x-turnout-ttft-ms",
         b"x-turnout-cost-usd",
         b"x-turnout-cache",
+        b"x-turnout-degraded",
     }
 )
 # A call of a tool, as any of the dialects writes it; in a string of the answer's text the quotes would be escaped.
@@ -109,7 +110,7 @@ def entry_of(job: Job, tape: Tape) -> Entry | None:
 
 def shared(headers: HeaderList) -> tuple[tuple[bytes, bytes], ...]:
     """Those that say something of the answer, and not of the request that it was made for."""
-    return tuple([pair for pair in headers if pair[0] not in OF_ONE_REQUEST])
+    return tuple([pair for pair in headers if pair[0] not in OF_ONE_REQUEST and not pair[0].startswith(b"x-ratelimit-")])
 
 
 def _is_plain(job: Job, giving: Giving, body: bytes) -> bool:
