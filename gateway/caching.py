@@ -15,6 +15,7 @@ from cache.port import Kept, Lease, Store
 from cache.semantic import Likenesses
 from config.settings import Settings
 from contract.errors import AttemptsExhausted, AttemptTimeout, RequestError, TurnoutError, UpstreamRejected
+from gateway.admission import headers_of
 from gateway.cacheable import entry_of, key_for, owner_of, saved_by, shared
 from gateway.client import HeaderList, Receiver
 from gateway.errors import status_of
@@ -265,6 +266,7 @@ def _own(job: Job, reason: str) -> HeaderList:
         (b"x-turnout-ttft-ms", waited_ms),
         (b"x-turnout-cost-usd", FREE),
         (b"x-turnout-cache", b"join" if job.cache == "join" else b"hit"),
+        *headers_of(job),
     ]
 
 

@@ -86,12 +86,16 @@ class Likeness:
         tape = Tape(monotonic())
         tape.left = True  # should it be given up, nobody waits for it any more
         call = endpoint.read(new_request_id(), body, [])
+        own = Job(call, endpoint.name, job.principal, route, route.rule, tape, endpoint.words, granted=job.granted)
         try:
             async with asyncio.timeout(EMBED_S):
-                await run(Job(call, endpoint.name, job.principal, route, route.rule, tape, endpoint.words))
+                await run(own)
             return msgspec.json.decode(b"".join([piece for _, piece in tape.pieces]), type=_Embedded).data[0].embedding
         except (TurnoutError, TimeoutError, msgspec.DecodeError, IndexError):
             return None
+        finally:
+            job.used_tokens += own.used_tokens  # it counts with the request that it was made for
+            job.used_nusd += own.used_nusd
 
 
 def question_in(call: Call) -> tuple[str, dict[str, msgspec.Raw]] | None:
