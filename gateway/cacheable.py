@@ -9,8 +9,10 @@ from cache.flight import Tape
 from cache.key import Asked, key_of
 from cache.port import MAX_ANSWER, Entry
 from gateway.accounting import settled
+from gateway.bounds import dearest
 from gateway.client import HeaderList
 from gateway.job import Giving, Job
+from gateway.planner import admitted_by
 from ledger.prices import cost_nusd
 from policy.rule import Rule
 
@@ -86,7 +88,7 @@ def saved_by(job: Job) -> int | None:
 def entry_of(job: Job, tape: Tape) -> Entry | None:
     """The answer as it is kept; None: it is not to be given to anybody else."""
     giving = job.giving
-    if giving is None or not giving.whole or giving.seams or not tape.ended or not tape.kept or tape.status != 200:
+    if giving is None or not giving.whole or giving.seams or not tape.ended or not tape.kept or tape.status != 200 or _could_not_afford(job):
         return None
     body = b"".join([piece for _, piece in tape.pieces])
     if len(body) > MAX_ANSWER or not _is_plain(job, giving, body):
@@ -106,6 +108,12 @@ def entry_of(job: Job, tape: Tape) -> Entry | None:
         made_at=time.time(),
         cost_nusd=saved_by(job),
     )
+
+
+def _could_not_afford(job: Job) -> bool:
+    """A budget left the dearest of its targets out: who can afford them is not given what it had to make do with."""
+    affordable = job.affordable
+    return affordable is not None and affordable.most_nusd < dearest(affordable.costs, admitted_by(job.rule, job.route))
 
 
 def shared(headers: HeaderList) -> tuple[tuple[bytes, bytes], ...]:

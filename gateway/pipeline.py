@@ -1,5 +1,6 @@
 """One request from its plan to its answer: planned, attempted (gateway/attempts.py), delivered (gateway/delivery.py)."""
 
+from collections.abc import Awaitable
 from time import monotonic
 
 from contract.errors import BudgetExhausted, NoTargetReady, PermissionDenied, TurnoutError
@@ -44,10 +45,10 @@ class Pipeline:
         finally:
             self._admission.settle(job)
 
-    async def _serve(self, job: Job) -> None:
+    def _serve(self, job: Job) -> Awaitable[None]:
         if self._caches is not None and self._caches.concern(job):
-            return await self._caches.serve(job, self._answer)
-        return await self._answer(job)
+            return self._caches.serve(job, self._answer)
+        return self._answer(job)
 
     async def _answer(self, job: Job) -> None:
         now = monotonic()

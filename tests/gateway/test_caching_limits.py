@@ -48,6 +48,16 @@ async def test_hits_cost_nothing_of_a_budget(one: Upstream, tmp_path: Path) -> N
         assert [each.status_code for each in answers] == [200] * 60 and await spent(gateway) == COST
 
 
+async def test_what_a_budget_left_to_choose_from_is_not_kept_for_who_has_more(one: Upstream, tmp_path: Path) -> None:
+    dear = "{provider: one, model: dear, price: {input_usd_per_mtok: 1000, output_usd_per_mtok: 2000}}"
+    text = CONFIG.replace("targets: [{{provider: one, model: m1", "targets: [DEAR, {{provider: one, model: m1").format(
+        folder=tmp_path, one=one.base_url, price=PRICE, key=KEY, team="budget: {usd: 0.001}"
+    )
+    async with running(text.replace("DEAR", dear), tmp_path) as gateway:
+        answers = [await gateway.post(BODY) for _ in range(2)]
+    assert [(use(each), each.headers["x-turnout-target"]) for each in answers] == [("miss", "one/m1")] * 2
+
+
 async def test_an_answer_that_goes_on_without_its_leader_is_paid_by_it_once(one: Upstream, tmp_path: Path) -> None:
     gate = Gate()
     one.plays["m1"] = gate
