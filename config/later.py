@@ -12,8 +12,6 @@ TEAM = ("semantic_cache",)
 
 def later(settings: Settings) -> Iterator[Problem]:
     """Every such setting that says something else than its default."""
-    if settings.server.workers > 1:
-        yield problem(f"`server.workers`: more than 1 is {TOLD}", "server", "workers")
     if settings.state.cache_mb != StateSettings.model_fields["cache_mb"].default:
         yield problem(f"`state.cache_mb`: {TOLD}", "state", "cache_mb")
     if settings.admin is not None:
