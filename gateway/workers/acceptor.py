@@ -51,6 +51,7 @@ class Acceptor:
         self._place = place
         self._coming: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
+        self._closed = False
         self._in_vain = 0
         self._impatient_until = 0.0
         Counting.tally, Counting.place = tally, place
@@ -58,6 +59,7 @@ class Acceptor:
         self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
+        self._closed = True
         self._loop.remove_reader(self._listener)
         if self._pause is not None:
             self._pause.cancel()
@@ -101,9 +103,12 @@ class Acceptor:
 
     async def _connect(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection)
+            _, protocol = await self._loop.connect_accepted_socket(self._protocol, connection)
         except OSError:  # it was gone before it began
             connection.close()
+            return
+        if self._closed:  # meanwhile, when all others were told to end
+            protocol.shutdown()
 
     def _protocol(self) -> Counting:
         return Counting(self._server.config, self._server.server_state, self._server.lifespan.state)
