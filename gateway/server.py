@@ -13,6 +13,7 @@ from gateway.connection import ClientConnection
 from gateway.fastpath import App
 
 GC_THRESHOLD = 10_000  # new container objects between two collections; the default of 700 costs a request some microseconds
+BACKLOG = 2048  # connections that wait to be taken
 GRACE_S = 120  # how long a stopping gateway lets streams finish
 
 
@@ -64,7 +65,7 @@ def serve(app: App, listener: socket.socket, on_listening: Callable[[], None], m
         proxy_headers=False,  # nothing of ours reads the client's address or scheme
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S,
-        backlog=2048,
+        backlog=BACKLOG,
     )
     server = make(config, on_listening)
 

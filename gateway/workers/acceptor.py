@@ -14,7 +14,6 @@ from gateway.connection import ClientConnection
 from gateway.server import Server
 from gateway.workers.tally import ABSENT, Tally
 
-BACKLOG = 2048
 MORE = 1  # connections that a worker may have more than another and still go first
 POLITE_S = 0.01
 IN_VAIN = 5  # times in a row that nobody else came: nobody is let go first any more

@@ -17,7 +17,7 @@ import structlog
 import uvloop
 
 from config.settings import Settings
-from gateway.server import GRACE_S
+from gateway.server import BACKLOG, GRACE_S
 from gateway.workers.desk import Desk
 from gateway.workers.messages import Listening, Orders
 from gateway.workers.process import WorkerProcess, end_of
@@ -42,7 +42,11 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def serve_with_workers(plan: Plan, listener: socket.socket, on_listening: Callable[[str], None]) -> int:
-    """Serves until SIGINT or SIGTERM; the exit code. `on_listening`: called once, when the first worker listens, with a model's name."""
+    """Serves until SIGINT or SIGTERM; the exit code. `on_listening`: called once, when the first worker listens, with a model's name.
+
+    Raises OSError when another process listens there already.
+    """
+    listener.listen(BACKLOG)  # until the first worker takes them, connections wait
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write keys and prompts to a file; workers inherit it
     return uvloop.run(_run(plan, listener, on_listening))
 

@@ -22,7 +22,7 @@ from gateway.client import Receive, Scope, Send
 from gateway.fastpath import App, FastPath
 from gateway.runtime import build_runtime
 from gateway.server import Server, serve
-from gateway.workers.acceptor import BACKLOG, Acceptor
+from gateway.workers.acceptor import Acceptor
 from gateway.workers.link import Link
 from gateway.workers.messages import Listening, Orders, read_orders
 from gateway.workers.tally import Tally
@@ -39,8 +39,7 @@ class _Server(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in sockets or ():
-            listener.setblocking(False)
-            listener.listen(BACKLOG)
+            listener.setblocking(False)  # the parent made it listen
         await super().startup([])
         self.servers += [Acceptor(listener, self, self._tally, self._place) for listener in sockets or ()]  # type: ignore[misc]
 
