@@ -1,6 +1,8 @@
 """Gateways side by side on one core: CPU per request, requests/s, added latency, stream events/s, all in one run.
 
-    python bench/compare.py [--passes N] [--scale S] [NAME ...]        names: direct nginx litellm turnout turnout-limits turnout-route turnout-granian
+    python bench/compare.py [--passes N] [--scale S] [NAME ...]
+
+Names: direct nginx litellm turnout turnout-limits turnout-route turnout-granian
 
 The gateway is pinned to core 0, the mock provider and the load generator to core 1. Machines are noisy: read the ratios, which come
 from one run. CPU is the kernel's scheduler accounting of the gateway's whole process tree. Peers that are not installed are left out and

@@ -2,7 +2,8 @@
 
     python front.py uvicorn|limits|route|granian PORT
 
-`uvicorn`: what `turnout serve` runs. `limits`: the same for a team with limits and budgets. `route`: the inference route as a Starlette route inside the FastAPI app. `granian`: granian as the server.
+`uvicorn`: what `turnout serve` runs. `limits`: the same for a team with limits and budgets. `route`: the inference route as a Starlette
+route inside the FastAPI app. `granian`: granian as the server.
 """
 
 import os

@@ -10,7 +10,5 @@ TOLD = "not supported yet: this version would ignore it, so take it out"
 
 def later(settings: Settings) -> Iterator[Problem]:
     """Every such setting that says something else than its default."""
-    if settings.server.workers > 1:
-        yield problem(f"`server.workers`: more than 1 is {TOLD}", "server", "workers")
     if settings.admin is not None:
         yield problem(f"`admin`: {TOLD}", "admin")

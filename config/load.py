@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
 from config.later import later
 from config.problem import Problem, problem
+from config.processes import uncounted
 from config.reachability import unreachable
 from config.settings import ProviderSettings, Settings, StateSettings, TargetSettings
 from config.values import SHAPES
@@ -67,7 +68,7 @@ def load(path: Path | None, env: Mapping[str, str], known: Known) -> Loaded:
     problems = list(_Checker(settings, known, document.written).all())
     if all(each.advice or each.note for each in problems):
         problems += unreachable(settings, known.priced, known.base_url)
-    problems += later(settings)
+    problems += [*uncounted(settings), *later(settings)]
     findings = _in_order([Finding(message, document.place(at, key=is_key), advice, note) for message, at, is_key, advice, note in problems])
     if faults := [finding for finding in findings if not (finding.advice or finding.note)]:
         raise ConfigError(document.file, faults)

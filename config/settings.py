@@ -44,7 +44,7 @@ ObjectiveName = Literal["ordered", "cheapest", "fastest", "throughput", "weighte
 class ServerSettings(Section):
     host: Host = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535, description="0: a free one")
-    workers: int = Field(1, ge=1, le=256, description="processes that serve; more than one need a `state.redis`")
+    workers: int = Field(1, ge=1, le=256, description="processes that serve; more than one need a `state.redis` for limits and budgets")
     max_body_bytes: int = Field(32 << 20, ge=1024, le=1 << 30, description="a larger request is refused with 413")
     body_idle_s: Seconds = Field(30.0, description="a request whose body does not come on for so long is refused with 408")
 
@@ -53,9 +53,7 @@ class StateSettings(Section):
     database: Annotated[str, Like(r"sqlite:///.+", "must be sqlite:///PATH; other databases are not supported yet")] = Field(
         "sqlite:///var/turnout.db", description="the ledger; its folder also holds the bootstrap key"
     )
-    redis: RedisUrl | None = Field(
-        None, description="shares limits, budgets, cached answers and what is learned of targets between processes; more than one needs it"
-    )
+    redis: RedisUrl | None = Field(None, description="shares limits, budgets, cached answers and what is learned of targets between processes")
     on_store_loss: Literal["local", "closed", "open"] = Field(
         "local", description="without its Redis a process admits by its share of the limits and budgets, nobody, or everybody"
     )

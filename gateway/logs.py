@@ -19,10 +19,15 @@ def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any
     return event
 
 
-def configure(level: int = logging.INFO) -> None:
-    """Sets up structlog and lets the standard library's loggers (uvicorn's among them) through at warning level."""
+def configure(level: int = logging.INFO, worker: int | None = None) -> None:
+    """Sets up structlog and lets the standard library's loggers (uvicorn's among them) through at warning level. Lines name the worker, if any."""
+
+    def named(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+        return event if worker is None else {"worker": worker, **event}
+
     structlog.configure(
         processors=[
+            named,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
@@ -33,4 +38,5 @@ def configure(level: int = logging.INFO) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    who = "" if worker is None else f"worker={worker} "
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=f"%(levelname)s {who}%(name)s %(message)s")

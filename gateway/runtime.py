@@ -10,13 +10,14 @@ from urllib.parse import quote
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.settings import EngineSettings, ModelSettings, ProviderSettings, Settings, TargetSettings
+from config.settings import ModelSettings, ProviderSettings, Settings, TargetSettings
 from gateway.admission import Admission
 from gateway.alerts import Alerts
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_key
 from gateway.caching import Caches, caches_of
 from gateway.chosen import chosen_of, keys_of, signer_of
+from gateway.engine_spec import engine_spec
 from gateway.health import Health
 from gateway.keeper import Keeper
 from gateway.meters import MeterPort, meter_of
@@ -27,6 +28,7 @@ from gateway.routes import Route, RouteTable, Target
 from gateway.rules import Caps, rule_of
 from gateway.scopes import principal_of
 from gateway.warm import warm_start
+from gateway.workers.host import Host
 from ledger.continuity import Continuity
 from ledger.prices import TOKENS, Price, compile_price, context_window, override_price
 from ledger.store import Ledger, database_file
@@ -44,9 +46,8 @@ from providers.http.client import PooledClient
 from providers.http.httpx_client import HttpxClient
 from providers.http.port import Clocks, HttpClient
 from providers.local.backend import EngineBackend
-from providers.local.spec import EngineSpec
+from providers.local.port import Supervisor
 from providers.local.supervisor import EngineSupervisor
-from providers.local.weights import resolve_model
 from providers.port import Backend
 from providers.registry import PROVIDER_KINDS, ProviderKind
 
@@ -80,7 +81,7 @@ class Runtime:
     ledger: Ledger
     continuity: Continuity
     pipeline: Pipeline
-    engines: dict[str, EngineSupervisor]
+    engines: Mapping[str, Supervisor]
     clients: tuple[HttpClient, ...]
     backends: tuple[Backend, ...]
     bootstrap_key: str | None
@@ -90,6 +91,7 @@ class Runtime:
     meter: MeterPort
     alerts: Alerts | None
     caches: Caches | None
+    worker: int | None  # its number, where several serve
     stopping: bool = False
 
     async def start(self) -> None:
@@ -132,21 +134,27 @@ class Runtime:
         ledger = {"pending": self.ledger.pending, "dropped": self.ledger.dropped, "error": self.ledger.last_error}
         status = "stopping" if self.stopping else "ok" if ledger["error"] is None else "ledger"
         sharing = {} if self.sharing is None else {"redis": {"error": self.sharing.error}}
-        return {"status": status, "engines": {name: e.state for name, e in self.engines.items()}, "ledger": ledger, **sharing}
+        worker = {} if self.worker is None else {"worker": self.worker}
+        return {"status": status, "engines": {name: e.state for name, e in self.engines.items()}, "ledger": ledger, **sharing, **worker}
 
 
 class Builder:
-    """Turns one `Settings` into a `Runtime`, part by part."""
+    """Turns one `Settings` into a `Runtime`, part by part. `host`: whose the engines are, where several processes share them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, host: Host | None = None) -> None:
         self.settings = settings
         self.client = PooledClient()
         self.httpx_client: HttpxClient | None = None
         self.rules = {name: rule_of(name, policy) for name, policy in settings.policies.items()}
-        self.engines = {name: EngineSupervisor(engine_spec(name, engine), self.client) for name, engine in settings.engines.items()}
+        self.engines: dict[str, Supervisor] = (
+            {name: EngineSupervisor(engine_spec(name, engine), self.client) for name, engine in settings.engines.items()}
+            if host is None
+            else {name: engine.supervisor for name, engine in host.engines.items()}
+        )
         self.chosen = {name: chosen_of(name, provider) for name, provider in settings.providers.items()}
         self.backends: dict[str, Backend] = {name: self._provider(name, p) for name, p in settings.providers.items()}
-        self.backends |= {name: EngineBackend(engine, self.client) for name, engine in self.engines.items()}
+        slots = {} if host is None else {name: engine.slots for name, engine in host.engines.items()}
+        self.backends |= {name: EngineBackend(engine, self.client, slots.get(name)) for name, engine in self.engines.items()}
         self.known: dict[tuple[str, str], tuple[TargetStats, Health]] = {}
 
     # --- backends --------------------------------------------------------------------------------------------------
@@ -272,12 +280,14 @@ class Builder:
         return found
 
 
-def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
+def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host | None = None) -> Runtime:
     """The whole gateway, nothing started. `bootstrap`: the bootstrap key, when the environment sets one; else one is made if no team has a key.
+
+    `host`: this is one of several workers; the database is then tidied by their parent.
 
     Raises LedgerError, OSError (state folder), WeightsNotFound, ValueError.
     """
-    builder = Builder(settings)
+    builder = Builder(settings, host)
     if any(PROVIDER_KINDS[provider.kind].price_provider for provider in settings.providers.values()):
         compile_price("openai", "")  # the prices' data is read now, not under the first request for a pattern
     routes = RouteTable([builder.route(name, model) for name, model in settings.models.items()], builder.fill_in)
@@ -287,7 +297,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
     if bootstrap is not None:
         principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap), overrides=ALL)))
     ledger = Ledger(settings.state.database)
-    continuity = Continuity(ledger.engine, settings.state.responses_days)
+    continuity = Continuity(ledger.engine, settings.state.responses_days, shared=host is not None)
     redis, recorder = settings.state.redis, Recorder(ledger)
     meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger)
     alerts = None if settings.alerts is None else Alerts(settings.alerts, builder.client, meter, ledger.engine)
@@ -310,20 +320,8 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
         meter=meter,
         alerts=alerts,
         caches=caches,
+        worker=None if host is None else host.worker,
         example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
-    )
-
-
-def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
-    return EngineSpec(
-        name=name,
-        model_path=str(resolve_model(engine.model)),
-        slots=engine.slots,
-        ctx_per_slot=engine.context,
-        max_prompt_tokens=engine.prompt_tokens,
-        threads=engine.threads,
-        max_queue=engine.max_queue,
-        max_wait_s=engine.max_wait_s,
     )
 
 

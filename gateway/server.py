@@ -13,10 +13,11 @@ from gateway.connection import ClientConnection
 from gateway.fastpath import App
 
 GC_THRESHOLD = 10_000  # new container objects between two collections; the default of 700 costs a request some microseconds
+BACKLOG = 2048  # connections that wait to be taken
 GRACE_S = 120  # how long a stopping gateway lets streams finish
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Tells once when the socket listens. The first signal lets streams finish, the second ends them."""
 
     def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
@@ -33,6 +34,9 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+MakeServer = Callable[[uvicorn.Config, Callable[[], None]], Server]
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A bound socket. Raises OSError when the address is taken or not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -46,7 +50,7 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: App, listener: socket.socket, on_listening: Callable[[], None]) -> None:
+def serve(app: App, listener: socket.socket, on_listening: Callable[[], None], make: MakeServer = Server) -> None:
     """Serves until SIGINT or SIGTERM."""
     config = uvicorn.Config(
         app,
@@ -61,9 +65,9 @@ def serve(app: App, listener: socket.socket, on_listening: Callable[[], None]) -
         proxy_headers=False,  # nothing of ours reads the client's address or scheme
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S,
-        backlog=2048,
+        backlog=BACKLOG,
     )
-    server = _Server(config, on_listening)
+    server = make(config, on_listening)
 
     def leave(*_: object) -> None:
         if not server.should_exit:  # before uvicorn's own handlers stand

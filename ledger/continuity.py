@@ -7,10 +7,10 @@ nothing. Everything belongs to a team: another team's names find nothing.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -26,6 +26,11 @@ MAX_ANSWERS = 1_000
 MAX_ANSWER_BYTES = 64 << 20
 READ_S = 1.0  # how long a request waits for the database
 DAY_US = 86_400_000_000
+NEW_ANSWER_S = 0.5  # how long what another process may have said just now is looked for
+NEW_STATE_S = 0.1
+FIRST_PAUSE_S = 0.005
+
+Found = TypeVar("Found")
 
 log = structlog.get_logger("turnout.ledger")
 
@@ -42,10 +47,13 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class Continuity:
     """Called on the event loop; the database is only touched by its own thread. `days`: how long things are kept; 0: no answer is.
 
+    `shared`: other processes write the same database, and one that began before deletes what is older; what is not found is looked for again
+    for a moment, since another may just have said it, and answers are not kept in memory.
+
     What is not in memory is asked of the database: LedgerUnavailable when that cannot be read in time.
     """
 
-    def __init__(self, engine: Engine, days: int, memory_bytes: int = MAX_ANSWER_BYTES) -> None:
+    def __init__(self, engine: Engine, days: int, memory_bytes: int = MAX_ANSWER_BYTES, *, shared: bool = False) -> None:
         self.days = days
         self._engine = engine
         self._bindings: OrderedDict[bytes, str] = OrderedDict()
@@ -53,7 +61,9 @@ class Continuity:
         self._answer_bytes = 0
         self._memory_bytes = memory_bytes
         self._thread = ThreadPoolExecutor(1, "continuity")
-        self._later(self._prune)
+        self._shared = shared
+        if not shared:
+            self._later(lambda: tidy(engine, days))
 
     # --- bindings ------------------------------------------------------------------------------------------------------
     def bind(self, team: str, tokens: Iterable[str], target: str) -> None:
@@ -65,36 +75,39 @@ class Continuity:
                 self._bindings.popitem(last=False)
         now = time.time_ns() // 1000
         rows = [{"digest": digest, "target": target, "made_at_us": now} for digest in digests]
-        self._later(lambda: self._write(insert(bindings).on_conflict_do_nothing(), rows))
+        self._later(lambda: _write(self._engine, insert(bindings).on_conflict_do_nothing(), rows))
 
-    async def target_of(self, team: str, token: str) -> str | None:
-        """The target that gave this state to this team; None: not known. Raises LedgerUnavailable."""
+    async def target_of(self, team: str, token: str, *, new: bool = False) -> str | None:
+        """The target that gave this state to this team; None: not known. `new`: it may have been given just now. Raises LedgerUnavailable."""
         digest = _digest(team, token)
         if (known := self._bindings.get(digest)) is not None:
             return known
-        found: str | None = await self._read(lambda c: c.execute(select(bindings.c.target).where(bindings.c.digest == digest)).scalar())
-        return found
+
+        async def read() -> str | None:
+            found: str | None = await self._read(lambda c: c.execute(select(bindings.c.target).where(bindings.c.digest == digest)).scalar())
+            return found
+
+        return await self._looked_for(read, NEW_STATE_S if new else 0.0)
 
     # --- kept answers --------------------------------------------------------------------------------------------------
     def keep(self, team: str, answer: KeptAnswer) -> None:
         """Keeps an answer for later requests of the team."""
         if not self.days:
             return
-        self._drop((team, answer.id))
-        self._answers[team, answer.id] = answer
-        self._answer_bytes += _size(answer)
-        while len(self._answers) > MAX_ANSWERS or self._answer_bytes > self._memory_bytes:
-            self._drop(next(iter(self._answers)))
+        if not self._shared:  # else another process may delete it
+            self._remember(team, answer)
         row = {"id": answer.id, "team": team, "model": answer.model, "input": answer.input, "answer": answer.answer}
         statement = insert(kept_answers).on_conflict_do_nothing()
-        self._later(lambda: self._write(statement, [{**row, "made_at_us": time.time_ns() // 1000}]))
+        self._later(lambda: _write(self._engine, statement, [{**row, "made_at_us": time.time_ns() // 1000}]))
 
     async def answer(self, team: str, name: str) -> KeptAnswer | None:
         """An answer of the team by its id. Raises LedgerUnavailable."""
         if (known := self._answers.get((team, name))) is not None:
             return known
         chosen = select(kept_answers).where(kept_answers.c.id == name, kept_answers.c.team == team)
-        row = await self._read(lambda c: c.execute(chosen).mappings().first())
+        row = await self._looked_for(
+            lambda: self._read(lambda c: c.execute(chosen).mappings().first()), NEW_ANSWER_S, lambda: self.target_of(team, name)
+        )
         return None if row is None else KeptAnswer(id=row["id"], model=row["model"], input=row["input"], answer=row["answer"])
 
     async def forget(self, team: str, name: str) -> bool:
@@ -102,8 +115,17 @@ class Continuity:
         found = await self.answer(team, name) is not None
         self._drop((team, name))
         chosen = delete(kept_answers).where(kept_answers.c.id == name, kept_answers.c.team == team)
-        self._later(lambda: self._write(chosen, None))
+        deleted = self._thread.submit(lambda: _write(self._engine, chosen, None))
+        if self._shared:
+            await asyncio.wrap_future(deleted)
         return found
+
+    def _remember(self, team: str, answer: KeptAnswer) -> None:
+        self._drop((team, answer.id))
+        self._answers[team, answer.id] = answer
+        self._answer_bytes += _size(answer)
+        while len(self._answers) > MAX_ANSWERS or self._answer_bytes > self._memory_bytes:
+            self._drop(next(iter(self._answers)))
 
     def _drop(self, key: tuple[str, str]) -> None:
         if (old := self._answers.pop(key, None)) is not None:
@@ -116,6 +138,18 @@ class Continuity:
     # --- the thread ----------------------------------------------------------------------------------------------------
     def _later(self, work: Callable[[], None]) -> None:
         self._thread.submit(work)
+
+    async def _looked_for(
+        self, read: Callable[[], Awaitable[Found | None]], within_s: float, elsewhere: Callable[[], Awaitable[object | None]] | None = None
+    ) -> Found | None:
+        """What is read; where several processes write, tried again `within_s` until it is there, or `elsewhere` knows that it will not be."""
+        until, pause_s = time.monotonic() + within_s, FIRST_PAUSE_S
+        while (found := await read()) is None and self._shared and time.monotonic() < until:
+            if elsewhere is not None and await elsewhere() is not None:
+                return None
+            await asyncio.sleep(pause_s)
+            pause_s *= 2
+        return found
 
     async def _read(self, query: Callable[[Any], Any]) -> Any:
         """In turn with the writes, so that what was written is found."""
@@ -131,17 +165,20 @@ class Continuity:
             log.error("continuity_read_failed", error=str(getattr(exc, "orig", exc)) or f"took longer than {READ_S:g} s")
             raise LedgerUnavailable("what earlier requests left cannot be read just now; try again") from exc
 
-    def _write(self, statement: Any, rows: list[dict[str, Any]] | None) -> None:
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(statement, rows) if rows is not None else connection.execute(statement)
-        except SQLAlchemyError as exc:  # memory still has it; only a restart would lose it
-            log.error("continuity_write_failed", error=str(getattr(exc, "orig", exc)))
 
-    def _prune(self) -> None:
-        before = time.time_ns() // 1000 - max(1, self.days) * DAY_US
-        for table in (bindings, kept_answers):
-            self._write(delete(table).where(table.c.made_at_us < before), None)
+def tidy(engine: Engine, days: int) -> None:
+    """Deletes what was kept for longer than `days`."""
+    before = time.time_ns() // 1000 - max(1, days) * DAY_US
+    for table in (bindings, kept_answers):
+        _write(engine, delete(table).where(table.c.made_at_us < before), None)
+
+
+def _write(engine: Engine, statement: Any, rows: list[dict[str, Any]] | None) -> None:
+    try:
+        with engine.begin() as connection:
+            connection.execute(statement, rows) if rows is not None else connection.execute(statement)
+    except SQLAlchemyError as exc:  # memory still has it; only a restart would lose it
+        log.error("continuity_write_failed", error=str(getattr(exc, "orig", exc)))
 
 
 def _digest(team: str, token: str) -> bytes:

@@ -2,11 +2,17 @@
 
 import json
 import shlex
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from config.settings import Settings
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="the YAML file; without one: the embedded engine and the providers whose keys are set")
@@ -29,19 +35,18 @@ def register(app: typer.Typer) -> None:
         from config.document import shown
         from config.settings import Environment
         from gateway import logs
-        from gateway.app import create_app
+        from gateway.bootstrap import bootstrap_key
         from gateway.cli.settings import load_or_exit
-        from gateway.fastpath import FastPath
-        from gateway.runtime import build_runtime
-        from gateway.server import bind, serve
-        from ledger.store import LedgerError
+        from gateway.server import bind
+        from ledger.store import LedgerError, database_file
         from providers.local.weights import WeightsNotFound
 
         logs.configure()
         loaded = load_or_exit(config)
         for finding in loaded.advice:
             typer.echo(f"note: {shown(loaded.file, finding)}", err=True)
-        at_host, at_port = host or loaded.settings.server.host, loaded.settings.server.port if port is None else port
+        settings = loaded.settings
+        at_host, at_port = host or settings.server.host, settings.server.port if port is None else port
         try:
             listener = bind(at_host, at_port)
         except (OSError, UnicodeError, TypeError) as exc:
@@ -49,19 +54,51 @@ def register(app: typer.Typer) -> None:
             typer.echo(f"cannot listen on {at_host}:{at_port}: {why}; choose another with --port", err=True)
             raise typer.Exit(1) from exc
         try:
-            bootstrap = Environment().bootstrap_key
+            given = Environment().bootstrap_key
         except ValidationError as exc:
             typer.echo(f"TURNOUT_BOOTSTRAP_KEY {exc.errors()[0]['msg']}", err=True)
             raise typer.Exit(1) from None
+        url = f"http://{f'[{at_host}]' if ':' in at_host else at_host}:{listener.getsockname()[1]}"
+
+        def tell(key: str | None, example_model: str) -> None:
+            told = Key(None, "TURNOUT_BOOTSTRAP_KEY") if given else Key(key, "TURNOUT_KEY")
+            typer.echo(banner(url, told, example_model, loaded.key_report))
+
         try:
-            runtime = build_runtime(loaded.settings, bootstrap.get_secret_value() if bootstrap else None)
+            key = given.get_secret_value() if given else None
+            if key is None and not any(team.keys for team in settings.teams.values()):
+                key = bootstrap_key(database_file(settings.state.database).parent)
+            code = (_alone if settings.server.workers == 1 else _with_workers)(settings, key, listener, lambda model: tell(key, model))
         except (LedgerError, WeightsNotFound, OSError) as exc:
             typer.echo(f"the gateway cannot start: {exc}", err=True)
             raise typer.Exit(1) from exc
-        app = create_app(runtime, version("turnout"))
-        url = f"http://{f'[{at_host}]' if ':' in at_host else at_host}:{listener.getsockname()[1]}"
-        key = Key(None, "TURNOUT_BOOTSTRAP_KEY") if bootstrap else Key(runtime.bootstrap_key, "TURNOUT_KEY")
-        serve(FastPath(app, runtime), listener, lambda: typer.echo(banner(url, key, runtime.example_model, loaded.key_report)))
+        raise typer.Exit(code)
+
+
+def _alone(settings: "Settings", key: str | None, listener: "socket", tell: Callable[[str], None]) -> int:
+    """The gateway in this process."""
+    from gateway.app import create_app
+    from gateway.fastpath import FastPath
+    from gateway.runtime import build_runtime
+    from gateway.server import serve
+
+    runtime = build_runtime(settings, key)
+    serve(FastPath(create_app(runtime, version("turnout")), runtime), listener, lambda: tell(runtime.example_model))
+    return 0
+
+
+def _with_workers(settings: "Settings", key: str | None, listener: "socket", tell: Callable[[str], None]) -> int:
+    """The gateway in several processes, of which this one serves nothing itself."""
+    from gateway.engine_spec import engine_spec
+    from gateway.workers.parent import Plan, serve_with_workers
+    from ledger.continuity import tidy
+    from ledger.store import open_engine
+
+    database = open_engine(settings.state.database)  # made, or brought up to date, before the workers meet in it
+    tidy(database, settings.state.responses_days)
+    database.dispose()
+    engines = tuple(engine_spec(name, engine) for name, engine in settings.engines.items())
+    return serve_with_workers(Plan(settings, key, engines), listener, tell)
 
 
 class Key(NamedTuple):

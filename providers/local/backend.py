@@ -30,8 +30,8 @@ from providers.exchange import ReadyExchange
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, within
 from providers.local.admission import Admission
 from providers.local.asking import Asked, ask, ask_count
+from providers.local.port import Slots, Supervisor
 from providers.local.process import EngineAddress
-from providers.local.supervisor import EngineSupervisor
 from providers.port import Exchange, Marks
 from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
@@ -62,12 +62,12 @@ class _Props(msgspec.Struct):
 
 
 class EngineBackend:
-    """Implements `providers.port.Backend` for one supervised engine. `admission` is its queue, to be looked at by metrics."""
+    """Implements `providers.port.Backend` for one supervised engine. `admission` is its queue: one of its own, unless one is given."""
 
-    def __init__(self, supervisor: EngineSupervisor, client: HttpClient) -> None:
+    def __init__(self, supervisor: Supervisor, client: HttpClient, admission: Slots | None = None) -> None:
         spec = supervisor.spec
         self.name = spec.name
-        self.admission = Admission(spec.slots, spec.max_queue, spec.max_wait_s)
+        self.admission = admission or Admission(spec.slots, spec.max_queue, spec.max_wait_s)
         self._spec = spec
         self._supervisor = supervisor
         self._client = client
@@ -253,8 +253,8 @@ class _Place:
 
     __slots__ = ("_admission",)
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission: Admission | None = admission
+    def __init__(self, admission: Slots) -> None:
+        self._admission: Slots | None = admission
 
     def leave(self) -> None:
         admission, self._admission = self._admission, None

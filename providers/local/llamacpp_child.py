@@ -47,7 +47,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # prompts and the key stay out of core dumps
     ready = _take_stdout()
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=ChildOrders)
-    _die_with(orders.parent_pid)
+    die_with(orders.parent_pid)
     _remove_socket(orders.socket_path)
     server = _serve(orders)  # noqa: F841 - lives as long as we do
     signal.signal(signal.SIGTERM, _terminate)  # before this line SIGTERM simply kills: a model being loaded has nothing to tidy up
@@ -69,7 +69,7 @@ def _take_stdout() -> int:
     return own
 
 
-def _die_with(parent_pid: int) -> None:
+def die_with(parent_pid: int) -> None:
     """Asks the kernel to kill us when our parent dies, however it dies. Where there is no prctl, the end of stdin tells."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -32,11 +32,12 @@ log = structlog.get_logger("turnout.engine")
 class EngineAddress:
     """How to reach one child: the same for as long as that child lives, and never again. Its repr hides the key."""
 
-    __slots__ = ("authorization", "generation", "origin")
+    __slots__ = ("authorization", "generation", "key", "origin")
 
-    def __init__(self, generation: int, socket_path: Path, key: str) -> None:
+    def __init__(self, generation: int, socket_path: Path | str, key: str) -> None:
         self.generation = generation
         self.origin = Origin(host="engine", port=80, uds=str(socket_path))
+        self.key = key
         self.authorization = f"Bearer {key}".encode()
 
     def __repr__(self) -> str:

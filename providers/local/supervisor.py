@@ -1,55 +1,43 @@
 """Keeps one engine's child process alive: starts it, watches it, starts it again after a crash, gives up on a crash loop.
 
 Any exit that nobody asked for is a crash, exit code 0 too. A request in flight learns of it at once, because its connection breaks.
-
-    stopped --start--> starting --ready--> ready --exit, hang--> restarting --> ready | failed
 """
 
 import asyncio
 from collections import deque
-from typing import Literal
 
 import structlog
 
-from contract.errors import AttemptError, EngineUnavailable
+from contract.errors import AttemptError
 from providers.http.port import Clocks, Endpoint, HttpClient
 from providers.local.process import LLAMACPP, EngineAddress, EngineProcess
 from providers.local.spec import EngineSpec, Pace
+from providers.local.status import EngineState, EngineStatus
 
-EngineState = Literal["stopped", "starting", "ready", "restarting", "failed"]
 FIRST_START_ESTIMATE_S = 2.0  # how long a start is thought to take before one was seen
-FAILED_RETRY_AFTER_S = 60.0  # what a caller is told while nobody works on it
 HEALTH_BODY_LIMIT = 4096
 EXITED = "exited"  # stands for the exit code, known once the process was reaped
 
 log = structlog.get_logger("turnout.engine")
 
 
-class EngineSupervisor:
+class EngineSupervisor(EngineStatus):
     """Owns one engine's child. `start` and `stop` from one event loop; everything else only reads.
 
-    `state` with `detail` in words (for operators: it may quote the engine's log); `generation` counts the children started.
+    `state` with `detail` in words (for operators: it may quote the engine's log).
     """
 
     def __init__(self, spec: EngineSpec, client: HttpClient, pace: Pace | None = None, command: tuple[str, ...] = LLAMACPP) -> None:
-        self.spec = spec
-        self.state: EngineState = "stopped"
+        super().__init__(spec)
         self.detail = "not started"
-        self.generation = 0
         self._client = client
         self._pace = pace or Pace()
         self._command = command
         self._task: asyncio.Task[None] | None = None
         self._process: EngineProcess | None = None
         self._crashes: deque[float] = deque()
-        self._changed = asyncio.Event()
         self._start_took_s = FIRST_START_ESTIMATE_S
-        self._expected_at = 0.0
         self._hang: str | None = None
-
-    @property
-    def name(self) -> str:
-        return self.spec.name
 
     @property
     def pid(self) -> int | None:
@@ -60,15 +48,6 @@ class EngineSupervisor:
     def address(self) -> EngineAddress | None:
         """How to reach the child that is ready now; None in every state but `ready`."""
         return self._process.address if self._process and self.state == "ready" else None
-
-    @property
-    def retry_after_s(self) -> float:
-        """An estimate of the seconds until the engine is ready: 0 when it is."""
-        if self.state == "ready":
-            return 0.0
-        if self.state in ("failed", "stopped"):
-            return FAILED_RETRY_AFTER_S
-        return max(1.0, self._expected_at - asyncio.get_running_loop().time())
 
     async def start(self) -> None:
         """Begins to look after the engine and returns at once. Starts a failed engine anew; does nothing to one that is looked after."""
@@ -84,40 +63,6 @@ class EngineSupervisor:
             task.cancel()
             await asyncio.wait([task])
         self._enter("stopped", "stopped")
-
-    async def wait_ready(self, timeout_s: float) -> EngineAddress:
-        """The address of a child that is ready, waiting for it while it starts or restarts.
-
-        Raises EngineUnavailable after `timeout_s`; at once when the engine is stopped, given up, or surely not back by then.
-        """
-        if address := self.address:
-            return address
-        if self._expected_at > asyncio.get_running_loop().time() + timeout_s:
-            raise self.unavailable()
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self.state in ("starting", "restarting"):
-                    await self._changed.wait()
-        except TimeoutError:
-            raise self.unavailable() from None
-        if address := self.address:
-            return address
-        raise self.unavailable()
-
-    async def is_lost(self, generation: int, within_s: float) -> bool:
-        """True when the child of that generation serves no more, or is seen to die `within_s`: its broken connections may show it first."""
-        try:
-            async with asyncio.timeout(within_s):
-                while self.generation == generation and self.state == "ready":
-                    await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def unavailable(self) -> EngineUnavailable:
-        """The error for a caller who cannot be served in the present state."""
-        words = {"failed": "was given up after repeated crashes", "stopped": "is stopped"}
-        return EngineUnavailable(f"the engine {self.name!r} {words.get(self.state, 'is not ready yet')}", retry_after_s=self.retry_after_s)
 
     def report_hang(self, generation: int, reason: str) -> None:
         """Someone saw the child of that generation hang with a request in it: it is killed, and started again as after any crash."""
@@ -209,7 +154,5 @@ class EngineSupervisor:
     def _enter(self, state: EngineState, detail: str, ready_in_s: float = 0.0) -> None:
         if state != self.state:
             log.info("engine_state", engine=self.name, state=state, generation=self.generation)
-        self.state, self.detail = state, detail
-        self._expected_at = asyncio.get_running_loop().time() + ready_in_s
-        self._changed.set()  # wakes all who wait; those who come later wait for the next change
-        self._changed = asyncio.Event()
+        self.detail = detail
+        self.told(state, ready_in_s)

@@ -65,7 +65,6 @@ def test_the_contracts_example_is_refused_for_each_of_its_later_features(tmp_pat
 
 
 YET = [
-    ("server: {workers: 4}", "1:19: `server.workers`: more than 1 is not supported yet"),
     ("admin: {key: sk-admin-0123456789}", "1:8: `admin`: not supported yet"),
 ]
 

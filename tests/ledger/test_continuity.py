@@ -1,5 +1,6 @@
 """What later requests refer to is found at once, after a restart, and by its own team alone."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
@@ -110,3 +111,28 @@ async def test_what_is_older_than_its_days_is_gone_after_a_start(url: str) -> No
     second = Continuity(engine, 30)
     assert await second.answer("search", "resp_1") is None
     second.close()
+
+
+async def test_what_another_process_says_just_now_is_waited_for_and_what_it_deletes_is_gone(url: str) -> None:
+    one, two = (Continuity(open_engine(url), 30, shared=True) for _ in range(2))
+    asked = asyncio.create_task(two.answer("search", "resp_1"))
+    state = asyncio.create_task(two.target_of("search", "sig-1", new=True))
+    await asyncio.sleep(0)
+    one.bind("search", ["sig-1"], "t")
+    one.keep("search", ANSWER)
+    assert await state == "t" and await asked == ANSWER
+    assert await one.answer("search", "resp_1") == ANSWER
+    assert await two.forget("search", "resp_1")
+    assert await one.answer("search", "resp_1") is None
+    for each in (one, two):
+        each.close()
+
+
+async def test_nobody_waits_for_an_answer_that_its_provider_keeps(url: str) -> None:
+    kept = Continuity(open_engine(url), 30, shared=True)
+    kept.bind("search", ["resp_9"], "openai/gpt")
+    asked = asyncio.create_task(kept.answer("search", "resp_9"))
+    never = asyncio.create_task(kept.answer("search", "resp_8"))
+    await asyncio.wait([asked, never], return_when=asyncio.FIRST_COMPLETED)
+    assert asked.done() and not never.done() and await asked is None and await never is None
+    kept.close()

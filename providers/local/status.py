@@ -1,0 +1,94 @@
+"""How an engine is, as its callers ask for it; told by whoever knows: the supervisor in its own process, or a message from it in another.
+
+stopped --start--> starting --ready--> ready --exit, hang--> restarting --> ready | failed
+"""
+
+import asyncio
+from time import monotonic
+from typing import Literal
+
+from contract.errors import EngineUnavailable
+from providers.local.process import EngineAddress
+from providers.local.spec import EngineSpec
+
+EngineState = Literal["stopped", "starting", "ready", "restarting", "failed"]
+FAILED_RETRY_AFTER_S = 60.0  # what a caller is told while nobody works on it
+
+
+class EngineStatus:
+    """`generation` counts the children started. Read on one event loop, on which whoever knows calls `told`."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.state: EngineState = "stopped"
+        self.generation = 0
+        self._expected_at = 0.0
+        self._changed = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def address(self) -> EngineAddress | None:
+        """How to reach the child that is ready now; None in every state but `ready`."""
+        raise NotImplementedError
+
+    @property
+    def ready_in_s(self) -> float:
+        """When the engine is thought to be ready, if it is being started; below 0 once that has passed."""
+        return self._expected_at - monotonic()
+
+    @property
+    def retry_after_s(self) -> float:
+        """An estimate of the seconds until the engine is ready: 0 when it is."""
+        if self.state == "ready":
+            return 0.0
+        if self.state in ("failed", "stopped"):
+            return FAILED_RETRY_AFTER_S
+        return max(1.0, self.ready_in_s)
+
+    def told(self, state: EngineState, ready_in_s: float = 0.0) -> None:
+        """What is so from now on; wakes all who wait."""
+        self.state = state
+        self._expected_at = monotonic() + ready_in_s
+        self._changed.set()  # those who come later wait for the next change
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Waits until `told` is called."""
+        await self._changed.wait()
+
+    async def wait_ready(self, timeout_s: float) -> EngineAddress:
+        """The address of a child that is ready, waiting for it while it starts or restarts.
+
+        Raises EngineUnavailable after `timeout_s`; at once when the engine is stopped, given up, or surely not back by then.
+        """
+        if address := self.address:
+            return address
+        if self.ready_in_s > timeout_s:
+            raise self.unavailable()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.state in ("starting", "restarting"):
+                    await self.changed()
+        except TimeoutError:
+            raise self.unavailable() from None
+        if address := self.address:
+            return address
+        raise self.unavailable()
+
+    async def is_lost(self, generation: int, within_s: float) -> bool:
+        """True when the child of that generation serves no more, or is seen to die `within_s`: its broken connections may show it first."""
+        try:
+            async with asyncio.timeout(within_s):
+                while self.generation == generation and self.state == "ready":
+                    await self.changed()
+        except TimeoutError:
+            return False
+        return True
+
+    def unavailable(self) -> EngineUnavailable:
+        """The error for a caller who cannot be served in the present state."""
+        words = {"failed": "was given up after repeated crashes", "stopped": "is stopped"}
+        return EngineUnavailable(f"the engine {self.name!r} {words.get(self.state, 'is not ready yet')}", retry_after_s=self.retry_after_s)
