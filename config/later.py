@@ -17,9 +17,8 @@ def later(settings: Settings) -> Iterator[Problem]:
     for name in ("on_store_loss", "cache_mb"):
         if getattr(settings.state, name) != StateSettings.model_fields[name].default:
             yield problem(f"`state.{name}`: {TOLD}", "state", name)
-    for section in ("admin", "alerts"):
-        if getattr(settings, section) is not None:
-            yield problem(f"`{section}`: {TOLD}", section)
+    if settings.alerts is not None:
+        yield problem(f"`alerts`: {TOLD}", "alerts")
     for name, policy in settings.policies.items():
         if policy.cache is not None:
             yield problem(f"`policies.{name}.cache`: {TOLD}", "policies", name, "cache")

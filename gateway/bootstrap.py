@@ -4,8 +4,9 @@ import os
 import secrets
 from pathlib import Path
 
+from ledger.keys import PREFIX
+
 FILE_NAME = "bootstrap.key"
-PREFIX = "sk-turnout-"
 
 
 def bootstrap_key(folder: Path) -> str:

@@ -11,11 +11,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import EngineSettings, ModelSettings, ProviderSettings, Settings, TargetSettings
+from gateway.admin.serving import AdminServer
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_key
 from gateway.chosen import chosen_of, keys_of, signer_of
 from gateway.health import Health
 from gateway.keeper import Keeper
+from gateway.key_watch import KeyWatch
 from gateway.overrides import ALL
 from gateway.pipeline import Pipeline
 from gateway.record import Recorder
@@ -24,6 +26,7 @@ from gateway.rules import rule_of
 from gateway.scopes import principal_of
 from gateway.warm import warm_start
 from ledger.continuity import Continuity
+from ledger.keys import Keys
 from ledger.prices import TOKENS, Price, compile_price, context_window, override_price
 from ledger.store import Ledger, database_file
 from policy.affinity import Affinity
@@ -82,12 +85,17 @@ class Runtime:
     example_model: str
     known: Mapping[tuple[str, str], tuple[TargetStats, Health]]  # (backend, model) -> what is learnt of it
     sharing: "Sharing | None"
+    key_watch: KeyWatch
+    admin: AdminServer | None
     stopping: bool = False
 
     async def start(self) -> None:
         for engine in self.engines.values():
             await engine.start()
         await asyncio.to_thread(self._remember)
+        await self.key_watch.start()
+        if self.admin is not None:
+            await self.admin.start()
         if self.sharing is not None:
             await self.sharing.start()
 
@@ -100,6 +108,9 @@ class Runtime:
 
     async def stop(self) -> None:
         self.stopping = True
+        if self.admin is not None:
+            await self.admin.stop()
+        await self.key_watch.stop()
         if self.sharing is not None:
             await self.sharing.stop()
         for backend in self.backends:
@@ -257,25 +268,27 @@ class Builder:
 
 
 def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
-    """The whole gateway, nothing started. `bootstrap`: the bootstrap key, when the environment sets one; else one is made if no team has a key.
+    """The whole gateway, nothing started. `bootstrap`: the bootstrap key, when the environment sets one; else one is made if there is no key.
 
-    Raises LedgerError, OSError (state folder), WeightsNotFound, ValueError.
+    Raises LedgerError, LedgerUnavailable, OSError (state folder, the admin API's address), WeightsNotFound, ValueError.
     """
     builder = Builder(settings)
     if any(PROVIDER_KINDS[provider.kind].price_provider for provider in settings.providers.values()):
         compile_price("openai", "")  # the prices' data is read now, not under the first request for a pattern
     routes = RouteTable([builder.route(name, model) for name, model in settings.models.items()], builder.fill_in)
     principals = builder.principals()
-    if bootstrap is None and not principals:
+    ledger = Ledger(settings.state.database)
+    if bootstrap is None and not principals and not Keys(ledger.engine).changes():
         bootstrap = bootstrap_key(database_file(settings.state.database).parent)
     if bootstrap is not None:
         principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap), overrides=ALL)))
-    ledger = Ledger(settings.state.database)
     continuity = Continuity(ledger.engine, settings.state.responses_days)
+    keys = KeyTable(principals)
+    watch = KeyWatch(Keys(ledger.engine), keys, settings, builder.rules)
     return Runtime(
         routes=routes,
         rules=builder.rules,
-        keys=KeyTable(principals),
+        keys=keys,
         limits=Limits(settings.server.max_body_bytes, settings.server.body_idle_s),
         ledger=ledger,
         continuity=continuity,
@@ -286,6 +299,8 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
         bootstrap_key=bootstrap,
         known=builder.known,
         sharing=builder.sharing(),
+        key_watch=watch,
+        admin=None if settings.admin is None else AdminServer(settings.admin, settings, watch, builder.client),
         example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
     )
 

@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
 
         from config.document import shown
         from config.settings import Environment
+        from contract.errors import LedgerUnavailable
         from gateway import logs
         from gateway.app import create_app
         from gateway.cli.settings import load_or_exit
@@ -55,13 +56,14 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(1) from None
         try:
             runtime = build_runtime(loaded.settings, bootstrap.get_secret_value() if bootstrap else None)
-        except (LedgerError, WeightsNotFound, OSError) as exc:
+        except (LedgerError, LedgerUnavailable, WeightsNotFound, OSError) as exc:
             typer.echo(f"the gateway cannot start: {exc}", err=True)
             raise typer.Exit(1) from exc
         app = create_app(runtime, version("turnout"))
         url = f"http://{f'[{at_host}]' if ':' in at_host else at_host}:{listener.getsockname()[1]}"
         key = Key(None, "TURNOUT_BOOTSTRAP_KEY") if bootstrap else Key(runtime.bootstrap_key, "TURNOUT_KEY")
-        serve(FastPath(app, runtime), listener, lambda: typer.echo(banner(url, key, runtime.example_model, loaded.key_report)))
+        admin_url = None if runtime.admin is None else runtime.admin.url
+        serve(FastPath(app, runtime), listener, lambda: typer.echo(banner(url, key, runtime.example_model, loaded.key_report, admin_url)))
 
 
 class Key(NamedTuple):
@@ -71,7 +73,7 @@ class Key(NamedTuple):
     variable: str
 
 
-def banner(url: str, key: Key, model: str, key_report: list[str]) -> str:
+def banner(url: str, key: Key, model: str, key_report: list[str], admin_url: str | None = None) -> str:
     """What the terminal shows once: where, with which key, which providers are on, and a line to paste."""
     elsewhere = {"TURNOUT_BOOTSTRAP_KEY": "the one in TURNOUT_BOOTSTRAP_KEY"}.get(
         key.variable, "one of the configuration file's; the line below reads TURNOUT_KEY"
@@ -85,6 +87,7 @@ def banner(url: str, key: Key, model: str, key_report: list[str]) -> str:
         f"  base URL   {url}/v1",
         f"  key        {key.shown or elsewhere}",
         f"  docs       {url}/docs",
+        *([] if admin_url is None else [f"  admin API  {admin_url}"]),
         "",
         *(f"  {line}" for line in key_report),
         "",

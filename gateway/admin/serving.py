@@ -1,0 +1,69 @@
+"""The admin API's own server, beside the gateway's in its process and on its loop, started and stopped with the runtime."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import uvicorn
+
+from config.settings import Settings
+from config.tenancy import AdminSettings
+from gateway.admin.api import create_admin_app
+from gateway.admin.edge import AdminEdge
+from gateway.admin.gate import Gate
+from gateway.connection import ClientConnection
+from gateway.key_watch import KeyWatch
+from gateway.server import bind
+from providers.http.port import HttpClient
+
+GRACE_S = 5  # for what runs when the gateway stops
+
+
+class _Server(uvicorn.Server):
+    """Signals are the gateway's server's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class AdminServer:
+    """`url`: where it listens. Bound when it is made, so that an address that is taken is told before anything starts. Raises OSError."""
+
+    def __init__(self, admin: AdminSettings, settings: Settings, watch: KeyWatch, client: HttpClient) -> None:
+        try:
+            self._listener = bind(admin.host, admin.port)
+        except (OSError, UnicodeError, TypeError) as exc:
+            why = getattr(exc, "strerror", None) or "not an address"
+            raise OSError(f"the admin API cannot listen on {admin.host}:{admin.port}: {why}; choose another admin.port") from exc
+        host = f"[{admin.host}]" if ":" in admin.host else admin.host
+        self.url = f"http://{host}:{self._listener.getsockname()[1]}"
+        app = create_admin_app(settings, watch, Gate(admin, client, watch.store.engine))
+        config = uvicorn.Config(
+            AdminEdge(app),
+            http=ClientConnection,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._server.serve([self._listener]), name="admin")
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+                return
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Idempotent."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._listener.close()
