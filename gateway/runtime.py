@@ -11,7 +11,6 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import EngineSettings, ModelSettings, ProviderSettings, Settings, TargetSettings
-from gateway.admin.serving import AdminServer
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_key
 from gateway.chosen import chosen_of, keys_of, signer_of
@@ -50,6 +49,7 @@ from providers.port import Backend
 from providers.registry import PROVIDER_KINDS, ProviderKind
 
 if TYPE_CHECKING:
+    from gateway.admin.serving import AdminServer
     from gateway.sharing import Sharing
 
 log = structlog.get_logger("turnout.runtime")
@@ -86,7 +86,7 @@ class Runtime:
     known: Mapping[tuple[str, str], tuple[TargetStats, Health]]  # (backend, model) -> what is learnt of it
     sharing: "Sharing | None"
     key_watch: KeyWatch
-    admin: AdminServer | None
+    admin: "AdminServer | None"
     stopping: bool = False
 
     async def start(self) -> None:
@@ -184,6 +184,13 @@ class Builder:
         from gateway.sharing import Sharing  # redis-py takes a while to import, and one process alone does without
 
         return Sharing(url.get_secret_value(), lambda: {key: stats for key, (stats, _) in self.known.items()})
+
+    def admin(self, watch: KeyWatch) -> "AdminServer | None":
+        if self.settings.admin is None:
+            return None
+        from gateway.admin.serving import AdminServer  # other verbs than `serve` do without the web framework
+
+        return AdminServer(self.settings.admin, self.settings, watch, self.client)
 
     # --- routes ----------------------------------------------------------------------------------------------------
     def route(self, name: str, model: ModelSettings) -> Route:
@@ -300,7 +307,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None) -> Runtime:
         known=builder.known,
         sharing=builder.sharing(),
         key_watch=watch,
-        admin=None if settings.admin is None else AdminServer(settings.admin, settings, watch, builder.client),
+        admin=builder.admin(watch),
         example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
     )
 

@@ -9,8 +9,8 @@ from types import FrameType
 
 import uvicorn
 
+from gateway.client import App
 from gateway.connection import ClientConnection
-from gateway.fastpath import App
 
 GC_THRESHOLD = 10_000  # new container objects between two collections; the default of 700 costs a request some microseconds
 GRACE_S = 120  # how long a stopping gateway lets streams finish

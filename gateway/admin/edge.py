@@ -1,7 +1,6 @@
 """What every answer of the admin API carries, as plain ASGI around its app, and how a body is read: late, small and in time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from fastapi import Request
@@ -10,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from config.values import SHAPES
 from contract.errors import ClientClosed, InvalidRequest, RequestTimeout, RequestTooLarge
-from gateway.client import Message, Receive, Scope, Send
+from gateway.client import App, Message, Receive, Scope, Send
 from gateway.identity import new_request_id
 
 MAX_BODY_BYTES = 64 << 10
@@ -23,7 +22,6 @@ ALWAYS = (
     (b"cache-control", b"no-store"),
 )
 
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Body = TypeVar("Body", bound=BaseModel)
 
 

@@ -105,7 +105,7 @@ def test_a_second_rotation_never_lengthens_a_grace(store: Keys, clock: Clock) ->
 
 
 def test_a_secret_s_grace_ends_with_its_key(store: Keys, clock: Clock) -> None:
-    key, old = store.make("red", "ci", "ada", expires_in_s=60)
+    key, _ = store.make("red", "ci", "ada", expires_in_s=60)
     store.rotate(key.id, 3600)
     assert {secret.expires_at_us for secret in store.snapshot().secrets} == {key.expires_at_us}
     clock.now += 61
