@@ -22,12 +22,12 @@ log = structlog.get_logger("turnout.keys")
 
 
 class KeyWatch:
-    """`store` is what it follows, `table` what it changes. Whoever starts it stops it."""
+    """`store` is what it follows, `table` what it changes, `settings` what keys are narrowed by. Whoever starts it stops it."""
 
     def __init__(self, store: Keys, table: KeyTable, settings: Settings, rules: Mapping[str, Rule]) -> None:
         self.store = store
         self._table = table
-        self._settings = settings
+        self.settings = settings
         self._rules = rules
         self._seen = -1
         self._lock = asyncio.Lock()
@@ -75,7 +75,7 @@ class KeyWatch:
         if self.store.changes() == self._seen:
             return None
         snapshot = self.store.snapshot()
-        return snapshot, principals_of(self._settings, self._rules, snapshot)
+        return snapshot, principals_of(self.settings, self._rules, snapshot)
 
     def _told(self, error: str | None) -> None:
         if (error is not None) != self._failing:

@@ -40,7 +40,7 @@ def create(  # noqa: PLR0913 - a command's options are its parameters
     tpm: Annotated[int | None, typer.Option(help="its own limit of tokens a minute")] = None,
     concurrency: Annotated[int | None, typer.Option(help="its own limit of requests at once")] = None,
     budget_usd: Annotated[float | None, typer.Option(help="its own budget, for --window")] = None,
-    window: Annotated[str, typer.Option(help="day, week, month or total")] = "month",
+    window: Annotated[str | None, typer.Option(help="of the budget: day, week, month or total [default: month]")] = None,
     max_usd_per_request: Annotated[float | None, typer.Option(help="what one request may cost at most")] = None,
     max_tokens_per_request: Annotated[int | None, typer.Option(help="tokens of an answer at most")] = None,
     database: DatabaseOption = None,
@@ -54,6 +54,8 @@ def create(  # noqa: PLR0913 - a command's options are its parameters
 
     settings = load_or_exit(config).settings
     _known_team(settings, team)
+    if window is not None and budget_usd is None:
+        raise typer.BadParameter("--window is of a --budget-usd", param_hint="--window")
     limits = {"rpm": rpm, "tpm": tpm, "concurrency": concurrency}
     new = _new_key(
         team=team,
@@ -61,7 +63,7 @@ def create(  # noqa: PLR0913 - a command's options are its parameters
         expires_in_s=None if expires is None else _seconds(expires, "--expires"),
         models=None if models is None else [model.strip() for model in models.split(",")],
         limits=limits if any(limit is not None for limit in limits.values()) else None,
-        budget=None if budget_usd is None else {"usd": budget_usd, "window": window},
+        budget=None if budget_usd is None else {"usd": budget_usd, "window": window or "month"},
         max_usd_per_request=max_usd_per_request,
         max_tokens_per_request=max_tokens_per_request,
     )

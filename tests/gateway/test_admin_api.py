@@ -111,7 +111,7 @@ async def admin(provider: OidcServer, tmp_path_factory: pytest.TempPathFactory) 
 # --- who may --------------------------------------------------------------------------------------------------------------
 async def test_every_route_is_in_the_table(admin: Admin) -> None:
     runtime = admin.gateway.runtime
-    settings = runtime.key_watch._settings
+    settings = runtime.key_watch.settings
     assert settings.admin is not None
     app = create_admin_app(settings, runtime.key_watch, Gate(settings.admin, runtime.clients[0], runtime.ledger.engine))
     found = {f"{method} {route.path}" for route in app.routes if isinstance(route, Route) for method in route.methods or () if method != "HEAD"}
