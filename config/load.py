@@ -232,6 +232,7 @@ class _Checker:
         for name in self.settings.models:
             yield from self._model(name)
         yield from self._teams()
+        yield from self._admin()
         if not self.settings.models:
             yield problem("`models` is missing: there is nothing that a client could ask for", advice=True)
 
@@ -312,3 +313,15 @@ class _Checker:
                 other = owners.setdefault(key.get_secret_value(), name)
                 if other != name:
                     yield problem(f"this key is one of team `{other}` too; a key stands for one team", "teams", name, "keys", index)
+
+    def _admin(self) -> Iterator[Problem]:
+        admin, teams = self.settings.admin, self.settings.teams
+        if admin is None:
+            return
+        for name, team in teams.items():
+            if admin.key is not None and admin.key in team.keys:
+                yield problem(f"the key is one of team `{name}` too; the admin API's opens nothing else", "admin", "key")
+        for value, owned in ({} if admin.oidc is None else admin.oidc.team_owners).items():
+            for index, owns in enumerate(owned):
+                if owns not in teams:
+                    yield self._unknown("team", owns, teams, "admin", "oidc", "team_owners", value, index)
