@@ -1,8 +1,8 @@
 """Who is asking: keys to principals, found by hash. Fails closed; unknown, revoked and expired keys look alike."""
 
+import time
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from time import time
 
 import msgspec
 
@@ -77,6 +77,6 @@ class KeyTable:
 
     def _find(self, key: bytes) -> Principal:
         principal = self._by_digest.get(sha256(key).digest())
-        if principal is None or (principal.expires_at is not None and time() >= principal.expires_at):
+        if principal is None or (principal.expires_at is not None and time.time() >= principal.expires_at):
             raise AuthenticationFailed("the API key is not valid")
         return principal

@@ -4,6 +4,7 @@ Everything that is not one of these routes goes to the app, with `x-request-id` 
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -20,7 +21,7 @@ from contract.errors import (
 )
 from gateway.auth import no_such_model
 from gateway.binding import resolve
-from gateway.client import App, Client, HeaderList, Message, Receive, Scope, Send
+from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
@@ -32,6 +33,8 @@ from providers.wires.port import Dialect
 from providers.wires.table import DIALECTS
 
 log = structlog.get_logger("turnout.edge")
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class FastPath:

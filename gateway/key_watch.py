@@ -13,7 +13,7 @@ from config.settings import Settings
 from contract.errors import LedgerUnavailable
 from gateway.auth import KeyTable, Principal
 from gateway.made_keys import principals_of
-from ledger.keys import Keys, Snapshot
+from ledger.keys import Keys, Secret, Snapshot
 from policy.rule import Rule
 
 EVERY_S = 0.2
@@ -30,6 +30,7 @@ class KeyWatch:
         self.settings = settings
         self._rules = rules
         self._seen = -1
+        self._known: dict[Secret, Principal] = {}
         self._lock = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -66,16 +67,16 @@ class KeyWatch:
                 self._failing = True
             else:
                 if found is not None:
-                    snapshot, made = found
-                    self._table.set_made(made, snapshot.teams)
+                    snapshot, self._known = found
+                    self._table.set_made({secret.digest: principal for secret, principal in self._known.items()}, snapshot.teams)
                     self._seen = snapshot.changes
                 self._told(None)
 
-    def _newer(self) -> tuple[Snapshot, dict[bytes, Principal]] | None:
+    def _newer(self) -> tuple[Snapshot, dict[Secret, Principal]] | None:
         if self.store.changes() == self._seen:
             return None
         snapshot = self.store.snapshot()
-        return snapshot, principals_of(self.settings, self._rules, snapshot)
+        return snapshot, principals_of(self.settings, self._rules, snapshot.secrets, self._known)
 
     def _told(self, error: str | None) -> None:
         if (error is not None) != self._failing:

@@ -3,7 +3,7 @@
 A child never has more than its parent: what asks for more is refused when it is made, and held smaller when the configuration changes later.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from contract.errors import InvalidRequest
 from gateway.auth import Principal
 from gateway.scopes import Tenant, levels_of, principal_of
 from ledger.keys import Keys as Store
-from ledger.keys import MadeKey, Secret, Snapshot
+from ledger.keys import MadeKey, Secret
 from policy.rule import Rule
 
 MAX_LIFE_S = 10 * 365 * 86_400
@@ -82,13 +82,19 @@ def _above(own: float | None, parents: float | None) -> str | None:
     return f"{parents:g}" if own is not None and parents is not None and own > parents else None
 
 
-def principals_of(settings: Settings, rules: Mapping[str, Rule], snapshot: Snapshot) -> dict[bytes, Principal]:
-    """What each secret stands for. A team that the configuration does not know has no keys; neither has what cannot be read."""
+def principals_of(
+    settings: Settings, rules: Mapping[str, Rule], secrets: Iterable[Secret], known: Mapping[Secret, Principal] | None = None
+) -> dict[Secret, Principal]:
+    """What each secret stands for. A team that the configuration does not know has no keys; neither has what cannot be read.
+
+    `known`: what was found before, for the same settings and rules.
+    """
+    before = known or {}
     found = {}
-    for secret in snapshot.secrets:
+    for secret in secrets:
         if secret.key.team in settings.teams:
             try:
-                found[secret.digest] = _principal(settings, rules, secret)
+                found[secret] = before.get(secret) or _principal(settings, rules, secret)
             except ValidationError:
                 log.error("a key cannot be read, and is not valid", key_id=secret.key.id)
     return found

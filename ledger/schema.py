@@ -1,14 +1,14 @@
 """The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
-cache, version 5 `admin_sessions`, version 6 keys made at run time; an older database gets what it lacks when it is opened.
+cache, version 5 `admin_sessions`, version 7 keys made at run time; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, inspect
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 6
-UPGRADED = frozenset({1, 2, 3, 4, 5})  # older versions that lack nothing but tables and columns
+VERSION = 7
+UPGRADED = frozenset({1, 2, 3, 4, 5, 6})  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
 

@@ -56,7 +56,8 @@ def holding(folder: Path) -> KeyTable:
     settings = loaded(folder, CONFIG.encode()).settings
     engine = open_engine(f"sqlite:///{folder}/var/turnout.db")
     table = KeyTable([])
-    table.set_made(principals_of(settings, {}, Keys(engine).snapshot()), ())
+    found = principals_of(settings, {}, Keys(engine).snapshot().secrets)
+    table.set_made({secret.digest: principal for secret, principal in found.items()}, ())
     engine.dispose()
     return table
 
