@@ -3,7 +3,6 @@
 The table must name every route there is: a new one that nobody classified fails the first test.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
 from gateway.admin.api import create_admin_app
 from gateway.admin.edge import ALWAYS, MAX_BODY_BYTES
@@ -202,6 +202,18 @@ async def test_a_key_is_made_shown_once_rotated_and_revoked(admin: Admin) -> Non
     assert (await admin.ask("POST", f"/admin/keys/{made['id']}/rotate")).json()["error"]["code"] == "key_over"
 
 
+async def test_each_write_is_logged_with_who_made_it_and_without_a_secret(admin: Admin) -> None:
+    with capture_logs() as logged:
+        made = (await admin.ask("POST", "/admin/keys", "owner", json=NEW)).json()
+        rotated = (await admin.ask("POST", f"/admin/keys/{made['id']}/rotate", "admin")).json()
+        await admin.ask("DELETE", f"/admin/keys/{made['id']}")
+        await admin.ask("DELETE", f"/admin/keys/{made['id']}", "other")
+    lines = [(line["event"], line["key_id"], line["by"], line["via"]) for line in logged if "key_id" in line]
+    events = (("a key was made", "robot", "token"), ("a key was rotated", "robot", "token"), ("a key was revoked", "admin-key", "key"))
+    assert lines == [(event, made["id"], by, via) for event, by, via in events]
+    assert made["key"] not in str(logged) and rotated["key"] not in str(logged)
+
+
 BAD = {
     "an unknown field": ({**NEW, "role": "admin"}, "role"),
     "routes of its own": ({**NEW, "allowed_routes": ["/*"]}, "allowed_routes"),
@@ -291,4 +303,14 @@ async def test_a_port_that_is_taken_is_told_before_anything_starts(admin: Admin,
 async def test_a_gateway_without_admin_serves_none(tmp_path: Path) -> None:
     async with running(f"state: {{database: 'sqlite:///{tmp_path}/t.db'}}\n", tmp_path) as gateway:
         assert gateway.runtime.admin is None
-    await asyncio.sleep(0)
+
+
+async def test_keys_that_cannot_be_read_or_written_are_a_503(tmp_path: Path) -> None:
+    text = f"state: {{database: 'sqlite:///{tmp_path}/t.db'}}\nadmin: {{key: sk-admin-0123456789, port: 0}}\nteams: {{search: {{}}}}\n"
+    async with running(text, tmp_path) as gateway, httpx2.AsyncClient(trust_env=False) as http:
+        assert gateway.runtime.admin is not None
+        url, headers = f"{gateway.runtime.admin.url}/admin/keys", {"x-api-key": "sk-admin-0123456789"}
+        with gateway.runtime.ledger.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE keys")
+        for answer in (await http.get(url, headers=headers), await http.post(url, headers=headers, json=NEW)):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "ledger_unavailable") and answer.headers["retry-after"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.key_watch import EVERY_S
 from ledger.keys import Keys
@@ -83,6 +84,16 @@ async def test_a_key_that_was_made_before_the_gateway_is_known_from_its_first_re
     _, secret = store.make("search", "ci", "ada")
     async with running(text, tmp_path) as gateway:
         assert (await gateway.post(QUESTION, secret)).status_code == 200
+
+
+async def test_where_a_key_was_made_no_bootstrap_key_is(text: str, tmp_path: Path, store: Keys) -> None:
+    without = text.replace("keys: [sk-of-the-file]", "")
+    async with running(without, tmp_path) as gateway:
+        bootstrap = gateway.runtime.bootstrap_key
+        assert bootstrap is not None and (await gateway.post(QUESTION, bootstrap)).status_code == 200
+    store.make("search", "ci", "ada")
+    async with running(without, tmp_path) as gateway:
+        assert gateway.runtime.bootstrap_key is None and (await gateway.post(QUESTION, bootstrap)).status_code == 401
 
 
 async def test_revoked_expired_and_unknown_keys_look_alike(gateway: Gateway, store: Keys) -> None:
@@ -168,9 +179,12 @@ async def test_a_database_that_fails_leaves_the_keys_that_were_known(gateway: Ga
     await known(gateway, secret)
     with store.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE tenancy_changes RENAME TO elsewhere")
-    for _ in range(3):
-        await gateway.runtime.key_watch.look()
-        assert (await gateway.post(QUESTION, secret)).status_code == 200
+    with capture_logs() as logged:
+        for _ in range(3):
+            await gateway.runtime.key_watch.look()
+            assert (await gateway.post(QUESTION, secret)).status_code == 200
+    told = [line["event"] for line in logged if "the keys" in line["event"]]
+    assert told == ["the keys cannot be read: those that were known last hold"]
     with store.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO tenancy_changes")
     _, later = store.make("search", "", "ada")
