@@ -10,7 +10,6 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
-from config.later import later
 from config.problem import Problem, problem
 from config.processes import uncounted
 from config.reachability import unreachable
@@ -68,7 +67,7 @@ def load(path: Path | None, env: Mapping[str, str], known: Known) -> Loaded:
     problems = list(_Checker(settings, known, document.written).all())
     if all(each.advice or each.note for each in problems):
         problems += unreachable(settings, known.priced, known.base_url)
-    problems += [*uncounted(settings), *later(settings)]
+    problems += uncounted(settings)
     findings = _in_order([Finding(message, document.place(at, key=is_key), advice, note) for message, at, is_key, advice, note in problems])
     if faults := [finding for finding in findings if not (finding.advice or finding.note)]:
         raise ConfigError(document.file, faults)
@@ -234,6 +233,7 @@ class _Checker:
         for name in self.settings.models:
             yield from self._model(name)
         yield from self._teams()
+        yield from self._admin()
         if not self.settings.models:
             yield problem("`models` is missing: there is nothing that a client could ask for", advice=True)
 
@@ -317,3 +317,15 @@ class _Checker:
                 other = owners.setdefault(key.get_secret_value(), name)
                 if other != name:
                     yield problem(f"this key is one of team `{other}` too; a key stands for one team", "teams", name, "keys", index)
+
+    def _admin(self) -> Iterator[Problem]:
+        admin, teams = self.settings.admin, self.settings.teams
+        if admin is None:
+            return
+        for name, team in teams.items():
+            if admin.key is not None and admin.key in team.keys:
+                yield problem(f"the key is one of team `{name}` too; the admin API's opens nothing else", "admin", "key")
+        for value, owned in ({} if admin.oidc is None else admin.oidc.team_owners).items():
+            for index, owns in enumerate(owned):
+                if owns not in teams:
+                    yield self._unknown("team", owns, teams, "admin", "oidc", "team_owners", value, index)

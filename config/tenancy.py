@@ -71,6 +71,10 @@ class OrganisationSettings(_Tenant):
     """Its limits and budgets hold for all of its teams together."""
 
 
+class KeySettings(_Tenant):
+    """What a key that is made at run time may by itself."""
+
+
 class SemanticSettings(Section):
     """Answers for questions that mean the same. Opt-in, because texts that embed alike may still differ in what they ask."""
 

@@ -4,23 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from starlette.exceptions import HTTPException
 
-from contract.errors import InvalidRequest, MethodNotAllowed, NotFound, TurnoutError
+from gateway.app_errors import add_errors
 from gateway.app_parts import Caller
 from gateway.auth import no_such_model
-from gateway.endpoints import words_for
-from gateway.errors import shown
 from gateway.openapi import INFERENCE_PATHS
 from gateway.reports_api import add_reports
 from gateway.responses_api import add_responses
 from gateway.runtime import Runtime
-
-log = structlog.get_logger("turnout.edge")
 
 
 def create_app(runtime: Runtime, version: str) -> FastAPI:
@@ -41,7 +34,7 @@ def create_app(runtime: Runtime, version: str) -> FastAPI:
     add_responses(app, runtime)
     add_reports(app, runtime)
     _add_health(app, runtime)
-    _add_errors(app, runtime)
+    add_errors(app, "GET /docs lists what there is")
     return app
 
 
@@ -101,35 +94,6 @@ def _add_health(app: FastAPI, runtime: Runtime) -> None:
         if report["status"] != "ok":
             response.status_code = 503
         return report
-
-
-def _add_errors(app: FastAPI, runtime: Runtime) -> None:
-    def answer(request: Request, error: TurnoutError) -> Response:
-        shape = shown(error)
-        words = words_for(request.scope["path"], _speaks_anthropic(request))
-        body = words.encode_error(error, shape.type, request.scope["state"]["request_id"], 0)
-        return Response(body, shape.status, {k.decode(): v.decode() for k, v in shape.headers}, "application/json")
-
-    @app.exception_handler(TurnoutError)
-    async def ours(request: Request, exc: TurnoutError) -> Response:
-        return answer(request, exc)
-
-    @app.exception_handler(HTTPException)
-    async def theirs(request: Request, exc: HTTPException) -> Response:
-        path = request.scope["path"][:100]
-        if exc.status_code == 405:
-            return answer(request, MethodNotAllowed(f"{path} does not take {request.method}"))
-        return answer(request, NotFound(f"there is nothing at {path}; GET /docs lists what there is"))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, exc: RequestValidationError) -> Response:
-        first = exc.errors()[0]
-        return answer(request, InvalidRequest(str(first["msg"]), param=".".join(map(str, first["loc"]))))
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, exc: Exception) -> Response:
-        log.error("unexpected error", request_id=request.scope["state"]["request_id"], exc_info=exc)
-        return answer(request, TurnoutError("the gateway failed; the request id leads to its log"))
 
 
 def _documented(app: FastAPI) -> dict[str, Any]:

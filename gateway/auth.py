@@ -1,7 +1,7 @@
-"""Who is asking: keys to principals, found by hash. Fails closed; an unknown key and a missing one look alike but for the wording."""
+"""Who is asking: keys to principals, found by hash. Fails closed; unknown, revoked and expired keys look alike."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 import msgspec
@@ -51,11 +51,19 @@ def key_id_of(key: str) -> str:
 
 
 class KeyTable:
-    """Keys by their full SHA-256; the keys themselves are not kept. `one_team`: there is nobody else."""
+    """Keys by their full SHA-256; the keys themselves are not kept. `one_team`: there is nobody else.
+
+    Beside the keys that it begins with it has those that were made since: `set_made` changes them all at once.
+    """
 
     def __init__(self, principals: Iterable[tuple[str, Principal]]) -> None:
-        self._by_digest = {sha256(key.encode()).digest(): principal for key, principal in principals}
-        self.one_team = len({principal.team for principal in self._by_digest.values()}) <= 1
+        self._static = {sha256(key.encode()).digest(): principal for key, principal in principals}
+        self.set_made({}, ())
+
+    def set_made(self, made: Mapping[bytes, Principal], teams: Iterable[str]) -> None:
+        """What was made, by SHA-256. `teams`: all that ever had a key, for what they left behind is still theirs."""
+        self.one_team = len({principal.team for principal in self._static.values()} | set(teams)) <= 1
+        self._by_digest = {**made, **self._static}
 
     def principal(self, headers: Headers) -> Principal:
         """Reads `authorization: Bearer KEY` or `x-api-key: KEY`. Raises AuthenticationFailed."""

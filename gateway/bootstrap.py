@@ -4,8 +4,20 @@ import os
 import secrets
 from pathlib import Path
 
+from sqlalchemy import Engine
+
+from config.settings import Settings
+from ledger.keys import PREFIX, Keys
+from ledger.store import database_file
+
 FILE_NAME = "bootstrap.key"
-PREFIX = "sk-turnout-"
+
+
+def bootstrap_for(settings: Settings, database: Engine) -> str | None:
+    """The bootstrap key where nobody has a key of another kind, or ever had one. Raises LedgerUnavailable, OSError."""
+    if any(team.keys for team in settings.teams.values()) or Keys(database).changes():
+        return None
+    return bootstrap_key(database_file(settings.state.database).parent)
 
 
 def bootstrap_key(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """The running gateway as one object: settings become frozen routes, keys, backends and a ledger; started and stopped with the app."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,12 +15,13 @@ from config.settings import ModelSettings, ProviderSettings, Settings, TargetSet
 from gateway.admission import Admission
 from gateway.alerts import Alerts
 from gateway.auth import KeyTable, Principal, key_id_of
-from gateway.bootstrap import bootstrap_key
+from gateway.bootstrap import bootstrap_for
 from gateway.caching import Caches, caches_of
 from gateway.chosen import chosen_of, keys_of, signer_of
 from gateway.engine_spec import engine_spec
 from gateway.health import Health
 from gateway.keeper import Keeper
+from gateway.key_watch import KeyWatch
 from gateway.meters import MeterPort, meter_of
 from gateway.overrides import ALL
 from gateway.pipeline import Pipeline
@@ -27,11 +29,13 @@ from gateway.record import Recorder
 from gateway.routes import Route, RouteTable, Target
 from gateway.rules import Caps, rule_of
 from gateway.scopes import principal_of
+from gateway.server import bind_admin
 from gateway.warm import warm_start
 from gateway.workers.host import Host
 from ledger.continuity import Continuity
+from ledger.keys import Keys
 from ledger.prices import TOKENS, Price, compile_price, context_window, override_price
-from ledger.store import Ledger, database_file
+from ledger.store import Ledger
 from policy.affinity import Affinity
 from policy.explore import ExploreBudget
 from policy.hedge import HedgeBudget
@@ -52,6 +56,7 @@ from providers.port import Backend
 from providers.registry import PROVIDER_KINDS, ProviderKind
 
 if TYPE_CHECKING:
+    from gateway.admin.serving import AdminServer
     from gateway.sharing import Sharing
 
 log = structlog.get_logger("turnout.runtime")
@@ -92,12 +97,17 @@ class Runtime:
     alerts: Alerts | None
     caches: Caches | None
     worker: int | None  # its number, where several serve
+    key_watch: KeyWatch
+    admin: "AdminServer | None"
     stopping: bool = False
 
     async def start(self) -> None:
         for engine in self.engines.values():
             await engine.start()
         await asyncio.to_thread(self._remember)
+        await self.key_watch.start()
+        if self.admin is not None:
+            await self.admin.start()
         if self.sharing is not None:
             await self.sharing.start()
         await self.meter.start()
@@ -113,6 +123,9 @@ class Runtime:
 
     async def stop(self) -> None:
         self.stopping = True
+        if self.admin is not None:
+            await self.admin.stop()
+        await self.key_watch.stop()
         if self.sharing is not None:
             await self.sharing.stop()
         if self.alerts is not None:
@@ -198,6 +211,13 @@ class Builder:
 
         return Sharing(url.get_secret_value(), lambda: {key: stats for key, (stats, _) in self.known.items()})
 
+    def admin(self, watch: KeyWatch, listener: socket.socket | None) -> "AdminServer | None":
+        if self.settings.admin is None:
+            return None
+        from gateway.admin.serving import AdminServer  # other verbs than `serve` do without the web framework
+
+        return AdminServer(self.settings.admin, self.settings, watch, self.client, listener or bind_admin(self.settings.admin))
+
     # --- routes ----------------------------------------------------------------------------------------------------
     def route(self, name: str, model: ModelSettings) -> Route:
         """One entry of `models`. A policy that falls back to local has an engine to fall back to, listed or not."""
@@ -280,33 +300,36 @@ class Builder:
         return found
 
 
-def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host | None = None) -> Runtime:
-    """The whole gateway, nothing started. `bootstrap`: the bootstrap key, when the environment sets one; else one is made if no team has a key.
+def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host | None = None, admin: socket.socket | None = None) -> Runtime:
+    """The whole gateway, nothing started. `bootstrap`: the bootstrap key, where it is known already; else one is made if there is no key.
 
-    `host`: this is one of several workers; the database is then tidied by their parent.
+    `host`: this is one of several workers; the database is then tidied by their parent. `admin`: where the admin API listens; it is bound here
+    when it was not before.
 
-    Raises LedgerError, OSError (state folder), WeightsNotFound, ValueError.
+    Raises LedgerError, LedgerUnavailable, OSError (state folder, the admin API's address), WeightsNotFound, ValueError.
     """
     builder = Builder(settings, host)
     if any(PROVIDER_KINDS[provider.kind].price_provider for provider in settings.providers.values()):
         compile_price("openai", "")  # the prices' data is read now, not under the first request for a pattern
     routes = RouteTable([builder.route(name, model) for name, model in settings.models.items()], builder.fill_in)
     principals = builder.principals()
-    if bootstrap is None and not principals:
-        bootstrap = bootstrap_key(database_file(settings.state.database).parent)
+    ledger = Ledger(settings.state.database)
+    if bootstrap is None:
+        bootstrap = bootstrap_for(settings, ledger.engine)
     if bootstrap is not None:
         principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap), overrides=ALL)))
-    ledger = Ledger(settings.state.database)
     continuity = Continuity(ledger.engine, settings.state.responses_days, shared=host is not None)
     redis, recorder = settings.state.redis, Recorder(ledger)
     meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger)
     alerts = None if settings.alerts is None else Alerts(settings.alerts, builder.client, meter, ledger.engine)
     caches = caches_of(settings, builder.rules.values(), routes, recorder)
+    keys = KeyTable(principals)
+    watch = KeyWatch(Keys(ledger.engine), keys, settings, builder.rules)
     return Runtime(
         routes=routes,
         rules=builder.rules,
         caps=Caps(),
-        keys=KeyTable(principals),
+        keys=keys,
         limits=Limits(settings.server.max_body_bytes, settings.server.body_idle_s),
         ledger=ledger,
         continuity=continuity,
@@ -321,6 +344,8 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         alerts=alerts,
         caches=caches,
         worker=None if host is None else host.worker,
+        key_watch=watch,
+        admin=builder.admin(watch, admin),
         example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
     )
 

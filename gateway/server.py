@@ -6,11 +6,13 @@ import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import NamedTuple
 
 import uvicorn
 
+from config.tenancy import AdminSettings
+from gateway.client import App
 from gateway.connection import ClientConnection
-from gateway.fastpath import App
 
 GC_THRESHOLD = 10_000  # new container objects between two collections; the default of 700 costs a request some microseconds
 BACKLOG = 2048  # connections that wait to be taken
@@ -34,6 +36,22 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+class Sockets(NamedTuple):
+    """What a gateway listens on, bound before anything else is done. `admin` None: it has no admin API."""
+
+    listener: socket.socket
+    admin: socket.socket | None
+
+    @property
+    def admin_url(self) -> str | None:
+        return None if self.admin is None else url_of(self.admin)
+
+    def close(self) -> None:
+        self.listener.close()
+        if self.admin is not None:
+            self.admin.close()
+
+
 MakeServer = Callable[[uvicorn.Config, Callable[[], None]], Server]
 
 
@@ -48,6 +66,21 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def bind_admin(admin: AdminSettings) -> socket.socket:
+    """The admin API's socket. Raises OSError that says what to do."""
+    try:
+        return bind(admin.host, admin.port)
+    except (OSError, UnicodeError, TypeError) as exc:
+        why = getattr(exc, "strerror", None) or "not an address"
+        raise OSError(f"the admin API cannot listen on {admin.host}:{admin.port}: {why}; choose another admin.port") from exc
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a bound socket is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def serve(app: App, listener: socket.socket, on_listening: Callable[[], None], make: MakeServer = Server) -> None:

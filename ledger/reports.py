@@ -24,12 +24,17 @@ def usd(cost_nusd: int | None) -> str | None:
     return f"{whole}.{rest:09}"
 
 
-def since_us(span: str, now_s: float) -> int:
-    """The moment so long before `now_s` (Unix time), in microseconds. Raises ValueError for what is not like 30m, 24h or 7d."""
+def seconds(span: str) -> int:
+    """How long a span is. Raises ValueError for what is not like 30m, 24h or 7d."""
     found = _SPAN.fullmatch(span)
     if found is None:
         raise ValueError(f"{span[:40]!r} is not a time span; write 30m, 24h or 7d")
-    return max(0, int((now_s - int(found[1]) * _SECONDS[found[2]]) * 1e6))
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def since_us(span: str, now_s: float) -> int:
+    """The moment so long before `now_s` (Unix time), in microseconds. Raises ValueError as `seconds` does."""
+    return max(0, int((now_s - seconds(span)) * 1e6))
 
 
 def describe_request(rows: Sequence[AttemptRow]) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
-cache, version 5 `admin_sessions`, version 6 `alerts`; an older database gets what it lacks when it is opened.
+cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, inspect
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 6
-UPGRADED = frozenset({1, 2, 3, 4, 5})  # older versions that lack nothing but tables and columns
+VERSION = 7
+UPGRADED = frozenset({1, 2, 3, 4, 5, 6})  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
 
@@ -120,6 +120,37 @@ alerts = Table(
     Column("seen_at_us", BigInteger, nullable=False),
     Column("claimed_at_us", BigInteger),
     Column("told_at_us", BigInteger),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("team", String(200), nullable=False),
+    Column("last4", String(4), nullable=False),
+    Column("made_at_us", BigInteger, nullable=False),
+    Column("made_by", String(300), nullable=False),
+    Column("expires_at_us", BigInteger),
+    Column("revoked_at_us", BigInteger),
+    Column("own", Text, nullable=False),
+    Index("keys_by_team", "team"),
+)
+
+key_secrets = Table(
+    "key_secrets",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("key_id", String(64), nullable=False),
+    Column("expires_at_us", BigInteger),
+    Index("key_secrets_by_key", "key_id"),
+)
+
+tenancy_changes = Table(
+    "tenancy_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("changes", BigInteger, nullable=False),
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

@@ -94,6 +94,9 @@ def test_the_configuration_is_valid_and_its_commands_work(gateway: tuple[str, Pa
     assert checked.returncode == 0, checked.stdout + checked.stderr
     listed = run([".venv/bin/turnout", "models", "--config", "turnout.yaml"], gateway)
     assert "chat" in listed.stdout and "my-model" in listed.stdout
+    (create,) = blocks("sh", "turnout keys create")
+    made = run(["bash", "-ec", create], gateway)
+    assert made.returncode == 0 and made.stdout.startswith("sk-turnout-"), made.stderr
     # its port is the other gateway's, so it must refuse, and say why
     served = run(["bash", "-ec", serve.replace("8080", gateway[0])], gateway)
     assert served.returncode == 1 and "cannot listen" in served.stderr

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 if TYPE_CHECKING:
-    from socket import socket
-
     from config.settings import Settings
+    from gateway.server import Sockets
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="the YAML file; without one: the embedded engine and the providers whose keys are set")
@@ -34,11 +33,11 @@ def register(app: typer.Typer) -> None:
 
         from config.document import shown
         from config.settings import Environment
+        from contract.errors import LedgerUnavailable
         from gateway import logs
-        from gateway.bootstrap import bootstrap_key
         from gateway.cli.settings import load_or_exit
-        from gateway.server import bind
-        from ledger.store import LedgerError, database_file
+        from gateway.server import Sockets, bind, bind_admin, url_of
+        from ledger.store import LedgerError
         from providers.local.weights import WeightsNotFound
 
         logs.configure()
@@ -58,37 +57,41 @@ def register(app: typer.Typer) -> None:
         except ValidationError as exc:
             typer.echo(f"TURNOUT_BOOTSTRAP_KEY {exc.errors()[0]['msg']}", err=True)
             raise typer.Exit(1) from None
-        url = f"http://{f'[{at_host}]' if ':' in at_host else at_host}:{listener.getsockname()[1]}"
 
-        def tell(key: str | None, example_model: str) -> None:
+        def tell(key: str | None, example_model: str, admin_url: str | None) -> None:
             told = Key(None, "TURNOUT_BOOTSTRAP_KEY") if given else Key(key, "TURNOUT_KEY")
-            typer.echo(banner(url, told, example_model, loaded.key_report))
+            typer.echo(banner(url_of(listener), told, example_model, loaded.key_report, admin_url))
 
         try:
             key = given.get_secret_value() if given else None
-            if key is None and not any(team.keys for team in settings.teams.values()):
-                key = bootstrap_key(database_file(settings.state.database).parent)
-            code = (_alone if settings.server.workers == 1 else _with_workers)(settings, key, listener, lambda model: tell(key, model))
-        except (LedgerError, WeightsNotFound, OSError) as exc:
+            admin = None if settings.admin is None else bind_admin(settings.admin)
+            sockets = Sockets(listener, admin)
+            code = (_alone if settings.server.workers == 1 else _with_workers)(settings, key, sockets, tell)
+        except (LedgerError, LedgerUnavailable, WeightsNotFound, OSError) as exc:
             typer.echo(f"the gateway cannot start: {exc}", err=True)
             raise typer.Exit(1) from exc
         raise typer.Exit(code)
 
 
-def _alone(settings: "Settings", key: str | None, listener: "socket", tell: Callable[[str], None]) -> int:
+Tell = Callable[[str | None, str, str | None], None]
+
+
+def _alone(settings: "Settings", key: str | None, sockets: "Sockets", tell: Tell) -> int:
     """The gateway in this process."""
     from gateway.app import create_app
     from gateway.fastpath import FastPath
     from gateway.runtime import build_runtime
     from gateway.server import serve
 
-    runtime = build_runtime(settings, key)
-    serve(FastPath(create_app(runtime, version("turnout")), runtime), listener, lambda: tell(runtime.example_model))
+    runtime = build_runtime(settings, key, admin=sockets.admin)
+    app = FastPath(create_app(runtime, version("turnout")), runtime)
+    serve(app, sockets.listener, lambda: tell(runtime.bootstrap_key, runtime.example_model, sockets.admin_url))
     return 0
 
 
-def _with_workers(settings: "Settings", key: str | None, listener: "socket", tell: Callable[[str], None]) -> int:
+def _with_workers(settings: "Settings", key: str | None, sockets: "Sockets", tell: Tell) -> int:
     """The gateway in several processes, of which this one serves nothing itself."""
+    from gateway.bootstrap import bootstrap_for
     from gateway.engine_spec import engine_spec
     from gateway.workers.parent import Plan, serve_with_workers
     from ledger.continuity import tidy
@@ -96,9 +99,10 @@ def _with_workers(settings: "Settings", key: str | None, listener: "socket", tel
 
     database = open_engine(settings.state.database)  # made, or brought up to date, before the workers meet in it
     tidy(database, settings.state.responses_days)
+    bootstrap = bootstrap_for(settings, database) if key is None else key
     database.dispose()
     engines = tuple(engine_spec(name, engine) for name, engine in settings.engines.items())
-    return serve_with_workers(Plan(settings, key, engines), listener, tell)
+    return serve_with_workers(Plan(settings, bootstrap, engines), sockets, lambda model: tell(bootstrap, model, sockets.admin_url))
 
 
 class Key(NamedTuple):
@@ -108,7 +112,7 @@ class Key(NamedTuple):
     variable: str
 
 
-def banner(url: str, key: Key, model: str, key_report: list[str]) -> str:
+def banner(url: str, key: Key, model: str, key_report: list[str], admin_url: str | None = None) -> str:
     """What the terminal shows once: where, with which key, which providers are on, and a line to paste."""
     elsewhere = {"TURNOUT_BOOTSTRAP_KEY": "the one in TURNOUT_BOOTSTRAP_KEY"}.get(
         key.variable, "one of the configuration file's; the line below reads TURNOUT_KEY"
@@ -122,6 +126,7 @@ def banner(url: str, key: Key, model: str, key_report: list[str]) -> str:
         f"  base URL   {url}/v1",
         f"  key        {key.shown or elsewhere}",
         f"  docs       {url}/docs",
+        *([] if admin_url is None else [f"  admin API  {admin_url}"]),
         "",
         *(f"  {line}" for line in key_report),
         "",

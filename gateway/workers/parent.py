@@ -7,7 +7,6 @@ import asyncio
 import pickle
 import resource
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -17,7 +16,7 @@ import structlog
 import uvloop
 
 from config.settings import Settings
-from gateway.server import BACKLOG, GRACE_S
+from gateway.server import BACKLOG, GRACE_S, Sockets
 from gateway.workers.desk import Desk
 from gateway.workers.messages import Listening, Orders
 from gateway.workers.process import WorkerProcess, end_of
@@ -41,20 +40,20 @@ class Plan(msgspec.Struct, frozen=True):
     engines: tuple[EngineSpec, ...]
 
 
-def serve_with_workers(plan: Plan, listener: socket.socket, on_listening: Callable[[str], None]) -> int:
+def serve_with_workers(plan: Plan, sockets: Sockets, on_listening: Callable[[str], None]) -> int:
     """Serves until SIGINT or SIGTERM; the exit code. `on_listening`: called once, when the first worker listens, with a model's name.
 
     Raises OSError when another process listens there already.
     """
-    listener.listen(BACKLOG)  # until the first worker takes them, connections wait
+    sockets.listener.listen(BACKLOG)  # until the first worker takes them, connections wait
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write keys and prompts to a file; workers inherit it
-    return uvloop.run(_run(plan, listener, on_listening))
+    return uvloop.run(_run(plan, sockets, on_listening))
 
 
-async def _run(plan: Plan, listener: socket.socket, on_listening: Callable[[str], None]) -> int:
+async def _run(plan: Plan, sockets: Sockets, on_listening: Callable[[str], None]) -> int:
     client = PooledClient()
     desk = Desk([EngineSupervisor(spec, client) for spec in plan.engines])
-    parent = Parent(plan, listener, desk, on_listening)
+    parent = Parent(plan, sockets, desk, on_listening)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, parent.signalled)
@@ -69,10 +68,10 @@ async def _run(plan: Plan, listener: socket.socket, on_listening: Callable[[str]
 class Parent:
     """Keeps the workers. One task for each place among them, one for the spare."""
 
-    def __init__(self, plan: Plan, listener: socket.socket, desk: Desk, on_listening: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, sockets: Sockets, desk: Desk, on_listening: Callable[[str], None]) -> None:
         self._plan = plan
         self._settings = pickle.dumps(plan.settings)
-        self._listener = listener
+        self._sockets = sockets
         self._desk = desk
         self._tally = Tally.of(plan.settings.server.workers)
         self._on_listening: Callable[[str], None] | None = on_listening
@@ -94,7 +93,7 @@ class Parent:
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait([*places, spare, stopped], return_when=asyncio.FIRST_COMPLETED)
         self._stop.set()
-        self._listener.close()
+        self._sockets.close()
         spare.cancel()
         await self._end(places)
         await asyncio.wait([spare, stopped])
@@ -162,7 +161,7 @@ class Parent:
                 self._spare_wanted.clear()
                 if self._spare is None:
                     with suppress(OSError):  # then a place that falls free waits for its interpreter
-                        self._spare = await WorkerProcess.spawn(self._listener, self._tally)
+                        self._spare = await WorkerProcess.spawn(self._sockets, self._tally)
         finally:
             if self._spare is not None:
                 await self._spare.end(0.0)
@@ -174,7 +173,7 @@ class Parent:
             return spare
         if spare is not None:
             await spare.end(0.0)
-        return await WorkerProcess.spawn(self._listener, self._tally)
+        return await WorkerProcess.spawn(self._sockets, self._tally)
 
     # --- the end -------------------------------------------------------------------------------------------------------
     async def _end(self, places: list[asyncio.Task[None]]) -> None:

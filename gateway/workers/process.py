@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from time import monotonic
 
+from gateway.server import Sockets
 from gateway.workers.messages import Channel, Up
 from gateway.workers.tally import Tally
 
@@ -23,14 +24,14 @@ class WorkerProcess:
         self._process = process
 
     @classmethod
-    async def spawn(cls, listener: socket.socket, tally: Tally) -> "WorkerProcess":
+    async def spawn(cls, sockets: Sockets, tally: Tally) -> "WorkerProcess":
         """In a session of its own, so that the terminal's signals reach the parent alone. Raises OSError."""
         ours, theirs = socket.socketpair()
-        inherited = (theirs.fileno(), listener.fileno(), tally.descriptor)
+        inherited = (theirs.fileno(), sockets.listener.fileno(), tally.descriptor, *(() if sockets.admin is None else (sockets.admin.fileno(),)))
         try:
             process = await asyncio.create_subprocess_exec(
                 *COMMAND,
-                *map(str, (*inherited, os.getpid())),
+                *map(str, (os.getpid(), *inherited)),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=inherited,
                 start_new_session=True,

@@ -1,4 +1,4 @@
-"""A worker's process: `python -I -m gateway.workers.worker CHANNEL LISTENER TALLY PARENT`: inherited descriptors, and the parent's process id.
+"""A worker's process: `python -I -m gateway.workers.worker PARENT CHANNEL LISTENER TALLY [ADMIN]`: its parent's id, inherited descriptors.
 
 It imports everything, waits for its orders, and serves as one process alone would. SIGTERM lets its streams finish; SIGINT, which only the
 parent sends, ends them.
@@ -21,7 +21,7 @@ from gateway.app import create_app
 from gateway.client import Receive, Scope, Send
 from gateway.fastpath import App, FastPath
 from gateway.runtime import build_runtime
-from gateway.server import Server, serve
+from gateway.server import Server, Sockets, serve
 from gateway.workers.acceptor import Acceptor
 from gateway.workers.link import Link
 from gateway.workers.messages import Listening, Orders, read_orders
@@ -49,27 +49,29 @@ class _Server(Server):
 
 
 def main() -> None:
-    channel, listener, tally, parent = map(int, sys.argv[1:])
+    parent, *descriptors = map(int, sys.argv[1:])
     die_with(parent)
-    for descriptor in (channel, listener, tally):
+    for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
+    channel, listener, tally, *admin = descriptors
     end = socket.socket(fileno=channel)
     orders = read_orders(end)
     if orders is not None:
-        _serve(orders, end, socket.socket(fileno=listener), Tally(tally))
+        sockets = Sockets(socket.socket(fileno=listener), socket.socket(fileno=admin[0]) if admin else None)
+        _serve(orders, end, sockets, Tally(tally))
 
 
-def _serve(orders: Orders, end: socket.socket, listener: socket.socket, tally: Tally) -> None:
+def _serve(orders: Orders, end: socket.socket, sockets: Sockets, tally: Tally) -> None:
     logs.configure(worker=orders.worker)
     settings: Settings = pickle.loads(orders.settings)
     link = Link(end, orders, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    runtime = build_runtime(settings, orders.bootstrap_key, link.host)
+    runtime = build_runtime(settings, orders.bootstrap_key, link.host, sockets.admin)
     app = FastPath(create_app(runtime, version("turnout")), runtime)
 
     def on_listening() -> None:
         link.say(Listening(runtime.example_model))
 
-    serve(_linked(app, link), listener, on_listening, lambda config, told: _Server(config, told, tally, orders.worker))
+    serve(_linked(app, link), sockets.listener, on_listening, lambda config, told: _Server(config, told, tally, orders.worker))
 
 
 def _linked(app: App, link: Link) -> App:

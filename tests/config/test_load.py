@@ -64,16 +64,6 @@ def test_the_contracts_example_is_refused_for_each_of_its_later_features(tmp_pat
     ]
 
 
-YET = [
-    ("admin: {key: sk-admin-0123456789}", "1:8: `admin`: not supported yet"),
-]
-
-
-@pytest.mark.parametrize(("text", "told"), YET, ids=[text for text, _ in YET])
-def test_what_has_its_form_but_no_effect_yet_is_refused_at_its_place(tmp_path: Path, text: str, told: str) -> None:
-    assert any(place.startswith(told) for place in places(refused(tmp_path, text)))
-
-
 def test_the_contracts_example_without_its_later_features_loads(tmp_path: Path) -> None:
     data = yaml.safe_load(CONTRACT)
     del data["engines"]["gpu"]
@@ -343,6 +333,19 @@ def test_a_kind_on_the_users_own_machine_needs_neither_key_nor_url(tmp_path: Pat
 def test_the_same_key_in_two_teams_is_refused_without_being_shown(tmp_path: Path) -> None:
     error = refused(tmp_path, "teams:\n  a: {keys: [sk-same]}\n  b: {keys: [sk-other, sk-same]}")
     assert places(error) == ["3:24: this key is one of team `a` too; a key stands for one team"]
+
+
+def test_the_admin_key_opens_nothing_else_and_owners_own_teams_that_there_are(tmp_path: Path) -> None:
+    text = """
+        teams: {a: {keys: [sk-of-both-0123456789]}}
+        admin:
+          key: sk-of-both-0123456789
+          oidc: {issuer: "https://id.example", client_id: turnout, team_owners: {leads: [a, b]}}
+        """
+    assert places(refused(tmp_path, text)) == [
+        "3:8: the key is one of team `a` too; the admin API's opens nothing else",
+        "4:85: there is no team `b`; known: a",
+    ]
 
 
 def test_a_star_in_a_target_needs_a_pattern(tmp_path: Path) -> None:

@@ -1,19 +1,17 @@
-"""docs/sso.md: its example has the form of a configuration, and its figures are those of the code."""
+"""docs/sso.md: its example loads, and its figures are those of the code."""
 
 import re
 from pathlib import Path
 
-import yaml
-
-from config.settings import Settings
 from gateway.admin import oidc, sessions, tokens
+from tests.config.files import loaded
 
 TEXT = (Path(__file__).parents[2] / "docs" / "sso.md").read_text()
 
 
-def test_the_example_has_the_form_of_a_configuration() -> None:
+def test_the_example_loads(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S)
-    settings = Settings.model_validate(yaml.safe_load(block))
+    settings = loaded(tmp_path, block.encode(), {"TURNOUT_ADMIN_KEY": "sk-admin-0123456789", "OIDC_SECRET": "s"}).settings
     assert settings.admin is not None and settings.admin.oidc is not None
 
 

@@ -63,6 +63,10 @@ policies:
 teams:
   search: {{keys: ["${{TEAM}}", "${{TEAM_OLD}}"], overrides: [deadline_ms]}}
   writers: {{keys: ["${{WRITERS}}"]}}
+admin:
+  port: 0
+  key: "${{ADMIN}}"
+  oidc: {{issuer: "http://{lost}", client_id: turnout, client_secret: "${{OIDC_SECRET}}", admins: [a]}}
 """
 
 
@@ -129,6 +133,8 @@ class Run:
     folder: Path
     process: subprocess.Popen[bytes]
     env: dict[str, str]
+    admin_url: str
+    admin_key: str
     core_limit: str = ""
     requests: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
@@ -151,7 +157,7 @@ class Run:
 
 def begin(folder: Path, nest: Nest, upstream_url: str) -> Run:
     """Starts the gateway with its secrets in the environment, and waits until it listens."""
-    names = ("KEY_A", "KEY_B", "KEY_C", "KEY_D", "HEADER", "AWS_ID", "AWS_SECRET", "TEAM", "TEAM_OLD", "WRITERS")
+    names = ("KEY_A", "KEY_B", "KEY_C", "KEY_D", "HEADER", "AWS_ID", "AWS_SECRET", "TEAM", "TEAM_OLD", "WRITERS", "ADMIN", "OIDC_SECRET")
     secrets = {name: nest.plain(f"key {name}") for name in names}
     (folder / "turnout.yaml").write_text(CONFIG.format(folder=folder, url=upstream_url, lost=LOST, redis=nest.plain("redis password")))
     env = clean_env(**secrets, TURNOUT_BOOTSTRAP_KEY=nest.plain("bootstrap key"))
@@ -160,7 +166,9 @@ def begin(folder: Path, nest: Nest, upstream_url: str) -> Run:
     while (found := re.search(rb"base URL\s+(\S+)/v1", (folder / "stdout.txt").read_bytes())) is None:
         assert process.poll() is None, (folder / "stderr.txt").read_text()
         time.sleep(0.05)
-    return Run(found[1].decode(), nest, secrets["TEAM"], folder, process, env)
+    admin = re.search(rb"admin API\s+(\S+)", (folder / "stdout.txt").read_bytes())
+    assert admin is not None
+    return Run(found[1].decode(), nest, secrets["TEAM"], folder, process, env, admin[1].decode(), secrets["ADMIN"])
 
 
 async def story(folder: Path, nest: Nest) -> Run:
@@ -170,6 +178,7 @@ async def story(folder: Path, nest: Nest) -> Run:
     try:
         async with httpx2.AsyncClient(timeout=60, trust_env=False) as http:
             await everything(run, http)
+            await made_keys(run, http)
     except BaseException:
         run.process.kill()
         raise
@@ -227,6 +236,47 @@ async def everything(run: Run, http: httpx2.AsyncClient) -> None:
         run.look("a decision", answer.content)
 
 
+def hatched(run: Run, where: str, secret: str) -> str:
+    """A secret that the gateway itself made: from now on a canary too."""
+    run.nest.marks[where] = secret.removeprefix("sk-turnout-")
+    return secret
+
+
+async def made_keys(run: Run, http: httpx2.AsyncClient) -> None:
+    """Keys made, used, rotated and revoked by the admin API, and what it says of those who get it wrong."""
+    nest = run.nest
+
+    async def admin(method: str, path: str, body: Any = None, key: str = run.admin_key, secret: str = "") -> Any:
+        content = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        answer = await http.request(method, run.admin_url + path, content=content, headers={"authorization": f"Bearer {key}"})
+        told = answer.content.replace(answer.json()["key"].encode(), b"") if secret else answer.content
+        run.look(f"the admin API's {method} {path.partition('/key_')[0]}", told + str(answer.headers.multi_items()).encode())
+        if secret:
+            hatched(run, secret, answer.json()["key"])
+        return answer.json()
+
+    made = await admin("POST", "/admin/keys", {"team": "writers", "name": "ci"}, secret="made key")
+    path = f"/admin/keys/{made['id']}"
+    chat = {"messages": [{"role": "user", "content": "Hi"}]}
+    for model in ("fails", "forbids", "rejects", "good"):
+        await run.ask(http, "/v1/chat/completions", {"model": f"one/{model}", **chat}, key=made["key"])
+    rotated = await admin("POST", f"{path}/rotate", {"grace_s": 60}, secret="rotated key")
+    await run.ask(http, "/v1/chat/completions", {"model": "one/good", **chat}, key=rotated["key"])
+    for wrong in ({"team": "writers", "expires_in_s": nest("wrong expiry")}, {"team": "writers", "limits": nest("wrong limits")}):
+        await admin("POST", "/admin/keys", wrong)
+    await admin("POST", "/admin/keys", {"team": "writers", "key": nest("unknown field's value")})
+    await admin("POST", "/admin/keys", nest("admin body that is no JSON").encode())
+    await admin("POST", f"{path}/rotate", {"grace_s": nest("wrong grace")})
+    await admin("GET", "/admin/keys", key=nest.plain("wrong admin key"))
+    await admin("GET", "/admin/keys", key=f"e.{nest.plain('wrong token')}.s")
+    await admin("GET", "/auth/login")
+    for read in ("/admin/keys", path, "/admin/teams", "/admin/config", "/auth/session"):
+        await admin("GET", read)
+    await admin("DELETE", path)
+    for secret in (made["key"], rotated["key"]):
+        await run.ask(http, "/v1/chat/completions", {"model": "one/good", **chat}, key=secret)
+
+
 async def wrong_requests(run: Run, http: httpx2.AsyncClient, chat: dict[str, Any]) -> None:
     """What a caller gets wrong must be told without repeating it."""
     nest, path, model = run.nest, "/v1/chat/completions", "one/good"
@@ -259,9 +309,16 @@ def look_at_the_commands(run: Run) -> None:
         ["providers"],
         ["explain", "--model", "both", "--team", "search"],
         ["trace", run.requests[0]],
+        ["keys", "list"],
+        ["keys", "list", "--json"],
+        ["teams", "list"],
+        ["keys", "create", "--team", "writers"],
     ):
         with_config = ["--config", "turnout.yaml"] if command[0] not in ("check", "providers") else ["turnout.yaml"] if command[0] == "check" else []
         done = subprocess.run([COMMAND, *command, *with_config], cwd=run.folder, env=run.env, capture_output=True, timeout=60)
+        if "create" in command:
+            hatched(run, "key of the command line", done.stdout.decode().strip())
+            done.stdout = b""
         run.look(f"turnout {command[0]}", done.stdout + done.stderr)
 
 
