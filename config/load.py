@@ -307,6 +307,8 @@ class _Checker:
         for name, team in self.settings.teams.items():
             if team.policy is not None and team.policy not in self.settings.policies:
                 yield self._unknown("policy", team.policy, self.settings.policies, "teams", name, "policy")
+            if team.organisation is not None and team.organisation not in self.settings.organisations:
+                yield self._unknown("organisation", team.organisation, self.settings.organisations, "teams", name, "organisation")
             for index, model in enumerate(team.models or ()):
                 if model not in self.settings.models:
                     yield self._unknown("model", model, self.settings.models, "teams", name, "models", index)

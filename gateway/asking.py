@@ -24,11 +24,15 @@ _PARTS = {  # what in a body shows that it holds such a part
 
 def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tuple[int, ...], now: float) -> Ask:
     """`found`: the prompt's prefixes (`prefixes_of`)."""
-    warm = NOTHING
+    prompt_tokens, warm = _prompt_tokens(call.body), NOTHING
     if found and (held := route.affinity.warm(found, now)):
-        warm = {target: length // BYTES_PER_TOKEN for target, length in held.items()}
+        warm = {
+            each.label: min(prompt_tokens, int(held[each.label] // BYTES_PER_TOKEN * each.stats.hits.share(now)))
+            for each in route.targets
+            if each.label in held
+        }
     needs = _needs(call, route.lacking) if route.lacking and rule.drop != "everything" else NOBODY
-    return Ask(call.request_id, call.stream, _prompt_tokens(call.body), limit_of(call), needs, bound_to, warm)
+    return Ask(call.request_id, call.stream, prompt_tokens, limit_of(call), needs, bound_to, warm)
 
 
 def _prompt_tokens(body: bytes) -> int:

@@ -9,12 +9,12 @@ from math import inf
 from random import random
 from time import monotonic
 
-from contract.errors import AttemptError, AttemptsExhausted, ContextLengthExceeded, RateLimited
+from contract.errors import AttemptError, AttemptsExhausted, ContextLengthExceeded, QuotaExhausted, RateLimited
 from contract.patience import Patience
 from gateway.errors import status_of
 from gateway.job import Attempt, Job, Planning
 from gateway.opening import Opened, begin, left
-from gateway.planner import hedge_for, patience_of
+from gateway.planner import hedge_for, hurried, patience_of
 from gateway.record import Recorder
 from policy.hedge import Hedge
 from policy.plan import Planned
@@ -24,7 +24,7 @@ from policy.retry import CROWDED, FailOver, RetrySame, Situation, Stop, after_fa
 class Attempts:
     """The attempts of one request. `others`: the plan's targets that were not tried yet. `count`: those begun, second runners and all."""
 
-    __slots__ = ("_job", "_made", "_planned", "_planning", "_recorder", "_tries", "count", "others")
+    __slots__ = ("_job", "_made", "_planned", "_planning", "_recorder", "_tries", "_waited", "count", "others")
 
     def __init__(self, job: Job, planning: Planning, recorder: Recorder) -> None:
         self._job = job
@@ -33,6 +33,7 @@ class Attempts:
         self._planned, *self.others = planning.plan.attempts
         self._made = 0  # attempts that count against the policy's limit
         self._tries = 0  # of them, at the present target
+        self._waited = False  # for a time that it named
         self.count = 0
 
     def attempt(self, planned: Planned, reason: str) -> Attempt:
@@ -41,7 +42,9 @@ class Attempts:
         return Attempt(self.count, self._job.route.targets[planned.candidate.index], planned, reason)
 
     def patience(self, attempt: Attempt) -> Patience | None:
-        return patience_of(self._job, attempt.planned, bool(self.others), attempt.marks.started)
+        patience = patience_of(self._job, attempt.planned, self.others, attempt.marks.started)
+        attempt.hurried = hurried(self._job, attempt.planned, patience)
+        return patience
 
     async def opened(self) -> Opened:
         """The first answer. Raises AttemptsExhausted."""
@@ -80,16 +83,17 @@ class Attempts:
         if isinstance(error, ContextLengthExceeded) or (crowded and unexplained(error)):  # the same model would say the same elsewhere
             targets = job.route.targets
             self.others = [each for each in self.others if targets[each.candidate.index].model != attempt.target.model]
-        verdict = after_failure(error, self._situation(attempt, crowded))
+        verdict = after_failure(error, self._situation(attempt, error, crowded))
         self._failed(attempt, error, isinstance(verdict, Stop))
         match verdict:
             case FailOver():
                 self._planned = next(filter(self._ready, self.others), self.others[0])
                 self.others.remove(self._planned)
-                self._tries = 0
+                self._tries, self._waited = 0, False
                 return self._planned.reason
             case RetrySame():
                 if verdict.delay_s:
+                    self._waited = self._waited or isinstance(error, RateLimited)
                     await asyncio.sleep(verdict.delay_s)
                 return f"retry after {error.reason}"
             case Stop():
@@ -102,7 +106,7 @@ class Attempts:
         context = attempt.target.context_tokens
         return context is not None and self._planning.ask.prompt_tokens >= CROWDED * context
 
-    def _situation(self, attempt: Attempt, crowded: bool) -> Situation:
+    def _situation(self, attempt: Attempt, error: AttemptError, crowded: bool) -> Situation:
         job, target = self._job, attempt.target
         health, now = target.health, monotonic()
         deadline_s = job.rule.slo.deadline_s
@@ -116,8 +120,18 @@ class Attempts:
             budget_allows=health.retries.allows(now),
             healthy=health.breaker.available(now),
             other_key_ready=target.backend.ready_at(target.model, now) <= now,
+            ready_in_s=self._ready_in_s(attempt, error, now),
+            waited=self._waited,
             crowded=crowded,
         )
+
+    def _ready_in_s(self, attempt: Attempt, error: AttemptError, now: float) -> float | None:
+        """When the first of the target's keys is, where this request was told a time by one of them."""
+        target = attempt.target
+        limits = [each for each in (*self._job.failures, error) if isinstance(each, RateLimited) and each.target == target.label]
+        if all(each.retry_after_s is None or isinstance(each, QuotaExhausted) for each in limits):
+            return None
+        return max(0.0, target.backend.ready_at(target.model, now) - now)
 
     def _failed(self, attempt: Attempt, error: AttemptError, last: bool) -> None:
         job = self._job

@@ -94,7 +94,7 @@ class _Delivered:
             texts = texts[:-1]
         self.kept = self.reasoning + _tokens(texts)  # without the white space at its end, which is asked for again
         self.finish: Finish | None = next((event.finish for event in events if isinstance(event, ev.Finished)), None)
-        self.input = told if told is not None and told.input_total is not None else None
+        self.input = told if told is not None and told.input_total else None  # 0: it was not known when the answer began
         self.usable = (
             len(content) == pieces
             and not any(event.logprobs for event in texts)

@@ -9,7 +9,7 @@ from time import monotonic
 import msgspec
 
 from contract.call import Call
-from contract.errors import AttemptError
+from contract.errors import AttemptError, AttemptTimeout
 from gateway.auth import Principal
 from gateway.client import HeaderList, Receiver
 from gateway.routes import Route, Target
@@ -77,10 +77,11 @@ class Job:
 class Attempt:
     """One attempt at one target, while it lasts and for its row. `load`: how many ran there when it began. `abandoned`: another one answers.
 
-    `rest`: it answers only what is missing of a cut answer, which says nothing of a whole one.
+    `rest`: it answers only what is missing of a cut answer, which says nothing of a whole one. `hurried`: it was given so little time that silence
+    says nothing of its target's health.
     """
 
-    __slots__ = ("_held", "abandoned", "exchange", "load", "marks", "number", "planned", "reason", "rest", "started_at_us", "target")
+    __slots__ = ("_held", "abandoned", "exchange", "hurried", "load", "marks", "number", "planned", "reason", "rest", "started_at_us", "target")
 
     def __init__(self, number: int, target: Target, planned: Planned, reason: str) -> None:
         self.number = number
@@ -92,6 +93,7 @@ class Attempt:
         self.exchange: Exchange | None = None
         self.abandoned = False
         self.rest = False
+        self.hurried = False
         self.load = target.health.running
         self._held: int | None = target.health.begin(self.marks.started)
 
@@ -105,11 +107,17 @@ class Attempt:
         if self._held is not None and self.target.health.answers(self._held):
             self.target.stats.recovered()
 
+    def was_rushed(self, error: AttemptError | str | None) -> bool:
+        """It gave nothing in the little time that it had."""
+        return self.hurried and isinstance(error, AttemptTimeout) and error.clock in ("headers", "first_token")
+
     def over(self, error: AttemptError | None, answered: bool = False) -> None:
         """Tells the target's health and its backend how it ended, once; what is said later is not heard."""
         held, self._held = self._held, None
         if held is None:
             return
+        if self.was_rushed(error):
+            error = None
         self.target.health.ended(monotonic(), held, error, answered, random())
         if error is not None:
             self.target.backend.failed(self.target.model, self.marks, error)

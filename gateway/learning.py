@@ -1,7 +1,7 @@
 """What the end of an attempt teaches: statistics, health, where a prompt is warm, what measurements cost, whether the promise was kept."""
 
 from contract.errors import AttemptError, EngineBusy, RateLimited, UpstreamRejected
-from contract.usage import Usage
+from contract.usage import BYTES_PER_TOKEN, Usage
 from gateway.job import Attempt, Job
 from ledger.row import Status
 from policy.rule import NO_SLO
@@ -21,11 +21,16 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
         if not attempt.rest:
             _observe(job, attempt, now, usage)
         if planning is not None:
+            if usage is not None and usage.cache_read is not None and (held := route.affinity.warm(planning.found, now).get(target.label)):
+                stats.hits.seen(now, held // BYTES_PER_TOKEN, usage.cache_read)
             route.affinity.note(planning.found, target.label, now)
             route.hedges.spent(now, cost_nusd)
             route.exploring.answered(cost_nusd, _beyond_best(job, cost_nusd) if explored else None)
     elif status in UNFINISHED and _was_late(attempt, now):
         _observe(job, attempt, now, None)
+    elif attempt.was_rushed(failure):
+        if _was_late(attempt, now):
+            _observe(job, attempt, now, None)
     elif isinstance(failure, UpstreamRejected):
         stats.rejected(failure.reason)
     elif failure is not None:

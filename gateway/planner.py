@@ -1,5 +1,6 @@
 """Where the policy meets the live state: a snapshot of the targets, the plan for one request, and how long each attempt may take."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -75,22 +76,46 @@ def hedge_for(job: Job, planning: Planning, now: float) -> Hedge | None:
     return hedge(job.rule, planning.plan, idle, now, route.hedges)
 
 
-def patience_of(job: Job, planned: Planned, others_left: bool, now: float) -> Patience | None:
+def patience_of(job: Job, planned: Planned, others: Sequence[Planned], now: float) -> Patience | None:
     """How long this attempt may take. A policy's own clock for the first token is what it says, whoever waits."""
     rule = job.rule
     own, deadline_s = rule.patience, rule.slo.deadline_s
-    if own is None and deadline_s is None and not others_left:
+    if own is None and deadline_s is None and not others:
         return None
+    left_s = None if deadline_s is None else max(0.001, deadline_s - (now - job.client.started_at))
     first_output_s = stall_s = None
-    if others_left:
-        seen = planned.prediction
+    if others:
         if own is None or (own.first_token_s is None and own.headers_s is None):
-            least_s, predicted_s = (PATIENT_S, seen.ttft_p95_s) if job.call.stream else (PATIENT_UNARY_S, seen.finish_p95_s)
-            first_output_s = max(least_s, PATIENT_TIMES * (predicted_s or 0.0))
+            least_s = PATIENT_S if job.call.stream else PATIENT_UNARY_S
+            first_output_s = max(least_s, PATIENT_TIMES * (_p95_s(job, planned) or 0.0))
+            if left_s is not None:
+                first_output_s = min(first_output_s, _its_share_s(job, planned, others[0], left_s))
         if own is None or own.idle_s is None:
             if not job.call.stream:
                 stall_s = PATIENT_S  # its head has come: the body is made, or somebody else had better make it
             elif rule.recovery != "error":
                 stall_s = STALL_S
-    left_s = None if deadline_s is None else max(0.001, deadline_s - (now - job.client.started_at))
     return msgspec.structs.replace(own or Patience(), first_output_s=first_output_s, stall_s=stall_s, left_s=left_s)
+
+
+def hurried(job: Job, planned: Planned, patience: Patience | None) -> bool:
+    """Whether a target that gives nothing in that time is not unwell for it: it is slower, or the request itself brought its deadline."""
+    given_s = None if patience is None else patience.first_output_s
+    if given_s is None or given_s >= PATIENT_S:
+        return False
+    p95_s = _p95_s(job, planned)
+    if p95_s is not None:
+        return given_s < PATIENT_TIMES * p95_s
+    return job.rule.slo.deadline_s != (job.principal.rule or job.route.rule).slo.deadline_s
+
+
+def _p95_s(job: Job, planned: Planned) -> float | None:
+    """To its first output, as predicted."""
+    return planned.prediction.ttft_p95_s if job.call.stream else planned.prediction.finish_p95_s
+
+
+def _its_share_s(job: Job, planned: Planned, following: Planned, left_s: float) -> float:
+    """Of what is left until the deadline, so that the next target has a chance too: half of it; more for who is predicted to need more, as far as
+    that leaves the next one what it needs."""
+    p95_s, needs_s = _p95_s(job, planned), following.prediction.finish_p95_s
+    return max(left_s / 2, 0.0 if p95_s is None or needs_s is None else min(p95_s, left_s - needs_s))

@@ -9,6 +9,9 @@ FIRST = 256  # bytes of the shortest prefix; each next one is twice as long
 LONGEST = 1 << 20
 TTL_S = 300.0  # how long providers keep a prefix at least (OpenAI 5-10 min, Anthropic 5 min)
 MAX_PREFIXES = 50_000
+BELIEVED = 1000.0  # tokens that count as found before anything is seen
+HALF_LIFE_S = 600.0
+FADE_EVERY_S = 5.0
 NOWHERE: dict[str, float] = {}
 
 
@@ -22,6 +25,37 @@ def prefixes(prompt: bytes | memoryview) -> tuple[int, ...]:
         found.append(value)
         at, length = length, length * 2
     return tuple(found)
+
+
+class WarmHits:
+    """How much of a prompt one target's cache really holds, for each token that was thought to be warm there. Fades; believed until it is seen.
+
+    It may be more than 1: the longest prefix that is known is up to half of what a prompt has in common with the one before it.
+    """
+
+    __slots__ = ("_at", "_expected", "_found")
+
+    def __init__(self) -> None:
+        self._expected = self._found = BELIEVED
+        self._at = 0.0
+
+    def share(self, now: float) -> float:
+        self._fade(now)
+        return self._found / self._expected
+
+    def seen(self, now: float, expected_tokens: int, cached_tokens: int) -> None:
+        """An answer's own account of a prompt of which so many tokens should have been warm."""
+        self._fade(now)
+        self._expected += expected_tokens
+        self._found += cached_tokens
+
+    def _fade(self, now: float) -> None:
+        """Back towards what is believed: caches come and go."""
+        if now - self._at > FADE_EVERY_S:
+            kept = 0.5 ** min(50.0, (now - self._at) / HALF_LIFE_S)
+            self._expected = BELIEVED + (self._expected - BELIEVED) * kept
+            self._found = BELIEVED + (self._found - BELIEVED) * kept
+            self._at = now
 
 
 class Affinity:

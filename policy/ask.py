@@ -11,7 +11,8 @@ class Ask(msgspec.Struct, frozen=True):
     """One request, as far as routing cares.
 
     `prompt_tokens`: estimated from its length. `max_tokens`: the client's own limit on the answer. `needs`: what not every target can do
-    (`tools`, `images`, `audio`, `files`, `n`). `warm`: target -> how many of the prompt's tokens its prefix cache is likely to hold.
+    (`tools`, `images`, `audio`, `files`, `n`). `warm`: target -> how many of the prompt's tokens its prefix cache is likely to hold,
+    where a prompt that begins alike was answered there; by what such prompts were told before.
     `batch`: it may wait, and is charged the batch price.
     """
 

@@ -29,7 +29,8 @@ class Situation(msgspec.Struct, frozen=True):
     """Where a request stands when an attempt failed. `jitter` is a random number in [0, 1), drawn by the caller.
 
     `budget_allows`: the target's retry budget. `healthy`: its breaker is closed, this failure counted. `other_key_ready`: the provider has
-    a key that is not cooling. `deadline_left_s`: what is left of the request's time. `committed`: the client has seen output. `crowded`:
+    a key that is not cooling. `ready_in_s`: when the first of its keys is, where one of them was told a time; `waited`: this request has waited
+    for one already. `deadline_left_s`: what is left of the request's time. `committed`: the client has seen output. `crowded`:
     the prompt fills much of the model's context, by our estimate.
     """
 
@@ -42,6 +43,8 @@ class Situation(msgspec.Struct, frozen=True):
     budget_allows: bool = True
     healthy: bool = True
     other_key_ready: bool = False
+    ready_in_s: float | None = None
+    waited: bool = False
     committed: bool = False
     crowded: bool = False
 
@@ -124,23 +127,34 @@ def _spares_one(now: Situation) -> bool:
 
 def _alone(error: AttemptError, now: Situation) -> Verdict:
     """No other target is left."""
-    if isinstance(error, QuotaExhausted | EngineError):
+    if isinstance(error, EngineError):
         return Stop("no other target")
     wait_s = error.retry_after_s or 0.0
-    if wait_s > MAX_WAIT_S:
-        return Stop("retry-after is too long to wait for")
-    if isinstance(error, RateLimited):  # waited for once, and only for a time that the provider named
-        if error.retry_after_s is None or now.attempts_at_target > 1:
-            return Stop("rate limited")
+    if isinstance(error, RateLimited):
+        named_s = _named_s(error, now)
+        if named_s is None:
+            return Stop("no other target" if isinstance(error, QuotaExhausted) else "rate limited")
+        wait_s = named_s
     elif error.disposition == "retry_same" or isinstance(error, ConnectFailed):
         wait_s += _backoff_s(now)
     elif not isinstance(error, StreamCut) or now.attempts_at_target > 1:
         return Stop("no other target")
+    if wait_s > MAX_WAIT_S:
+        return Stop("retry-after is too long to wait for")
     if not now.budget_allows:
         return Stop("retry budget")
     if wait_s >= now.deadline_left_s:
         return Stop("deadline")
     return RetrySame(wait_s, error.reason)
+
+
+def _named_s(error: RateLimited, now: Situation) -> float | None:
+    """The time that the provider named, for whichever key is ready first. It is waited for once; a spent quota names none."""
+    if now.waited:
+        return None
+    if now.ready_in_s is not None:
+        return now.ready_in_s
+    return None if isinstance(error, QuotaExhausted) or now.attempts_at_target > 1 else error.retry_after_s
 
 
 def _backoff_s(now: Situation) -> float:

@@ -6,6 +6,7 @@ several processes saw adds up.
 
 import msgspec
 
+from policy.affinity import WarmHits
 from policy.cells import CELLS, LOADS, Dump, Mode, View, borrowed, place_of_prompt, rates, share_cached, sketch_of
 from policy.forecast import Forecast
 from policy.sketch import Distribution
@@ -26,12 +27,13 @@ class TargetStats:
     is of its own alone, so that nothing comes back to be counted twice.
     """
 
-    __slots__ = ("_at", "_changes", "_modes", "_others", "attempts", "failures", "output_tokens")
+    __slots__ = ("_at", "_changes", "_modes", "_others", "attempts", "failures", "hits", "output_tokens")
 
     def __init__(self) -> None:
         self.attempts = 0
         self.failures: dict[str, int] = {}
         self.output_tokens = 0
+        self.hits = WarmHits()  # this process's own
         self._modes = (Mode(), Mode())  # unary, streamed
         self._at: float | None = None  # when a weight of 1 was given
         self._changes = 0

@@ -159,7 +159,11 @@ class Ours:
         warm = NOTHING
         if request.prefixes and (held := self._affinity.warm(request.prefixes, now)):
             keeps = zip(names, self._stats, strict=True)
-            warm = {each.name: held[each.name] // BYTES_A_TOKEN for each, stats in keeps if each.name in held}
+            warm = {
+                each.name: min(request.estimated_tokens, int(held[each.name] // BYTES_A_TOKEN * stats.hits.share(now)))
+                for each, stats in keeps
+                if each.name in held
+            }
         ask = Ask(request.id, True, request.estimated_tokens, request.max_tokens, warm=warm)
         live = []
         for index, stats in enumerate(self._stats):
@@ -188,6 +192,8 @@ class Ours:
             input_tokens=request.prompt_tokens,
             cached_tokens=cached,
         )
+        if held := self._affinity.warm(request.prefixes, now).get(self._admitted.allowed[index].name):
+            self._stats[index].hits.seen(now, held // BYTES_A_TOKEN, cached)
         self._affinity.note(request.prefixes, self._admitted.allowed[index].name, now)
         self._hedges.spent(now, outcome.cost_nusd)
         extra = None

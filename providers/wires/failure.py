@@ -7,7 +7,7 @@ that a prompt is too long, and that a content filter stepped in. Of a refusal wi
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from contract import errors as e
@@ -95,7 +95,8 @@ def retry_after_s(headers: Mapping[bytes, bytes]) -> float | None:
     """How long the provider wants to be left alone, in whichever way it says so. None: not said, or not sane.
 
     `retry-after-ms` (OpenAI), `x-ms-retry-after-ms` (Azure), `retry-after` in seconds or as a date (RFC 9110 10.2.3), and where none of
-    them is sent the resets of the limits that are used up: OpenAI's durations, Anthropic's times. Times are read against the response's Date.
+    them is sent the resets of the limits that are used up: OpenAI's durations, Anthropic's times. Times are read against the response's Date,
+    or our own clock where it has none.
     """
     for name in (b"retry-after-ms", b"x-ms-retry-after-ms"):
         with suppress(KeyError, ValueError):
@@ -110,7 +111,7 @@ def _seconds_or_date(value: bytes, headers: Mapping[bytes, bytes]) -> float | No
     if value.replace(b".", b"", 1).isdigit():
         return _sane(float(value))
     with suppress(ValueError, KeyError, TypeError, OverflowError, IndexError):
-        return _sane((_date(value) - _date(headers[b"date"])).total_seconds())
+        return _sane((_date(value) - _now(headers)).total_seconds())
     return None
 
 
@@ -119,12 +120,17 @@ def _until(value: bytes, headers: Mapping[bytes, bytes]) -> float | None:
     text = value.decode("ascii", "replace").strip()
     if text.isdigit() and len(text) in (10, 13):
         with suppress(KeyError, ValueError, TypeError):
-            return _sane(int(text) / (1000 if len(text) == 13 else 1) - _date(headers[b"date"]).timestamp())
+            return _sane(int(text) / (1000 if len(text) == 13 else 1) - _now(headers).timestamp())
     if text and (found := _DURATION.fullmatch(text)) is not None:
         return _sane(sum(float(number or 0) * unit for number, unit in zip(found.groups(), (3600, 60, 1, 0.001), strict=True)))
     with suppress(ValueError, KeyError, TypeError, OverflowError, IndexError):
-        return _sane((datetime.fromisoformat(text) - _date(headers[b"date"])).total_seconds())
+        return _sane((datetime.fromisoformat(text) - _now(headers)).total_seconds())
     return None
+
+
+def _now(headers: Mapping[bytes, bytes]) -> datetime:
+    """By the provider's clock, or ours where it does not tell."""
+    return _date(headers[b"date"]) if b"date" in headers else datetime.now(UTC)
 
 
 def _date(value: bytes) -> datetime:

@@ -297,6 +297,7 @@ NAMES = [
     ("{engine: cpu}", "{engine: cpuu}", "7:123: there is no engine `cpuu`; did you mean `cpu`?"),
     ("chat: {policy: interactive", "chat: {policy: interactiv", "7:18: there is no policy `interactiv`; did you mean `interactive`?"),
     ("models: [chat]", "models: [chatt]", "11:21: there is no model `chatt`; did you mean `chat`?"),
+    ("search: {models: [chat]", "search: {organisation: oo, models: [chat]", "11:26: there is no organisation `oo`"),
     ("search: {models: [chat]", "search: {policy: xyz, models: [chat]", "11:20: there is no policy `xyz`; known: interactive"),
     (
         "builtin:smollm2-135m-instruct",

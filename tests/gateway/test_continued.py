@@ -209,6 +209,7 @@ async def test_a_message_goes_on_in_its_block(gateway: Gateway, one: Upstream, t
         message = await stream.get_final_message()
     assert [block.text for block in message.content if block.type == "text"] == ["The quick brown fox"]
     assert message.stop_reason == "end_turn" and message.usage.output_tokens == 4
+    assert message.usage.input_tokens > 0  # the first target had told none when it was cut
     assert two.journal[0].body["messages"][-1] == {"role": "assistant", "content": "The quick"} and two.journal[0].body["continue_final_message"]
 
 

@@ -129,10 +129,10 @@ def test_a_target_that_lacks_what_the_request_needs_is_left_out_and_told_so() ->
     assert order(found) == ["able"] and left_out(found) == {"mute": "cannot: tools"}
 
 
-def test_when_nobody_fits_by_what_is_known_the_first_is_asked_all_the_same() -> None:
+def test_when_nobody_fits_by_what_is_known_the_one_that_takes_most_is_asked_all_the_same() -> None:
     """The provider says best why not; what is known of it may be out of date."""
     found = planned(Rule(), [Fed("one", PRICE, context_tokens=10), Fed("two", PRICE, context_tokens=20)])
-    assert order(found) == ["one", "two"] and not found.removed
+    assert order(found) == ["two"] and left_out(found) == {"one": "context: about 1000 tokens, it takes 10"}
 
 
 def test_nobody_is_asked_who_neither_fits_nor_is_ready() -> None:

@@ -1,5 +1,8 @@
 """How long a provider wants to be left alone, in every spelling; and that no spelling of nonsense is believed."""
 
+import time
+from email.utils import formatdate
+
 import pytest
 
 from providers.wires.failure import MAX_RETRY_AFTER_S, retry_after_s
@@ -42,3 +45,8 @@ def test_a_wait_is_read_in_every_spelling(headers: dict[bytes, bytes], seconds: 
 def test_of_several_limits_that_are_used_up_the_last_to_reset_counts() -> None:
     used_up = {b"x-ratelimit-remaining-requests": b"0", b"x-ratelimit-remaining-tokens": b"0"}
     assert retry_after_s({**used_up, b"x-ratelimit-reset-requests": b"2s", b"x-ratelimit-reset-tokens": b"5s"}) == 5.0
+
+
+def test_a_date_is_read_against_our_clock_where_the_provider_tells_none() -> None:
+    wait_s = retry_after_s({b"retry-after": formatdate(time.time() + 30, usegmt=True).encode()})
+    assert wait_s is not None and 20 < wait_s <= 30
