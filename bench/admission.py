@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from gateway.auth import KeyTable, Principal  # noqa: E402
-from gateway.meters import MemoryMeter, MeterPort  # noqa: E402
-from gateway.redis_meter import RedisMeter  # noqa: E402
+from gateway.metering.meter import MemoryMeter, MeterPort  # noqa: E402
+from gateway.metering.redis_meter import RedisMeter  # noqa: E402
 from policy.quota import Budget, Granted, Limits, Scope, Used, Want  # noqa: E402
 from tests.gateway.redis_server import RedisServer  # noqa: E402
 

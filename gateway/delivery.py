@@ -5,13 +5,13 @@ from time import monotonic
 
 from contract.errors import AttemptError
 from gateway.accounting import plausible
-from gateway.admission import headers_of
 from gateway.attempts import Attempts
 from gateway.client import HeaderList
 from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, is_mended
 from gateway.errors import status_of
 from gateway.job import Giving, Job
 from gateway.keeper import Keeper
+from gateway.metering.admission import headers_of
 from gateway.opening import Opened, begin, left
 from gateway.record import Recorder
 from ledger.prices import cost_nusd

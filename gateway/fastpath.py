@@ -22,12 +22,12 @@ from contract.errors import (
 )
 from gateway.auth import no_such_model
 from gateway.binding import resolve
-from gateway.bounds import limited
 from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
 from gateway.job import Job
+from gateway.metering.bounds import limited
 from gateway.overrides import overridden
 from gateway.prompt_cache import own_prompt_key
 from gateway.runtime import Runtime

@@ -4,13 +4,13 @@ from collections.abc import Awaitable
 from time import monotonic
 
 from contract.errors import BudgetExhausted, NoTargetReady, PermissionDenied, TurnoutError
-from gateway.admission import Admission, headers_of
 from gateway.attempts import Attempts
-from gateway.caching import Caches
 from gateway.delivery import Delivery
 from gateway.errors import status_of
 from gateway.job import Job, Planning
 from gateway.keeper import Keeper
+from gateway.kept.caching import Caches
+from gateway.metering.admission import Admission, headers_of
 from gateway.planner import plan_for
 from gateway.record import Recorder
 

@@ -12,17 +12,17 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import ModelSettings, ProviderSettings, Settings, TargetSettings
-from gateway.admission import Admission
-from gateway.alerts import Alerts
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_for
-from gateway.caching import Caches, caches_of
 from gateway.chosen import chosen_of, keys_of, signer_of
 from gateway.engine_spec import engine_spec
 from gateway.health import Health
 from gateway.keeper import Keeper
+from gateway.kept.caching import Caches, caches_of
 from gateway.key_watch import KeyWatch
-from gateway.meters import MeterPort, meter_of
+from gateway.metering.admission import Admission
+from gateway.metering.alerts import Alerts
+from gateway.metering.meter import MeterPort, meter_of
 from gateway.overrides import ALL
 from gateway.pipeline import Pipeline
 from gateway.record import Recorder

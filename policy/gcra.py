@@ -4,7 +4,7 @@ A bucket holds one minute's worth of its limit and drains continuously. Somethin
 bucket (ITU-T I.371's "continuous-state leaky bucket", which is the same test as GCRA's virtual scheduling). What a request did not use is
 poured out again when it ends, so that since a bucket was last empty: true use <= limit * minutes + one minute's worth.
 
-`level` is in units (requests, tokens), `now` in seconds of any clock that only goes on. The same arithmetic is in gateway/lua/reserve.lua.
+`level` is in units (requests, tokens), `now` in seconds of any clock that only goes on. The same arithmetic is in gateway/metering/lua/reserve.lua.
 """
 
 import msgspec

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from config.load import load
-from gateway import asking, bounds, redis_meter, redis_store
+from gateway import asking
+from gateway.metering import bounds, redis_meter, redis_store
 from tests.config.files import KNOWN, ROOT, written
 
 PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("limits", "budgets")}

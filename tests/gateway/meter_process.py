@@ -13,8 +13,8 @@ import time
 
 import msgspec
 
-from gateway.meters import LedgerSpent
-from gateway.redis_meter import RedisMeter
+from gateway.metering.meter import LedgerSpent
+from gateway.metering.redis_meter import RedisMeter
 from ledger.store import Ledger
 from policy.quota import Granted, Limits, Scope, Used, Want
 from tests.gateway.metering import LEASE_S, levels

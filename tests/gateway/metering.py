@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from contract.errors import StoreUnavailable
-from gateway.meters import LedgerSpent
-from gateway.redis_meter import RedisMeter
+from gateway.metering.meter import LedgerSpent
+from gateway.metering.redis_meter import RedisMeter
 from ledger.store import Ledger
 from policy.quota import Budget, Granted, Limits, Refused, Scope, Used, Want
 from tests.gateway.redis_server import RedisServer

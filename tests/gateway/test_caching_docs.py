@@ -7,7 +7,7 @@ import pytest
 
 from cache import port, redis
 from config.load import load
-from gateway import cacheable, caching, likeness
+from gateway.kept import cacheable, caching, likeness
 from ledger.row import CacheUse
 from tests.config.files import KNOWN, ROOT, written
 

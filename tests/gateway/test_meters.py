@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import LedgerUnavailable
-from gateway.meters import MemoryMeter, MeterPort
+from gateway.metering.meter import MemoryMeter, MeterPort
 from policy.quota import Budget, Granted, Limits, Refused, Scope, Used, Want
 from tests.gateway.metering import WANT, Books, Host, admitted, levels, team
 

@@ -8,9 +8,9 @@ from time import monotonic
 
 import pytest
 
-from gateway.meters import Spent
-from gateway.redis_meter import RedisMeter
-from gateway.redis_store import DEADLINE_S
+from gateway.metering.meter import Spent
+from gateway.metering.redis_meter import RedisMeter
+from gateway.metering.redis_store import DEADLINE_S
 from policy.quota import Budget, Granted, Scope, Used, Want
 from tests.gateway.metering import Host, stands_at, team, until
 

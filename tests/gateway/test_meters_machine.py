@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from redis.asyncio import Redis
 
-from gateway.redis_meter import PREFIX, RedisMeter
+from gateway.metering.redis_meter import PREFIX, RedisMeter
 from policy.quota import Budget, Granted, Limits, Refused, Scope, Used, Want
 from tests.gateway.redis_server import RedisServer
 

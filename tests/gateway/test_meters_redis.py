@@ -11,9 +11,9 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.errors import StoreUnavailable
-from gateway.meters import Spent
-from gateway.redis_meter import PREFIX, RedisMeter
-from gateway.redis_store import DEADLINE_S, SCRIPT
+from gateway.metering.meter import Spent
+from gateway.metering.redis_meter import PREFIX, RedisMeter
+from gateway.metering.redis_store import DEADLINE_S, SCRIPT
 from policy.gcra import window_start
 from policy.quota import Budget, Granted, Refused, Scope, Used, Want
 from tests.gateway.metering import LEASE_S, WANT, Host, admitted, ended, levels, spent, stands_at, team, until
@@ -384,5 +384,6 @@ async def test_the_script_knows_the_calendar_as_the_policy_does(day: str, redis:
 
 
 def test_the_script_is_in_the_package() -> None:
-    assert "gateway/lua" not in subprocess.run(["git", "check-ignore", "gateway/lua/meter.lua"], capture_output=True, text=True).stdout
+    ignored = subprocess.run(["git", "check-ignore", "gateway/metering/lua/meter.lua"], capture_output=True, text=True).stdout
+    assert "meter.lua" not in ignored
     assert SCRIPT.startswith("-- Limits and budgets") and msgspec.msgpack.decode(b"\x01") == 1

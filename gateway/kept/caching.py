@@ -15,13 +15,13 @@ from cache.port import Kept, Lease, Store
 from cache.semantic import Likenesses
 from config.settings import Settings
 from contract.errors import AttemptsExhausted, AttemptTimeout, RequestError, TurnoutError, UpstreamRejected
-from gateway.admission import headers_of
-from gateway.cacheable import entry_of, key_for, owner_of, saved_by, shared
 from gateway.client import HeaderList, Receiver
 from gateway.errors import status_of
-from gateway.flights import Flight
 from gateway.job import Job
-from gateway.likeness import Likeness, Question, Run
+from gateway.kept.cacheable import entry_of, key_for, owner_of, saved_by, shared
+from gateway.kept.flights import Flight
+from gateway.kept.likeness import Likeness, Question, Run
+from gateway.metering.admission import headers_of
 from gateway.record import FromCache, Recorder
 from gateway.routes import RouteTable
 from ledger.row import CacheUse

@@ -9,9 +9,9 @@ from cache.flight import Tape
 from cache.key import Asked, key_of
 from cache.port import MAX_ANSWER, Entry
 from gateway.accounting import settled
-from gateway.bounds import dearest
 from gateway.client import HeaderList
 from gateway.job import Giving, Job
+from gateway.metering.bounds import dearest
 from gateway.planner import admitted_by
 from ledger.prices import cost_nusd
 from policy.rule import Rule

@@ -19,9 +19,9 @@ import structlog
 from msgspec.structs import replace
 
 from contract.errors import LedgerUnavailable, StoreUnavailable
-from gateway.meter_share import Share
-from gateway.meters import Spent
-from gateway.redis_store import DEADLINE_S, RedisStore, StoreLost
+from gateway.metering.meter import Spent
+from gateway.metering.redis_store import DEADLINE_S, RedisStore, StoreLost
+from gateway.metering.share import Share
 from policy.gcra import left, tighter
 from policy.meter import Verdict
 from policy.quota import Granted, Left, Refused, Scope, Spending, Standing, Used, Want

@@ -19,10 +19,10 @@ from cache.semantic import Likenesses
 from config.tenancy import SemanticSettings
 from contract.call import Call
 from contract.errors import TurnoutError
-from gateway.cacheable import asked
 from gateway.endpoints import ENDPOINTS
 from gateway.identity import new_request_id
 from gateway.job import Job
+from gateway.kept.cacheable import asked
 from gateway.routes import Route
 
 EMBED_S = 2.0

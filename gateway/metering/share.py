@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from gateway.meters import MemoryMeter, Spent
+from gateway.metering.meter import MemoryMeter, Spent
 from policy.quota import Budget, Granted, Limits, Refused, Scope, Used, Want
 
 

@@ -115,6 +115,6 @@ def meter_of(redis_url: str | None, on_loss: Literal["local", "closed", "open"],
     """One process's own, or that of all the processes which share a Redis."""
     if redis_url is None:
         return MemoryMeter(LedgerSpent(ledger))
-    from gateway.redis_meter import RedisMeter  # redis-py takes a while to import, and one process alone does without
+    from gateway.metering.redis_meter import RedisMeter  # redis-py takes a while to import, and one process alone does without
 
     return RedisMeter(redis_url, LedgerSpent(ledger), on_loss)

@@ -1,4 +1,4 @@
-"""The Redis that limits and budgets are kept in: steps of gateway/lua/meter.lua, those of many requests in one exchange; and whether it is well.
+"""The Redis that limits and budgets are kept in: steps of lua/meter.lua, those of many requests in one exchange; and whether it is well.
 
 Nothing waits for it longer than DEADLINE_S of this process's own running time: while the process itself is held up, Redis is not to blame.
 """
@@ -23,7 +23,7 @@ SLICES = 5  # that the deadline is made of
 SLOW_SLICES = 2  # an exchange that took more was slow
 SLOW_AT_ONCE = 8  # slow exchanges one after the other: it is as good as lost
 BATCH = 16  # steps in one exchange: few, so that what other processes ask comes between
-SCRIPT = files("gateway").joinpath("lua/meter.lua").read_text()
+SCRIPT = files("gateway.metering").joinpath("lua/meter.lua").read_text()
 SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # Redis names scripts by it
 
 log = structlog.get_logger("turnout.meter")

@@ -22,7 +22,7 @@ from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_af
 
 from config.tenancy import AlertSettings
 from contract.errors import AttemptError, LedgerUnavailable, StoreUnavailable, UpstreamError
-from gateway.meters import MeterPort
+from gateway.metering.meter import MeterPort
 from ledger import alerts as book
 from ledger.alerts import Alert
 from ledger.prices import NUSD_PER_USD

@@ -6,15 +6,15 @@ from time import monotonic
 import msgspec
 
 from contract.errors import BudgetExhausted, LimitExceeded, RequestError
-from gateway.alerts import Alerts
-from gateway.bounds import Bounds, bounds_of, cheapest, dearest
 from gateway.client import HeaderList
 from gateway.errors import status_of
 from gateway.job import Affordable, Job
-from gateway.meters import MeterPort
+from gateway.metering.alerts import Alerts
+from gateway.metering.bounds import Bounds, bounds_of, cheapest, dearest
+from gateway.metering.meter import MeterPort
+from gateway.metering.waiting import Lines
 from gateway.planner import admitted_by
 from gateway.record import Recorder
-from gateway.waiting import Lines
 from policy.quota import Budget, Granted, Left, Refused, Scope, Used, Want
 
 PATIENT = ("requests", "tokens", "concurrency")
