@@ -157,7 +157,7 @@ class AttemptTimeout(AttemptError):
     def __init__(self, clock: Clock, limit_s: float) -> None:
         names: dict[Clock, str] = {"connect": "to connect", "headers": "for response headers", "first_token": "for the first token",
                                    "idle": "between two pieces of the answer", "total": "in all"}  # fmt: skip
-        super().__init__(f"the upstream took longer than the {limit_s:g} s it is given {names[clock]}", code=f"upstream_{clock}_timeout")
+        super().__init__(f"the upstream took longer than the {round(limit_s, 3):g} s it is given {names[clock]}", code=f"upstream_{clock}_timeout")
         self.clock: Clock = clock
         self.sent = clock != "connect"
 

@@ -14,11 +14,13 @@ from contract.errors import InvalidRequest, NotFound
 from gateway.admin.edge import given
 from gateway.admin.gate import Gate
 from gateway.admin.roles import AdminCaller, no_such_team
-from gateway.admin.shown import settings_shown
+from gateway.admin.shown import settings_shown, standing_shown
 from gateway.admin.sign_in import add_sign_in
 from gateway.app_errors import add_errors
 from gateway.key_watch import KeyWatch
 from gateway.made_keys import NewKey, counted, create, described, teams_of
+from gateway.metering.meter import MeterPort
+from gateway.scopes import scopes_of
 from ledger.keys import MAX_GRACE_S, MadeKey
 
 T = TypeVar("T")
@@ -31,11 +33,12 @@ class Rotation(Section):
     grace_s: Annotated[int, Field(ge=0, le=MAX_GRACE_S)] = 0
 
 
-def create_admin_app(settings: Settings, watch: KeyWatch, gate: Gate) -> FastAPI:
+def create_admin_app(settings: Settings, watch: KeyWatch, gate: Gate, meter: MeterPort) -> FastAPI:
     """The app, with sign-in. It has no pages: what a page of the framework's would load is not ours."""
     app = FastAPI(title="Turnout admin", docs_url=None, redoc_url=None, openapi_url=None)
     add_sign_in(app, gate)
     _add_teams(app, settings, watch, gate)
+    _add_usage(app, settings, gate, meter)
     _add_keys(app, settings, watch, gate)
     _add_writes(app, settings, watch, gate)
     add_errors(app, "docs/keys.md lists what there is")
@@ -66,6 +69,20 @@ def _add_teams(app: FastAPI, settings: Settings, watch: KeyWatch, gate: Gate) ->
         """What the gateway runs by, without secrets."""
         caller.require_read(None)
         return settings_shown(settings)
+
+
+def _add_usage(app: FastAPI, settings: Settings, gate: Gate, meter: MeterPort) -> None:
+    Caller = Annotated[AdminCaller, Depends(gate.caller)]
+
+    @app.get("/admin/teams/{team}/usage")
+    async def get_usage(team: str, caller: Caller) -> dict[str, Any]:
+        """What is used of the team's limits and budgets at this moment, and of its organisation's for those who may read all of it."""
+        if team not in settings.teams:
+            caller.require_read(None)
+            raise no_such_team(team)
+        caller.require_read(team)
+        scopes = [scope for scope in scopes_of(settings, team, "") if scope.kind == "team" or caller.may_read(None)]
+        return {"team": team, "data": [standing_shown(await meter.standing(scope)) for scope in scopes]}
 
 
 def _add_keys(app: FastAPI, settings: Settings, watch: KeyWatch, gate: Gate) -> None:

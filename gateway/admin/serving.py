@@ -14,6 +14,7 @@ from gateway.admin.edge import AdminEdge
 from gateway.admin.gate import Gate
 from gateway.connection import ClientConnection
 from gateway.key_watch import KeyWatch
+from gateway.metering.meter import MeterPort
 from gateway.server import url_of
 from providers.http.port import HttpClient
 
@@ -31,10 +32,12 @@ class _Server(uvicorn.Server):
 class AdminServer:
     """`url`: where it listens. `listener`: bound already, and perhaps shared with other workers."""
 
-    def __init__(self, admin: AdminSettings, settings: Settings, watch: KeyWatch, client: HttpClient, listener: socket.socket) -> None:
+    def __init__(
+        self, admin: AdminSettings, settings: Settings, watch: KeyWatch, client: HttpClient, meter: MeterPort, listener: socket.socket
+    ) -> None:
         self._listener = listener
         self.url = url_of(listener)
-        app = create_admin_app(settings, watch, Gate(admin, client, watch.store.engine))
+        app = create_admin_app(settings, watch, Gate(admin, client, watch.store.engine), meter)
         config = uvicorn.Config(
             AdminEdge(app),
             http=ClientConnection,

@@ -30,8 +30,9 @@ models:
   solo: {{targets: [{{provider: one, model: m1, price: free}}]}}
   other: {{targets: [{{provider: one, model: m1, price: free}}]}}
 teams:
-  search: {{keys: [sk-search-canary], models: [solo]}}
+  search: {{keys: [sk-search-canary], models: [solo], organisation: acme, limits: {{rpm: 60}}, budget: {{usd: 5, window: day}}}}
   ads: {{}}
+organisations: {{acme: {{limits: {{concurrency: 9}}}}}}
 admin:
   port: 0
   key: {key}
@@ -56,6 +57,7 @@ TABLE = {
     "GET /admin/keys": (401, 401, 403, 200, 200, 200, 200, 200),
     "GET /admin/keys?team=search": READ,
     "GET /admin/teams/{team}": READ,
+    "GET /admin/teams/{team}/usage": READ,
     "GET /admin/keys/{key_id}": READ,
     "GET /admin/config": (401, 401, 403, 200, 403, 403, 200, 200),
     "POST /admin/keys": (401, 401, 403, 403, 404, 201, 201, 201),
@@ -113,7 +115,7 @@ async def test_every_route_is_in_the_table(admin: Admin) -> None:
     runtime = admin.gateway.runtime
     settings = runtime.key_watch.settings
     assert settings.admin is not None
-    app = create_admin_app(settings, runtime.key_watch, Gate(settings.admin, runtime.clients[0], runtime.ledger.engine))
+    app = create_admin_app(settings, runtime.key_watch, Gate(settings.admin, runtime.clients[0], runtime.ledger.engine), runtime.meter)
     found = {f"{method} {route.path}" for route in app.routes if isinstance(route, Route) for method in route.methods or () if method != "HEAD"}
     assert found == {route.partition("?")[0] for route in TABLE} | OPEN
 
@@ -130,6 +132,28 @@ async def test_a_route_answers_who_may_and_nobody_else(admin: Admin, route: str,
         error = answer.json()["error"]
         assert error["request_id"] == answer.headers["x-request-id"] and error["code"] and key["key"] not in answer.text
         assert (await admin.models(key["key"])).status_code == 200  # nothing happened to it
+
+
+async def test_what_is_used_is_told_to_those_who_may_read_it(admin: Admin) -> None:
+    body = {"model": "solo", "messages": [{"role": "user", "content": "Hi"}]}
+    failed = await admin.gateway.http.post("/v1/chat/completions", json=body, headers={"x-api-key": "sk-search-canary"})
+    assert failed.status_code == 502  # nobody listens there: its turn came back
+    told = {caller: (await admin.ask("GET", "/admin/teams/search/usage", caller)).json()["data"] for caller in ("admin", "owner")}
+    (team,) = told["owner"]
+    assert [each["scope"] for each in told["admin"]] == [{"kind": "organisation", "name": "acme"}, {"kind": "team", "name": "search"}]
+    assert (team["running"], team["requests"]["limit"], team["requests"]["remaining"], team["tokens"]) == (0, 60, 60, None)
+    (budget,) = team["budgets"]
+    assert (budget["window"], budget["usd"], budget["spent_usd"], budget["reserved_usd"]) == ("day", 5.0, 0.0, 0.0)
+
+
+async def test_a_made_key_has_limits_of_its_own(admin: Admin) -> None:
+    key = await admin.made(limits={"rpm": 1})
+    body = {"model": "other", "messages": [{"role": "user", "content": "Hi"}]}
+    headers = {"x-api-key": key["key"]}
+    assert (await admin.gateway.http.post("/v1/chat/completions", json=body, headers=headers)).status_code == 404  # not a model of its team
+    body["model"] = "solo"
+    answer = await admin.gateway.http.post("/v1/chat/completions", json=body, headers=headers)
+    assert answer.headers["x-ratelimit-limit-requests"] == "1"
 
 
 @pytest.mark.parametrize("route", ["GET /admin/keys/{}", "POST /admin/keys/{}/rotate", "DELETE /admin/keys/{}"])
