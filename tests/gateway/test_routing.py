@@ -118,7 +118,7 @@ async def test_a_conversation_stays_where_its_begin_is_cached(config: Config, tm
     targets = f"{{provider: one, model: m1, {price}}}, {{provider: two, model: m2, {price}}}"
     begins = set()
     async with running(config(targets, "objective: cheapest, explore: 0"), tmp_path) as gateway:
-        for number in range(8):
+        for number in range(16):
             messages = [{"role": "user", "content": f"conversation {number} " + "about turnouts " * 200}]
             first = await ask(gateway, messages=messages, max_tokens=5)
             begins.add(first)
