@@ -2,13 +2,16 @@
 
 import time
 
+from msgspec.structs import replace
 from sqlalchemy import Engine
 
 from config.settings import Settings
 from contract.errors import ModelNotFound
 from gateway.planner import admitted_by
 from gateway.routes import RouteTable
+from gateway.rules import Caps
 from gateway.runtime import Builder
+from gateway.scopes import principal_of
 from gateway.warm import warm_start
 from policy.ask import Ask
 from policy.decision import Decision, decision
@@ -17,17 +20,22 @@ from policy.predict import Live
 
 
 def foresee(settings: Settings, team: str | None, model: str, ask: Ask, ledger: Engine | None) -> Decision:
-    """The decision for a team's request, every target taken to be ready and idle. `team` None: one without a policy of its own.
+    """The decision for a team's request, every target taken to be ready and idle, its limits and budgets to have room.
 
-    `ledger`: what the targets are known by; None: nothing is known of them. Raises ModelNotFound, KeyError for a team that is not configured,
+    `team` None: one without a policy of its own. `ledger`: what the targets are known by; None: nothing is known of them. Raises ModelNotFound, KeyError for a team that is not configured,
     WeightsNotFound, SQLAlchemyError.
     """
     its = None if team is None else settings.teams[team]
     builder = Builder(settings)
     route = RouteTable([builder.route(name, entry) for name, entry in settings.models.items()], builder.fill_in).find(model)
-    if route is None or (its is not None and its.models is not None and route.name not in its.models):
+    who = None if team is None else principal_of(settings, team, "", builder.rules[its.policy] if its is not None and its.policy else None)
+    if route is None or (who is not None and who.models is not None and route.name not in who.models):
         raise ModelNotFound(f"there is no model {model!r}{'' if team is None else f' for the team {team!r}'}")
-    rule = builder.rules[its.policy] if its is not None and its.policy else route.rule
+    rule = who.rule if who is not None and who.rule is not None else route.rule
+    if who is not None and who.max_nusd is not None:
+        rule = Caps().capped(rule, who.max_nusd)
+    if who is not None and ask.max_tokens is None:
+        ask = replace(ask, max_tokens=who.max_tokens)
     now = time.monotonic()
     if ledger is not None:
         warm_start(ledger, {key: stats for key, (stats, _) in builder.known.items()}, now, time.time())

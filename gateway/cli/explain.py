@@ -64,7 +64,8 @@ def _foreseen(settings: "Settings", team: str | None, model: str, ask: "Ask", da
     from providers.local.weights import WeightsNotFound
 
     if team is not None and team not in settings.teams:
-        raise typer.BadParameter(f"there is no team {team!r}{suggestion(team, settings.teams)}", param_hint="--team")
+        hint = suggestion(team, settings.teams) if settings.teams else "; the configuration has none: name another with --config"
+        raise typer.BadParameter(f"there is no team {team!r}{hint}", param_hint="--team")
     url = database or settings.state.database
     ledger = open_ledger(url, None) if database or database_file(url).exists() else None
     if ledger is None:

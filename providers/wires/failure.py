@@ -86,7 +86,11 @@ def failure(cls: type[e.AttemptError], status: int, *, param: object = None, wai
         cls = next((said for sentence, said in SENTENCES if sentence.search(message[:MESSAGE_LIMIT])), cls)
     words = next(WORDS[base] for base in cls.__mro__ if base in WORDS)
     safe = isinstance(param, str) and _FIELD_PATH.fullmatch(param) is not None
-    error = cls(words + (f" (HTTP {status})" if status >= 400 else " in its stream") + (f", at `{param}`" if safe else ""), param=str(param) if safe else None, retry_after_s=wait_s)
+    error = cls(
+        words + (f" (HTTP {status})" if status >= 400 else " in its stream") + (f", at `{param}`" if safe else ""),
+        param=str(param) if safe else None,
+        retry_after_s=wait_s,
+    )
     error.upstream_status = status
     return error
 

@@ -16,7 +16,11 @@ import uvloop
 from click.testing import Result
 from typer.testing import CliRunner
 
+from config.load import load
 from gateway.cli.main import app
+from gateway.cli.settings import known_kinds
+from gateway.foresight import foresee
+from policy.ask import Ask
 from tests.config.files import ROOT
 from tests.gateway.conftest import running
 from tests.gateway.upstream import Exchange, Play, Upstream, chunk
@@ -208,3 +212,17 @@ def test_the_document_shows_the_table_that_is_printed(practised: Practised) -> N
     printed = practised.turnout("explain", "--team", "search", "--model", "chat").stdout.splitlines()
     assert shown[:3] == printed[:3] and shown[3].split() == printed[3].split()
     assert [re.split(r"  +", line)[:3] for line in shown[4:]] == [re.split(r"  +", line)[:3] for line in printed[4:]]
+
+
+def test_what_a_team_may_spend_on_a_request_is_part_of_the_decision(tmp_path: Path) -> None:
+    price = "price: {input_usd_per_mtok: 1000, output_usd_per_mtok: 1000}"
+    (tmp_path / "turnout.yaml").write_text(
+        'providers: {one: {kind: openai-compatible, base_url: "http://127.0.0.1:9/v1", api_key: k}}\n'
+        f"models: {{m: {{targets: [{{provider: one, model: dear, {price}}}]}}}}\n"
+        "teams: {poor: {keys: [k1], max_usd_per_request: 0.01, max_tokens_per_request: 50}, rich: {keys: [k2]}}\n"
+    )
+    settings = load(tmp_path / "turnout.yaml", {}, known_kinds()).settings
+    ask = Ask("", True, 1000)
+    poor, rich = (foresee(settings, team, "m", ask, None) for team in ("poor", "rich"))
+    assert rich.chosen == "one/dear" and rich.max_tokens is None
+    assert poor.chosen is None and poor.max_tokens == 50 and poor.candidates[0].rule.startswith("max_usd_per_request: about $")
