@@ -22,8 +22,8 @@ from policy.predict import Live
 def foresee(settings: Settings, team: str | None, model: str, ask: Ask, ledger: Engine | None) -> Decision:
     """The decision for a team's request, every target taken to be ready and idle, its limits and budgets to have room.
 
-    `team` None: one without a policy of its own. `ledger`: what the targets are known by; None: nothing is known of them. Raises ModelNotFound, KeyError for a team that is not configured,
-    WeightsNotFound, SQLAlchemyError.
+    `team` None: one without a policy of its own. `ledger`: what the targets are known by; None: nothing is known of them.
+    Raises ModelNotFound, KeyError for a team that is not configured, WeightsNotFound, SQLAlchemyError.
     """
     its = None if team is None else settings.teams[team]
     builder = Builder(settings)
