@@ -10,7 +10,7 @@ from gateway.client import HeaderList
 from gateway.errors import status_of
 from gateway.job import Affordable, Job
 from gateway.metering.alerts import Alerts
-from gateway.metering.bounds import Bounds, bounds_of, cheapest, dearest
+from gateway.metering.bounds import NOTHING, Bounds, bounds_of, cheapest, dearest
 from gateway.metering.meter import MeterPort
 from gateway.metering.waiting import WAITED_FOR, Lines
 from gateway.planner import admitted_by
@@ -29,13 +29,16 @@ class Admission:
         self._alerts = alerts
         self._lines = Lines()
 
-    async def admit(self, job: Job) -> None:
-        """Reserves; `settle` must follow. Raises InvalidRequest, LimitExceeded, BudgetExhausted, StoreUnavailable, LedgerUnavailable."""
+    async def admit(self, job: Job, free: bool = False) -> None:
+        """Reserves; `settle` must follow. `free`: a kept answer is there, so that it counts as a request and nothing more.
+
+        Raises InvalidRequest, LimitExceeded, BudgetExhausted, StoreUnavailable, LedgerUnavailable.
+        """
         scopes = job.principal.scopes
         counts_money = any(scope.budgets for scope in scopes)
-        bounds = bounds_of(job.call, job.route, job.rule, counts_money)
+        bounds = NOTHING if free else bounds_of(job.call, job.route, job.rule, counts_money)
         want = Want(_tokens(bounds, scopes), 0)
-        if counts_money:
+        if counts_money and not free:
             want = self._afford(job, bounds, want)
         answer = await self._reserve(job, want)
         if isinstance(answer, Refused) and answer.budget is not None:

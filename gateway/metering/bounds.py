@@ -34,6 +34,9 @@ class Bounds(msgspec.Struct, frozen=True):
     costs: tuple[int | None, ...] = ()
 
 
+NOTHING = Bounds(0, 0)
+
+
 def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bounds:
     """Of a form whose bytes only a provider reads nothing is known. Raises InvalidRequest."""
     if not call.fields:
