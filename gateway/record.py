@@ -15,6 +15,7 @@ from ledger.prices import cost_nusd
 from ledger.row import ANSWERED, AttemptRow, Billed, Status
 from ledger.store import Ledger
 from policy.prediction import Prediction
+from policy.rule import NO_SLO
 
 
 class FromCache(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +87,9 @@ class Recorder:
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
                 cache=job.cache,
+                policy=job.rule.name,
+                slo_met=_slo_met(job, attempt, status, usage),
+                overhead_us=_whole(attempt.overhead_s, 1e6),
                 decision=planning.told if planning and attempt.number == 1 else None,
                 **({} if attempt.rest else _predicted(attempt.planned.prediction)),
             )
@@ -116,6 +120,8 @@ class Recorder:
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
                 cache=job.cache,
+                policy=job.rule.name,
+                slo_met=None if job.rule.slo == NO_SLO else False,
                 decision=planning.told if planning else None,
             )
         )
@@ -147,8 +153,23 @@ class Recorder:
                 organisation=job.principal.organisation,
                 cache=job.cache,
                 saved_nusd=told.saved_nusd,
+                policy=job.rule.name,
             )
         )
+
+
+def _slo_met(job: Job, attempt: Attempt, status: Status, usage: Usage | None) -> bool | None:
+    """Whether the request kept its policy's SLO, said on its last row alone. None: not its last, or its client left, or nothing it could be held to."""
+    slo = job.rule.slo
+    if slo == NO_SLO or status in ("abandoned", "client_closed"):
+        return None
+    if status == "ok":
+        began, marks = job.client.started_at, attempt.marks
+        first = marks.first_token if job.call.stream else None
+        ended = marks.ended or monotonic()
+        return slo.kept(None if first is None else first - began, ended - began, None if usage is None else usage.output_total)
+    last = job.error_status is not None or (status == "cut" and job.rule.recovery != "continue")
+    return False if last else None
 
 
 def _tokens(usage: Usage | None, planning: Planning | None) -> int:

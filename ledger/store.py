@@ -18,8 +18,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
+from ledger.rollups import minute_of, stale
 from ledger.row import AttemptRow
-from ledger.schema import UPGRADED, USAGE_CLASSES, VERSION, attempts, make_tables, schema_version
+from ledger.schema import UPGRADED, USAGE_CLASSES, VERSION, attempts, make_tables, schema_version, stale_spans
 
 GATHER_S = 0.03  # how long a group is gathered before it is committed
 BLOCK = 20  # rows in one statement
@@ -115,6 +116,7 @@ class Ledger:
         self._closing = False
         self._statement = str(attempts.insert().compile(dialect=self.engine.dialect, column_keys=COLUMNS))
         columns, _, places = self._statement.partition(" VALUES ")
+        self._stale_statement = str(stale_spans.insert().compile(dialect=self.engine.dialect, column_keys=[c.name for c in stale_spans.columns]))
         self._block_statement = f"{columns} VALUES {', '.join([places] * BLOCK)}"
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
@@ -223,6 +225,8 @@ class Ledger:
                         cursor.execute(self._statement, values(row))
                     except BAD_ROW as exc:
                         bad.append((row, exc))
+            minutes = {minute_of(row.started_at_us) for row in group}
+            cursor.executemany(self._stale_statement, [tuple(entry.values()) for entry in stale(minutes)])
             connection.commit()
         except BaseException:
             with suppress(Exception):  # the error that matters is the first one

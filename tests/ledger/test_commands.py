@@ -134,7 +134,7 @@ def test_a_wrong_since_exits_2_and_says_what_to_write(turnout: Turnout, url: str
 @pytest.mark.parametrize("by", ["cost"])
 def test_a_wrong_by_exits_2_and_names_the_right_ones(turnout: Turnout, url: str, by: str) -> None:
     said = words(turnout("spend", "--database", url, "--by", by, code=2))
-    assert "--by" in said and "is not one of team, key, model, target, model_sent, status" in said
+    assert "--by" in said and "is not one of organisation, team, key, model, provider, policy" in said
 
 
 def test_names_from_callers_are_shown_as_they_are_and_cannot_steer_a_terminal(turnout: Turnout, tmp_path: Path) -> None:
