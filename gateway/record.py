@@ -159,7 +159,7 @@ class Recorder:
 
 
 def _slo_met(job: Job, attempt: Attempt, status: Status, usage: Usage | None) -> bool | None:
-    """Whether the request kept its policy's SLO, said on its last row alone. None: not its last, or its client left, or nothing it could be held to."""
+    """Whether the request kept its policy's SLO, said on its last row. None: another row says it, its client left, or nothing was promised."""
     slo = job.rule.slo
     if slo == NO_SLO or status in ("abandoned", "client_closed"):
         return None

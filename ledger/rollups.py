@@ -5,7 +5,7 @@ minutes, a day from its hours: late rows, re-runs and new prices need nothing el
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -103,8 +103,8 @@ def _make_some(connection: Connection, span_s: int, now_s: float) -> None:
         starts.add(entry.start_s)
         ids.append(entry.id)
     kept = sorted(start for start in starts if start >= purged_s)  # the rows of the others are gone: what was made of them stays
-    for start in kept:
-        (_from_rows if span_s == MINUTE else _from_parts)(connection, span_s, start)
+    for low, high in _runs(kept, span_s):
+        (_from_rows if span_s == MINUTE else _from_parts)(connection, span_s, low, high)
     if span_s != DAY:
         wider = SPANS[SPANS.index(span_s) + 1]
         if above := stale({start - start % wider for start in kept}, wider):
@@ -113,55 +113,74 @@ def _make_some(connection: Connection, span_s: int, now_s: float) -> None:
         connection.execute(delete(stale_spans).where(stale_spans.c.id.in_(ids[at : at + AT_ONCE])))
 
 
-def _anew(connection: Connection, table: Table, span_s: int, start_s: int) -> None:
-    connection.execute(delete(table).where(table.c.span_s == span_s, table.c.start_s == start_s))
+def _runs(starts: Sequence[int], span_s: int) -> Iterable[tuple[int, int]]:
+    """Spans that follow one another are made at once: (where the first begins, where the last ends)."""
+    low = None
+    for start in starts:
+        if low is None:
+            low = start
+        if start + span_s not in starts:
+            yield low, start + span_s
+            low = None
 
 
 def _sum(value: ColumnElement[Any]) -> ColumnElement[int]:
     return cast(func.sum(value), BigInteger)
 
 
-def _from_rows(connection: Connection, span_s: int, start_s: int) -> None:
-    within = (_c.started_at_us >= start_s * US) & (_c.started_at_us < (start_s + span_s) * US)
-    dimensions = [_c[name] for name in USAGE_DIMENSIONS]
-    sums = select(literal(span_s), literal(start_s), *dimensions, *(_sum(ROW[name]) for name in USAGE_MEASURES)).where(within).group_by(*dimensions)
-    _insert_sums(connection, span_s, start_s, sums)
+def _from_rows(connection: Connection, span_s: int, low: int, high: int) -> None:
+    within = (_c.started_at_us >= low * US) & (_c.started_at_us < high * US)
+    _insert_sums(connection, (span_s, low, high), attempts, within, _c.started_at_us // (span_s * US) * span_s, ROW)
     found: dict[tuple[Any, ...], Histograms] = {}
-    for key, _, histograms in latencies(connection, within):
-        merge(found.setdefault(key, {}), histograms)
-    _insert_counts(connection, span_s, start_s, found)
+    for key, at_us, histograms in latencies(connection, within):
+        at_s = at_us // US
+        merge(found.setdefault((at_s - at_s % span_s, *key), {}), histograms)
+    _insert_counts(connection, (span_s, low, high), found)
 
 
-def _from_parts(connection: Connection, span_s: int, start_s: int) -> None:
+def _from_parts(connection: Connection, span_s: int, low: int, high: int) -> None:
     def within(table: Table) -> ColumnElement[bool]:
         part = SPANS[SPANS.index(span_s) - 1]
-        return (table.c.span_s == part) & (table.c.start_s >= start_s) & (table.c.start_s < start_s + span_s)
+        return (table.c.span_s == part) & (table.c.start_s >= low) & (table.c.start_s < high)
 
-    columns = usage_rollups.c
-    dimensions = [columns[name] for name in USAGE_DIMENSIONS]
-    sums = select(literal(span_s), literal(start_s), *dimensions, *(_sum(columns[name]) for name in USAGE_MEASURES))
-    _insert_sums(connection, span_s, start_s, sums.where(within(usage_rollups)).group_by(*dimensions))
+    sums, counts = usage_rollups.c, latency_rollups.c
+    start = sums.start_s - sums.start_s % span_s
+    _insert_sums(connection, (span_s, low, high), usage_rollups, within(usage_rollups), start, {name: sums[name] for name in USAGE_MEASURES})
     found: dict[tuple[Any, ...], Histograms] = {}
-    parts = latency_rollups.c
-    own = select(*(parts[name] for name in LATENCY_DIMENSIONS), parts.counts).where(within(latency_rollups), parts.team != EVERY_TEAM)
-    for row in connection.execute(own):
+    own = select(counts.start_s - counts.start_s % span_s, *(counts[name] for name in LATENCY_DIMENSIONS), counts.counts)
+    for row in connection.execute(own.where(within(latency_rollups), counts.team != EVERY_TEAM)):
         merge(found.setdefault(tuple(row[:-1]), {}), unpacked(row[-1]))
-    _insert_counts(connection, span_s, start_s, found)
+    _insert_counts(connection, (span_s, low, high), found)
 
 
-def _insert_sums(connection: Connection, span_s: int, start_s: int, sums: Select[Any]) -> None:
-    _anew(connection, usage_rollups, span_s, start_s)
+def _anew(connection: Connection, table: Table, run: tuple[int, int, int]) -> None:
+    span_s, low, high = run
+    connection.execute(delete(table).where(table.c.span_s == span_s, table.c.start_s >= low, table.c.start_s < high))
+
+
+def _insert_sums(
+    connection: Connection,
+    run: tuple[int, int, int],
+    source: Table,
+    within: ColumnElement[bool],
+    start: ColumnElement[int],
+    measures: Mapping[str, ColumnElement[Any]],
+) -> None:
+    _anew(connection, usage_rollups, run)
+    by = [start.label("begins"), *(source.c[name] for name in USAGE_DIMENSIONS)]
+    sums = select(literal(run[0]), *by, *(_sum(measures[name]) for name in USAGE_MEASURES)).where(within).group_by(*by)
     connection.execute(insert(usage_rollups).from_select(["span_s", "start_s", *USAGE_DIMENSIONS, *USAGE_MEASURES], sums))
 
 
-def _insert_counts(connection: Connection, span_s: int, start_s: int, found: dict[tuple[Any, ...], Histograms]) -> None:
-    """Each team's, and those of all teams together."""
-    _anew(connection, latency_rollups, span_s, start_s)
+def _insert_counts(connection: Connection, run: tuple[int, int, int], found: dict[tuple[Any, ...], Histograms]) -> None:
+    """By start and LATENCY_DIMENSIONS: each team's, and those of all teams together."""
+    _anew(connection, latency_rollups, run)
     together: dict[tuple[Any, ...], Histograms] = {}
     for key, histograms in found.items():
-        merge(together.setdefault((EVERY_TEAM, *key[1:]), {}), histograms)
+        merge(together.setdefault((key[0], EVERY_TEAM, *key[2:]), {}), histograms)
+    names = ("start_s", *LATENCY_DIMENSIONS)
     rows = [
-        {"span_s": span_s, "start_s": start_s, **dict(zip(LATENCY_DIMENSIONS, key, strict=True)), "counts": packed(histograms)}
+        {"span_s": run[0], **dict(zip(names, key, strict=True)), "counts": packed(histograms)}
         for key, histograms in (*found.items(), *together.items())
     ]
     if rows:

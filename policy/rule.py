@@ -28,7 +28,7 @@ class Slo(msgspec.Struct, frozen=True):
     deadline_s: float | None = None
 
     def kept(self, ttft_s: float | None, total_s: float, output_tokens: int | None) -> bool | None:
-        """Whether a whole answer kept it, both times from the request's arrival. `ttft_s` None: it was not streamed. None: nothing it could be held to."""
+        """Whether a whole answer kept it; times from the request's arrival. `ttft_s` None: it was not streamed. None: nothing to hold it to."""
         checks = []
         if self.deadline_s is not None:
             checks.append(total_s <= self.deadline_s)
