@@ -12,9 +12,8 @@ from ledger.rollups import INPUTS, OUTPUTS, roll_up
 from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, attempts
 from ledger.summed import Sums, summed
-from ledger.window import GROUPS, Window, iso_s
+from ledger.window import FOR_EVER_US, GROUPS, Window, iso_s
 
-FOR_EVER_US = 1 << 62
 _ROW_FIELDS = [name for name in AttemptRow.__struct_fields__ if name not in ("usage", "decision")]
 
 
@@ -42,17 +41,17 @@ def attempts_of(engine: Engine, request_id: str, team: str | None) -> list[Attem
     if team is not None:
         query = query.where(attempts.c.team == team)
     with engine.connect() as connection:
-        return [_row(found) for found in connection.execute(query)]
+        return [attempt_row(found) for found in connection.execute(query)]
 
 
 def all_attempts(engine: Engine, since_us: int = 0) -> list[AttemptRow]:
     """Every attempt that began at `since_us` (Unix time) or later, the oldest first."""
     query = select(attempts).where(attempts.c.started_at_us >= since_us).order_by(attempts.c.started_at_us, attempts.c.attempt)
     with engine.connect() as connection:
-        return [_row(found) for found in connection.execute(query)]
+        return [attempt_row(found) for found in connection.execute(query)]
 
 
-def _row(found: Row[Any]) -> AttemptRow:
+def attempt_row(found: Row[Any]) -> AttemptRow:
     columns = found._mapping
     usage = None
     if columns["usage_source"] is not None:

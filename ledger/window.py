@@ -12,6 +12,7 @@ from ledger.rollups import DAY, HOUR, MINUTE, SPANS, US
 from ledger.schema import attempts
 
 Columns = ReadOnlyColumnCollection[str, ColumnElement[Any]]  # of rows or of roll-ups: both have the same names
+FOR_EVER_US = 1 << 62
 TIMES = {"minute": MINUTE, "hour": HOUR, "day": DAY}
 NAMES = {"organisation": "organisation", "team": "team", "key": "key_id", "model": "model_asked", "provider": "target", "policy": "policy"}
 NAMES |= {"model_sent": "model_sent", "status": "status"}

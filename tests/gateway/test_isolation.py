@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from gateway.app import create_app
 from gateway.endpoints import ENDPOINTS
+from ledger.reporting import REPORTS
 from tests.gateway.conftest import Gateway, running
 from tests.gateway.upstream import Exchange, Upstream, chunk, completion
 
@@ -28,8 +29,9 @@ state: {{database: "sqlite:///{folder}/turnout.db"}}
 providers:
   one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
   two: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
+policies: {{red: {{slo: {{deadline_ms: 60000}}}}}}
 models:
-  red: {{targets: [{{provider: one, model: m-red, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}}}]}}
+  red: {{policy: red, targets: [{{provider: one, model: m-red, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}}}]}}
   blue: {{targets: [{{provider: two, model: m-blue, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}}}]}}
 teams:
   red: {{keys: [sk-red], models: [red]}}
@@ -57,7 +59,7 @@ THINGS = {
     "GET /v1/requests/{request_id}": "request",
     "GET /v1/decisions/{request_id}": "request",
 }
-LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/reports/calibration"}
+LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/requests"} | {f"GET /v1/reports/{name}" for name in REPORTS}
 INFERENCE = {f"POST {path}" for path in ENDPOINTS}
 
 
