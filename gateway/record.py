@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from contract.errors import AttemptError, AttemptTimeout
+from contract.errors import AttemptError, AttemptTimeout, LedgerUnavailable
 from contract.usage import Usage
 from gateway.accounting import settled, unawaited
 from gateway.job import Attempt, Job, Planning
@@ -16,6 +16,8 @@ from ledger.row import ANSWERED, AttemptRow, Billed, Status
 from ledger.store import Ledger
 from policy.prediction import Prediction
 from policy.rule import NO_SLO
+
+GATEWAY_LOST = "gateway_lost"  # the code of an attempt whose gateway died under it
 
 
 class FromCache(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,49 @@ class Recorder:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+
+    def begins(self, job: Job, attempt: Attempt) -> None:
+        """Notes an attempt before anything of it is sent. Should this process die, it stands in the ledger as an estimate: its prompt, or what was
+        predicted. Raises LedgerUnavailable."""
+        usage, target = unawaited(job.call), attempt.target
+        predicted = {} if attempt.rest else _predicted(attempt.planned.prediction)
+        cost = predicted.get("predicted_cost_nusd")
+        try:
+            self._ledger.begin(
+                AttemptRow(
+                    request_id=job.call.request_id,
+                    attempt=attempt.number,
+                    started_at_us=attempt.started_at_us,
+                    team=job.principal.team,
+                    key_id=job.principal.key_id,
+                    endpoint=job.endpoint,
+                    stream=job.call.stream,
+                    model_asked=job.call.model,
+                    route=job.route.name,
+                    target=target.backend.name,
+                    model_sent=target.model,
+                    status="failed",
+                    reason=attempt.reason,
+                    error_code=GATEWAY_LOST,
+                    usage=usage,
+                    cost_nusd=cost_nusd(target.price, usage) if cost is None else cost,
+                    prompt_tokens_estimated=job.planning.ask.prompt_tokens if job.planning else None,
+                    organisation=job.principal.organisation,
+                    cache=job.cache,
+                    policy=job.rule.name,
+                    **predicted,
+                )
+            )
+        except LedgerUnavailable:
+            attempt.over(None)
+            raise
+
+    def came_to_nothing(self, job: Job, attempt: Attempt) -> None:
+        """It ended before anything was sent, or by a fault of ours after that."""
+        if attempt.marks.bytes_sent:
+            self.record(job, attempt, "failed", "internal_error")
+        else:
+            self._ledger.forget(job.call.request_id, attempt.number)
 
     def record(self, job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None = None) -> None:
         """`error`: what ended the attempt when it was not whole; a plain string is a code of our own, such as client_closed."""

@@ -69,7 +69,7 @@ class _Segment:
 
 
 class Spool:
-    """`columns`: of the rows. `begin` and `forget` belong to the event loop, everything else to the thread that writes."""
+    """`columns`: of the rows. `begin` and `withdraw` belong to the event loop, everything else to the thread that writes."""
 
     def __init__(self, folder: Path, columns: Sequence[str]) -> None:
         self._folder = folder
@@ -95,16 +95,20 @@ class Spool:
             self._full.append(full)
         return self._segment
 
-    def forget(self, key: Key) -> None:
-        """It came to nothing, or its row is safe."""
+    def withdraw(self, key: Key) -> None:
+        """It came to nothing: no row is to stand for it."""
         segment = self._of.pop(key, None)
         if segment is not None:
+            with suppress(OSError):
+                segment.write(_framed(_encode(key)))
             segment.open.discard(key)
 
     def over(self, keys: Iterable[Key]) -> None:
         """Their rows are safe."""
         for key in keys:
-            self.forget(key)
+            segment = self._of.pop(key, None)
+            if segment is not None:
+                segment.open.discard(key)
         for segment in [each for each in self._full if not each.open]:
             self._full.remove(segment)
             segment.remove()
@@ -163,8 +167,9 @@ class Spool:
             if not path.exists():  # it was dealt with meanwhile
                 os.close(fd)
                 continue
-            frames = list(_frames(path.read_bytes()))
-            yield fd, path, [dict(zip(frames[0], row, strict=True)) for row in frames[1:]]
+            columns, *frames = [tuple(frame) for frame in _frames(path.read_bytes())] or [()]
+            withdrawn = {frame for frame in frames if len(frame) < len(columns)}
+            yield fd, path, [dict(zip(columns, row, strict=True)) for row in frames if len(row) == len(columns) and row[:2] not in withdrawn]
 
     def _path(self, kind: str) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

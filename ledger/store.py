@@ -20,9 +20,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from contract.errors import LedgerUnavailable
-from ledger.rollups import minute_of, stale
+from ledger.rollups import US, minute_of, stale
 from ledger.row import AttemptRow
-from ledger.schema import UPGRADED, USAGE_CLASSES, VERSION, attempts, make_tables, schema_version, stale_spans
+from ledger.schema import UPGRADED, USAGE_CLASSES, VERSION, attempts, make_tables, rollup_state, schema_version, stale_spans
 from ledger.spool import Spool
 
 GATHER_S = 0.03  # how long a group is gathered before it is committed
@@ -155,7 +155,7 @@ class Ledger:
 
     def forget(self, request_id: str, attempt: int) -> None:
         """An attempt that was begun came to nothing: no row follows."""
-        self._spool.forget((request_id, attempt))
+        self._spool.withdraw((request_id, attempt))
 
     def append(self, row: AttemptRow) -> None:
         """Hands a row over; it is on disk within GATHER_S when the database is well."""
@@ -261,6 +261,8 @@ class Ledger:
     def _insert_missing(self, rows: Sequence[dict[str, Any]]) -> None:
         """Those that have no row yet. Rows of an older version have the defaults of the columns that it lacked."""
         with self.engine.begin() as connection:
+            purged_us = connection.execute(select(rollup_state.c.purged_s)).scalar_one() * US
+            rows = [row for row in rows if row["started_at_us"] >= purged_us]
             cursor = connection.connection.cursor()
             cursor.executemany(f"{self._statement} ON CONFLICT DO NOTHING", [[row.get(name, DEFAULTS[name]) for name in COLUMNS] for row in rows])
             self._note_stale(cursor, (row["started_at_us"] for row in rows))
@@ -335,7 +337,7 @@ def _tell(what: str, **fields: Any) -> None:
         log.error(what, **fields)
 
 
-COLUMNS = [column.name for column in attempts.columns]
+COLUMNS = [str(column.name) for column in attempts.columns]
 DEFAULTS = {column.name: getattr(column.server_default, "arg", None) for column in attempts.columns}
 _USAGE_AT = AttemptRow.__struct_fields__.index("usage")  # AttemptRow and Usage list their fields in the table's order; a test holds them to it
 _NO_USAGE = (None,) * (len(USAGE_CLASSES) + 2)

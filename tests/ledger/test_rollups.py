@@ -17,8 +17,10 @@ from ledger.latency import latency
 from ledger.rollups import roll_up
 from ledger.row import AttemptRow
 from ledger.schema import attempts, latency_rollups, stale_spans, usage_rollups
+from ledger.spent import spent_nusd
 from ledger.store import Ledger, open_engine
 from ledger.summed import Sums, summed
+from ledger.upkeep import purge
 from ledger.window import TIMES, Window
 from policy.sketch import Sketch
 from tests.ledger.rows import row, sql, url_of
@@ -193,3 +195,21 @@ def test_processes_that_roll_up_at_once_count_every_row_once(tmp_path: Path) -> 
     assert [sums.rows for sums in summed(engine, Window(0, NOW_S * 10**6), (), NOW_S)] == [400]
     assert counted(engine, stale_spans) == 0
     engine.dispose()
+
+
+def test_rows_that_are_kept_no_longer_are_deleted_and_their_sums_stay(tmp_path: Path) -> None:
+    ledger = Ledger(url_of(tmp_path / "turnout.db"))
+    put(ledger, [row(f"req_{day}", started_at_us=(NOW_S - day * 86_400) * 10**6, cost_nusd=10**day, end_us=5) for day in range(6)])
+    engine = ledger.engine
+    assert purge(engine, 2, NOW_S) == 0  # nothing was rolled up yet
+    roll_up(engine, NOW_S)
+    assert purge(engine, 2, NOW_S) == 3 and purge(engine, 2, NOW_S) == 0
+    assert counted(engine, attempts) == 3
+    put(ledger, [row("req_late", started_at_us=(NOW_S - 5 * 86_400) * 10**6, cost_nusd=1)])
+    roll_up(engine, NOW_S)
+    whole = Window(0, (NOW_S + 1) * 10**6)
+    assert [sums.cost_nusd for sums in summed(engine, whole, (), NOW_S)] == [111_111]
+    assert latency(engine, whole, (), NOW_S)[0].end.n == 6
+    assert spent_nusd(engine, "team", "red", 0) == 111_111
+    assert spent_nusd(engine, "key", "key_1", NOW_S // 86_400 * 86_400 - 86_400) == 11
+    ledger.close()
