@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import Depends, FastAPI, Query, Response
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -12,11 +12,13 @@ from contract.errors import InvalidRequest, LedgerUnavailable, NotFound
 from gateway.app_parts import Caller
 from gateway.reports_query import Asked, answer, cursor_of, groups_or_refuse
 from gateway.runtime import Runtime
+from ledger.breakeven import as_lines, breakeven
 from ledger.listing import requests
 from ledger.queries import attempts_of
-from ledger.reporting import REPORTS, Report, unpriced
+from ledger.reporting import REPORTS, ROLL_UP_S, Report, unpriced
 from ledger.reporting import report as make_report
 from ledger.reports import describe_decision, describe_request, iso
+from ledger.rollups import roll_up
 from ledger.row import AttemptRow
 
 FLUSH_S = 1.0  # how long a report waits for the rows of a moment ago
@@ -61,6 +63,16 @@ def add_reports(app: FastAPI, runtime: Runtime) -> None:
 
     for name, report in REPORTS.items():
         _add_report(app, runtime, name, report)
+
+    @app.get("/v1/reports/breakeven", tags=["reports"])
+    def get_breakeven(caller: Caller, asked: Annotated[Asked, Depends()], gpu_usd_per_hour: Annotated[float | None, Query(gt=0)] = None) -> Response:
+        """At which volume each engine that the team used is cheaper than each managed target, for the team's own traffic."""
+        page, now = asked.page(caller.team), time.time()
+        runtime.ledger.flush(FLUSH_S)
+        prices = {} if gpu_usd_per_hour is None else {"": gpu_usd_per_hour}
+        whole = _read(runtime, lambda engine: roll_up(engine, now, ROLL_UP_S))
+        lines = as_lines(_read(runtime, lambda engine: breakeven(engine, page.window, prices, now)))
+        return answer(asked, lines, None, **{"from": iso(page.window.from_us), "to": iso(page.window.to_us), "whole": whole})
 
     @app.get("/v1/targets", tags=["reports"])
     async def list_targets(caller: Caller) -> dict[str, Any]:

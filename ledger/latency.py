@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, and_, select
+from sqlalchemy import Engine, and_, or_, select
 
 from contract.scale import PROMPTS
 from ledger.histogram import METRICS, Counts, Histograms, merge, quantile, unpacked
-from ledger.rollups import EVERY_TEAM, US, latencies
+from ledger.rollups import EVERY_TEAM, MINUTE, US, latencies
 from ledger.schema import LATENCY_DIMENSIONS, attempts, latency_rollups
 from ledger.window import NAMES, TIMES, Window, coarsest, group_of, matching, parts, raw, rolled_up
 
@@ -47,7 +47,8 @@ def latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float)
         raise KeyError(unknown[0])
     chosen, rest = parts(window, now_s, coarsest(groups))
     columns, one_team = latency_rollups.c, "team" in window.filters
-    teams = columns.team != EVERY_TEAM if one_team or "team" in groups else columns.team == EVERY_TEAM
+    each = columns.team != EVERY_TEAM
+    teams = each if one_team or "team" in groups else or_(columns.team == EVERY_TEAM, and_(each, columns.span_s == MINUTE))
     query = select(columns.counts, *(columns.prompt if name == "prompt" else group_of(name, columns) for name in groups))
     query = query.where(rolled_up(latency_rollups, chosen), teams, *matching(window, columns))
     found: dict[tuple[Any, ...], Histograms] = {}

@@ -173,10 +173,10 @@ def _insert_sums(
 
 
 def _insert_counts(connection: Connection, run: tuple[int, int, int], found: dict[tuple[Any, ...], Histograms]) -> None:
-    """By start and LATENCY_DIMENSIONS: each team's, and those of all teams together."""
+    """By start and LATENCY_DIMENSIONS: each team's, and of hours and days those of all teams together."""
     _anew(connection, latency_rollups, run)
     together: dict[tuple[Any, ...], Histograms] = {}
-    for key, histograms in found.items():
+    for key, histograms in found.items() if run[0] != MINUTE else ():
         merge(together.setdefault((key[0], EVERY_TEAM, *key[2:]), {}), histograms)
     names = ("start_s", *LATENCY_DIMENSIONS)
     rows = [

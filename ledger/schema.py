@@ -197,7 +197,7 @@ usage_rollups = Table(
     Index("usage_rollups_by_team", "team", "span_s", "start_s"),
 )
 
-# `team` "": of all teams. `prompt`: which of contract.scale.PROMPTS; -1: not known. `counts`: ledger/histogram.py.
+# `team` "": of all teams, for hours and days. `prompt`: which of contract.scale.PROMPTS; -1: not known. `counts`: ledger/histogram.py.
 LATENCY_DIMENSIONS = ("team", "model_asked", "target", "model_sent", "policy", "prompt")
 latency_rollups = Table(
     "latency_rollups",

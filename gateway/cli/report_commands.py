@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     report = typer.Typer(help="What the ledger's rows add up to.", no_args_is_help=True)
     for name, about in ABOUT.items():
         report.command(name, help=about)(_command(name))
+    report.command()(breakeven)
     report.command()(unpriced)
     app.add_typer(report, name="report")
 
@@ -58,6 +59,29 @@ def _command(name: str) -> Any:
             print_table([*groups, *_head(name, lines, groups)], [_cells(name, line, groups) for line in lines], f"nothing in the last {since}")
 
     return command
+
+
+def breakeven(
+    gpu_usd_per_hour: Annotated[float | None, typer.Option(min=0.000001, help="what an hour of the machine costs, busy or not")] = None,
+    since: SinceOption = "7d",
+    team: TeamOption = None,
+    database: DatabaseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show at which volume each owned engine is cheaper than each managed target, for the traffic that there was."""
+    from ledger import breakeven as comparing
+    from ledger.rollups import roll_up
+
+    window, engine, now = _window(since_or_exit(since), team), open_ledger(database, config), time.time()
+    roll_up(engine, now)
+    prices = {} if gpu_usd_per_hour is None else {"": gpu_usd_per_hour}
+    lines = comparing.as_lines(comparing.breakeven(engine, window, prices, now))
+    if as_json:
+        typer.echo(json.dumps(lines))
+        return
+    head = [name.replace("_", " ") for name in comparing.BreakEven.__struct_fields__]
+    print_table(head, [list(line.values()) for line in lines], f"no engine and no priced target were both used in the last {since}")
 
 
 def unpriced(
