@@ -172,6 +172,13 @@ async def test_a_list_holds_what_is_the_caller_s_own(red: Red, route: str) -> No
     assert (await red.ask(route, "nobody")).status_code == (await red.ask(route, "unknown")).status_code == 401
 
 
+@pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 200), ("unknown", 401), ("own", 200)])
+@pytest.mark.parametrize("route", sorted(EMPTY))
+async def test_what_is_of_nobody_here_is_empty_for_all(red: Red, route: str, caller: str, status: int) -> None:
+    answer = await red.ask(route, caller)
+    assert answer.status_code == status and (status != 200 or answer.json()["data"] == [])
+
+
 @pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 404), ("unknown", 401)])
 @pytest.mark.parametrize("route", sorted(INFERENCE))
 async def test_another_team_s_model_is_not_there_to_be_asked(red: Red, upstream: Upstream, route: str, caller: str, status: int) -> None:
