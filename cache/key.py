@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 
-_name = msgspec.json.Encoder().encode
+EXACT = 1 << 53  # beyond it a float does not tell one whole number from the next
+_write = msgspec.json.Encoder().encode
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +52,25 @@ def _parts(asked: Asked) -> Iterable[bytes]:
 
 
 def canonical(fields: Mapping[str, msgspec.Raw]) -> bytes:
-    """The same body with its top-level members in order and no white space; every string and number stays as its bytes are.
+    """The same body with its top-level members in order, and every string and number written in one way: `"\\u0061"` is `"a"`, and 1.0 is 1.
 
-    Below the top level the order stays too: of a JSON schema it is the order in which a model answers.
+    Below the top level the order stays: of a JSON schema it is the order in which a model answers.
     """
-    return b"{%b}" % b",".join([b"%b:%b" % (_name(name), msgspec.json.format(bytes(fields[name]), indent=-1)) for name in sorted(fields)])
+    return b"{%b}" % b",".join([b"%b:%b" % (_write(name), _canonical(fields[name])) for name in sorted(fields)])
+
+
+def _canonical(raw: msgspec.Raw) -> bytes:
+    try:
+        return _write(_plain(msgspec.json.decode(raw)))
+    except msgspec.ValidationError:  # it holds a number beyond all floats: as it is written
+        return msgspec.json.format(bytes(raw), indent=-1)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
+        return int(value)
+    return value

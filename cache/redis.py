@@ -14,15 +14,16 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError
 
 from cache.port import MAX_ANSWER, Entry, Kept, packed, unpacked
 
 DEADLINE_S = 0.05
 REST_S = 1.0  # for which a Redis that failed is left alone
-LEASE_MS = 5_000
+LEASE_MS = 1_500  # so long after its leader died another process goes on
 RENEW_S = LEASE_MS / 3000
 LOOK_S = 0.1  # between two looks for an answer that another process makes
+ONCE_MORE = Retry(NoBackoff(), 1, (ConnectionError,))  # a pooled connection may be one to a Redis that has been restarted since
 PREFIX = b"turnout:cache:1:"  # 1: the form of an entry
 LEASES = b"turnout:cache:lease:1:"
 _RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"
@@ -41,7 +42,7 @@ class RedisStore:
     """Whoever makes it closes it."""
 
     def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=DEADLINE_S, retry=Retry(NoBackoff(), 0))
+        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=DEADLINE_S, retry=ONCE_MORE)
         self._under_way: set[asyncio.Task[Any]] = set()
         self._rest_until = 0.0
         self._probing = False

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
+from config.engines import EngineSettings
 from config.problem import Problem, problem
 from config.processes import uncounted
 from config.reachability import unreachable
@@ -262,6 +263,9 @@ class _Checker:
 
     def _engines(self) -> Iterator[Problem]:
         for name, engine in self.settings.engines.items():
+            if engine.kind == "vllm":
+                yield from _vllm(name, engine)
+                continue
             prefix, colon, builtin = engine.model.partition(":")
             if colon and prefix == "builtin":
                 if builtin not in self.known.builtin_models:
@@ -285,6 +289,8 @@ class _Checker:
                 yield self._unknown("engine", target.engine, settings.engines, *at, "engine")
             elif target.context is not None and target.context > settings.engines[target.engine].context:
                 yield problem("is more than the engine's own `context`; make that larger", *at, "context")
+            elif (engine := settings.engines[target.engine]).kind == "vllm" and target.model not in (None, target.engine, *engine.adapters):
+                yield self._unknown("adapter", target.model or "", engine.adapters, *at, "model")
             return
         provider = target.provider or ""
         if provider not in settings.providers:
@@ -331,3 +337,15 @@ class _Checker:
             for index, owns in enumerate(owned):
                 if owns not in teams:
                     yield self._unknown("team", owns, teams, "admin", "oidc", "team_owners", value, index)
+
+
+def _vllm(name: str, engine: EngineSettings) -> Iterator[Problem]:
+    if not (expanded(engine.model) / "config.json").is_file():
+        yield problem("is no folder with a config.json: name the folder of a checkpoint", "engines", name, "model")
+    if engine.python is not None and not expanded(engine.python).is_file():
+        yield problem("there is no such interpreter", "engines", name, "python")
+    if engine.chat_template is not None and not expanded(engine.chat_template).is_file():
+        yield problem("there is no such file", "engines", name, "chat_template")
+    for adapter, path in engine.adapters.items():
+        if not expanded(path).is_dir():
+            yield problem("there is no such folder", "engines", name, "adapters", adapter)

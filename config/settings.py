@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Tag, Val
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config.engines import EngineSettings
 from config.section import Section
 from config.tenancy import AdminSettings, AlertSettings, CacheSettings, OrganisationSettings, TeamSettings
 from config.values import (
@@ -17,7 +18,6 @@ from config.values import (
     HeaderValue,
     HedgeAfter,
     Host,
-    Later,
     Like,
     Milliseconds,
     ModelName,
@@ -34,7 +34,6 @@ from config.values import (
     client_key,
     drop,
     key_text,
-    later_values,
     residency_word,
 )
 
@@ -151,29 +150,6 @@ class ProviderSettings(Section):
         """The keys that are set; what a variable left empty is none."""
         given = self.api_keys if self.api_keys is not None else (self.api_key,)
         return tuple(text for key in given if key is not None and (text := key.get_secret_value()))
-
-
-class EngineSettings(Section):
-    kind: Annotated[Literal["llamacpp"], later_values("vllm")]
-    model: str = Field(description="`builtin:NAME` or the path of a GGUF file")
-    slots: int = Field(8, ge=1, le=256, description="requests computed at once")
-    context: int = Field(2048, ge=64, description="tokens of prompt and answer together, for each slot")
-    max_prompt_tokens: int | None = Field(None, ge=1, description="default: three quarters of `context`")
-    threads: int = Field(0, ge=0, description="0: every CPU")
-    max_queue: int = Field(64, ge=0, description="requests that may wait for a slot")
-    max_wait_s: Seconds = 30.0
-    quantization: Later = Field(None, description="not supported yet")
-    gpu_usd_per_hour: Later = Field(None, description="not supported yet")
-
-    @model_validator(mode="after")
-    def _prompt_fits(self) -> "EngineSettings":
-        if self.prompt_tokens >= self.context:
-            raise PydanticCustomError("prompt", "max_prompt_tokens must be below context, which the answer shares")
-        return self
-
-    @property
-    def prompt_tokens(self) -> int:
-        return self.max_prompt_tokens or self.context * 3 // 4
 
 
 class PriceSettings(Section):

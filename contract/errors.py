@@ -53,11 +53,13 @@ Clock = Literal["connect", "headers", "first_token", "idle", "total"]
 class TurnoutError(Exception):
     """Base of every error of ours. `code` is stable and machine-readable; `param` names the field at fault, if one is.
 
-    `decision`: what the policy had decided when it happened, in words; "" before it decided anything. `headers`: what the answer says beside.
+    `decision`: what the policy had decided when it happened, in words; "" before it decided anything. `cache`: what became of the request among
+    the kept answers; "" where they were not asked. `headers`: what the answer says beside.
     """
 
     code: ClassVar[str] = "internal_error"
     decision = ""
+    cache = ""
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None, retry_after_s: float | None = None) -> None:

@@ -10,10 +10,11 @@ import msgspec
 
 from config.load import ConfigError, Loaded, load
 from gateway.cli.settings import known_kinds
+from gateway.engine_spec import weights_of
 from gateway.server import bind
 from ledger.store import LedgerError, database_file
 from providers.local.spec import usable_cpus
-from providers.local.weights import WeightsNotFound, resolve_model
+from providers.local.weights import WeightsNotFound
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -58,11 +59,15 @@ def _library() -> Result:
 def _weights(loaded: Loaded) -> Iterator[Result]:
     for name, engine in loaded.settings.engines.items():
         try:
-            path = resolve_model(engine.model)
+            path = weights_of(engine)
         except WeightsNotFound as exc:
             yield Result(f"engine {name}", False, str(exc))
             continue
-        yield Result(f"engine {name}", True, f"{engine.model}: {path.stat().st_size / 1e6:.0f} MB")
+        yield Result(f"engine {name}", True, f"{engine.model}: {_size(path) / 1e6:.0f} MB")
+
+
+def _size(path: Path) -> int:
+    return sum(each.stat().st_size for each in ([path] if path.is_file() else path.iterdir()))
 
 
 def _state(loaded: Loaded) -> Result:

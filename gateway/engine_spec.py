@@ -1,19 +1,65 @@
 """An engine's settings as what its supervisor takes."""
 
-from config.settings import EngineSettings
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from config.engines import EngineSettings
 from providers.local.spec import EngineSpec
-from providers.local.weights import resolve_model
+from providers.local.weights import resolve_checkpoint, resolve_model
+
+START_S = {"llamacpp": 120.0, "vllm": 1800.0}
+
+
+def weights_of(engine: EngineSettings) -> Path:
+    """Where its weights lie. Raises WeightsNotFound."""
+    return resolve_checkpoint(engine.model) if engine.kind == "vllm" else resolve_model(engine.model)
 
 
 def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
     """Raises WeightsNotFound, ValueError."""
+    vllm = engine.kind == "vllm"
     return EngineSpec(
         name=name,
-        model_path=str(resolve_model(engine.model)),
+        kind=engine.kind,
+        model_path=str(weights_of(engine)),
         slots=engine.slots,
         ctx_per_slot=engine.context,
         max_prompt_tokens=engine.prompt_tokens,
         threads=engine.threads,
         max_queue=engine.max_queue,
         max_wait_s=engine.max_wait_s,
+        start_timeout_s=engine.start_timeout_s or START_S[engine.kind],
+        python=engine.python or sys.executable,
+        args=tuple(_flags(engine)) if vllm else (),
+        gpus=engine.gpus,
+        tools=engine.tool_parser is not None if vllm else True,
+        reasoning=engine.reasoning_parser is not None,
     )
+
+
+def _flags(engine: EngineSettings) -> Iterator[str]:
+    """vLLM's, for what the configuration says of it. `vllm serve --help=all` of 0.26 lists them."""
+    for flag, value, default in (
+        ("--tokenizer", engine.tokenizer, None),
+        ("--dtype", engine.dtype, "auto"),
+        ("--quantization", engine.quantization, "auto"),
+        ("--kv-cache-dtype", engine.kv_cache_dtype, "auto"),
+        ("--gpu-memory-utilization", engine.gpu_memory_utilization, None),
+        ("--tensor-parallel-size", engine.tensor_parallel, 1),
+        ("--pipeline-parallel-size", engine.pipeline_parallel, 1),
+        ("--data-parallel-size", engine.data_parallel, 1),
+        ("--reasoning-parser", engine.reasoning_parser, None),
+        ("--chat-template", engine.chat_template, None),
+    ):
+        if value is not None and value != default:
+            yield from (flag, str(value))
+    yield "--enable-prefix-caching" if engine.prefix_caching else "--no-enable-prefix-caching"
+    if engine.tool_parser is not None:
+        yield from ("--enable-auto-tool-choice", "--tool-call-parser", engine.tool_parser)
+    if engine.speculative is not None:
+        yield from ("--speculative-config", json.dumps(engine.speculative))
+    if engine.adapters:
+        yield from ("--enable-lora", "--lora-modules", *(f"{name}={path}" for name, path in engine.adapters.items()))
+    yield from engine.args

@@ -98,6 +98,7 @@ class FastPath:
             if isinstance(error, AttemptsExhausted) and isinstance(error.last, UpstreamRejected) and error.param is None:
                 _name_the_fault(call, error)
             error.decision = "" if job.planning is None else job.planning.plan.why
+            error.cache = job.cache or ""
             raise
 
     async def _refuse(self, words: Dialect, client: Client, error: TurnoutError, request_id: str) -> None:
@@ -119,6 +120,8 @@ class FastPath:
             headers.append((b"x-turnout-attempts", b"%d" % attempts))
         if error.decision:
             headers.append((b"x-turnout-decision", error.decision.encode()))
+        if error.cache:
+            headers.append((b"x-turnout-cache", error.cache.encode()))
         if not client.read:
             headers.append((b"connection", b"close"))
         await client.start(shape.status, headers)

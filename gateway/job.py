@@ -67,6 +67,7 @@ class Job:
     upstream_s: float = 0.0  # time spent in attempts, up to the first output
     affordable: Affordable | None = None  # None: its team counts no money
     granted: Granted | None = None  # what was reserved for it; None: nothing limits its team
+    granted_at: float = 0.0  # monotonic seconds
     used_tokens: int = 0  # so far, of what its team pays
     used_nusd: int = 0
     headers: HeaderList = field(default_factory=list)

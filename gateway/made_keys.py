@@ -17,9 +17,10 @@ from config.tenancy import KeySettings
 from config.values import Name
 from contract.errors import InvalidRequest
 from gateway.auth import Principal
-from gateway.scopes import Tenant, levels_of, principal_of
+from gateway.scopes import Tenant, levels_of, principal_of, scope_of
 from ledger.keys import Keys as Store
 from ledger.keys import MadeKey, Secret
+from policy.quota import NO_LIMITS, Scope
 from policy.rule import Rule
 
 MAX_LIFE_S = 10 * 365 * 86_400
@@ -106,6 +107,15 @@ def _principal(settings: Settings, rules: Mapping[str, Rule], secret: Secret) ->
     ends = secret.expires_at_us
     made = principal_of(settings, secret.key.team, secret.key.id, rule, KeySettings.model_validate_json(secret.key.own))
     return made if ends is None else replace(made, expires_at=ends / 1e6)
+
+
+def own_scope(key: MadeKey) -> Scope | None:
+    """Where the key's requests count beside its team's; None: it limits nothing by itself, or cannot be read."""
+    try:
+        scope = scope_of("key", key.id, KeySettings.model_validate_json(key.own))
+    except ValidationError:
+        return None
+    return scope if scope.limits != NO_LIMITS or scope.budgets else None
 
 
 def described(key: MadeKey, now_us: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable
 from time import monotonic
 
+from cache.port import Kept
 from contract.errors import BudgetExhausted, NoTargetReady, PermissionDenied, TurnoutError
 from gateway.attempts import Attempts
 from gateway.delivery import Delivery
@@ -36,18 +37,19 @@ class Pipeline:
         """
         if not job.principal.scopes:
             return await self._serve(job)
-        await self._admission.admit(job)
+        kept = None if self._caches is None else await self._caches.kept(job)
+        await self._admission.admit(job, free=kept is not None)
         try:
-            await self._serve(job)
+            await self._serve(job, kept)
         except TurnoutError as error:
             error.headers = tuple(headers_of(job))
             raise
         finally:
             self._admission.settle(job)
 
-    def _serve(self, job: Job) -> Awaitable[None]:
+    def _serve(self, job: Job, kept: Kept | None = None) -> Awaitable[None]:
         if self._caches is not None and self._caches.concern(job):
-            return self._caches.serve(job, self._answer)
+            return self._caches.serve(job, self._answer, kept)
         return self._answer(job)
 
     async def _answer(self, job: Job) -> None:

@@ -86,7 +86,7 @@ class Recorder:
         if marks.ended is None:
             marks.ended = monotonic()
         usage = None if exchange is None else settled(exchange.usage, status == "ok", len(job.call.body), exchange.tokens_seen)
-        if usage is None and marks.bytes_sent and (status == "abandoned" or isinstance(error, AttemptTimeout)):
+        if usage is None and marks.bytes_sent and (status in ("abandoned", "client_closed") or isinstance(error, AttemptTimeout)):
             usage = unawaited(job.call)
         finish = exchange.finish if exchange is not None else None
         code = error.reason if isinstance(error, AttemptError) else error

@@ -67,7 +67,7 @@ log = structlog.get_logger("turnout.runtime")
 STREAM_HEADERS_S = 60.0  # a stream's head comes before its first token; a unary answer's head waits for the whole of it
 BOOTSTRAP_TEAM = "default"
 MAX_STATS = 10_000
-ENGINE_LACKS = frozenset({"n", "images", "audio", "files"})
+ENGINE_LACKS = {"llamacpp": frozenset({"n", "images", "audio", "files"}), "vllm": frozenset({"files"})}
 VISIBLE = "!#$&'()*+,/:;=?@[]~ \"<>^`{|}"
 
 
@@ -248,7 +248,7 @@ class Builder:
 
     def _make_target(self, backend: str, model: str, entry: TargetSettings | None) -> Target:
         owned = backend in self.engines
-        label = backend if owned else f"{backend}/{model}"
+        label = backend if owned and model == backend else f"{backend}/{model}"
         stats, health = self._known(backend, model)
         native = frozenset({"openai_chat"} if owned else native_dialects(self._kind(backend), self.chosen[backend]))
         return Target(
@@ -262,7 +262,7 @@ class Builder:
             header=(b"x-turnout-target", header_text(label)),
             region="" if owned else self.settings.providers[backend].region or "",
             context_tokens=self._context(backend, model, entry),
-            lacks=ENGINE_LACKS if owned else _lacks(self._kind(backend)),
+            lacks=ENGINE_LACKS[self.settings.engines[backend].kind] if owned else _lacks(self._kind(backend)),
             weight=None if entry is None else entry.weight,
             native=native,
             keeps_responses=not owned and self._kind(backend).keeps_responses and "openai_responses" in native,

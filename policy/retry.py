@@ -134,7 +134,7 @@ def _alone(error: AttemptError, now: Situation) -> Verdict:
         named_s = _named_s(error, now)
         if named_s is None:
             return Stop("no other target" if isinstance(error, QuotaExhausted) else "rate limited")
-        wait_s = named_s
+        wait_s = max(named_s, _backoff_s(now))  # "0 seconds" is no leave to hammer
     elif error.disposition == "retry_same" or isinstance(error, ConnectFailed):
         wait_s += _backoff_s(now)
     elif not isinstance(error, StreamCut) or now.attempts_at_target > 1:

@@ -43,6 +43,10 @@ class Turns(Generic[Who]):
             heappop(self._heap)
         return self._heap[0][1] if self._heap else None
 
+    def in_order(self) -> list[Who]:
+        """Those that wait, in the order of their turns."""
+        return sorted(self._keys, key=self._keys.__getitem__)
+
     def last_behind(self, flow: Flow) -> Who | None:
         """Of those that one of this flow goes before because of its priority, the one who would wait longest."""
         behind = [who for who, key in self._keys.items() if key[0] > _rank(flow)]

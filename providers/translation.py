@@ -34,7 +34,7 @@ def translate(call: Call, dialect: Dialect, upstream: Upstream, model: str, fact
         if call.answered and call.dialect == "openai_completions":
             asked = begun(asked, call.answered)
         request = honoured(asked, facts, losses)
-        body = upstream.encode_request(request, model, facts, losses)
+        body = msgspec.json.format(upstream.encode_request(request, model, facts, losses), indent=-1)  # so that a provider's prompt cache hits
     except UnsupportedField as error:
         raise cannot(error.param or "") from error
     return Translated(request, body, settled(losses, drop, dialect))

@@ -18,7 +18,7 @@ from gateway.admin.shown import settings_shown, standing_shown
 from gateway.admin.sign_in import add_sign_in
 from gateway.app_errors import add_errors
 from gateway.key_watch import KeyWatch
-from gateway.made_keys import NewKey, counted, create, described, teams_of
+from gateway.made_keys import NewKey, counted, create, described, own_scope, teams_of
 from gateway.metering.meter import MeterPort
 from gateway.scopes import scopes_of
 from ledger.keys import MAX_GRACE_S, MadeKey
@@ -38,7 +38,7 @@ def create_admin_app(settings: Settings, watch: KeyWatch, gate: Gate, meter: Met
     app = FastAPI(title="Turnout admin", docs_url=None, redoc_url=None, openapi_url=None)
     add_sign_in(app, gate)
     _add_teams(app, settings, watch, gate)
-    _add_usage(app, settings, gate, meter)
+    _add_usage(app, settings, watch, gate, meter)
     _add_keys(app, settings, watch, gate)
     _add_writes(app, settings, watch, gate)
     add_errors(app, "docs/keys.md lists what there is")
@@ -71,7 +71,7 @@ def _add_teams(app: FastAPI, settings: Settings, watch: KeyWatch, gate: Gate) ->
         return settings_shown(settings)
 
 
-def _add_usage(app: FastAPI, settings: Settings, gate: Gate, meter: MeterPort) -> None:
+def _add_usage(app: FastAPI, settings: Settings, watch: KeyWatch, gate: Gate, meter: MeterPort) -> None:
     Caller = Annotated[AdminCaller, Depends(gate.caller)]
 
     @app.get("/admin/teams/{team}/usage")
@@ -83,6 +83,13 @@ def _add_usage(app: FastAPI, settings: Settings, gate: Gate, meter: MeterPort) -
         caller.require_read(team)
         scopes = [scope for scope in scopes_of(settings, team, "") if scope.kind == "team" or caller.may_read(None)]
         return {"team": team, "data": [standing_shown(await meter.standing(scope)) for scope in scopes]}
+
+    @app.get("/admin/keys/{key_id}/usage")
+    async def get_key_usage(key_id: str, caller: Caller) -> dict[str, Any]:
+        """What is used of the key's own limits and budgets at this moment; those of its team are the team's."""
+        key = await readable(watch, key_id, caller)
+        scope = own_scope(key)
+        return {"key_id": key.id, "team": key.team, "data": [] if scope is None else [standing_shown(await meter.standing(scope))]}
 
 
 def _add_keys(app: FastAPI, settings: Settings, watch: KeyWatch, gate: Gate) -> None:

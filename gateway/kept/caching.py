@@ -8,7 +8,9 @@ had, one of those that waited leads in its turn, and who waited for that one too
 import asyncio
 import time
 from collections.abc import Iterable
+from math import inf
 from time import monotonic
+from typing import TypeVar
 
 from cache.memory import Memory
 from cache.port import Kept, Lease, Store
@@ -28,8 +30,9 @@ from ledger.row import CacheUse
 from policy.rule import Caching, Rule
 
 MAX_FLIGHTS = 2  # answers that one request waits for in vain before it is told why
-TURN_S = 5.0  # for which another process is waited for that makes the same answer
 FREE = b"0.000000000"
+
+T = TypeVar("T")
 
 
 class Caches:
@@ -55,12 +58,21 @@ class Caches:
     def concern(self, job: Job) -> bool:
         return job.rule.caching is not None or (self._likeness is not None and self._likeness.settings(job.principal.team) is not None)
 
-    async def serve(self, job: Job, run: Run) -> None:
-        """Answers the client by a kept answer, by one that is under way, or by `run`. Raises what `run` raises."""
+    async def kept(self, job: Job) -> Kept | None:
+        """The kept answer that `serve` would give, here or in the store."""
+        if not self.concern(job) or (key := key_for(job)) is None:
+            return None
+        return self._memory.get(key, monotonic()) or await self._shared(job, key)
+
+    async def serve(self, job: Job, run: Run, found: Kept | None = None) -> None:
+        """Answers the client by what `kept` found, by an answer that is under way, or by `run`. Raises what `run` raises."""
         key, caching = key_for(job), self._caching(job)
         if key is None or caching is None:
             job.cache = "bypass"
             return await run(job)
+        if found is not None:
+            self._memory.put(key, found.entry, monotonic() + found.left_s)
+            return await self._give(job, found, caching)
         met = 0
         while True:
             kept = self._memory.get(key, monotonic())
@@ -227,16 +239,15 @@ class Caches:
 
     async def _elsewhere(self, job: Job, key: bytes, caching: Caching) -> Kept | Lease | None:
         """What other processes have: the answer, which is this team's own by its key and by its mark, or the right to make it."""
-        if self._store is None:
-            return None
-        found: Kept | Lease | None = await self._store.get(key)
-        if found is None and caching.single_flight:
+        found: Kept | Lease | None = await self._shared(job, key)
+        if found is None and self._store is not None and caching.single_flight:
             deadline_s = job.rule.slo.deadline_s
-            left_s = TURN_S if deadline_s is None else (job.client.started_at + deadline_s - monotonic()) / 2
-            found = await self._store.turn(key, min(TURN_S, left_s))
-        if isinstance(found, Kept) and found.entry.owner != owner_of(job):
-            return None
+            left_s = inf if deadline_s is None else (job.client.started_at + deadline_s - monotonic()) / 2
+            found = _own_entry(job, await self._store.turn(key, left_s))
         return found
+
+    async def _shared(self, job: Job, key: bytes) -> Kept | None:
+        return None if self._store is None else _own_entry(job, await self._store.get(key))
 
 
 def caches_of(settings: Settings, rules: Iterable[Rule], routes: RouteTable, recorder: Recorder) -> Caches | None:
@@ -253,6 +264,10 @@ def caches_of(settings: Settings, rules: Iterable[Rule], routes: RouteTable, rec
     from cache.redis import RedisStore  # redis-py takes a while to import, and one process alone does without
 
     return Caches(recorder, Memory(size - apart), RedisStore(state.redis.get_secret_value()), likeness)
+
+
+def _own_entry(job: Job, found: T) -> T | None:
+    return None if isinstance(found, Kept) and found.entry.owner != owner_of(job) else found
 
 
 def _own(job: Job, reason: str) -> HeaderList:

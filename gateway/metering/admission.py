@@ -10,14 +10,13 @@ from gateway.client import HeaderList
 from gateway.errors import status_of
 from gateway.job import Affordable, Job
 from gateway.metering.alerts import Alerts
-from gateway.metering.bounds import Bounds, bounds_of, cheapest, dearest
+from gateway.metering.bounds import NOTHING, Bounds, bounds_of, cheapest, dearest
 from gateway.metering.meter import MeterPort
-from gateway.metering.waiting import Lines
+from gateway.metering.waiting import WAITED_FOR, Lines
 from gateway.planner import admitted_by
 from gateway.record import Recorder
 from policy.quota import Budget, Granted, Left, Refused, Scope, Used, Want
 
-PATIENT = ("requests", "tokens", "concurrency")
 DEGRADED = (b"x-turnout-degraded", b"limiter")
 
 
@@ -30,13 +29,16 @@ class Admission:
         self._alerts = alerts
         self._lines = Lines()
 
-    async def admit(self, job: Job) -> None:
-        """Reserves; `settle` must follow. Raises LimitExceeded, BudgetExhausted, StoreUnavailable, LedgerUnavailable."""
+    async def admit(self, job: Job, free: bool = False) -> None:
+        """Reserves; `settle` must follow. `free`: a kept answer is there, so that it counts as a request and nothing more.
+
+        Raises InvalidRequest, LimitExceeded, BudgetExhausted, StoreUnavailable, LedgerUnavailable.
+        """
         scopes = job.principal.scopes
         counts_money = any(scope.budgets for scope in scopes)
-        bounds = bounds_of(job.call, job.route, job.rule, counts_money)
+        bounds = NOTHING if free else bounds_of(job.call, job.route, job.rule, counts_money)
         want = Want(_tokens(bounds, scopes), 0)
-        if counts_money:
+        if counts_money and not free:
             want = self._afford(job, bounds, want)
         answer = await self._reserve(job, want)
         if isinstance(answer, Refused) and answer.budget is not None:
@@ -45,7 +47,7 @@ class Admission:
             error = _refusal(job, answer)
             self._recorder.refused(job, error.reason, status_of(error)[0])
             raise error
-        job.granted = answer
+        job.granted, job.granted_at = answer, monotonic()
 
     def settle(self, job: Job) -> None:
         """Once the request's rows are in the ledger's hands."""
@@ -53,24 +55,25 @@ class Admission:
         if granted is None:
             return
         self.meter.settle(granted, Used(job.used_tokens, job.used_nusd, answered=job.client.status == 200))
-        self._lines.freed(granted.scopes)
+        self._lines.freed(granted.scopes, monotonic() - job.granted_at)
         if self._alerts is not None and job.used_nusd:
             self._alerts.spent(granted.scopes)
 
     # --- in turn ---------------------------------------------------------------------------------------------------------
     async def _reserve(self, job: Job, want: Want) -> Granted | Refused:
         id, scopes, flow = job.call.request_id, job.principal.scopes, job.principal.flow
-        scope = self._lines.behind(scopes)
-        if scope is None:
+        waiting = self._lines.behind(scopes)
+        if waiting is None:
             answer = await self.meter.reserve(id, scopes, want)
-            if isinstance(answer, Granted) or answer.dimension not in PATIENT or answer.retry_after_s is None:
+            if isinstance(answer, Granted) or answer.dimension not in WAITED_FOR or answer.retry_after_s is None:
                 return answer
-            scope = answer.scope
-            if not scope.limits.max_wait_s:
+            waiting = answer.scope, answer
+            if not answer.scope.limits.max_wait_s:
                 return answer
+        scope, refused = waiting
         deadline_s = job.rule.slo.deadline_s
         left_s = inf if deadline_s is None else deadline_s - (monotonic() - job.client.started_at)
-        return await self._lines.wait(scope, flow, lambda: self.meter.reserve(id, scopes, want), left_s)
+        return await self._lines.wait(scope, refused, flow, lambda: self.meter.reserve(id, scopes, want), left_s)
 
     # --- money -----------------------------------------------------------------------------------------------------------
     def _afford(self, job: Job, bounds: Bounds, want: Want) -> Want:

@@ -6,7 +6,7 @@ import msgspec
 
 from contract.call import Call, Dialect
 from contract.errors import InvalidRequest
-from gateway.asking import limit_of, most_prompt_tokens
+from gateway.asking import LIMITS, most_prompt_tokens
 from gateway.routes import Route, Target
 from ledger.prices import most_nusd
 from policy.residency import Admitted
@@ -14,6 +14,7 @@ from policy.rule import Rule
 
 UNTOLD_TOKENS = 4096  # of an answer whose request sets no limit: what its tokens a minute take until it ends
 UNTOLD_MOST = 32_768  # the same for money, where the target's context is not smaller
+MOST_DIGITS = 9
 LIMIT_OF: dict[Dialect, str] = {
     "openai_chat": "max_completion_tokens",
     "openai_completions": "max_tokens",
@@ -33,8 +34,11 @@ class Bounds(msgspec.Struct, frozen=True):
     costs: tuple[int | None, ...] = ()
 
 
+NOTHING = Bounds(0, 0)
+
+
 def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bounds:
-    """Of a form whose bytes only a provider reads nothing is known."""
+    """Of a form whose bytes only a provider reads nothing is known. Raises InvalidRequest."""
     if not call.fields:
         return Bounds(0, 0, tuple(0 if target.owned else None for target in route.targets) if counts_money else ())
     prompt, answer = most_prompt_tokens(call.body), _answer(call)
@@ -50,8 +54,23 @@ def _answer(call: Call) -> int | None:
     """Tokens that all of its choices have at most; None: it does not say."""
     if call.dialect not in LIMIT_OF:
         return 0
-    limit = limit_of(call)
-    return None if limit is None else limit * call.choices
+    told = told_limit(call)
+    return None if told is None else told[1] * call.choices
+
+
+def told_limit(call: Call) -> tuple[str, int] | None:
+    """The field that allows most tokens, and how many. Raises InvalidRequest where that is no number of tokens: it could not be relied on."""
+    told = None
+    for name in LIMITS:
+        raw = call.fields.get(name)
+        if raw is None or (text := bytes(raw)) == b"null":
+            continue
+        if not text.isdigit() or len(text) > MOST_DIGITS:
+            shown = text[:40].decode(errors="replace")
+            raise InvalidRequest(f"`{name}` is {shown}; this key's limits need a whole number of tokens of {MOST_DIGITS} digits at most", param=name)
+        if told is None or int(text) > told[1]:
+            told = name, int(text)
+    return told
 
 
 def _cost(target: Target, prompt: int, answer: int | None, times: int) -> int | None:
@@ -81,10 +100,10 @@ def limited(call: Call, most: int) -> Call:
     name = LIMIT_OF.get(call.dialect)
     if name is None:
         return call
-    limit = limit_of(call)
-    if limit is not None:
+    told = told_limit(call)
+    if told is not None:
+        field, limit = told
         if limit > most:
-            field = next(each for each in ("max_completion_tokens", "max_tokens", "max_output_tokens") if each in call.fields)
             raise InvalidRequest(f"`{field}` is {limit}; this key may ask for {most} at most", param=field, code="max_tokens_exceeded")
         return call
     fields = {**call.fields, name: msgspec.Raw(b"%d" % most)}

@@ -26,7 +26,7 @@ from gateway.workers.acceptor import Acceptor
 from gateway.workers.link import Link
 from gateway.workers.messages import Listening, Orders, read_orders
 from gateway.workers.tally import Tally
-from providers.local.llamacpp_child import die_with
+from providers.local.child import die_with
 
 
 class _Server(Server):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import msgspec
+from msgspec import Raw
 
 from contract.call import Call, Drop
 from contract.errors import EngineRefused
@@ -18,8 +19,7 @@ from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.seal import MARK, disowned
 from providers.wires.table import DIALECTS
 
-# llama.cpp with a text model; what it cannot see, hear or reason about is refused before it is asked
-ENGINE_FACTS = Facts(images=False, reasoning=False, prefill=True, logprobs=True, n=True, seed=True, top_k=True, reasoning_field="reasoning_content")
+LIVE, BATCH = b"0", b"10"
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -31,20 +31,20 @@ class Asked(msgspec.Struct):
     exchange: Callable[[HttpResponse, Marks], Exchange]
 
 
-def ask(call: Call, name: str, model: str, max_answer: int, drop: Drop) -> Asked:
+def ask(call: Call, name: str, model: str, facts: Facts, max_answer: int, drop: Drop) -> Asked:
     """Raises InvalidRequest, TargetCannot, EngineRefused."""
     if call.dialect == "openai_chat" and not (call.may_hold_state and MARK in call.body):
-        return _ask_chat(call, model, max_answer)
+        return _ask_chat(call, model, facts, max_answer)
     dialect = DIALECTS.get(call.dialect)
     if dialect is None:
         raise EngineRefused(f"the engine {name!r} has nothing like {call.path or call.dialect}")
     call = msgspec.structs.replace(call, body=disowned(call.body, name))
-    translated = translate(call, dialect, OPENAI_CHAT, model, ENGINE_FACTS, drop)
+    translated = translate(call, dialect, OPENAI_CHAT, model, facts, drop)
     request = translated.request
     chat = msgspec.structs.replace(
         call, dialect="openai_chat", choices=request.sampling.n or 1, include_usage=True, body=translated.body, fields=_fields.decode(translated.body)
     )
-    body = OPENAI_CHAT.rewrite_request(chat, model, ENGINE_FACTS, stream=True, ask_usage=True)
+    body = OPENAI_CHAT.rewrite_request(chat, model, facts, stream=True, ask_usage=True)
     context, notes = answering(call, name), dropped_note(translated.dropped)
 
     def exchange(response: HttpResponse, marks: Marks) -> Exchange:
@@ -56,15 +56,23 @@ def ask(call: Call, name: str, model: str, max_answer: int, drop: Drop) -> Asked
     return Asked(chat, body, exchange)
 
 
-def ask_count(call: Call, model: str) -> tuple[bytes, Notes]:
+def ask_count(call: Call, model: str, facts: Facts) -> tuple[bytes, Notes]:
     """Anthropic's count_tokens as the chat request whose prompt is counted; and what of it is not counted. Raises InvalidRequest."""
     losses = Losses()
-    request = honoured(ANTHROPIC_MESSAGES.decode_count_request(call.body), ENGINE_FACTS, losses)
-    body = OPENAI_CHAT.encode_request(request, model, ENGINE_FACTS, losses)
+    request = honoured(ANTHROPIC_MESSAGES.decode_count_request(call.body), facts, losses)
+    body = OPENAI_CHAT.encode_request(request, model, facts, losses)
     return body, dropped_note(settled(losses, "everything", ANTHROPIC_MESSAGES))
 
 
-def _ask_chat(call: Call, model: str, max_answer: int) -> Asked:
+def prioritised(call: Call) -> Call:
+    """The call with the place in the engine's order that its team has, and none that its client gave it."""
+    if call.flow.priority == "interactive" and "priority" not in call.fields:
+        return call
+    fields = {**call.fields, "priority": Raw(BATCH if call.flow.priority == "batch" else LIVE)}
+    return msgspec.structs.replace(call, fields=fields, body=msgspec.json.encode(fields))
+
+
+def _ask_chat(call: Call, model: str, facts: Facts, max_answer: int) -> Asked:
     def exchange(response: HttpResponse, marks: Marks) -> Exchange:
         if call.stream:
             return StreamExchange(response, OPENAI_CHAT.stream_tap(call, not call.include_usage), marks)
@@ -72,4 +80,4 @@ def _ask_chat(call: Call, model: str, max_answer: int) -> Asked:
         decoder = OPENAI_CHAT.stream_decoder(call.choices)
         return FoldedExchange(response, decoder, lambda events: OPENAI_CHAT.encode_response(events, context), marks, max_answer)
 
-    return Asked(call, OPENAI_CHAT.rewrite_request(call, model, ENGINE_FACTS, stream=True, ask_usage=True), exchange)
+    return Asked(call, OPENAI_CHAT.rewrite_request(call, model, facts, stream=True, ask_usage=True), exchange)

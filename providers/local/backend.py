@@ -5,6 +5,7 @@ Always a stream, because llama.cpp goes on computing a unary answer that nobody 
 
 import asyncio
 from time import monotonic
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -29,7 +30,8 @@ from providers.backend import read_error
 from providers.exchange import ReadyExchange
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, within
 from providers.local.admission import Admission
-from providers.local.asking import Asked, ask, ask_count
+from providers.local.asking import Asked, ask, ask_count, prioritised
+from providers.local.manner import MANNERS
 from providers.local.port import Slots, Supervisor
 from providers.local.process import EngineAddress
 from providers.port import Exchange, Marks
@@ -38,8 +40,7 @@ from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.openai_chat import OPENAI_CHAT
 
 CHAT_PATH = "/v1/chat/completions"
-COUNT_PATH = "/v1/chat/completions/input_tokens"
-COUNT_BODY_LIMIT = 4096
+COUNT_BODY_LIMIT = 16 << 20  # vLLM tells the tokens themselves too
 PROPS_PATH = "/props"
 PROPS_BODY_LIMIT = 1 << 20
 ABSURD_BYTES_PER_TOKEN = 16  # no text has so few tokens; what is longer is refused uncounted
@@ -47,8 +48,7 @@ LEAST_S = 0.001
 DEATH_SHOWS_WITHIN_S = 0.25  # how much later than its connections' end an engine's exit may be seen
 
 
-class _Counted(msgspec.Struct):
-    input_tokens: int
+_counted = msgspec.json.Decoder(dict[str, Any])
 
 
 class _Capabilities(msgspec.Struct, frozen=True):
@@ -71,7 +71,9 @@ class EngineBackend:
         self._spec = spec
         self._supervisor = supervisor
         self._client = client
-        self._takes_tools: bool | None = None  # asked when first needed; a model does not change with its engine's restarts
+        self._manner = MANNERS[spec.kind]
+        # None: asked when first needed; a model does not change with its engine's restarts
+        self._takes_tools: bool | None = None if self._manner.asks_props else spec.tools
 
     async def open(self, call: Call, model: str, marks: Marks, drop: Drop, patience: Patience | None = None) -> Exchange:
         """One attempt. Raises EngineUnavailable, EngineBusy, EngineLost, ContextLengthExceeded, EngineRefused, TargetCannot, and what HTTP raises."""
@@ -80,7 +82,9 @@ class EngineBackend:
             raise supervisor.unavailable()
         if call.dialect == "anthropic_count_tokens":
             return await self._count(call, model, marks)
-        asked = ask(call, self.name, model, spec.max_answer_bytes, drop)
+        if self._manner.priorities:
+            call = prioritised(call)
+        asked = ask(call, self.name, model, self._manner.facts, spec.max_answer_bytes, drop)
         self._check_choices(asked.chat)
         body = asked.body
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
@@ -118,8 +122,7 @@ class EngineBackend:
         return await self._client.send(Endpoint(address.origin, path, headers), body, clocks or self._spec.clocks)
 
     def _check_choices(self, call: Call) -> None:
-        """llama.cpp gives several, but counts the tokens of one."""
-        if call.choices > 1:
+        if call.choices > 1 and not self._manner.choices:
             raise EngineRefused(f"the engine {self.name!r} gives one choice a request; {call.choices} were asked for", param="n")
 
     async def _check_tools(self, address: EngineAddress) -> None:
@@ -140,7 +143,7 @@ class EngineBackend:
 
     async def _count(self, call: Call, model: str, marks: Marks) -> Exchange:
         """A prompt's tokens, by the engine's own count. It takes no slot: nothing is computed for it."""
-        body, notes = ask_count(call, model)
+        body, notes = ask_count(call, model, self._manner.facts)
         address = await self._supervisor.wait_ready(self._spec.max_wait_s)
         marks.admitted, marks.bytes_sent = monotonic(), len(body)
         tokens = await self._tokens(body, address)
@@ -149,19 +152,19 @@ class EngineBackend:
     async def _check_length(self, body: bytes, address: EngineAddress) -> None:
         """Raises ContextLengthExceeded. A token is at least a byte of text, so a short body needs no count; else the engine counts."""
         limit = self._spec.max_prompt_tokens
-        if len(body) > limit and (tokens := await self._tokens(body, address)) > limit:
+        if self._manner.counts_first and len(body) > limit and (tokens := await self._tokens(body, address)) > limit:
             raise self._too_long(f"{tokens} tokens")
 
     async def _tokens(self, body: bytes, address: EngineAddress) -> int:
-        response = await self._send(COUNT_PATH, body, address)
+        response = await self._send(self._manner.count_path, body, address)
         if response.status != 200:
             raise await self._request_error(response)
         try:
-            return msgspec.json.decode(await response.read(COUNT_BODY_LIMIT), type=_Counted).input_tokens
+            return int(_counted.decode(await response.read(COUNT_BODY_LIMIT))[self._manner.counted])
         except asyncio.CancelledError:
             response.abort()
             raise
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, KeyError, ValueError) as error:
             raise MalformedResponse(f"the engine {self.name!r} did not count the prompt's tokens") from error
 
     def _too_long(self, length: str) -> ContextLengthExceeded:
@@ -171,9 +174,9 @@ class EngineBackend:
     async def _refusal(self, response: HttpResponse, body: bytes, address: EngineAddress) -> AttemptError:
         """llama.cpp says 500 also of requests that it cannot parse or has no ears for: then counting their tokens fails as well."""
         error = await read_error(response, OPENAI_CHAT.decode_error)
-        if response.status < 500:
+        if response.status < 500 or not self._manner.blames_itself:
             return error
-        counted = await self._send(COUNT_PATH, body, address)
+        counted = await self._send(self._manner.count_path, body, address)
         if counted.status == 200:
             counted.release()
             return error

@@ -5,23 +5,16 @@ It is told what to do by one JSON line on stdin (so that the key is in no argume
 """
 
 import contextlib
-import ctypes
-import http.client
 import os
-import resource
 import signal
-import socket
-import stat
 import sys
-import time
-from pathlib import Path
 
 import msgspec
 
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+from providers.local.child import READY, Terminated, die_with, remove_socket, settle_in, terminate, wait_until_it_answers
+
 BATCH_TOKENS = 256  # tokens computed at once: measured, longer batches prefill no faster and stall the other slots' decoding for longer
 LOG_WARNINGS = 2  # llama.cpp's log levels: 1 errors, 2 warnings, 3 information, prompts among it
-READY = b'{"ready": true}\n'
 
 
 class ChildOrders(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,44 +30,22 @@ class ChildOrders(msgspec.Struct, frozen=True, kw_only=True):
     parent_pid: int
 
 
-class Terminated(BaseException):
-    """SIGTERM came. Not an Exception: nothing on the way out may take it for an error."""
-
-
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the gateway's to answer; it stops us
-    os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # prompts and the key stay out of core dumps
-    ready = _take_stdout()
+    ready = settle_in()
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=ChildOrders)
     die_with(orders.parent_pid)
-    _remove_socket(orders.socket_path)
+    remove_socket(orders.socket_path)
     server = _serve(orders)  # noqa: F841 - lives as long as we do
-    signal.signal(signal.SIGTERM, _terminate)  # before this line SIGTERM simply kills: a model being loaded has nothing to tidy up
+    signal.signal(signal.SIGTERM, terminate)  # before this line SIGTERM simply kills: a model being loaded has nothing to tidy up
     with contextlib.suppress(Terminated):
         os.chmod(orders.socket_path, 0o600)  # noqa: PTH101
-        _wait_until_it_answers(orders.socket_path)
+        wait_until_it_answers(orders.socket_path)
         os.write(ready, READY)
         while sys.stdin.buffer.read(4096):
             pass
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _remove_socket(orders.socket_path)
+    remove_socket(orders.socket_path)
     os._exit(0)  # not `del server`: measured, llama.cpp may take 30 s to end with a stream open, and there is nothing to save
-
-
-def _take_stdout() -> int:
-    """A private file descriptor for stdout; whatever the engine's C++ prints goes to stderr with its logs."""
-    own = os.dup(1)
-    os.dup2(2, 1)
-    return own
-
-
-def die_with(parent_pid: int) -> None:
-    """Asks the kernel to kill us when our parent dies, however it dies. Where there is no prctl, the end of stdin tells."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:  # it died before we asked
-        sys.exit("the parent is gone")
 
 
 def _serve(orders: ChildOrders) -> object:
@@ -100,33 +71,6 @@ def _serve(orders: ChildOrders) -> object:
         return xllamacpp.Server(params)
     except RuntimeError as error:  # its log on stderr says why
         sys.exit(f"llama.cpp did not start: {error}")
-
-
-def _terminate(signum: int, frame: object) -> None:
-    raise Terminated
-
-
-def _remove_socket(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
-            Path(path).unlink()
-
-
-def _wait_until_it_answers(path: str) -> None:
-    """Returns once /health says 200. How long that may take is for the parent to judge."""
-    while True:
-        connection = http.client.HTTPConnection("engine")
-        connection.sock = socket.socket(socket.AF_UNIX)
-        try:
-            connection.sock.connect(path)
-            connection.request("GET", "/health")
-            if connection.getresponse().status == http.HTTPStatus.OK:
-                return
-        except OSError:
-            pass
-        finally:
-            connection.close()
-        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,15 @@ import msgspec
 import structlog
 
 from providers.http.port import Origin
-from providers.local.llamacpp_child import READY, ChildOrders
-from providers.local.spec import EngineSpec, usable_cpus
+from providers.local.child import READY
+from providers.local.llamacpp_child import ChildOrders
+from providers.local.spec import EngineKind, EngineSpec, usable_cpus
+from providers.local.vllm_child import VllmOrders
+from providers.local.vllm_command import environment, serve_command, stage_of
 
-LLAMACPP = (sys.executable, "-I", "-m", "providers.local.llamacpp_child")  # -I: nothing of the working folder or PYTHONPATH gets in
+CHILDREN: dict[EngineKind, tuple[str, ...]] = {  # -I: nothing of the working folder or PYTHONPATH gets in
+    kind: (sys.executable, "-I", "-m", f"providers.local.{kind}_child") for kind in ("llamacpp", "vllm")
+}
 SOCKET_NAME = "engine.sock"
 MAX_SOCKET_PATH = 100  # bytes; a unix socket's path may be 107 long on Linux, 103 on macOS
 MAX_LINE = 2000  # of the engine's log; longer lines are cut
@@ -54,16 +59,20 @@ class EngineProcess:
         self._process = process
         self._folder = folder
         self._key = key
+        self.stage: str | None = None  # of its start, as far as its log tells
         self._stderr = asyncio.create_task(self._read_log(), name=f"engine {name} stderr")
 
     @classmethod
-    async def spawn(cls, spec: EngineSpec, generation: int, command: tuple[str, ...] = LLAMACPP) -> "EngineProcess":
-        """Starts the child in a session of its own, with a new key and a new 0700 folder for its socket. Raises OSError."""
+    async def spawn(cls, spec: EngineSpec, generation: int, command: tuple[str, ...] | None = None) -> "EngineProcess":
+        """Starts the child in a session of its own, with a new key and a new 0700 folder for its socket. Raises OSError.
+
+        `command` None: the one of its kind.
+        """
         folder = make_socket_folder()
         key = secrets.token_urlsafe(32)
         try:
             process = await asyncio.create_subprocess_exec(
-                *command,
+                *(command or CHILDREN[spec.kind]),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -79,16 +88,21 @@ class EngineProcess:
         return child
 
     def _send_orders(self, spec: EngineSpec, socket_path: Path) -> None:
-        orders = ChildOrders(
-            socket_path=str(socket_path),
-            api_key=self._key,
-            model_path=spec.model_path,
-            alias=spec.name,
-            slots=spec.slots,
-            ctx_per_slot=spec.ctx_per_slot,
-            threads=spec.threads or usable_cpus(),
-            parent_pid=os.getpid(),
-        )
+        path, me = str(socket_path), os.getpid()
+        orders: ChildOrders | VllmOrders
+        if spec.kind == "vllm":
+            orders = VllmOrders(socket_path=path, command=serve_command(spec, path), environment=environment(spec, self._key), parent_pid=me)
+        else:
+            orders = ChildOrders(
+                socket_path=path,
+                api_key=self._key,
+                model_path=spec.model_path,
+                alias=spec.name,
+                slots=spec.slots,
+                ctx_per_slot=spec.ctx_per_slot,
+                threads=spec.threads or usable_cpus(),
+                parent_pid=me,
+            )
         assert self._process.stdin is not None  # asked for above
         self._process.stdin.write(msgspec.json.encode(orders) + b"\n")  # stays open: its end tells the child that we are gone
 
@@ -151,6 +165,7 @@ class EngineProcess:
         line = raw[:MAX_LINE].decode(errors="replace").rstrip().replace(self._key, "[key]")
         if line:
             self.tail.append(line)
+            self.stage = stage_of(line) or self.stage
             log.warning("engine_stderr", engine=self._name, pid=self.pid, line=line)
 
 

@@ -3,6 +3,7 @@
 import math
 import os
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -17,12 +18,18 @@ CPU_QUOTAS = (
 )
 
 
+EngineKind = Literal["llamacpp", "vllm"]
+
+
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One engine of ours. Tokens are the model's own; memory is about `slots * ctx_per_slot * 23 KB` over the weights for SmolLM2-135M.
 
     `ctx_per_slot`: prompt and answer together; at most what the model was trained for (8192 for SmolLM2). `max_prompt_tokens` leaves room
     for an answer and bounds the prefill, which llama.cpp does not interrupt. `threads` 0: every CPU this process may use.
     `max_queue`, `max_wait_s`: how many requests may wait for a slot, and how long, the engine's start included.
+
+    Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `gpus`, those that it sees, or
+    None for all; `tools`, `reasoning`: whether it reads the model's tool calls and thoughts.
     """
 
     name: str
@@ -35,6 +42,13 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_wait_s: float = 30.0
     clocks: Clocks = ENGINE_CLOCKS
     max_answer_bytes: int = 64 << 20
+    kind: EngineKind = "llamacpp"
+    python: str = ""
+    args: tuple[str, ...] = ()
+    gpus: tuple[int, ...] | None = None
+    tools: bool = True
+    reasoning: bool = False
+    start_timeout_s: float = 120.0
 
     def __post_init__(self) -> None:
         if not Path(self.model_path).is_absolute():
@@ -58,7 +72,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     max_backoff_s: float = 30.0
     max_crashes: int = 5
     crash_window_s: float = 300.0
-    start_timeout_s: float = 120.0
     health_every_s: float = 5.0
     health_timeout_s: float = 10.0
     health_failures: int = 3

@@ -10,11 +10,11 @@ import structlog
 
 from contract.errors import AttemptError
 from providers.http.port import Clocks, Endpoint, HttpClient
-from providers.local.process import LLAMACPP, EngineAddress, EngineProcess
+from providers.local.process import CHILDREN, EngineAddress, EngineProcess
 from providers.local.spec import EngineSpec, Pace
 from providers.local.status import EngineState, EngineStatus
 
-FIRST_START_ESTIMATE_S = 2.0  # how long a start is thought to take before one was seen
+FIRST_START_S = {"llamacpp": 2.0, "vllm": 120.0}  # how long a start is thought to take before one was seen
 HEALTH_BODY_LIMIT = 4096
 EXITED = "exited"  # stands for the exit code, known once the process was reaped
 
@@ -27,16 +27,16 @@ class EngineSupervisor(EngineStatus):
     `state` with `detail` in words (for operators: it may quote the engine's log).
     """
 
-    def __init__(self, spec: EngineSpec, client: HttpClient, pace: Pace | None = None, command: tuple[str, ...] = LLAMACPP) -> None:
+    def __init__(self, spec: EngineSpec, client: HttpClient, pace: Pace | None = None, command: tuple[str, ...] | None = None) -> None:
         super().__init__(spec)
         self.detail = "not started"
         self._client = client
         self._pace = pace or Pace()
-        self._command = command
+        self._command = command or CHILDREN[spec.kind]
         self._task: asyncio.Task[None] | None = None
         self._process: EngineProcess | None = None
         self._crashes: deque[float] = deque()
-        self._start_took_s = FIRST_START_ESTIMATE_S
+        self._start_took_s = FIRST_START_S[spec.kind]
         self._hang: str | None = None
 
     @property
@@ -109,10 +109,10 @@ class EngineSupervisor(EngineStatus):
     async def _until_ready(self, process: EngineProcess) -> str | None:
         """None: it is ready. Otherwise why it will not be."""
         try:
-            async with asyncio.timeout(self._pace.start_timeout_s):
+            async with asyncio.timeout(self.spec.start_timeout_s):
                 return None if await process.said_ready() else EXITED
         except TimeoutError:
-            return f"was not ready within {self._pace.start_timeout_s:g} s"
+            return f"was not ready within {self.spec.start_timeout_s:g} s"
 
     async def _until_lost(self, process: EngineProcess) -> str:
         """Waits for the child's exit, asking for its health meanwhile; returns why it is lost."""

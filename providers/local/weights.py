@@ -41,6 +41,14 @@ def resolve_model(model: str) -> Path:
     return path.resolve()
 
 
+def resolve_checkpoint(model: str) -> Path:
+    """The folder of a checkpoint in the form of Hugging Face: its `config.json` says what it is. Raises WeightsNotFound."""
+    path = Path(model).expanduser()
+    if not (path / "config.json").is_file():
+        raise WeightsNotFound(f"{model!r} is no folder with a config.json; a vLLM engine's model is the folder of a checkpoint")
+    return path.resolve()
+
+
 def _builtin(name: str) -> Path:
     weights = BUILTIN.get(name)
     if weights is None:

@@ -59,6 +59,7 @@ TABLE = {
     "GET /admin/teams/{team}": READ,
     "GET /admin/teams/{team}/usage": READ,
     "GET /admin/keys/{key_id}": READ,
+    "GET /admin/keys/{key_id}/usage": READ,
     "GET /admin/config": (401, 401, 403, 200, 403, 403, 200, 200),
     "POST /admin/keys": (401, 401, 403, 403, 404, 201, 201, 201),
     "POST /admin/keys/{key_id}/rotate": (401, 401, 403, 403, 404, 200, 200, 200),
@@ -154,6 +155,8 @@ async def test_a_made_key_has_limits_of_its_own(admin: Admin) -> None:
     body["model"] = "solo"
     answer = await admin.gateway.http.post("/v1/chat/completions", json=body, headers=headers)
     assert answer.headers["x-ratelimit-limit-requests"] == "1"
+    (usage,) = (await admin.ask("GET", f"/admin/keys/{key['id']}/usage")).json()["data"]
+    assert usage["scope"] == {"kind": "key", "name": key["id"]} and (usage["running"], usage["requests"]["limit"]) == (0, 1)
 
 
 @pytest.mark.parametrize("route", ["GET /admin/keys/{}", "POST /admin/keys/{}/rotate", "DELETE /admin/keys/{}"])

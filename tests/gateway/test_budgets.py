@@ -15,7 +15,7 @@ import pytest
 from ledger.spent import spent_nusd
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.redis_server import RedisServer
-from tests.gateway.upstream import Exchange, Seen, Upstream, good, status
+from tests.gateway.upstream import Exchange, Seen, Upstream, good, silent, status
 
 ASK = [{"role": "user", "content": "Hi"}]
 COST = 20 * 1000 + 5 * 2000  # nano-dollars: what `good` tells of its usage, 8 of its 20 tokens cached at the same price
@@ -112,7 +112,7 @@ async def test_a_spent_budget_is_refused_for_good(serve: Serve, one: Upstream) -
     assert sdk.status_code == 402 and sdk.json()["type"] == "error"
 
 
-async def test_a_failure_and_a_cancelled_request_cost_what_they_cost(serve: Serve, one: Upstream) -> None:
+async def test_a_failure_costs_nothing(serve: Serve, one: Upstream) -> None:
     async with serve(f"budget: {{usd: {usd(worst_nusd() + COST - 1)}, window: day}}") as gateway:
         one.plays["m1"] = status(400)
         for _ in range(5):
@@ -121,6 +121,19 @@ async def test_a_failure_and_a_cancelled_request_cost_what_they_cost(serve: Serv
         assert (await gateway.post(body())).status_code == 200
         assert (await gateway.post(body())).status_code == 402
         assert await spent(gateway) == COST
+
+
+async def test_who_leaves_before_the_answer_pays_for_the_prompt(serve: Serve, one: Upstream) -> None:
+    """Its provider charges it, and nobody tells how much: an estimate, flagged as such."""
+    one.plays["m1"] = silent
+    async with serve(f"budget: {{usd: {usd(10 * worst_nusd())}, window: day}}") as gateway:
+        with pytest.raises(httpx2.TimeoutException):
+            await gateway.http.post("/v1/chat/completions", json=body(), headers={"authorization": f"Bearer {KEY}"}, timeout=0.3)
+        async with asyncio.timeout(5):
+            while not (rows := [row for row in await gateway.all_rows() if row.attempt]):
+                await asyncio.sleep(0.02)
+        assert rows[0].usage is not None and rows[0].usage.source == "estimated"
+        assert 0 < await spent(gateway) == rows[0].cost_nusd < worst_nusd()
 
 
 async def test_every_level_counts_and_each_windows_budget(serve: Serve) -> None:

@@ -119,6 +119,15 @@ async def test_the_marks_of_what_is_to_be_cached_go_by_as_they_came(gateway: Gat
     assert one.journal[0].body["system"] == system
 
 
+async def test_white_space_in_a_tool_s_schema_makes_no_other_prompt_where_it_is_translated(gateway: Gateway, one: Upstream) -> None:
+    schema = {"type": "object", "properties": {"where": {"type": "string"}}}
+    asked = {"model": "sonnet", "messages": ASK, "tools": [{"type": "function", "function": {"name": "weather", "parameters": schema}}]}
+    for indent in (None, 4):
+        answer = await gateway.http.post("/v1/chat/completions", content=json.dumps(asked, indent=indent), headers={"authorization": f"Bearer {KEY}"})
+        assert answer.status_code == 200
+    assert one.journal[0].raw == one.journal[1].raw
+
+
 # --- whose it is ---------------------------------------------------------------------------------------------------------
 async def keys_sent(gateway: Gateway, one: Upstream, *asked: tuple[str, str]) -> list[str]:
     for key, prompt_key in asked:

@@ -28,7 +28,7 @@ def test_the_table_has_every_use_of_the_cache() -> None:
 
 def test_the_figures_are_those_of_the_code() -> None:
     assert (port.MAX_ANSWER, cacheable.MAX_BODY) == (2 << 20, 1 << 20)
-    assert (redis.DEADLINE_S, redis.REST_S, caching.TURN_S, caching.MAX_FLIGHTS) == (0.05, 1.0, 5.0, 2)
+    assert (redis.DEADLINE_S, redis.REST_S, redis.LEASE_MS, caching.MAX_FLIGHTS) == (0.05, 1.0, 1500, 2)
     assert redis.PREFIX.startswith(b"turnout:cache:") and redis.LEASES.startswith(b"turnout:cache:")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from cache.redis import PREFIX
+from cache.redis import LEASE_MS, LEASES, PREFIX
 from tests.gateway.caching_world import ASKED, COST, STREAMED, Gate, row_of, until, use, world
 from tests.gateway.conftest import Gateway
 from tests.gateway.redis_server import RedisServer
@@ -108,6 +108,40 @@ async def test_when_the_gateway_that_leads_fails_the_other_asks(another: Worlds,
     gate.open.set()
     assert (await first).status_code == 502
     assert use(await second) == "miss" and len(one.journal) == 2
+
+
+async def test_another_gateway_waits_for_an_answer_as_long_as_somebody_makes_it(another: Worlds, one: Upstream) -> None:
+    """Longer than a lease lasts that nobody renews."""
+    gate = Gate()
+    one.plays["m1"] = [gate, good]
+    a, b = await another(), await another()
+    first = asyncio.create_task(a.post(ASKED))
+    await gate.asked.wait()
+    second = asyncio.create_task(b.post(ASKED))
+    await asyncio.sleep(2 * LEASE_MS / 1000)
+    gate.open.set()
+    assert (use(await first), use(await second)) == ("miss", "hit") and len(one.journal) == 1
+
+
+async def test_a_lease_whose_holder_died_ends_soon(another: Worlds, one: Upstream, redis: RedisServer) -> None:
+    gateway = await another()
+    await gateway.post(ASKED)
+    async with Redis.from_url(redis.url) as client:
+        (name,) = await client.keys(PREFIX + b"*")
+        await client.delete(name)
+        await client.set(LEASES + name.removeprefix(PREFIX), b"of a process that is no more", px=LEASE_MS)
+    another_one = await another()
+    assert use(await asyncio.wait_for(another_one.post(ASKED), 10)) == "miss"
+
+
+async def test_the_first_request_after_redis_was_restarted_finds_what_is_there(another: Worlds, one: Upstream, redis: RedisServer) -> None:
+    """Its connections are of the Redis before."""
+    a, b = await another(), await another()
+    for gateway, seed in ((a, 1), (b, 2)):
+        await gateway.post(ASKED | {"seed": seed})
+    redis.kill()
+    redis.start()
+    assert [use(await a.post(ASKED)), use(await b.post(ASKED))] == ["miss", "hit"]
 
 
 @pytest.mark.parametrize("loss", [RedisServer.kill, RedisServer.freeze], ids=["killed", "frozen"])

@@ -242,6 +242,48 @@ async def test_who_waits_too_long_is_refused(serve: Serve, one: Upstream) -> Non
     assert len(one.journal) == 1
 
 
+async def test_a_burst_that_cannot_all_be_served_in_time_is_shed_at_once_and_told_when_to_come_again(serve: Serve, one: Upstream) -> None:
+    async with serve("limits: {rpm: 60, max_wait_s: 30}") as gateway:
+        assert await statuses(gateway, 60) == [200] * 60
+        waiting = [asyncio.create_task(gateway.post(body())) for _ in range(40)]
+        refused = [each for each in await _first(waiting, 9) if each.status_code == 429]
+        assert len(refused) == 9  # one a second passes: some thirty of them wait
+        assert sorted(int(each.headers["retry-after"]) for each in refused)[0] >= 29
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    assert 60 <= len(one.journal) < 70
+
+
+async def test_how_long_requests_take_tells_who_waits_in_vain(serve: Serve, one: Upstream) -> None:
+    held = Held()
+    one.plays["m1"] = held.play
+    async with serve("limits: {concurrency: 1, max_wait_s: 2}") as gateway:
+        first = asyncio.create_task(gateway.post(body()))
+        await until(lambda: len(held.names) == 1)
+        waiting = [asyncio.create_task(gateway.post(body())) for _ in range(9)]  # how long one takes is not known yet: all wait
+        await asyncio.sleep(0.8)
+        assert not any(task.done() for task in waiting)
+        await held.let_go()  # 0.8 s: of the nine the fourth would wait for longer than 2 s
+        refused = await _first(waiting, 5)
+        assert [each.status_code for each in refused] == [429] * 5
+        assert all(float(each.headers["retry-after-ms"]) > 1000 for each in refused)
+        for task in waiting:
+            task.cancel()
+        await held.let_go()
+        await asyncio.gather(first, *waiting, return_exceptions=True)
+
+
+async def _first(tasks: list["asyncio.Task[httpx2.Response]"], count: int) -> list[httpx2.Response]:
+    """The answers that are there first."""
+    done = []
+    for each in asyncio.as_completed(tasks, timeout=10):
+        done.append(await each)
+        if len(done) == count:
+            break
+    return done
+
+
 async def test_turns_follow_weights_and_batch_waits_for_interactive(serve: Serve, one: Upstream) -> None:
     held = Held()
     one.plays["m1"] = held.play
@@ -272,6 +314,16 @@ async def test_batch_waits_until_nobody_interactive_does(serve: Serve, one: Upst
             await held.let_go()
         await asyncio.gather(*tasks)
     assert held.names == ["first", "red", "red", "batch"]
+
+
+@pytest.mark.parametrize("asked", [5.5, 10_000_000_000, "many", -1])
+async def test_a_limit_that_is_no_number_of_tokens_is_refused_where_it_is_counted_on(serve: Serve, one: Upstream, asked: object) -> None:
+    async with serve("max_tokens_per_request: 500", "limits: {tpm: 1000}") as gateway:
+        for key in (KEY, "sk-blue"):
+            answer = await gateway.post(body(max_tokens=asked), key)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_request", "max_tokens")
+    assert not one.journal
 
 
 # --- one request's own -------------------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ TOO_LONG = Stop("retry-after is too long to wait for")
     ("retry_after_s", "expected"),
     [
         (None, Stop("rate limited")),
-        (0.0, RetrySame(0.0, "upstream_rate_limited")),
+        (0.0, RetrySame(0.5 * BACKOFF_S, "upstream_rate_limited")),
         (1.5, RetrySame(1.5, "upstream_rate_limited")),
         (MAX_WAIT_S, RetrySame(MAX_WAIT_S, "upstream_rate_limited")),
         (MAX_WAIT_S + 0.001, TOO_LONG),

@@ -80,7 +80,7 @@ class Server:
         number, self.connections = self.connections, self.connections + 1
         try:
             await self.script(Peer(number, reader, writer))
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, RuntimeError):  # the last is uvloop's word for a transport that is closed
             self.gone.set()
         except asyncio.CancelledError:
             pass

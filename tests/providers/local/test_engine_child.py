@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from providers.local.llamacpp_child import READY, ChildOrders
-from providers.local.process import LLAMACPP, MAX_SOCKET_PATH, EngineProcess, make_socket_folder
+from providers.local.process import CHILDREN, MAX_SOCKET_PATH, EngineProcess, make_socket_folder
 from tests.providers.local.conftest import PATIENCE_S, WEIGHTS, engine_spec, eventually, is_gone
 from tests.providers.local.raw import busy_slots, chat, fetch, send
 
@@ -146,7 +146,7 @@ def orders(folder: Path, parent_pid: int) -> bytes:
 async def test_the_end_of_stdin_ends_the_child_and_a_stale_socket_is_no_hindrance(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / "e.sock"))
-    process = await asyncio.create_subprocess_exec(*LLAMACPP, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(*CHILDREN["llamacpp"], stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(orders(tmp_path, os.getpid()))
     async with asyncio.timeout(PATIENCE_S):
@@ -158,7 +158,7 @@ async def test_the_end_of_stdin_ends_the_child_and_a_stale_socket_is_no_hindranc
 
 async def test_a_child_whose_parent_is_already_gone_does_not_start(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        *LLAMACPP, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *CHILDREN["llamacpp"], stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(PATIENCE_S):
         out, err = await process.communicate(orders(tmp_path, parent_pid=os.getppid()))
@@ -179,7 +179,7 @@ time.sleep(600)
 async def test_a_parent_killed_outright_takes_the_child_with_it(tmp_path: Path) -> None:
     theirs, ours = os.pipe()
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-c", PARENT, str(theirs), *LLAMACPP, stdout=asyncio.subprocess.PIPE, pass_fds=[theirs]
+        sys.executable, "-I", "-c", PARENT, str(theirs), *CHILDREN["llamacpp"], stdout=asyncio.subprocess.PIPE, pass_fds=[theirs]
     )
     os.close(theirs)
     assert parent.stdout is not None

@@ -119,7 +119,7 @@ async def test_old_crashes_do_not_count(supervise: Supervise) -> None:
 
 
 async def test_a_child_that_is_never_ready_is_ended_and_counted_as_a_crash(supervise: Supervise) -> None:
-    engine = supervise(Pace(first_backoff_s=0.01, max_crashes=2, start_timeout_s=0.2), command=NEVER_READY)
+    engine = supervise(Pace(first_backoff_s=0.01, max_crashes=2), command=NEVER_READY, start_timeout_s=0.2)
     await engine.start()
     await eventually(lambda: engine.state == "failed")
     assert "was not ready within 0.2 s" in engine.detail and engine.pid is None

@@ -1,0 +1,56 @@
+"""How the engines differ for who asks them: what they can do, what they must be kept from, and how they count a prompt."""
+
+import msgspec
+
+from providers.local.spec import EngineKind
+from providers.wires.facts import Facts
+
+
+class Manner(msgspec.Struct, frozen=True, kw_only=True):
+    """`counted`: the member of `count_path`'s answer that has a prompt's tokens. `counts_first`: the prompt's length is looked at before it is
+    asked, since its computation is not interrupted. `choices`: it gives several. `asks_props`: it tells whether the model can call tools.
+    `blames_itself`: its 500 may be the request's fault. `priorities`: it takes `priority`, the lower the sooner, and may interrupt who has more.
+    """
+
+    facts: Facts
+    count_path: str
+    counted: str
+    counts_first: bool
+    choices: bool
+    asks_props: bool
+    blames_itself: bool
+    priorities: bool
+
+
+MANNERS: dict[EngineKind, Manner] = {
+    # With a text model; what it cannot see, hear or reason about is refused before it is asked. Of several choices it counts the tokens of one.
+    "llamacpp": Manner(
+        facts=Facts(images=False, reasoning=False, prefill=True, logprobs=True, n=True, seed=True, top_k=True, reasoning_field="reasoning_content"),
+        count_path="/v1/chat/completions/input_tokens",
+        counted="input_tokens",
+        counts_first=True,
+        choices=False,
+        asks_props=True,
+        blames_itself=True,
+        priorities=False,
+    ),
+    "vllm": Manner(
+        facts=Facts(
+            audio=True,
+            logprobs=True,
+            n=True,
+            seed=True,
+            top_k=True,
+            prefill=True,
+            prefill_with={"continue_final_message": True, "add_generation_prompt": False},
+            reasoning_field="reasoning",
+        ),
+        count_path="/tokenize",
+        counted="count",
+        counts_first=False,
+        choices=True,
+        asks_props=False,
+        blames_itself=False,
+        priorities=True,
+    ),
+}

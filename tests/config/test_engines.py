@@ -1,0 +1,44 @@
+"""The engines section: what each kind takes, and what is said of what it does not take."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.config.files import loaded, places, refused
+
+REFUSED = [
+    ("kind: llamacpp, model: m, tensor_parallel: 2", "tensor_parallel is nothing that the kind llamacpp has"),
+    ("kind: vllm, model: m, threads: 2", "threads is nothing that the kind vllm has"),
+    ("kind: llamacpp, model: m, quantization: fp8", "a GGUF file has its quantization in it: name another file, and set neither"),
+    ("kind: vllm, model: m, quantization: gguf", "quantization gguf is none that vLLM has; it has auto, fp8, int8"),
+    ("kind: vllm, model: m, gpus: [0], tensor_parallel: 2", "gpus are fewer than tensor_parallel * pipeline_parallel * data_parallel need"),
+    ("kind: vllm, model: m, args: [--uds, /tmp/x]", "must not hold --uds: the gateway sets it by a key of its own"),
+    ("kind: vllm, model: m, tool_parser: 'a b'", "must be a name of vLLM's --tool-call-parser"),
+]
+
+
+@pytest.mark.parametrize(("engine", "told"), REFUSED, ids=[engine for engine, _ in REFUSED])
+def test_what_a_kind_does_not_take_is_refused_in_words(tmp_path: Path, engine: str, told: str) -> None:
+    (place,) = places(refused(tmp_path, f"engines: {{g: {{{engine}}}}}"))
+    assert told in place
+
+
+def test_what_vllm_needs_is_looked_for(tmp_path: Path) -> None:
+    engine = "{kind: vllm, model: /nowhere, python: /no/python, chat_template: /no.jinja, adapters: {a: /no/a}}"
+    found = places(refused(tmp_path, f"engines: {{g: {engine}}}\nmodels: {{m: {{targets: [{{engine: g, model: b}}]}}}}"))
+    assert [place.partition(": ")[2].split(";")[0] for place in found] == [
+        "is no folder with a config.json: name the folder of a checkpoint",
+        "there is no such interpreter",
+        "there is no such file",
+        "there is no such folder",
+        "there is no adapter `b`",
+    ]
+
+
+def test_an_adapter_is_a_target_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "lora").mkdir()
+    text = (
+        f"engines: {{g: {{kind: vllm, model: {tmp_path}, adapters: {{a: {tmp_path}/lora}}}}}}\nmodels: {{m: {{targets: [{{engine: g, model: a}}]}}}}"
+    )
+    assert loaded(tmp_path, text).settings.models["m"].targets[0].model == "a"
