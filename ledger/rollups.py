@@ -167,8 +167,9 @@ def _insert_sums(
     measures: Mapping[str, ColumnElement[Any]],
 ) -> None:
     _anew(connection, usage_rollups, run)
-    by = [start.label("begins"), *(source.c[name] for name in USAGE_DIMENSIONS)]
-    sums = select(literal(run[0]), *by, *(_sum(measures[name]) for name in USAGE_MEASURES)).where(within).group_by(*by)
+    by = [source.c[name] for name in USAGE_DIMENSIONS]
+    sums = select(literal(run[0]), start.label("begins"), *by, *(_sum(measures[name]) for name in USAGE_MEASURES))
+    sums = sums.where(within).group_by("begins", *by)  # by its name: PostgreSQL does not take two bound expressions for the same one
     connection.execute(insert(usage_rollups).from_select(["span_s", "start_s", *USAGE_DIMENSIONS, *USAGE_MEASURES], sums))
 
 

@@ -110,6 +110,7 @@ class Ledger:
         self.engine = open_engine(url)
         self._spool = Spool(database_file(url).with_suffix(".spool") if spool is None else spool, COLUMNS)
         self._aside = False  # rows may wait in the spool
+        self._put = 0  # of them, those of this process
         self._taken_over = False  # what processes that are gone left there
         self.last_error: str | None = None
         self._rows: deque[AttemptRow] = deque()
@@ -131,8 +132,8 @@ class Ledger:
 
     @property
     def pending(self) -> int:
-        """Rows in memory that wait to be written."""
-        return len(self._rows)
+        """Rows that wait to be written, in memory or put aside on the disk."""
+        return len(self._rows) + self._put
 
     @property
     def begun(self) -> int:
@@ -247,7 +248,7 @@ class Ledger:
                     self._insert_missing(self._spool.read(path))
                     path.unlink()
             with self._written:
-                self._aside = False
+                self._aside, self._put = False, 0
                 self._written.notify_all()
         if not self._taken_over:
             for descriptor, path, rows in self._spool.left_behind():
@@ -276,6 +277,7 @@ class Ledger:
             while group := list(islice(self._rows, GROUP)):
                 self._spool.put_aside([values(row) for row in group])
                 self._aside = True
+                self._put += len(group)
                 self._safe(group)
         except Exception as exc:  # noqa: BLE001 - a disk that is full, a row that cannot be told: they wait in memory
             _tell("ledger_spool_failed", error=str(exc))
