@@ -13,7 +13,7 @@ from contract.errors import InvalidRequest
 from ledger.lines import as_csv, groups_of
 from ledger.reporting import Report
 from ledger.reports import since_us
-from ledger.window import NAMES, Window
+from ledger.window import FOR_EVER_US, NAMES, Window
 
 FILTERS = tuple(name for name in (*NAMES, "target") if name not in ("team", "organisation"))
 MOST_LINES = 1_000
@@ -102,9 +102,13 @@ def answer(asked: Asked, lines: Sequence[dict[str, Any]], next_cursor: str | Non
 
 def _read_cursor(text: str) -> Cursor:
     try:
-        return msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
-    except ValueError as exc:
-        raise InvalidRequest("this cursor was not made here; leave it out for the first page", param="cursor") from exc
+        told = msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
+        numbers = (told.from_us, told.to_us, told.after if isinstance(told.after, int) else told.after[0])
+        if all(0 <= number < FOR_EVER_US for number in numbers):
+            return told
+    except ValueError:
+        pass
+    raise InvalidRequest("this cursor was not made here; leave it out for the first page", param="cursor")
 
 
 def _moment_us(text: str) -> int:

@@ -131,6 +131,8 @@ async def test_requests_are_filtered_by_what_an_attempt_was(asked: Gateway, filt
         ("/v1/reports/usage", {"format": "xml"}, "format"),
         ("/v1/reports/latency", {"status": "ok"}, "status"),
         ("/v1/requests", {"cursor": "e30"}, "cursor"),
+        ("/v1/requests", {"cursor": "WzAsOTk5OTk5OTk5OTk5OTk5OTk5OTk5LDBd"}, "cursor"),
+        ("/v1/reports/cost", {"cursor": "WzAsMSwtMV0"}, "cursor"),
     ],
 )
 async def test_a_query_that_cannot_be_heeded_is_named(asked: Gateway, path: str, params: dict[str, str], param: str) -> None:
