@@ -17,6 +17,7 @@ from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, Orig
 from providers.keys import ApiKey, Key, KeyRing
 from providers.passed import read_passed
 from providers.port import Exchange, Marks
+from providers.reading import Reading
 from providers.routes import Prepared, ReadError, Route, by_status
 
 ERROR_BODY_LIMIT = 1 << 20
@@ -131,6 +132,9 @@ class HttpBackend:
 
     def wait_s(self) -> float:
         return 0.0
+
+    def reading(self) -> Reading | None:
+        return None
 
     def failed(self, model: str, marks: Marks, error: AttemptError) -> None:
         self._keys.failed(marks.key_id, model, error, marks.started, monotonic())

@@ -26,10 +26,10 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `ctx_per_slot`: prompt and answer together; at most what the model was trained for (8192 for SmolLM2). `max_prompt_tokens` leaves room
     for an answer and bounds the prefill, which llama.cpp does not interrupt. `threads` 0: every CPU this process may use.
-    `max_queue`, `max_wait_s`: how many requests may wait for a slot, and how long, the engine's start included.
+    `max_queue`, `max_wait_s`: how many requests may wait for a slot, and how long, the engine's start included. `ttft_s`: no prompt is let in
+    that would not be read within it, with those that are being read; None: slots alone decide. `gpus`: those that it sees, or None for all.
 
-    Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `gpus`, those that it sees, or
-    None for all; `tools`, `reasoning`: whether it reads the model's tool calls and thoughts.
+    Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `tools`, `reasoning`: whether it reads the model's tool calls and thoughts.
     """
 
     name: str
@@ -40,6 +40,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     max_queue: int = 64
     max_wait_s: float = 30.0
+    ttft_s: float | None = None
     clocks: Clocks = ENGINE_CLOCKS
     max_answer_bytes: int = 64 << 20
     kind: EngineKind = "llamacpp"
