@@ -38,6 +38,11 @@ class Target:
     lacks: frozenset[str] = frozenset()  # see policy.ask.Ask.needs
     weight: float | None = None
 
+    @property
+    def load(self) -> int:
+        """Requests that run there: this process's, and whoever else's it tells of."""
+        return max(self.health.running, self.backend.load())
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

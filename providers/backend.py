@@ -133,6 +133,9 @@ class HttpBackend:
     def wait_s(self) -> float:
         return 0.0
 
+    def load(self) -> int:
+        return 0
+
     def reading(self) -> Reading | None:
         return None
 

@@ -86,6 +86,9 @@ class Backend(Protocol):
     def wait_s(self) -> float:
         """How long an attempt that begins now is expected to wait in the target's own queue, in seconds."""
 
+    def load(self) -> int:
+        """How many requests are at the target, of whoever, as far as it tells."""
+
     def reading(self) -> Reading | None:
         """The newest look at what runs there; None: it is not looked at."""
 

@@ -66,7 +66,8 @@ class Admission:
     of batch work, one who is interactive takes the place of the last of it; where the engine is, batch work that can leave does so for it.
     """
 
-    def __init__(self, slots: int, max_queue: int, max_wait_s: float, ttft_s: float | None = None) -> None:
+    def __init__(self, slots: int, max_queue: int, max_wait_s: float, ttft_s: float | None = None, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
         self._slots = slots
         self._for_batch = slots - max(1, slots // LIVE_SHARE) if slots > 1 else slots
         self._max_queue = max_queue
@@ -80,7 +81,7 @@ class Admission:
         self._kv_left = inf  # tokens
         self._typical = Typical()
         self.prefills = Prefills(ttft_s)
-        self.work = Work(monotonic())
+        self.work = Work(clock())
 
     @classmethod
     def of(cls, spec: EngineSpec) -> "Admission":
@@ -121,7 +122,7 @@ class Admission:
 
     def heard(self, engine: EngineStatus) -> None:
         """The engine's state changed, or it was looked at."""
-        self.work.turned(monotonic(), engine.state == "ready")
+        self.work.turned(self._clock(), engine.state == "ready")
         seen = engine.reading
         known = seen is not None and seen.kv_used is not None and seen.kv_tokens is not None
         self._kv_left = (KV_FULL - (seen.kv_used or 0.0)) * (seen.kv_tokens or 0) if seen is not None and known else inf
@@ -167,7 +168,7 @@ class Admission:
         return want.tokens + ANSWER_TOKENS <= self._kv_left
 
     def _enter(self, want: Want, size: float) -> Held:
-        now = monotonic()
+        now = self._clock()
         self._running += min(want.slots, self._slots)
         self._kv_left -= want.tokens + ANSWER_TOKENS  # until the next look shows it
         self.prefills.enter(now, want.tokens, want.is_batch)
@@ -177,14 +178,14 @@ class Admission:
 
     def was_read(self, held: Held) -> float:
         """Its first token came; the engine's divided time."""
-        now = monotonic()
+        now = self._clock()
         self.prefills.leave(now, held.want.tokens, held.want.is_batch, read=True)
         self._hand_over()
         return self.work.at(now)
 
     def ended(self, held: Held) -> float:
         """It left the engine; whose turn it is has its place before anyone who comes later. The engine's divided time."""
-        now, want = monotonic(), held.want
+        now, want = self._clock(), held.want
         size = self._held.pop(held)
         self._running -= min(want.slots, self._slots)
         if held.read_at is None:

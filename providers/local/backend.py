@@ -4,6 +4,7 @@ Always a stream, because llama.cpp goes on computing a unary answer that nobody 
 """
 
 import asyncio
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -98,15 +99,14 @@ class EngineBackend:
             return await self._as_room_allows(asked, want, marks, patience, until)
         return await self._placed(asked, want, marks, patience, until)
 
-    async def _as_room_allows(self, asked: Asked, want: Want, marks: Marks, patience: Patience | None, until: float) -> Exchange:  # noqa: PLR0913
-        """The whole answer of batch work, of which nobody has seen anything until it is whole: whoever is interactive may have its place, and it
-        begins anew when there is room again. Raises EngineBusy when that comes too late."""
-        loop = asyncio.get_running_loop()
+    async def _as_room_allows(self, asked: Asked, want: Want, marks: Marks, patience: Patience | None, until: float) -> Exchange:
+        """The whole answer of batch work. Nobody has seen any of it before, so whoever is interactive may have its place, and it begins anew when
+        there is room again. Raises EngineBusy when that comes too late."""
         while True:
+            scope = asyncio.timeout(None)
             try:
-                async with asyncio.timeout(None) as scope:
-                    leaving = want._replace(leave=lambda scope=scope: scope.reschedule(loop.time()))
-                    exchange = await self._placed(asked, leaving, marks, patience, until)
+                async with scope:
+                    exchange = await self._placed(asked, want._replace(leave=partial(_expire, scope)), marks, patience, until)
                     try:
                         exchange.answer = await exchange.next()
                     except BaseException:
@@ -114,10 +114,13 @@ class EngineBackend:
                         raise
                 return exchange
             except TimeoutError:
+                if not scope.expired():
+                    raise
+                marks.first_token = marks.ended = None
                 if monotonic() >= until:
                     raise EngineBusy(f"live traffic took its place in the engine {self.name!r}", retry_after_s=self.admission.wait_s) from None
 
-    async def _placed(self, asked: Asked, want: Want, marks: Marks, patience: Patience | None, until: float) -> "_EngineExchange":  # noqa: PLR0913
+    async def _placed(self, asked: Asked, want: Want, marks: Marks, patience: Patience | None, until: float) -> "_EngineExchange":
         spec = self._spec
         place = _Place(await self.admission.acquire(want, until - monotonic()), marks)
         try:
@@ -240,6 +243,9 @@ class EngineBackend:
     def wait_s(self) -> float:
         return self._supervisor.retry_after_s + self.admission.wait_s
 
+    def load(self) -> int:
+        return self.admission.requests
+
     def reading(self) -> Reading | None:
         return self._supervisor.reading
 
@@ -256,6 +262,10 @@ def _own_queue(supervisor: Supervisor) -> Admission:
     if isinstance(supervisor, EngineStatus):
         supervisor.listeners.append(admission.heard)
     return admission
+
+
+def _expire(scope: asyncio.Timeout) -> None:
+    scope.reschedule(asyncio.get_running_loop().time())
 
 
 def _limits(patience: Patience) -> list[float]:

@@ -29,7 +29,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     `max_queue`, `max_wait_s`: how many requests may wait for a slot, and how long, the engine's start included. `ttft_s`: no prompt is let in
     that would not be read within it, with those that are being read; None: slots alone decide. `gpus`: those that it sees, or None for all.
 
-    Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `tools`, `reasoning`: whether it reads the model's tool calls and thoughts.
+    Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `tools`, `reasoning`: whether it reads
+    the model's tool calls and thoughts.
     """
 
     name: str

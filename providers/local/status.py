@@ -6,7 +6,7 @@ stopped --start--> starting --ready--> ready --exit, hang--> restarting --> read
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Literal, Self
+from typing import Literal
 
 from contract.errors import EngineUnavailable
 from providers.local.process import EngineAddress
@@ -25,7 +25,7 @@ class EngineStatus:
         self.state: EngineState = "stopped"
         self.generation = 0
         self.reading: Reading | None = None  # the newest look at the child that is ready
-        self.listeners: list[Callable[[Self], None]] = []  # told of every change, and of every look
+        self.listeners: list[Callable[[EngineStatus], None]] = []  # told of every change, and of every look
         self._expected_at = 0.0
         self._changed = asyncio.Event()
 
