@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from config.section import Section
-from config.values import Later, Like, ModelName, Seconds, Share
+from config.values import Like, Milliseconds, ModelName, PositiveUsd, Seconds, Share, Usd
 
 EngineKind = Literal["llamacpp", "vllm"]
 # Weights that vLLM quantizes itself while it loads them, or reads as quantized; what a checkpoint says of itself needs no setting.
@@ -32,11 +32,24 @@ OF_VLLM = (
     "tool_parser",
     "reasoning_parser",
     "chat_template",
-    "gpus",
     "args",
 )
 OF_LLAMACPP = ("threads",)
+HOURS_A_YEAR = 8766.0
 OWN_FLAGS = ("--uds", "--host", "--port", "--api-key", "--model", "--served-model-name", "--max-model-len", "--max-num-seqs", "--scheduling-policy")
+
+
+class PurchaseSettings(Section):
+    """What a machine that was bought costs by the hour, for as long as it is used."""
+
+    usd: PositiveUsd
+    years: Annotated[float, Field(gt=0, le=50)] = 4.0
+    power_w: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    usd_per_kwh: Usd = 0.0
+
+    @property
+    def usd_per_hour(self) -> float:
+        return self.usd / (self.years * HOURS_A_YEAR) + self.power_w / 1000 * self.usd_per_kwh
 
 
 class EngineSettings(Section):
@@ -54,7 +67,7 @@ class EngineSettings(Section):
     python: str | None = Field(None, description="vllm: the interpreter of the environment that vLLM is installed in")
     tokenizer: str | None = Field(None, description="vllm: default: the checkpoint's own")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    gpus: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = Field(None, min_length=1, description="vllm: which it sees; default: all")
+    gpus: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = Field(None, min_length=1, description="which it sees; default: all")
     gpu_memory_utilization: Annotated[Share, Field(gt=0)] | None = Field(None, description="vllm: of each GPU's memory; its own default 0.9")
     tensor_parallel: int = Field(1, ge=1, le=256, description="vllm: GPUs that share each layer")
     pipeline_parallel: int = Field(1, ge=1, le=256, description="vllm: stages of layers")
@@ -68,7 +81,11 @@ class EngineSettings(Section):
     reasoning_parser: Annotated[str, Like(r"[A-Za-z0-9_]{1,40}", "must be a name of vLLM's --reasoning-parser")] | None = None
     chat_template: str | None = Field(None, description="vllm: a file; default: the tokenizer's own")
     args: tuple[str, ...] = Field((), description="vllm: more of its flags, as they stand on its command line")
-    gpu_usd_per_hour: Later = Field(None, description="not supported yet")
+    ttft_ms: Milliseconds | None = Field(None, description="a prompt is let in only if it and those being read are read within it; default: no limit")
+    replicas: int = Field(1, ge=1, le=64, description="so many engines of this kind, NAME-1, NAME-2 …; they share `gpus` out among themselves")
+    gpu_usd_per_hour: PositiveUsd | None = Field(None, description="what an hour of one replica's machine costs, busy or not; default: not known")
+    purchase: PurchaseSettings | None = Field(None, description="where the machine was bought, instead of gpu_usd_per_hour")
+    utilisation: Annotated[Share, Field(gt=0)] = Field(1.0, description="the share of its hours that it is to be busy, which then bears the rest")
 
     @field_validator("args")
     @classmethod
@@ -88,8 +105,12 @@ class EngineSettings(Section):
         if self.kind == "vllm" and self.quantization is not None and self.quantization not in QUANTIZATIONS["vllm"]:
             words = {"given": self.quantization, "known": ", ".join(QUANTIZATIONS["vllm"])}
             raise PydanticCustomError("engine", "quantization {given} is none that vLLM has; it has {known}", words)
-        if self.gpus is not None and len(self.gpus) < self.tensor_parallel * self.pipeline_parallel * self.data_parallel:
-            raise PydanticCustomError("engine", "gpus are fewer than tensor_parallel * pipeline_parallel * data_parallel need")
+        if self.gpu_usd_per_hour is not None and self.purchase is not None:
+            raise PydanticCustomError("engine", "gpu_usd_per_hour and purchase both say what its hour costs; keep one")
+        if self.gpus is not None and len(self.gpus) % self.replicas:
+            raise PydanticCustomError("engine", "gpus cannot be shared out evenly among so many replicas")
+        if self.gpus is not None and len(self.gpus) // self.replicas < self.tensor_parallel * self.pipeline_parallel * self.data_parallel:
+            raise PydanticCustomError("engine", "gpus are fewer than tensor_parallel * pipeline_parallel * data_parallel need, for each replica")
         return self
 
     @model_validator(mode="after")
@@ -97,6 +118,19 @@ class EngineSettings(Section):
         if self.prompt_tokens >= self.context:
             raise PydanticCustomError("prompt", "max_prompt_tokens must be below context, which the answer shares")
         return self
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Of one replica. None: not known."""
+        return self.purchase.usd_per_hour if self.purchase is not None else self.gpu_usd_per_hour
+
+    def each(self, name: str) -> dict[str, "EngineSettings"]:
+        """Its replicas by name, each with its own GPUs."""
+        if self.replicas == 1:
+            return {name: self}
+        share = len(self.gpus or ()) // self.replicas
+        gpus = [None if self.gpus is None else self.gpus[at * share : (at + 1) * share] for at in range(self.replicas)]
+        return {f"{name}-{at + 1}": self.model_copy(update={"replicas": 1, "gpus": gpus[at]}) for at in range(self.replicas)}
 
     @property
     def prompt_tokens(self) -> int:

@@ -263,6 +263,9 @@ class _Checker:
 
     def _engines(self) -> Iterator[Problem]:
         for name, engine in self.settings.engines.items():
+            for each in engine.each(name):
+                if each != name and (each in self.settings.engines or each in self.settings.providers):
+                    yield problem(f"its replica `{each}` has the name of another engine or provider", "engines", name, key=True)
             if engine.kind == "vllm":
                 yield from _vllm(name, engine)
                 continue

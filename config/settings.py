@@ -318,6 +318,11 @@ class Settings(Section):
     admin: AdminSettings | None = Field(None, description="default: no admin API; the command line works without it")
     alerts: AlertSettings | None = Field(None, description="default: nobody is told of spent budgets")
 
+    @property
+    def engine_replicas(self) -> dict[str, EngineSettings]:
+        """Every engine that runs, by its name: an engine with replicas is several."""
+        return {each: settings for name, engine in self.engines.items() for each, settings in engine.each(name).items()}
+
 
 class Environment(BaseSettings):
     """What the process takes from its environment beside the file: `TURNOUT_BOOTSTRAP_KEY`."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from config.engines import EngineSettings
+from ledger.prices import NUSD_PER_USD
 from providers.local.spec import EngineSpec
 from providers.local.weights import resolve_checkpoint, resolve_model
 
@@ -34,9 +35,16 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
         python=engine.python or sys.executable,
         args=tuple(_flags(engine)) if vllm else (),
         gpus=engine.gpus,
+        ttft_s=None if engine.ttft_ms is None else engine.ttft_ms / 1000,
+        usd_per_hour=engine.usd_per_hour,
         tools=engine.tool_parser is not None if vllm else True,
         reasoning=engine.reasoning_parser is not None,
     )
+
+
+def nusd_per_s(engine: EngineSettings) -> float | None:
+    """Of its time that requests take. None: what its hour costs is not known."""
+    return None if engine.usd_per_hour is None else engine.usd_per_hour * NUSD_PER_USD / 3600 / engine.utilisation
 
 
 def _flags(engine: EngineSettings) -> Iterator[str]:

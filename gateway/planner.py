@@ -70,7 +70,7 @@ def snapshot(target: Target, ask: Ask, now: float) -> Live:
     wait_s = backend.wait_s()
     if not target.owned and (seen := backend.reading()) is not None and seen.running is not None:  # whose queue is not ours
         wait_s += behind_s(seen.running, seen.waiting or 0, seen.kv_used, forecast.total_mean_s)
-    return Live(forecast, ready_at, busy if ready_at > now else "", wait_s, load == 0)
+    return Live(forecast, ready_at, busy if ready_at > now else "", wait_s, load)
 
 
 def hedge_for(job: Job, planning: Planning, now: float) -> Hedge | None:

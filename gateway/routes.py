@@ -37,6 +37,8 @@ class Target:
     context_tokens: int | None = None
     lacks: frozenset[str] = frozenset()  # see policy.ask.Ask.needs
     weight: float | None = None
+    replica_of: str = ""  # the engine that it is one of several of
+    engine_nusd_per_s: float | None = None  # of an owned engine's time; None: not known
 
     @property
     def load(self) -> int:

@@ -56,6 +56,10 @@ class Desk:
     def specs(self) -> tuple[EngineSpec, ...]:
         return tuple(engine.spec for engine in self._engines.values())
 
+    @property
+    def queues(self) -> list[tuple[EngineSpec, Admission]]:
+        return [(engine.spec, self._queues[name]) for name, engine in self._engines.items()]
+
     def state(self) -> tuple[EngineTold | QueueTold, ...]:
         """How all engines and queues are now."""
         return (*(state_of(engine) for engine in self._engines.values()), *(self._queue(name) for name in self._queues))

@@ -93,20 +93,21 @@ class EngineBackend:
         body = asked.body
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
-        until = monotonic() + (spec.max_wait_s if patience is None else min([spec.max_wait_s, *_limits(patience)]))
+        wait_s = spec.max_wait_s if patience is None else min([spec.max_wait_s, *_limits(patience)])
         want = Want(call.flow, len(body) // BYTES_PER_TOKEN, asked.chat.choices)
         if want.is_batch and not call.stream:
-            return await self._as_room_allows(asked, want, marks, patience, until)
-        return await self._placed(asked, want, marks, patience, until)
+            return await self._as_room_allows(asked, want, marks, patience, wait_s)
+        return await self._placed(asked, want, marks, patience, wait_s)
 
-    async def _as_room_allows(self, asked: Asked, want: Want, marks: Marks, patience: Patience | None, until: float) -> Exchange:
+    async def _as_room_allows(self, asked: Asked, want: Want, marks: Marks, patience: Patience | None, wait_s: float) -> Exchange:
         """The whole answer of batch work. Nobody has seen any of it before, so whoever is interactive may have its place, and it begins anew when
         there is room again. Raises EngineBusy when that comes too late."""
+        until = monotonic() + wait_s
         while True:
             scope = asyncio.timeout(None)
             try:
                 async with scope:
-                    exchange = await self._placed(asked, want._replace(leave=partial(_expire, scope)), marks, patience, until)
+                    exchange = await self._placed(asked, want._replace(leave=partial(_expire, scope)), marks, patience, wait_s)
                     try:
                         exchange.answer = await exchange.next()
                     except BaseException:
@@ -117,16 +118,17 @@ class EngineBackend:
                 if not scope.expired():
                     raise
                 marks.first_token = marks.ended = None
-                if monotonic() >= until:
+                wait_s = until - monotonic()
+                if wait_s <= 0:
                     raise EngineBusy(f"live traffic took its place in the engine {self.name!r}", retry_after_s=self.admission.wait_s) from None
 
-    async def _placed(self, asked: Asked, want: Want, marks: Marks, patience: Patience | None, until: float) -> "_EngineExchange":
-        spec = self._spec
-        place = _Place(await self.admission.acquire(want, until - monotonic()), marks)
+    async def _placed(self, asked: Asked, want: Want, marks: Marks, patience: Patience | None, wait_s: float) -> "_EngineExchange":
+        spec, began = self._spec, monotonic()
+        place = _Place(await self.admission.acquire(want, wait_s), marks)
         try:
-            address = await self._supervisor.wait_ready(until - monotonic())
+            address = await self._supervisor.wait_ready(began + wait_s - monotonic())
             marks.admitted = monotonic()
-            clocks = spec.clocks if patience is None else within(spec.clocks, _rest(patience, marks.admitted - marks.started), True)
+            clocks = spec.clocks if patience is None else within(spec.clocks, _rest(patience, marks.admitted - began), True)
             marks.bytes_sent = len(asked.body)
             try:
                 return _EngineExchange(await self._begin(asked, address, marks, clocks), self, address, place, marks)

@@ -78,7 +78,7 @@ class EngineProcess:
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
                 cwd="/",
-                env={name: os.environ[name] for name in INHERITED if name in os.environ},
+                env=_environment(spec),
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -167,6 +167,11 @@ class EngineProcess:
             self.tail.append(line)
             self.stage = stage_of(line) or self.stage
             log.warning("engine_stderr", engine=self._name, pid=self.pid, line=line)
+
+
+def _environment(spec: EngineSpec) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return kept if spec.gpus is None else kept | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, spec.gpus))}
 
 
 def make_socket_folder() -> Path:

@@ -28,6 +28,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     for an answer and bounds the prefill, which llama.cpp does not interrupt. `threads` 0: every CPU this process may use.
     `max_queue`, `max_wait_s`: how many requests may wait for a slot, and how long, the engine's start included. `ttft_s`: no prompt is let in
     that would not be read within it, with those that are being read; None: slots alone decide. `gpus`: those that it sees, or None for all.
+    `usd_per_hour`: what its hour costs, busy or not; None: not known.
 
     Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `tools`, `reasoning`: whether it reads
     the model's tool calls and thoughts.
@@ -42,6 +43,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_queue: int = 64
     max_wait_s: float = 30.0
     ttft_s: float | None = None
+    usd_per_hour: float | None = None
     clocks: Clocks = ENGINE_CLOCKS
     max_answer_bytes: int = 64 << 20
     kind: EngineKind = "llamacpp"

@@ -12,18 +12,22 @@ class Work:
     meanwhile. `busy_s`: the time in which there were any. Told of every change; pure.
     """
 
-    __slots__ = ("_at", "_now", "busy_s", "running", "up")
+    __slots__ = ("_at", "_now", "busy_s", "running", "up", "up_s")
 
     def __init__(self, now: float) -> None:
         self._now = now
         self._at = 0.0
         self.busy_s = 0.0
+        self.up_s = 0.0  # in which it was ready to work
         self.running = 0
         self.up = True  # an engine that is down does nothing for those that wait for it
 
     def at(self, now: float) -> float:
         passed_s, self._now = max(0.0, now - self._now), max(now, self._now)
-        if self.running and self.up:
+        if not self.up:
+            return self._at
+        self.up_s += passed_s
+        if self.running:
             self._at += passed_s / self.running
             self.busy_s += passed_s
         return self._at
