@@ -126,6 +126,9 @@ class ProviderSettings(Section):
         | None
     ) = Field(None, description="the dialects that the provider itself speaks; default: the kind's own")
     timeouts: TimeoutSettings = TimeoutSettings()
+    metrics: Url | None = Field(
+        None, description="the Prometheus page of the engines behind it (vLLM, SGLang, llama.cpp); the load that it tells is routed by"
+    )
     transport: Literal["native", "httpx"] = Field("native", description="httpx: the general client, which honours proxy variables")
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False, description="constant headers added to every request")
 

@@ -42,7 +42,7 @@ from ledger.store import Ledger
 from ledger.upkeep import Upkeep
 from policy.rule import Rule
 from policy.stats import TargetStats
-from providers.address import address_of, native_dialects
+from providers.address import address_of, native_dialects, page_address
 from providers.backend import HttpBackend, ProviderSpec
 from providers.build import prefills, routes_of
 from providers.http.client import PooledClient
@@ -53,6 +53,7 @@ from providers.local.backend import EngineBackend
 from providers.local.port import Supervisor
 from providers.local.spec import EngineSpec
 from providers.local.supervisor import EngineSupervisor
+from providers.pool import Pool
 from providers.port import Backend
 from providers.registry import PROVIDER_KINDS, ProviderKind
 
@@ -89,6 +90,7 @@ class Runtime:
     pipeline: Pipeline
     engines: Mapping[str, Supervisor]
     hours: EngineHours  # of the engines that are this process's own
+    pools: tuple[Pool, ...]
     clients: tuple[HttpClient, ...]
     backends: tuple[Backend, ...]
     bootstrap_key: str | None
@@ -117,6 +119,8 @@ class Runtime:
         if self.alerts is not None:
             await self.alerts.start()
         self.hours.start()
+        for pool in self.pools:
+            pool.start()
 
     def _remember(self) -> None:
         """What the ledger knows of the targets is where their statistics begin."""
@@ -139,6 +143,8 @@ class Runtime:
         for backend in self.backends:
             await backend.aclose()
         await self.hours.stop()
+        for pool in self.pools:
+            await pool.stop()
         for engine in self.engines.values():
             await engine.stop()
         for client in self.clients:
@@ -170,6 +176,7 @@ class Builder:
             if host is None
             else {name: engine.supervisor for name, engine in host.engines.items()}
         )
+        self.pools: list[Pool] = []
         self.chosen = {name: chosen_of(name, provider) for name, provider in settings.providers.items()}
         self.backends: dict[str, Backend] = {name: self._provider(name, p) for name, p in settings.providers.items()}
         slots = {} if host is None else {name: engine.slots for name, engine in host.engines.items()}
@@ -203,7 +210,10 @@ class Builder:
             dialect_paths=native_dialects(kind, chosen),
             signer=signer,
         )
-        return HttpBackend(spec, self._client(settings.transport))
+        pool = None if settings.metrics is None else Pool(name, *page_address(settings.metrics), self.client)
+        if pool is not None:
+            self.pools.append(pool)
+        return HttpBackend(spec, self._client(settings.transport), pool)
 
     def _client(self, transport: str) -> HttpClient:
         if transport == "native":
@@ -348,6 +358,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         continuity=continuity,
         pipeline=Pipeline(recorder, Keeper(continuity), Admission(meter, recorder, alerts), caches),
         engines=builder.engines,
+        pools=tuple(builder.pools),
         hours=EngineHours(builder.own_engines(), ledger.engine),
         clients=builder.clients,
         backends=tuple(builder.backends.values()),
