@@ -1,6 +1,8 @@
 """A pool of somebody else's engines behind one base URL: the load that its metrics tell is routed by, as if it were our own queue."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ class Metrics:
         self.looks = 0
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.readline():
+        while await reader.readline():  # a request's first line, and then its head
             while (await reader.readline()).strip():
                 pass
             self.looks += 1
@@ -44,6 +46,14 @@ class Metrics:
                 await asyncio.sleep(0.02)
 
 
+@contextlib.asynccontextmanager
+async def closing(server: asyncio.Server) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        server.close()
+
+
 async def target_of(gateway: Gateway) -> str:
     asked: dict[str, Any] = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
     answer = await gateway.post(asked)
@@ -56,10 +66,10 @@ async def test_a_pool_whose_queue_is_long_is_not_asked_until_it_is_short_again(o
     server = await asyncio.start_server(metrics.answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     text = CONFIG.format(folder=tmp_path, one=one.base_url, two=two.base_url, key=KEY, port=port)
-    async with running(text, tmp_path) as gateway:
+    async with closing(server), running(text, tmp_path) as gateway:
         await metrics.seen()
         assert await target_of(gateway) == "pool/m1"
-        metrics.text = PAGE.format(8, 200)
+        metrics.text = PAGE.format(8, 1_000_000)
         await metrics.seen()
         assert await target_of(gateway) == "one/m2"
         metrics.text = PAGE.format(8, 0)
@@ -69,4 +79,3 @@ async def test_a_pool_whose_queue_is_long_is_not_asked_until_it_is_short_again(o
         metrics.text = "no metrics at all"
         await metrics.seen()
         assert await target_of(gateway) == "pool/m1", "what is not known is not held against it"
-    server.close()
