@@ -10,17 +10,17 @@ from ledger.prices import NUSD_PER_USD
 from providers.local.spec import EngineSpec
 from providers.local.weights import resolve_checkpoint, resolve_model
 
-START_S = {"llamacpp": 120.0, "vllm": 1800.0}
+START_S = {"llamacpp": 120.0, "vllm": 1800.0, "ray-serve": 1800.0}
 
 
 def weights_of(engine: EngineSettings) -> Path:
     """Where its weights lie. Raises WeightsNotFound."""
-    return resolve_checkpoint(engine.model) if engine.kind == "vllm" else resolve_model(engine.model)
+    return resolve_checkpoint(engine.model) if engine.speaks == "vllm" else resolve_model(engine.model)
 
 
 def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
     """Raises WeightsNotFound, ValueError."""
-    vllm = engine.kind == "vllm"
+    vllm = engine.speaks == "vllm"
     return EngineSpec(
         name=name,
         kind=engine.kind,
@@ -35,6 +35,11 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
         python=engine.python or sys.executable,
         args=tuple(_flags(engine)) if vllm else (),
         gpus=engine.gpus,
+        serves=engine.serves,
+        address=engine.address,
+        replicas=engine.replicas,
+        max_replicas=engine.max_replicas or engine.replicas,
+        gpus_each=engine.tensor_parallel * engine.pipeline_parallel * engine.data_parallel if vllm else 0,
         ttft_s=None if engine.ttft_ms is None else engine.ttft_ms / 1000,
         usd_per_hour=engine.usd_per_hour,
         tools=engine.tool_parser is not None if vllm else True,

@@ -282,7 +282,7 @@ class Builder:
             header=(b"x-turnout-target", header_text(label)),
             region="" if owned else self.settings.providers[backend].region or "",
             context_tokens=self._context(backend, model, entry),
-            lacks=ENGINE_LACKS[self._engines[backend].kind] if owned else lacks_of(self._kind(backend)),
+            lacks=ENGINE_LACKS[self._engines[backend].speaks] if owned else lacks_of(self._kind(backend)),
             weight=None if entry is None else entry.weight,
             replica_of=self._replica_of.get(backend, ""),
             engine_nusd_per_s=nusd_per_s(self._engines[backend]) if owned else None,

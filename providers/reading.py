@@ -16,7 +16,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """One look. `at`: monotonic seconds. None: it does not tell. Rates and shares of hits are of the last seconds.
 
     `running`, `waiting`: requests in it. `kv_used`: of its KV cache, 0 to 1; `kv_tokens`: how many that holds. `prefix_hits`: of the prompts' tokens,
-    0 to 1. `prefill_tokens`: of prompts in it, not read yet.
+    0 to 1. `prefill_tokens`: of prompts in it, not read yet. `replicas`: that run behind it.
     """
 
     at: float
@@ -28,6 +28,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_s: float | None = None
     prompt_tokens_per_s: float | None = None
     prefill_tokens: int | None = None
+    replicas: int | None = None
 
 
 class Slot(msgspec.Struct):
@@ -48,8 +49,9 @@ class _Next(msgspec.Struct):
 _slots = msgspec.json.Decoder(tuple[Slot, ...])
 
 # The names of 2024 to 2026; the first that is there counts. Gauges of several engines (data parallel, replicas) add up; shares are their mean.
-RUNNING = ("vllm:num_requests_running", "llamacpp:requests_processing", "sglang:num_running_reqs")
-WAITING = ("vllm:num_requests_waiting", "llamacpp:requests_deferred", "sglang:num_queue_reqs")
+RUNNING = ("vllm:num_requests_running", "llamacpp:requests_processing", "sglang:num_running_reqs", "turnout:requests_running")
+WAITING = ("vllm:num_requests_waiting", "llamacpp:requests_deferred", "sglang:num_queue_reqs", "turnout:requests_waiting")
+REPLICAS = ("turnout:replicas_running",)  # providers/local/ray_serve.py
 KV_USED = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "llamacpp:kv_cache_usage_ratio", "sglang:token_usage")
 OUTPUT = ("vllm:generation_tokens_total", "llamacpp:tokens_predicted_total", "sglang:generation_tokens_total")
 PROMPT = ("vllm:prompt_tokens_total", "llamacpp:prompt_tokens_total", "sglang:prompt_tokens_total")
@@ -94,6 +96,7 @@ class Reader:
         return Reading(
             at=now,
             running=_whole(_sum(page, RUNNING)),
+            replicas=_whole(_sum(page, REPLICAS)),
             waiting=_whole(_sum(page, WAITING)),
             kv_used=_mean(page, KV_USED) if told is None else _kv_used(told),
             kv_tokens=_whole(_sum(page, (CACHE,))) or None if told is None else sum(slot.n_ctx for slot in told),

@@ -27,11 +27,12 @@ SMOOTHING = 0.2  # weight of the newest hand-over in the average
 class Held:
     """A place in the engine, from its slot to its end. `prefill_s`, `decode_s`: of the engine's time, known once it is released."""
 
-    __slots__ = ("_admission", "began", "decode_s", "leaves", "prefill_s", "read_at", "want")
+    __slots__ = ("_admission", "began", "decode_s", "leaves", "prefill_s", "read_at", "slots", "want")
 
-    def __init__(self, admission: "Admission", want: Want, began: float) -> None:
+    def __init__(self, admission: "Admission", want: Want, slots: int, began: float) -> None:
         self._admission: Admission | None = admission
         self.want = want
+        self.slots = slots
         self.began = began  # by the engine's divided time
         self.read_at: float | None = None
         self.leaves = False  # it was asked to
@@ -68,8 +69,8 @@ class Admission:
 
     def __init__(self, slots: int, max_queue: int, max_wait_s: float, ttft_s: float | None = None, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._slots = slots
-        self._for_batch = slots - max(1, slots // LIVE_SHARE) if slots > 1 else slots
+        self._set_slots(slots)
+        self._replica_slots = slots  # of one, where there are several behind one socket
         self._max_queue = max_queue
         self._max_wait_s = max_wait_s
         self._running = 0
@@ -86,6 +87,10 @@ class Admission:
     @classmethod
     def of(cls, spec: EngineSpec) -> "Admission":
         return cls(spec.slots, spec.max_queue, spec.max_wait_s, spec.ttft_s)
+
+    def _set_slots(self, slots: int) -> None:
+        self._slots = slots
+        self._for_batch = slots - max(1, slots // LIVE_SHARE) if slots > 1 else slots
 
     @property
     def running(self) -> int:
@@ -125,6 +130,8 @@ class Admission:
         self.work.turned(self._clock(), engine.state == "ready")
         seen = engine.reading
         known = seen is not None and seen.kv_used is not None and seen.kv_tokens is not None
+        if seen is not None and seen.replicas is not None:  # some may have died, or come
+            self._set_slots(max(1, seen.replicas) * self._replica_slots)
         self._kv_left = (KV_FULL - (seen.kv_used or 0.0)) * (seen.kv_tokens or 0) if seen is not None and known else inf
         self._hand_over()
 
@@ -169,10 +176,11 @@ class Admission:
 
     def _enter(self, want: Want, size: float) -> Held:
         now = self._clock()
-        self._running += min(want.slots, self._slots)
+        slots = min(want.slots, self._slots)
+        self._running += slots
         self._kv_left -= want.tokens + ANSWER_TOKENS  # until the next look shows it
         self.prefills.enter(now, want.tokens, want.is_batch)
-        held = Held(self, want, self.work.changed(now, len(self._held) + 1))
+        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1))
         self._held[held] = size
         return held
 
@@ -187,7 +195,7 @@ class Admission:
         """It left the engine; whose turn it is has its place before anyone who comes later. The engine's divided time."""
         now, want = self._clock(), held.want
         size = self._held.pop(held)
-        self._running -= min(want.slots, self._slots)
+        self._running -= held.slots
         if held.read_at is None:
             self.prefills.leave(now, want.tokens, want.is_batch, read=False)
         at = self.work.changed(now, len(self._held))
@@ -238,13 +246,13 @@ class Admission:
         if want.is_batch:
             return
         missing = max(self._missing_slots(want), 0 if self._has_memory(want) else 1)
-        missing -= sum(held.want.slots for held in self._held if held.leaves)
+        missing -= sum(held.slots for held in self._held if held.leaves)
         for held in reversed(self._held):
             if missing <= 0:
                 return
             if held.want.leave is not None and not held.leaves:
                 held.leaves = True
-                missing -= held.want.slots
+                missing -= held.slots
                 held.want.leave()
 
     def _leave(self, turn: asyncio.Future[Held]) -> None:

@@ -75,7 +75,7 @@ class EngineBackend:
         self._spec = spec
         self._supervisor = supervisor
         self._client = client
-        self._manner = MANNERS[spec.kind]
+        self._manner = MANNERS[spec.speaks]
         # None: asked when first needed; a model does not change with its engine's restarts
         self._takes_tools: bool | None = None if self._manner.asks_props else spec.tools
 

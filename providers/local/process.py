@@ -17,12 +17,15 @@ import structlog
 from providers.http.port import Origin
 from providers.local.child import READY
 from providers.local.llamacpp_child import ChildOrders
+from providers.local.ray_command import ray_command
 from providers.local.spec import EngineKind, EngineSpec, usable_cpus
 from providers.local.vllm_child import VllmOrders
 from providers.local.vllm_command import environment, serve_command, stage_of
 
 CHILDREN: dict[EngineKind, tuple[str, ...]] = {  # -I: nothing of the working folder or PYTHONPATH gets in
-    kind: (sys.executable, "-I", "-m", f"providers.local.{kind}_child") for kind in ("llamacpp", "vllm")
+    "llamacpp": (sys.executable, "-I", "-m", "providers.local.llamacpp_child"),
+    "vllm": (sys.executable, "-I", "-m", "providers.local.vllm_child"),
+    "ray-serve": (sys.executable, "-I", "-m", "providers.local.vllm_child"),  # which runs any server of another Python's
 }
 SOCKET_NAME = "engine.sock"
 MAX_SOCKET_PATH = 100  # bytes; a unix socket's path may be 107 long on Linux, 103 on macOS
@@ -90,8 +93,9 @@ class EngineProcess:
     def _send_orders(self, spec: EngineSpec, socket_path: Path) -> None:
         path, me = str(socket_path), os.getpid()
         orders: ChildOrders | VllmOrders
-        if spec.kind == "vllm":
-            orders = VllmOrders(socket_path=path, command=serve_command(spec, path), environment=environment(spec, self._key), parent_pid=me)
+        if spec.kind != "llamacpp":
+            command = serve_command(spec, path) if spec.kind == "vllm" else ray_command(spec, path)
+            orders = VllmOrders(socket_path=path, command=command, environment=environment(spec, self._key), parent_pid=me)
         else:
             orders = ChildOrders(
                 socket_path=path,

@@ -18,7 +18,8 @@ CPU_QUOTAS = (
 )
 
 
-EngineKind = Literal["llamacpp", "vllm"]
+EngineKind = Literal["llamacpp", "vllm", "ray-serve"]
+Speaks = Literal["llamacpp", "vllm"]
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +33,9 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `tools`, `reasoning`: whether it reads
     the model's tool calls and thoughts.
+
+    Of Ray Serve: `serves`, the engine of each replica; `address` of the cluster, None: one is started here; from `replicas` to `max_replicas`
+    of them, with `slots` and `gpus_each` each; `python`, the interpreter that has Ray and the engine.
     """
 
     name: str
@@ -53,6 +57,16 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     tools: bool = True
     reasoning: bool = False
     start_timeout_s: float = 120.0
+    serves: Speaks = "llamacpp"
+    address: str | None = None
+    replicas: int = 1
+    max_replicas: int = 1
+    gpus_each: int = 0
+
+    @property
+    def speaks(self) -> Speaks:
+        """The engine that answers, whoever runs it."""
+        return self.serves if self.kind == "ray-serve" else self.kind
 
     def __post_init__(self) -> None:
         if not Path(self.model_path).is_absolute():

@@ -15,7 +15,7 @@ from providers.local.spec import EngineSpec, Pace
 from providers.local.status import EngineState, EngineStatus
 from providers.local.watch import watch
 
-FIRST_START_S = {"llamacpp": 2.0, "vllm": 120.0}  # how long a start is thought to take before one was seen
+FIRST_START_S = {"llamacpp": 2.0, "vllm": 120.0, "ray-serve": 60.0}  # how long a start is thought to take before one was seen
 HEALTH_BODY_LIMIT = 4096
 EXITED = "exited"  # stands for the exit code, known once the process was reaped
 
