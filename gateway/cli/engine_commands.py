@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def fit(  # noqa: PLR0913
-    model: Annotated[str, typer.Argument(help="a checkpoint's folder or config.json, a GGUF file, or `builtin:NAME`")],
+    model: Annotated[str, typer.Argument(help="a checkpoint's folder or config.json, a GGUF file, or a name that `models pull` takes")],
     gpu: Annotated[str | None, typer.Option(help="one GPU, with all the arithmetic; default: every one that is known")] = None,
     memory: Annotated[float | None, typer.Option(min=0.1, help="GiB of a GPU that is not known, or of the machine for a GGUF file")] = None,
     gpus: Annotated[int, typer.Option(min=1, max=256, help="how many share each layer (`tensor_parallel`)")] = 1,
@@ -41,6 +41,7 @@ def fit(  # noqa: PLR0913
     from providers.local.fit.memory import Wish
     from providers.local.fit.quantization import KV_BITS, QUANTIZATIONS
     from providers.local.fit.shape import UnknownShape
+    from providers.local.models.hub import NoSuchModel
     from providers.local.weights import WeightsNotFound
 
     _one_of("--quantization", quantization, QUANTIZATIONS)
@@ -48,7 +49,7 @@ def fit(  # noqa: PLR0913
     machines = _gpus(gpu, memory)
     try:
         found = read_model(model, home(os.environ) / "models")
-    except (UnknownShape, WeightsNotFound) as exc:
+    except (NoSuchModel, UnknownShape, WeightsNotFound) as exc:
         typer.echo(f"{model}: {exc}", err=True)
         raise typer.Exit(1) from exc
     wish = Wish(kv_bits=KV_BITS[kv_cache_dtype], gpus=gpus, utilization=utilization)

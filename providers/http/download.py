@@ -12,7 +12,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 PIECE = 1 << 20
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
-TRIES = 5  # without a byte of progress between them
+TRIES = 8  # without a byte of progress between them: half a minute
 PART = ".part"
 
 
@@ -36,7 +36,7 @@ class _Interrupted(CannotFetch):
 class Fetcher:
     """One client for several files. `authorization` is sent to the address asked for and to no other that it redirects to."""
 
-    def __init__(self, authorization: str | None, pause_s: float = 1.0) -> None:
+    def __init__(self, authorization: str | None, pause_s: float = 0.25) -> None:
         headers = {"accept-encoding": "identity"} | ({"authorization": authorization} if authorization else {})
         self._client = httpx2.Client(headers=headers, timeout=TIMEOUT, follow_redirects=True)
         self._pause_s = pause_s
@@ -97,7 +97,7 @@ class Fetcher:
             if begin and not resumed:
                 came(-begin)
             with part.open("ab" if resumed else "wb") as file:
-                for piece in response.iter_raw(PIECE):
+                for piece in response.iter_raw():  # as they come: pieces of a size of ours would be lost with a cut
                     file.write(piece)
                     came(len(piece))
                 file.flush()

@@ -4,6 +4,7 @@ vLLM pins some 200 packages, torch among them; none of them may bind the gateway
 (`environments/*.lock`) and marked with that list's hash once it is whole.
 """
 
+import contextlib
 import hashlib
 import platform
 import shutil
@@ -92,9 +93,13 @@ def install(kind: Kind, folder: Path, python: str | None, say: Callable[[str], N
     say("looking whether it starts")
     checked = subprocess.run([str(python_of(folder)), "-I", "-c", kind.check], capture_output=True, text=True, check=False)
     if checked.returncode:
-        raise CannotInstall(f"it is installed but does not start: {checked.stderr.strip()[-500:]}")
+        raise CannotInstall(f"it is installed but does not start: {_last_line(checked.stderr)}")
     (folder / MARK).write_text(kind.mark)
-    return checked.stdout.strip().rpartition("\n")[2]
+    return _last_line(checked.stdout)
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
 
 
 def _steps(kind: Kind, folder: Path, base: str) -> Iterator[Step]:
@@ -118,10 +123,12 @@ def _find_python(kind: Kind) -> str:
     own = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if own in kind.pythons:
         return sys.executable
-    found = next((path for each in kind.pythons if (path := shutil.which(f"python{each}"))), None)
-    if found is None:
-        raise CannotInstall(f"there is no Python {' or '.join(kind.pythons)} here: name one with --python")
-    return found
+    for each in kind.pythons:
+        if path := shutil.which(f"python{each}"):
+            with contextlib.suppress(CannotInstall):  # a name of it that starts nothing, as version managers leave them
+                if _version(path) == each:
+                    return path
+    raise CannotInstall(f"there is no Python {' or '.join(kind.pythons)} here: name one with --python")
 
 
 def _version(python: str) -> str:
@@ -132,5 +139,5 @@ def _version(python: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise CannotInstall(f"{python} cannot be started: {exc}") from exc
     if asked.returncode:
-        raise CannotInstall(f"{python} is no Python: {asked.stderr.strip()[-200:]}")
+        raise CannotInstall(f"{python} is no Python: {_last_line(asked.stderr)}")
     return asked.stdout.strip()

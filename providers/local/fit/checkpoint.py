@@ -12,6 +12,7 @@ import msgspec
 
 from providers.local.fit.gguf import GgufHead, NotGguf, read_head
 from providers.local.fit.shape import ModelShape, Parameters, UnknownShape, shape_of
+from providers.local.models.hub import pulled_path
 from providers.local.weights import BUILTIN_PREFIX, WeightsNotFound, resolve_model
 
 MAX_HEAD_BYTES = 100_000_000  # the limit of the safetensors format itself
@@ -36,12 +37,12 @@ class Model(msgspec.Struct, frozen=True):
 
 
 def read_model(name: str, models: Path) -> Model:
-    """By a folder, its config.json, a GGUF file or a built-in name. `models`: the store's folder. Raises UnknownShape, WeightsNotFound."""
-    path = resolve_model(name, models) if name.startswith(BUILTIN_PREFIX) else Path(name).expanduser()
+    """By a folder, its config.json, a GGUF file or the name of one that was pulled to `models`. Raises UnknownShape, WeightsNotFound, NoSuchModel."""
+    path = resolve_model(name, models) if name.startswith(BUILTIN_PREFIX) else pulled_path(name, models) or Path(name).expanduser()
     if path.is_dir():
         path = path / "config.json"
     if not path.is_file():
-        raise WeightsNotFound(f"{name!r} is no folder with a config.json, no config.json and no GGUF file")
+        raise WeightsNotFound(f"{name!r} is no folder with a config.json, no config.json and no GGUF file; `turnout models pull` fetches one")
     try:
         return _checkpoint(name, path) if path.suffix == ".json" else _gguf(name, path)
     except OSError as exc:

@@ -1,7 +1,7 @@
 """A model hub in the manner of Hugging Face: names of models, which of a repository's files a model needs, and where they are. Pure."""
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -54,6 +54,15 @@ def parse(name: str) -> HubName:
     if file is not None and not file.endswith(".gguf"):
         raise NoSuchModel(f"{file!r} is no GGUF file: leave it out for the whole checkpoint")
     return HubName(found["repo"], file, found["revision"] or "main")
+
+
+def pulled_path(name: str, models: Path) -> Path | None:
+    """Where a model of that name lies once it was pulled; None: the name is none of a hub's. Raises NoSuchModel."""
+    if not name.startswith(PREFIX):
+        return None
+    parsed = parse(name)
+    folder = models / parsed.folder
+    return folder if parsed.file is None else folder / parsed.file
 
 
 def listing_url(endpoint: str, name: HubName) -> str:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -44,8 +45,7 @@ def pull(name: str, store: ModelStore, shown: Shown, env: Mapping[str, str]) -> 
 # --- a hub ---------------------------------------------------------------------------------------------------------------
 def _pull_from_hub(name: str, store: ModelStore, shown: Shown, env: Mapping[str, str]) -> Stored:
     wanted, endpoint, token = hub.parse(name), env.get(ENDPOINT_ENV) or hub.ENDPOINT, env.get(TOKEN_ENV)
-    fetcher = Fetcher(f"Bearer {token}" if token else None)
-    try:
+    with closing(Fetcher(f"Bearer {token}" if token else None)) as fetcher:
         listing = hub.read_listing(fetcher.json(hub.listing_url(endpoint, wanted), {"blobs": "true"}))
         files = hub.needed(wanted, listing.files)
         folder = store.folder(name)
@@ -55,10 +55,8 @@ def _pull_from_hub(name: str, store: ModelStore, shown: Shown, env: Mapping[str,
         for file in files:
             remote = Remote(hub.file_url(endpoint, wanted, listing.commit, file.path), file.size, file.sha256, file.blob)
             fetcher.fetch(remote, folder / file.path, came)
-    finally:
-        fetcher.close()
     _drop_others(folder, files)
-    path = folder if wanted.file is None else folder / wanted.file
+    path = hub.pulled_path(name, store.root)
     return store.note(Stored(name=name, path=str(path), revision=listing.commit, files={file.path: file.size for file in files}))
 
 
