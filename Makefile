@@ -16,7 +16,7 @@ help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
 	@echo "make test     every check and test        make check   ruff, mypy, import-linter only"
 	@echo "make acceptance   tests and programs of others against a gateway (docs/acceptance.md)   (PARTS=\"cassettes sdk ...\")"
-	@echo "make soak     the long tests: a minute's outage of a provider"
+	@echo "make soak     the long tests: a minute's outage of a provider, 200 kills of a gateway"
 	@echo "make matrix   docs/matrix.md: any dialect to any provider, cell by cell"
 	@echo "make faults   docs/faults.md: every fault of an upstream, and what a caller sees of it"
 	@echo "make bench    gateways side by side    make lock    renew the hashed lock files"

@@ -2,8 +2,8 @@
 
     python bench/ledger_writer.py
 
-Three ways of calling: in one burst, at a steady pace, and with the database locked. The burst also with a decision among three targets on
-each row, told by the ledger's thread.
+Four ways of calling: in one burst, noted on disk before, at a steady pace, and with the database locked. The burst also with a decision among
+three targets on each row, told by the ledger's thread.
 """
 
 import sqlite3
@@ -115,6 +115,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         burst(Path(folder) / "burst.db", "burst", made)
         burst(Path(folder) / "decided.db", "burst, with a decision", rows(ROWS // 5, decided()))
+
+        ledger = Ledger(f"sqlite:///{Path(folder) / 'begun.db'}")
+        took = []
+        for row in made:
+            began = perf_counter()
+            ledger.begin(row)
+            took.append((perf_counter() - began) * 1e6)
+            ledger.append(row)
+        report("noted before it is sent", sorted(took))
+        ledger.close()
 
         ledger = Ledger(f"sqlite:///{Path(folder) / 'paced.db'}")
         report(f"one every {PACE_S * 1e3:g} ms", timed(ledger, made[:PACED], PACE_S))

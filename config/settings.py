@@ -60,6 +60,13 @@ class StateSettings(Section):
     responses_days: int = Field(30, ge=0, le=3650, description="how long an answer that `previous_response_id` may name is kept; 0: not at all")
 
 
+class LedgerSettings(Section):
+    retention_days: int | None = Field(
+        None, ge=1, le=36500, description="whole days after which attempts are deleted; their hours' and days' sums stay. Default: never"
+    )
+    spool: str | None = Field(None, min_length=1, description="the folder of rows that wait for the database; default: beside its file")
+
+
 class TimeoutSettings(Section):
     connect_s: Seconds = 3.0
     headers_s: Seconds | None = Field(None, description="until the response's head; default 60 s for a stream, `total_s` for a unary answer")
@@ -301,6 +308,7 @@ class PolicySettings(Section):
 class Settings(Section):
     server: ServerSettings = ServerSettings()
     state: StateSettings = StateSettings()
+    ledger: LedgerSettings = LedgerSettings()
     providers: dict[Name, ProviderSettings] = Field({})
     engines: dict[Name, EngineSettings] = Field({})
     models: dict[ModelName, ModelSettings] = Field({})

@@ -146,7 +146,7 @@ def _headers(job: Job, opened: Opened, attempts: int) -> HeaderList:
     now = monotonic()
     first_token = marks.first_token or now
     upstream_until = first_token if exchange.streamed else marks.ended or now
-    overhead_s = now - job.client.started_at - job.upstream_s - (upstream_until - marks.started)
+    overhead_s = attempt.overhead_s = now - job.client.started_at - job.upstream_s - (upstream_until - marks.started)
     headers = [
         (b"content-type", exchange.content_type),
         *(STREAM_HEADERS if exchange.streamed else ()),

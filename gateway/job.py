@@ -79,10 +79,24 @@ class Attempt:
     """One attempt at one target, while it lasts and for its row. `load`: how many ran there when it began. `abandoned`: another one answers.
 
     `rest`: it answers only what is missing of a cut answer, which says nothing of a whole one. `hurried`: it was given so little time that silence
-    says nothing of its target's health.
+    says nothing of its target's health. `overhead_s`: of the time to its first output, what we took ourselves.
     """
 
-    __slots__ = ("_held", "abandoned", "exchange", "hurried", "load", "marks", "number", "planned", "reason", "rest", "started_at_us", "target")
+    __slots__ = (
+        "_held",
+        "abandoned",
+        "exchange",
+        "hurried",
+        "load",
+        "marks",
+        "number",
+        "overhead_s",
+        "planned",
+        "reason",
+        "rest",
+        "started_at_us",
+        "target",
+    )
 
     def __init__(self, number: int, target: Target, planned: Planned, reason: str) -> None:
         self.number = number
@@ -95,6 +109,7 @@ class Attempt:
         self.abandoned = False
         self.rest = False
         self.hurried = False
+        self.overhead_s: float | None = None
         self.load = target.health.running
         self._held: int | None = target.health.begin(self.marks.started)
 

@@ -25,8 +25,12 @@ class Opened(msgspec.Struct):
 
 
 async def begin(job: Job, attempt: Attempt, patience: Patience | None, recorder: Recorder, call: Call | None = None) -> Opened:
-    """Raises AttemptError, unrecorded; whatever else ends it has ended its books too. `call`: what is asked instead of the job's own."""
+    """Raises AttemptError, unrecorded; whatever else ends it has ended its books too. `call`: what is asked instead of the job's own.
+
+    Raises LedgerUnavailable when nothing may be sent, for it could not be noted.
+    """
     rule = job.rule
+    recorder.begins(job, attempt)
     try:
         exchange = attempt.exchange = await attempt.target.backend.open(call or job.call, attempt.target.model, attempt.marks, rule.drop, patience)
         piece = await exchange.next()
@@ -39,6 +43,7 @@ async def begin(job: Job, attempt: Attempt, patience: Patience | None, recorder:
     except AttemptError:
         raise
     except BaseException:  # the request is at fault, or we are: it says nothing of the target
+        recorder.came_to_nothing(job, attempt)
         attempt.over(None)
         raise
     return Opened(attempt, exchange, piece, ended=not exchange.streamed)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from contract.errors import AttemptError, AttemptTimeout
+from contract.errors import AttemptError, AttemptTimeout, LedgerUnavailable
 from contract.usage import Usage
 from gateway.accounting import settled, unawaited
 from gateway.job import Attempt, Job, Planning
@@ -15,6 +15,9 @@ from ledger.prices import cost_nusd
 from ledger.row import ANSWERED, AttemptRow, Billed, Status
 from ledger.store import Ledger
 from policy.prediction import Prediction
+from policy.rule import NO_SLO
+
+GATEWAY_LOST = "gateway_lost"  # the code of an attempt whose gateway died under it
 
 
 class FromCache(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +36,49 @@ class Recorder:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+
+    def begins(self, job: Job, attempt: Attempt) -> None:
+        """Notes an attempt before anything of it is sent. Should this process die, it stands in the ledger as an estimate: its prompt, or what was
+        predicted. Raises LedgerUnavailable."""
+        usage, target = unawaited(job.call), attempt.target
+        predicted = {} if attempt.rest else _predicted(attempt.planned.prediction)
+        cost = predicted.get("predicted_cost_nusd")
+        try:
+            self._ledger.begin(
+                AttemptRow(
+                    request_id=job.call.request_id,
+                    attempt=attempt.number,
+                    started_at_us=attempt.started_at_us,
+                    team=job.principal.team,
+                    key_id=job.principal.key_id,
+                    endpoint=job.endpoint,
+                    stream=job.call.stream,
+                    model_asked=job.call.model,
+                    route=job.route.name,
+                    target=target.backend.name,
+                    model_sent=target.model,
+                    status="failed",
+                    reason=attempt.reason,
+                    error_code=GATEWAY_LOST,
+                    usage=usage,
+                    cost_nusd=cost_nusd(target.price, usage) if cost is None else cost,
+                    prompt_tokens_estimated=job.planning.ask.prompt_tokens if job.planning else None,
+                    organisation=job.principal.organisation,
+                    cache=job.cache,
+                    policy=job.rule.name,
+                    **predicted,
+                )
+            )
+        except LedgerUnavailable:
+            attempt.over(None)
+            raise
+
+    def came_to_nothing(self, job: Job, attempt: Attempt) -> None:
+        """It ended before anything was sent, or by a fault of ours after that."""
+        if attempt.marks.bytes_sent:
+            self.record(job, attempt, "failed", "internal_error")
+        else:
+            self._ledger.forget(job.call.request_id, attempt.number)
 
     def record(self, job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None = None) -> None:
         """`error`: what ended the attempt when it was not whole; a plain string is a code of our own, such as client_closed."""
@@ -86,6 +132,9 @@ class Recorder:
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
                 cache=job.cache,
+                policy=job.rule.name,
+                slo_met=_slo_met(job, attempt, status, usage),
+                overhead_us=_whole(attempt.overhead_s, 1e6),
                 decision=planning.told if planning and attempt.number == 1 else None,
                 **({} if attempt.rest else _predicted(attempt.planned.prediction)),
             )
@@ -116,6 +165,8 @@ class Recorder:
                 prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
                 organisation=job.principal.organisation,
                 cache=job.cache,
+                policy=job.rule.name,
+                slo_met=None if job.rule.slo == NO_SLO else False,
                 decision=planning.told if planning else None,
             )
         )
@@ -147,8 +198,23 @@ class Recorder:
                 organisation=job.principal.organisation,
                 cache=job.cache,
                 saved_nusd=told.saved_nusd,
+                policy=job.rule.name,
             )
         )
+
+
+def _slo_met(job: Job, attempt: Attempt, status: Status, usage: Usage | None) -> bool | None:
+    """Whether the request kept its policy's SLO, said on its last row. None: another row says it, its client left, or nothing was promised."""
+    slo = job.rule.slo
+    if slo == NO_SLO or status in ("abandoned", "client_closed"):
+        return None
+    if status == "ok":
+        began, marks = job.client.started_at, attempt.marks
+        first = marks.first_token if job.call.stream else None
+        ended = marks.ended or monotonic()
+        return slo.kept(None if first is None else first - began, ended - began, None if usage is None else usage.output_total)
+    last = job.error_status is not None or (status == "cut" and job.rule.recovery != "continue")
+    return False if last else None
 
 
 def _tokens(usage: Usage | None, planning: Planning | None) -> int:

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from gateway.metering.alerts import Alerts
 from gateway.metering.meter import MeterPort, meter_of
 from gateway.overrides import ALL
 from gateway.pipeline import Pipeline
+from gateway.pricing import price_of
 from gateway.record import Recorder
 from gateway.routes import Route, RouteTable, Target
 from gateway.rules import Caps, rule_of
@@ -34,8 +36,9 @@ from gateway.warm import warm_start
 from gateway.workers.host import Host
 from ledger.continuity import Continuity
 from ledger.keys import Keys
-from ledger.prices import TOKENS, Price, compile_price, context_window, override_price
+from ledger.prices import TOKENS, Price, compile_price, context_window
 from ledger.store import Ledger
+from ledger.upkeep import Upkeep
 from policy.affinity import Affinity
 from policy.explore import ExploreBudget
 from policy.hedge import HedgeBudget
@@ -84,6 +87,7 @@ class Runtime:
     keys: KeyTable
     limits: Limits
     ledger: Ledger
+    upkeep: Upkeep
     continuity: Continuity
     pipeline: Pipeline
     engines: Mapping[str, Supervisor]
@@ -105,6 +109,7 @@ class Runtime:
         for engine in self.engines.values():
             await engine.start()
         await asyncio.to_thread(self._remember)
+        self.upkeep.start()
         await self.key_watch.start()
         if self.admin is not None:
             await self.admin.start()
@@ -140,6 +145,7 @@ class Runtime:
             await client.aclose()
         self.continuity.close()
         await self.meter.stop()
+        await asyncio.to_thread(self.upkeep.stop)
         self.ledger.close()
 
     def readiness(self) -> dict[str, object]:
@@ -249,7 +255,7 @@ class Builder:
             backend=self.backends[backend],
             model=model,
             owned=owned,
-            price=None if owned else self._price(backend, model, entry),
+            price=None if owned else price_of(self.settings, backend, model, entry),
             stats=stats,
             health=health,
             label=label,
@@ -272,12 +278,6 @@ class Builder:
         if len(self.known) >= MAX_STATS and (backend, model) not in self.known:
             model = "*"
         return self.known.setdefault((backend, model), (TargetStats(), Health()))
-
-    def _price(self, provider: str, model: str, entry: TargetSettings | None) -> Price | None:
-        if entry is not None and entry.price is not None:
-            return override_price(**entry.price.model_dump())
-        price_provider = self._kind(provider).price_provider
-        return None if price_provider is None or "*" in model else compile_price(price_provider, model)
 
     def _context(self, backend: str, model: str, entry: TargetSettings | None) -> int | None:
         """Tokens that a prompt may have; None: not known."""
@@ -313,7 +313,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         compile_price("openai", "")  # the prices' data is read now, not under the first request for a pattern
     routes = RouteTable([builder.route(name, model) for name, model in settings.models.items()], builder.fill_in)
     principals = builder.principals()
-    ledger = Ledger(settings.state.database)
+    ledger = Ledger(settings.state.database, spool=None if settings.ledger.spool is None else Path(settings.ledger.spool))
     if bootstrap is None:
         bootstrap = bootstrap_for(settings, ledger.engine)
     if bootstrap is not None:
@@ -332,6 +332,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         keys=keys,
         limits=Limits(settings.server.max_body_bytes, settings.server.body_idle_s),
         ledger=ledger,
+        upkeep=Upkeep(ledger.engine, settings.ledger.retention_days),
         continuity=continuity,
         pipeline=Pipeline(recorder, Keeper(continuity), Admission(meter, recorder, alerts), caches),
         engines=builder.engines,

@@ -17,6 +17,7 @@ from contract.errors import (
     UpstreamRejected,
 )
 from contract.usage import BYTES_PER_TOKEN
+from gateway.record import GATEWAY_LOST
 from ledger.schema import attempts
 from policy.stats import TargetStats
 
@@ -24,7 +25,7 @@ HOURS = 24.0  # what is older weighs nothing
 MOST_ROWS = 20_000
 LIMITED = frozenset({RateLimited.code, QuotaExhausted.code, EngineBusy.code})
 NOBODYS = frozenset(  # ends that say nothing of the target: the request's own fault, or ours
-    {"server_shutting_down", "client_closed"}
+    {"server_shutting_down", "client_closed", GATEWAY_LOST}
     | {each.code for each in (UpstreamRejected, ContextLengthExceeded, ContentPolicyRefused, EngineRefused, TargetCannot)}
 )
 

@@ -7,13 +7,10 @@ import msgspec
 from sqlalchemy import ColumnElement, Engine, and_, case, func, or_, select
 
 from ledger.schema import attempts
+from ledger.window import FOR_EVER_US, label
 
 _ROW = attempts.c
-# A target as it is shown elsewhere: provider/model; an engine, whose model bears its own name, alone.
-GROUPS: dict[str, ColumnElement[str]] = {
-    "target": case((_ROW.target == _ROW.model_sent, _ROW.target), else_=_ROW.target + "/" + _ROW.model_sent),
-    "model": _ROW.model_asked,
-}
+GROUPS: dict[str, ColumnElement[str]] = {"target": label(_ROW), "model": _ROW.model_asked}
 _OUTPUT = _ROW.output_visible + func.coalesce(_ROW.reasoning, 0) + func.coalesce(_ROW.audio_output, 0)
 
 
@@ -47,8 +44,8 @@ class Calibration(msgspec.Struct, frozen=True):
     cost_usd: Error
 
 
-def calibration(engine: Engine, since_us: int, by: str, team: str | None = None) -> list[Calibration]:
-    """Of the attempts since `since_us` (Unix time), the largest group first. Raises KeyError for an unknown `by` (see GROUPS).
+def calibration(engine: Engine, since_us: int, by: str, team: str | None = None, to_us: int = FOR_EVER_US) -> list[Calibration]:
+    """Of the attempts from `since_us` up to `to_us` (Unix time), the largest group first. Raises KeyError for an unknown `by` (see GROUPS).
 
     The first token is compared for streamed answers, where it can be seen. An attempt that was abandoned, or whose client left, counts as
     later than its 95th percentile when that had passed by then, and else not at all. Errors are of whole answers; those of tokens and cost,
@@ -63,7 +60,12 @@ def calibration(engine: Engine, since_us: int, by: str, team: str | None = None)
         *_error(_ROW.predicted_cost_nusd, _ROW.cost_nusd, told),
     ]
     predicted = or_(*(column.is_not(None) for column in _ROW if column.name.startswith("predicted_")))
-    query = select(group, func.count(), *sums).where(_ROW.started_at_us >= since_us, predicted).group_by(group).order_by(func.count().desc(), group)
+    query = (
+        select(group, func.count(), *sums)
+        .where(_ROW.started_at_us >= since_us, _ROW.started_at_us < to_us, predicted)
+        .group_by(group)
+        .order_by(func.count().desc(), group)
+    )
     if team is not None:
         query = query.where(_ROW.team == team)
     with engine.connect() as connection:

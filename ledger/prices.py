@@ -103,7 +103,12 @@ def override_price(
 @lru_cache(maxsize=4096)
 def compile_price(provider: str, model: str) -> Price | None:
     """The price of a provider's model (genai-prices' ids and matching), as it is now; None when genai-prices does not know it."""
-    found = _find(provider, model)
+    return price_at(provider, model, datetime.now(UTC))
+
+
+def price_at(provider: str, model: str, at: datetime) -> Price | None:
+    """The same, as it was or will be then."""
+    found = _find(provider, model, at)
     return None if found is None else _compile(found)
 
 
@@ -119,14 +124,14 @@ def context_window(provider: str, model: str) -> int | None:
     return info.context_window
 
 
-def _find(provider: str, model: str) -> Any:
+def _find(provider: str, model: str, at: datetime) -> Any:
     from genai_prices.data_snapshot import get_snapshot  # 0.3 s of import and data, only when a price is needed
 
     try:
         _, info = get_snapshot().find_provider_model(model, None, provider, None)
     except LookupError:
         return None
-    return info.get_prices(datetime.now(UTC))
+    return info.get_prices(at)
 
 
 def _compile(prices: Any) -> Price | None:

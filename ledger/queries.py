@@ -1,31 +1,27 @@
-"""Reading the ledger: rows of one request, sums by team, target, model or key. SQL sums, Python only shapes."""
+"""Reading the ledger: rows of one request, all rows, and what was spent."""
 
+import time
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Row, case, func, select
+from sqlalchemy import Engine, Row, select
 
 from contract.raw import ABSENT
 from contract.usage import Usage
-from ledger.row import ANSWERED, ENDED_WELL, AttemptRow
+from ledger.rollups import INPUTS, OUTPUTS, roll_up
+from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, attempts
+from ledger.summed import Sums, summed
+from ledger.window import FOR_EVER_US, GROUPS, Window, iso_s
 
-GROUPS = {
-    "team": attempts.c.team,
-    "key": attempts.c.key_id,
-    "model": attempts.c.model_asked,
-    "target": attempts.c.target,
-    "model_sent": attempts.c.model_sent,
-    "status": attempts.c.status,
-}
 _ROW_FIELDS = [name for name in AttemptRow.__struct_fields__ if name not in ("usage", "decision")]
 
 
 class Spend(msgspec.Struct, frozen=True):
     """Sums over one group. Each cost adds the attempts whose cost is known; `unpriced` counts those that have usage or may have, but no cost.
 
-    `cost_nusd` is the team's, `absorbed_nusd` what the gateway bears: a lost race, an answer begun anew. `failed`: of the attempts, and requests
-    that got none.
+    `cost_nusd` is the team's, `absorbed_nusd` what the gateway bears: a lost race, an answer begun anew. A request is counted where its first
+    attempt is; `failed`: of the attempts, and requests that got none.
     """
 
     group: str
@@ -45,17 +41,17 @@ def attempts_of(engine: Engine, request_id: str, team: str | None) -> list[Attem
     if team is not None:
         query = query.where(attempts.c.team == team)
     with engine.connect() as connection:
-        return [_row(found) for found in connection.execute(query)]
+        return [attempt_row(found) for found in connection.execute(query)]
 
 
 def all_attempts(engine: Engine, since_us: int = 0) -> list[AttemptRow]:
     """Every attempt that began at `since_us` (Unix time) or later, the oldest first."""
     query = select(attempts).where(attempts.c.started_at_us >= since_us).order_by(attempts.c.started_at_us, attempts.c.attempt)
     with engine.connect() as connection:
-        return [_row(found) for found in connection.execute(query)]
+        return [attempt_row(found) for found in connection.execute(query)]
 
 
-def _row(found: Row[Any]) -> AttemptRow:
+def attempt_row(found: Row[Any]) -> AttemptRow:
     columns = found._mapping
     usage = None
     if columns["usage_source"] is not None:
@@ -69,34 +65,19 @@ def _row(found: Row[Any]) -> AttemptRow:
 
 def spend(engine: Engine, since_us: int, by: str, team: str | None = None) -> list[Spend]:
     """What was spent since `since_us` (Unix time), the most expensive group first. Raises KeyError for an unknown `by` (see GROUPS)."""
-    group = GROUPS[by]
-    columns = attempts.c
-    zero = func.coalesce
-    input_tokens = sum(
-        (zero(columns[name], 0) for name in ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input")),
-        zero(columns.input_uncached, 0),
-    )
-    output_tokens = sum((zero(columns[name], 0) for name in ("reasoning", "audio_output")), zero(columns.output_visible, 0))
-    given_up = (columns.status == "abandoned") & (columns.bytes_request > 0)
-    unknown = columns.cost_nusd.is_(None) & (columns.usage_source.is_not(None) | columns.status.in_(ANSWERED) | given_up)  # as AttemptRow.priced
-    charged = func.sum(case((columns.billed == "team", columns.cost_nusd)))
-    query = (
-        select(
-            group,
-            func.count(func.distinct(columns.request_id)),
-            func.sum(case((columns.attempt > 0, 1), else_=0)),
-            func.sum(case((columns.status.in_(ENDED_WELL), 0), else_=1)),
-            zero(func.sum(input_tokens), 0),
-            zero(func.sum(output_tokens), 0),
-            charged,
-            func.sum(case((columns.billed == "gateway", columns.cost_nusd))),
-            func.sum(case((unknown, 1), else_=0)),
-        )
-        .where(columns.started_at_us >= since_us)
-        .group_by(group)
-        .order_by(zero(charged, 0).desc(), func.count().desc(), group)
-    )
-    if team is not None:
-        query = query.where(columns.team == team)
-    with engine.connect() as connection:
-        return [Spend(*found) for found in connection.execute(query)]
+    now = time.time()
+    if by not in GROUPS:
+        raise KeyError(by)
+    roll_up(engine, now)
+    found = summed(engine, Window(since_us, FOR_EVER_US, {} if team is None else {"team": team}), [by], now)
+    return [_spend(each) for each in sorted(found, key=lambda each: (-(each.cost_nusd or 0), -each.rows))]
+
+
+def _name(group: str | int) -> str:
+    return group if isinstance(group, str) else iso_s(group)
+
+
+def _spend(sums: Sums) -> Spend:
+    into, out = (sum(getattr(sums, name) or 0 for name in names) for names in (INPUTS, OUTPUTS))
+    counts = (_name(sums.group[0]), sums.requests, sums.attempts, sums.failed, into, out)
+    return Spend(*counts, sums.cost_nusd, sums.absorbed_nusd, sums.unpriced)

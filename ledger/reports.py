@@ -65,7 +65,7 @@ def describe_decision(rows: Sequence[AttemptRow]) -> dict[str, Any]:
     decision = next((row.decision for row in rows if row.decision is not None), None)
     return {
         "request_id": last.request_id,
-        "time": _iso(rows[0].started_at_us),
+        "time": iso(rows[0].started_at_us),
         "team": last.team,
         "endpoint": last.endpoint,
         "model": last.model_asked,
@@ -87,7 +87,8 @@ def _sum(costs: Iterable[int | None]) -> str | None:
     return usd(sum(known)) if known and len(known) == len(found) else None
 
 
-def _iso(at_us: int) -> str:
+def iso(at_us: int) -> str:
+    """A moment of Unix time, in UTC."""
     return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat()
 
 
@@ -107,7 +108,7 @@ def _attempt(row: AttemptRow) -> dict[str, Any]:
         "attempt": row.attempt,
         "target": row.target,
         "model": row.model_sent,
-        "started_at": _iso(row.started_at_us),
+        "started_at": iso(row.started_at_us),
         "status": row.status,
         "reason": row.reason,
         "error": row.error_code,

@@ -64,6 +64,9 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     organisation: str = ""
     cache: CacheUse | None = None  # None: nothing was looked up
     saved_nusd: int | None = None  # what a cached answer cost when it was made
+    policy: str = ""
+    slo_met: bool | None = None  # on a request's last row; None: its policy promised nothing that it could be held to
+    overhead_us: int | None = None  # what the gateway itself took up to the first output
     # on a request's first row: what makes it, called by the thread that writes it, or it; JSON when it was read from the ledger
     decision: Callable[[], msgspec.Struct] | msgspec.Struct | msgspec.Raw | None = None
 

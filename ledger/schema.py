@@ -1,14 +1,33 @@
 """The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
-cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time; an older database gets what it lacks when it is opened.
+cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups; an older database
+gets what it lacks when it is opened.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, inspect
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    cast,
+    insert,
+    inspect,
+    literal,
+    select,
+)
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 7
-UPGRADED = frozenset({1, 2, 3, 4, 5, 6})  # older versions that lack nothing but tables and columns
+VERSION = 8
+UPGRADED = frozenset(range(1, VERSION))  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
 
@@ -69,6 +88,9 @@ attempts = Table(
     Column("organisation", String(200), nullable=False, server_default=""),
     Column("cache", String(16)),
     Column("saved_nusd", BigInteger),
+    Column("policy", String(200), nullable=False, server_default=""),
+    Column("slo_met", Boolean),
+    Column("overhead_us", BigInteger),
     Column("decision", Text),
     Index("attempts_by_time", "started_at_us"),
     Index("attempts_by_team", "team", "started_at_us"),
@@ -153,6 +175,58 @@ tenancy_changes = Table(
     Column("changes", BigInteger, nullable=False),
 )
 
+
+# Roll-ups (ledger/rollups.py): sums of `attempts` over one minute, hour or day of UTC. `span_s`: 60, 3,600 or 86,400.
+def _span() -> tuple[Column[int], Column[int]]:
+    return Column("span_s", Integer, nullable=False), Column("start_s", BigInteger, nullable=False)
+
+
+USAGE_DIMENSIONS = ("organisation", "team", "key_id", "model_asked", "target", "model_sent", "policy", "status")
+USAGE_MEASURES = (
+    *("rows", "requests", "attempts", "estimated", "unpriced"),
+    *USAGE_CLASSES,
+    *("cost_nusd", "absorbed_nusd", "saved_nusd", "slo_met", "slo_missed"),
+)
+usage_rollups = Table(
+    "usage_rollups",
+    metadata,
+    *_span(),
+    *(Column(name, String(500), nullable=False) for name in USAGE_DIMENSIONS),
+    *(Column(name, BigInteger) for name in USAGE_MEASURES),
+    Index("usage_rollups_by_span", "span_s", "start_s"),
+    Index("usage_rollups_by_team", "team", "span_s", "start_s"),
+)
+
+# `team` "": of all teams, for hours and days. `prompt`: which of contract.scale.PROMPTS; -1: not known. `counts`: ledger/histogram.py.
+LATENCY_DIMENSIONS = ("team", "model_asked", "target", "model_sent", "policy", "prompt")
+latency_rollups = Table(
+    "latency_rollups",
+    metadata,
+    *_span(),
+    *(Column(name, String(500), nullable=False) for name in LATENCY_DIMENSIONS[:-1]),
+    Column("prompt", Integer, nullable=False),
+    Column("counts", LargeBinary, nullable=False),
+    Index("latency_rollups_by_span", "span_s", "start_s"),
+    Index("latency_rollups_by_team", "team", "span_s", "start_s"),
+)
+
+# Spans whose roll-ups are not what their rows say any more; each transaction that changes rows adds entries of its own.
+stale_spans = Table(
+    "stale_spans",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    *_span(),
+)
+
+# One row. `turn`: updated first by whoever changes roll-ups, so that one does at a time. `purged_s`: attempts from before were deleted.
+rollup_state = Table(
+    "rollup_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("turn", BigInteger, nullable=False),
+    Column("purged_s", BigInteger, nullable=False),
+)
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 
@@ -160,6 +234,11 @@ def make_tables(connection: Connection) -> None:
     """Makes the tables that are missing, and what tables of an older version lack: a column is null there, or has its default."""
     there = set(inspect(connection).get_table_names())
     metadata.create_all(connection)
+    if rollup_state.name not in there:
+        connection.execute(insert(rollup_state), {"id": 1, "turn": 0, "purged_s": 0})
+        minute = attempts.c.started_at_us // 60_000_000 * 60
+        written = select(cast(minute, String(40)), literal(60), minute).distinct()
+        connection.execute(insert(stale_spans).from_select(["id", "span_s", "start_s"], written))
     for table in metadata.sorted_tables:
         if table.name in there:
             has = {column["name"] for column in inspect(connection).get_columns(table.name)}

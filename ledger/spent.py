@@ -5,22 +5,35 @@ from typing import Literal
 
 from sqlalchemy import Engine, func, select
 
-from ledger.schema import attempts
+from ledger.rollups import DAY, US
+from ledger.schema import attempts, rollup_state, usage_rollups
 
 SPENDERS = {"organisation": attempts.c.organisation, "team": attempts.c.team, "key": attempts.c.key_id}
 AT_ONCE = 500  # ids in one statement
 
 
 def spent_nusd(engine: Engine, kind: Literal["organisation", "team", "key"], name: str, since_s: int, but: Sequence[str] = ()) -> int:
-    """By attempts that began at `since_s` (Unix time) or later, without those of the requests `but`: all in one look at the table."""
-    columns = attempts.c
+    """By attempts that began at `since_s` (Unix time) or later, without those of the requests `but`.
+
+    Days whose rows are gone are told by their roll-ups.
+    """
+    columns, days = attempts.c, usage_rollups.c
+    gone = select(func.coalesce(func.sum(days.cost_nusd), 0)).where(
+        days[SPENDERS[kind].name] == name,
+        days.span_s == DAY,
+        days.start_s >= since_s,
+        days.start_s < select(rollup_state.c.purged_s).scalar_subquery(),
+    )
     query = select(func.coalesce(func.sum(columns.cost_nusd), 0)).where(
-        SPENDERS[kind] == name, columns.started_at_us >= since_s * 1_000_000, columns.billed == "team"
+        SPENDERS[kind] == name,
+        columns.started_at_us >= func.coalesce(select(rollup_state.c.purged_s).scalar_subquery(), 0) * US,
+        columns.started_at_us >= since_s * US,
+        columns.billed == "team",
     )
     if but:
         query = query.where(columns.request_id.not_in(but))
     with engine.connect() as connection:
-        return int(connection.execute(query).scalar_one())
+        return int(connection.execute(query).scalar_one()) + int(connection.execute(gone).scalar_one())
 
 
 def charged(engine: Engine, request_ids: Sequence[str]) -> dict[str, int]:

@@ -1,11 +1,12 @@
 """The append-only store: rows go in from the event loop, a thread writes them in groups (docs/decisions/005)."""
 
 import atexit
+import os
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -18,14 +19,18 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
+from contract.errors import LedgerUnavailable
+from ledger.rollups import US, minute_of, stale
 from ledger.row import AttemptRow
-from ledger.schema import UPGRADED, USAGE_CLASSES, VERSION, attempts, make_tables, schema_version
+from ledger.schema import UPGRADED, USAGE_CLASSES, VERSION, attempts, make_tables, rollup_state, schema_version, stale_spans
+from ledger.spool import Spool
 
 GATHER_S = 0.03  # how long a group is gathered before it is committed
 BLOCK = 20  # rows in one statement
 GROUP = 5_000  # rows in one transaction
 MAX_PENDING = 200_000  # rows kept in memory while the database fails: about 200 MB
 MAX_DECISIONS = 20_000  # rows that wait with their decision: about another 200 MB; the money is kept for longer than its reasons
+SPOOL_AFTER_S = 2.0  # a database that fails for longer has its rows put aside on disk
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 5.0
 BUSY_TIMEOUT_S = 5.0
@@ -99,10 +104,14 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 
 class Ledger:
-    """`append` never blocks and never fails a request."""
+    """`append` never blocks and never fails a request. `spool`: where rows wait that the database does not take; default: beside its file."""
 
-    def __init__(self, url: str, *, max_pending: int = MAX_PENDING) -> None:
+    def __init__(self, url: str, *, max_pending: int = MAX_PENDING, spool: Path | None = None) -> None:
         self.engine = open_engine(url)
+        self._spool = Spool(database_file(url).with_suffix(".spool") if spool is None else spool, COLUMNS)
+        self._aside = False  # rows may wait in the spool
+        self._put = 0  # of them, those of this process
+        self._taken_over = False  # what processes that are gone left there
         self.last_error: str | None = None
         self._rows: deque[AttemptRow] = deque()
         self._wake = threading.Event()
@@ -115,6 +124,7 @@ class Ledger:
         self._closing = False
         self._statement = str(attempts.insert().compile(dialect=self.engine.dialect, column_keys=COLUMNS))
         columns, _, places = self._statement.partition(" VALUES ")
+        self._stale_statement = str(stale_spans.insert().compile(dialect=self.engine.dialect, column_keys=[c.name for c in stale_spans.columns]))
         self._block_statement = f"{columns} VALUES {', '.join([places] * BLOCK)}"
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
@@ -122,13 +132,31 @@ class Ledger:
 
     @property
     def pending(self) -> int:
-        """Rows that wait to be written."""
-        return len(self._rows)
+        """Rows that wait to be written, in memory or put aside on the disk."""
+        return len(self._rows) + self._put
+
+    @property
+    def begun(self) -> int:
+        """Attempts that were begun and have no row that is safe."""
+        return self._spool.begun
 
     @property
     def dropped(self) -> int:
         """Rows lost: the database failed for too long, or would not take that row (a duplicate), or the ledger was closed."""
         return self._refused + self._lost
+
+    def begin(self, row: AttemptRow) -> None:
+        """Notes an attempt before anything is sent: `row` stands for it if this process dies before its own was written. Raises LedgerUnavailable."""
+        if len(self._rows) >= self._max_pending:
+            raise LedgerUnavailable("the ledger cannot be written, and too much waits for it; nothing was sent, try again")
+        try:
+            self._spool.begin((row.request_id, row.attempt), values(row))
+        except OSError as exc:
+            raise LedgerUnavailable("the disk takes no notes of what is sent, so nothing was sent; try again when it has room") from exc
+
+    def forget(self, request_id: str, attempt: int) -> None:
+        """An attempt that was begun came to nothing: no row follows."""
+        self._spool.withdraw((request_id, attempt))
 
     def append(self, row: AttemptRow) -> None:
         """Hands a row over; it is on disk within GATHER_S when the database is well."""
@@ -147,7 +175,7 @@ class Ledger:
         with self._written:
             goal = self._gone + len(self._rows)
             self._wake.set()
-            return self._written.wait_for(lambda: self._gone >= goal, timeout_s)
+            return self._written.wait_for(lambda: self._gone >= goal and not self._aside, timeout_s)
 
     def close(self) -> None:
         """Writes what is left and closes. Idempotent."""
@@ -159,22 +187,25 @@ class Ledger:
         self._thread.join()
         self._max_pending = 0  # whatever comes now is counted
         self._lose()
+        self._spool.close()
         self.engine.dispose()
 
     # --- the thread ----------------------------------------------------------------------------------------------------
     def _run(self) -> None:
-        backoff_s = BACKOFF_S
+        backoff_s, well_at = BACKOFF_S, time.monotonic()
         while True:
-            if not self._rows:
+            if not self._rows and not self._aside and self._taken_over:
                 if self._closing:
                     return
                 self._sleep()
                 continue
             if self._write():
-                backoff_s = BACKOFF_S
+                backoff_s, well_at = BACKOFF_S, time.monotonic()
                 if not self._closing:
                     time.sleep(GATHER_S)
                 continue
+            if self._closing or time.monotonic() - well_at > SPOOL_AFTER_S:
+                self._put_aside()
             if self._closing:
                 self._lose()
                 return
@@ -191,10 +222,11 @@ class Ledger:
         self._asleep = False
 
     def _write(self) -> bool:
-        """One group, one transaction; rows leave the queue only once it is committed."""
+        """One group, one transaction; rows leave the queue only once it is committed. Before them, what was left on the disk."""
         try:
+            self._drain()
             group = list(islice(self._rows, GROUP))
-            bad = self._insert(group)
+            bad = self._insert(group) if group else []
         except Exception as exc:  # noqa: BLE001 - whatever a driver raises, the rows stay and are tried again
             if self.last_error is None:
                 _tell("ledger_write_failed", error=str(getattr(exc, "orig", exc)))
@@ -205,8 +237,50 @@ class Ledger:
             self._lost += len(bad)
             _tell("ledger_rows_refused", rows=len(bad), request_id=row.request_id, attempt=row.attempt, error=str(error))
         self.last_error = None
-        self._forget(len(group))
+        self._safe(group)
         return True
+
+    def _drain(self) -> None:
+        """Writes what waits in the spool; once, also the attempts that processes which are gone had begun, if they have no row."""
+        if self._aside or not self._taken_over:
+            for path in self._spool.waiting():
+                with suppress(FileNotFoundError):  # another process was first
+                    self._insert_missing(self._spool.read(path))
+                    path.unlink()
+            with self._written:
+                self._aside, self._put = False, 0
+                self._written.notify_all()
+        if not self._taken_over:
+            for descriptor, path, rows in self._spool.left_behind():
+                try:
+                    self._insert_missing(rows)
+                    path.unlink()
+                finally:
+                    os.close(descriptor)
+            self._taken_over = True
+
+    def _insert_missing(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Those that have no row yet. Rows of an older version have the defaults of the columns that it lacked."""
+        with self.engine.begin() as connection:
+            purged_us = connection.execute(select(rollup_state.c.purged_s)).scalar_one() * US
+            rows = [row for row in rows if row["started_at_us"] >= purged_us]
+            cursor = connection.connection.cursor()
+            cursor.executemany(f"{self._statement} ON CONFLICT DO NOTHING", [[row.get(name, DEFAULTS[name]) for name in COLUMNS] for row in rows])
+            self._note_stale(cursor, (row["started_at_us"] for row in rows))
+
+    def _note_stale(self, cursor: Any, times_us: Iterable[int]) -> None:
+        cursor.executemany(self._stale_statement, [tuple(entry.values()) for entry in stale({minute_of(at_us) for at_us in times_us})])
+
+    def _put_aside(self) -> None:
+        """What waits goes to the disk. What that does not take stays, and `begin` lets nothing more be sent before too much waits."""
+        try:
+            while group := list(islice(self._rows, GROUP)):
+                self._spool.put_aside([values(row) for row in group])
+                self._aside = True
+                self._put += len(group)
+                self._safe(group)
+        except Exception as exc:  # noqa: BLE001 - a disk that is full, a row that cannot be told: they wait in memory
+            _tell("ledger_spool_failed", error=str(exc))
 
     def _insert(self, group: Sequence[AttemptRow]) -> list[tuple[AttemptRow, Exception]]:
         """Commits the group, without the rows that no database would take: those come back."""
@@ -223,6 +297,7 @@ class Ledger:
                         cursor.execute(self._statement, values(row))
                     except BAD_ROW as exc:
                         bad.append((row, exc))
+            self._note_stale(cursor, (row.started_at_us for row in group))
             connection.commit()
         except BaseException:
             with suppress(Exception):  # the error that matters is the first one
@@ -239,19 +314,24 @@ class Ledger:
             cursor.execute(self._block_statement, list(chain.from_iterable(rows[start : start + BLOCK])))
         cursor.executemany(self._statement, rows[whole:])
 
-    def _forget(self, count: int) -> None:
+    def _safe(self, group: Sequence[AttemptRow]) -> None:
+        """They leave the queue; the attempts that they are of are over."""
         with self._written:
-            for _ in range(count):
+            for _ in group:
                 self._rows.popleft()
-            self._gone += count
+            self._gone += len(group)
             self._written.notify_all()
+        self._spool.over((row.request_id, row.attempt) for row in group)
 
     def _lose(self) -> None:
         """The end: what is still here will never be written."""
-        if left := len(self._rows):
-            self._lost += left
-            _tell("ledger_rows_lost", rows=left, error=self.last_error)
-            self._forget(left)
+        if left := list(self._rows):
+            self._lost += len(left)
+            _tell("ledger_rows_lost", rows=len(left), error=self.last_error)
+            with self._written:
+                self._rows.clear()
+                self._gone += len(left)
+                self._written.notify_all()
 
 
 def _tell(what: str, **fields: Any) -> None:
@@ -259,7 +339,8 @@ def _tell(what: str, **fields: Any) -> None:
         log.error(what, **fields)
 
 
-COLUMNS = [column.name for column in attempts.columns]
+COLUMNS = [str(column.name) for column in attempts.columns]
+DEFAULTS = {column.name: getattr(column.server_default, "arg", None) for column in attempts.columns}
 _USAGE_AT = AttemptRow.__struct_fields__.index("usage")  # AttemptRow and Usage list their fields in the table's order; a test holds them to it
 _NO_USAGE = (None,) * (len(USAGE_CLASSES) + 2)
 

@@ -9,8 +9,9 @@ from math import log2, sqrt
 
 import msgspec
 
+from contract.scale import LEAST, PROMPTS, prompt_at
 from policy.forecast import Forecast
-from policy.sketch import LEAST, Distribution, Packed, Sketch
+from policy.sketch import Distribution, Packed, Sketch
 
 PRIOR_ATTEMPTS = 2.0  # taken to have gone well: so one failure is not certainty, and an old outage fades though nothing is sent
 SURE = 1.645  # standard deviations of a count, for 95 %
@@ -25,8 +26,7 @@ LEVEL_KNOWN = 3.0  # answers that make a median
 LEVEL_HALF_LIFE_S = 300.0  # so a target that nobody asks is tried again
 
 LOADS = 6  # 0, 1, 2-3, 4-7, 8-15, 16 and more
-CELLS = 6 * LOADS
-_PROMPT_AT = tuple(LOADS * min(5, max(0, (bits - 7) // 2)) for bits in range(65))  # by bits: up to 256 tokens, 1k, 4k, 16k, 64k, more
+CELLS = len(PROMPTS) * LOADS
 _RINGS = tuple(  # for each cell: those one step away, two steps, ...
     tuple(tuple(b for b in range(CELLS) if abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS) == steps) for steps in range(1, 11))
     for a in range(CELLS)
@@ -113,7 +113,7 @@ View = tuple[Mode, float, float]  # with the factors that turn its weights, slow
 
 def place_of_prompt(prompt_tokens: int) -> int:
     """The first cell of that prompt length; the load is added to it."""
-    return _PROMPT_AT[(prompt_tokens - 1).bit_length()] if prompt_tokens > 1 else 0
+    return LOADS * prompt_at(prompt_tokens)
 
 
 def sketch_of(sketches: dict[int, Sketch], place: int) -> Sketch:

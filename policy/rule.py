@@ -27,6 +27,17 @@ class Slo(msgspec.Struct, frozen=True):
     tokens_per_s: float | None = None
     deadline_s: float | None = None
 
+    def kept(self, ttft_s: float | None, total_s: float, output_tokens: int | None) -> bool | None:
+        """Whether a whole answer kept it; times from the request's arrival. `ttft_s` None: it was not streamed. None: nothing to hold it to."""
+        checks = []
+        if self.deadline_s is not None:
+            checks.append(total_s <= self.deadline_s)
+        if ttft_s is not None and self.ttft_s is not None:
+            checks.append(ttft_s <= self.ttft_s)
+        if ttft_s is not None and self.tokens_per_s is not None and output_tokens is not None and output_tokens > 1:
+            checks.append(output_tokens - 1 >= self.tokens_per_s * (total_s - ttft_s))
+        return all(checks) if checks else None
+
 
 NO_SLO = Slo()
 

@@ -12,9 +12,8 @@ from math import floor, isfinite, log2
 
 import msgspec
 
-STEPS = 4  # buckets per doubling: a quantile is right within 19 %
-LOWEST, HIGHEST = -30 * STEPS, 30 * STEPS - 1  # from a nanosecond to 34 years: what is beyond counts as the nearest
-LEAST, MOST = 2.0**-30, 2.0**30 * (1 - 1e-12)
+from contract.scale import HIGHEST, LEAST, LOWEST, MOST, STEPS
+
 CODE_STEPS = 12  # codes per doubling of a bucket's weight: right within 3 %
 CODES = 255
 _SHARES = (0.0, *(2.0 ** ((code - CODES) / CODE_STEPS) for code in range(1, CODES + 1)))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 WORDS = [f"{a}{b}" for a in ("ba", "de", "ki", "lo", "mu", "na", "po", "ri", "su", "ta") for b in ("la", "ne", "ro", "ti", "vu", "ka", "mi", "so")]
-TOKENS_A_WORD = 2.6  # of SmolLM2's tokenizer, about; the server tells what it was
+TOKENS_A_WORD = 2.2  # of SmolLM2's tokenizer, about; the server tells what it was
 
 
 class Stream:

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def spend(
     since: SinceOption = "24h",
-    by: Annotated[str, typer.Option(help="team, key, model, target, model_sent or status")] = "team",
+    by: Annotated[str, typer.Option(help="team, key, model, target, policy, status, hour, day …")] = "team",
     team: Annotated[str | None, typer.Option(help="only this team")] = None,
     database: DatabaseOption = None,
     config: ConfigOption = None,
@@ -26,11 +26,11 @@ def spend(
     """Show what was spent: requests, tokens and cost by group; apart, what the gateway absorbed."""
     from msgspec.structs import asdict
 
-    from ledger import queries
+    from ledger import queries, window
     from ledger.reports import usd
 
     since_us = since_or_exit(since)
-    one_of(by, queries.GROUPS, "--by")
+    one_of(by, window.GROUPS, "--by")
     rows = queries.spend(open_ledger(database, config), since_us, by, team)
     if as_json:
         typer.echo(json.dumps([{**asdict(row), "cost_usd": usd(row.cost_nusd), "absorbed_usd": usd(row.absorbed_nusd)} for row in rows]))

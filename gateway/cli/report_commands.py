@@ -1,51 +1,152 @@
 """`turnout report`: what the ledger's rows add up to, a report a command."""
 
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+import time
+from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, one_of, open_ledger, since_or_exit
+from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, open_ledger, since_or_exit
 from gateway.cli.tables import print_table
 
-if TYPE_CHECKING:
-    from ledger.calibration import Calibration
+GroupOption = Annotated[str | None, typer.Option("--group-by", "--by", help="up to four of the report's groups, such as team,model,day")]
+TeamOption = Annotated[str | None, typer.Option(help="only this team")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="print CSV")]
+ABOUT = {
+    "usage": "Show requests, attempts and tokens by class.",
+    "cost": "Show what was paid, absorbed by the gateway, and saved by kept answers.",
+    "slo": "Show how many requests kept their policy's SLO.",
+    "latency": "Show p50, p90 and p99 of the time to first token, between tokens, to the end, in our queue, at the upstream, and of our own.",
+    "calibration": "Show predicted against actual: how many attempts came within their predicted p95 (right: 95 %), and the errors of the rest.",
+}
+SHOWN = {  # of the lines, what a terminal has room for
+    "usage": ("requests", "attempts", "failed", "input_tokens", "cache_read", "output_tokens", "reasoning"),
+    "latency": ("ttft", "inter_token", "end", "queue", "upstream", "overhead"),
+}
 
 
 def register(app: typer.Typer) -> None:
     report = typer.Typer(help="What the ledger's rows add up to.", no_args_is_help=True)
-    report.callback()(lambda: None)  # a sub-command must be named, however few there are
-    report.command()(calibration)
+    for name, about in ABOUT.items():
+        report.command(name, help=about)(_command(name))
+    report.command()(breakeven)
+    report.command()(unpriced)
     app.add_typer(report, name="report")
 
 
-def calibration(
+def _command(name: str) -> Any:
+    def command(  # noqa: PLR0913 - typer reads the options from here
+        since: SinceOption = "7d",
+        group_by: GroupOption = None,
+        team: TeamOption = None,
+        database: DatabaseOption = None,
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+        as_csv: CsvOption = False,
+    ) -> None:
+        from ledger import reporting
+
+        since_us, groups = since_or_exit(since), _groups(name, group_by)
+        window = _window(since_us, team)
+        lines, _ = reporting.report(open_ledger(database, config), name, window, groups, time.time(), limit_s=float("inf"))
+        if as_csv:
+            from ledger.lines import as_csv as written
+
+            typer.echo(written(lines), nl=False)
+        elif as_json:
+            typer.echo(json.dumps(lines))
+        else:
+            print_table([*groups, *_head(name, lines, groups)], [_cells(name, line, groups) for line in lines], f"nothing in the last {since}")
+
+    return command
+
+
+def breakeven(
+    gpu_usd_per_hour: Annotated[float | None, typer.Option(min=0.000001, help="what an hour of the machine costs, busy or not")] = None,
     since: SinceOption = "7d",
-    by: Annotated[str, typer.Option(help="target or model")] = "target",
-    team: Annotated[str | None, typer.Option(help="only this team")] = None,
+    team: TeamOption = None,
     database: DatabaseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show predicted against actual: how many attempts came within their predicted p95 (right: 95 %), and the errors of seconds, tokens and cost."""
-    from msgspec import to_builtins
+    """Show at which volume each owned engine is cheaper than each managed target, for the traffic that there was."""
+    from ledger import breakeven as comparing
+    from ledger.rollups import roll_up
 
-    from ledger import calibration as reports
-
-    since_us = since_or_exit(since)
-    one_of(by, reports.GROUPS, "--by")
-    rows = reports.calibration(open_ledger(database, config), since_us, by, team)
+    window, engine, now = _window(since_or_exit(since), team), open_ledger(database, config), time.time()
+    roll_up(engine, now)
+    prices = {} if gpu_usd_per_hour is None else {"": gpu_usd_per_hour}
+    lines = comparing.as_lines(comparing.breakeven(engine, window, prices, now))
     if as_json:
-        typer.echo(json.dumps(to_builtins(rows)))
+        typer.echo(json.dumps(lines))
         return
-    head = [by, "attempts", "first token in p95", "end in p95", "seconds error", "bias", "output error", "bias", "cost error", "bias"]
-    print_table(head, [[r.group, r.attempts, *_cells(r)] for r in rows], f"nothing was predicted in the last {since}")
+    head = [name.replace("_", " ") for name in comparing.BreakEven.__struct_fields__]
+    print_table(head, [list(line.values()) for line in lines], f"no engine and no priced target were both used in the last {since}")
 
 
-def _cells(row: "Calibration") -> Iterator[str | None]:
-    for coverage in (row.ttft, row.end):
-        yield None if coverage.within_p95 is None else f"{coverage.within_p95:.1%} of {coverage.n}"
-    for error in (row.end_ms, row.output_tokens, row.cost_usd):
-        yield None if error.absolute_share is None else f"{error.absolute_share:.1%}"
-        yield None if error.bias_share is None else f"{error.bias_share:+.1%}"
+def unpriced(
+    since: SinceOption = "30d", team: TeamOption = None, database: DatabaseOption = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """List the targets with attempts whose cost is not known. Exit code 1 where there are any."""
+    from ledger import reporting
+    from ledger.rollups import roll_up
+
+    window, engine, now = _window(since_or_exit(since), team), open_ledger(database, config), time.time()
+    roll_up(engine, now)
+    found = reporting.unpriced(engine, window, now)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        print_table(["target", "attempts"], [[line["target"], line["attempts"]] for line in found], f"every cost of the last {since} is known")
+    if found:
+        raise typer.Exit(1)
+
+
+def _window(since_us: int, team: str | None) -> Any:
+    from ledger.window import Window
+
+    return Window(since_us, int(time.time() * 1e6) + 1, {} if team is None else {"team": team})
+
+
+def _groups(name: str, told: str | None) -> list[str]:
+    from ledger.lines import groups_of
+    from ledger.reporting import REPORTS
+
+    try:
+        return groups_of(told, REPORTS[name])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--group-by") from error
+
+
+def _head(name: str, lines: list[dict[str, Any]], groups: list[str]) -> list[str]:
+    if name == "calibration":
+        return ["attempts", "first token in p95", "end in p95", "seconds error", "bias", "output error", "bias", "cost error", "bias"]
+    return [f"{key} ms p50/p90/p99" if name == "latency" else key.replace("_", " ") for key in _shown(name, lines[0], groups)] if lines else []
+
+
+def _shown(name: str, line: dict[str, Any], groups: list[str]) -> list[str]:
+    return list(SHOWN.get(name, [key for key in line if key not in groups]))
+
+
+def _cells(name: str, line: dict[str, Any], groups: list[str]) -> list[Any]:
+    found = [line[group] for group in groups]
+    if name == "calibration":
+        return [*found, line["attempts"], *_calibrated(line)]
+    return found + [_told(line[key]) for key in _shown(name, line, groups)]
+
+
+def _told(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return "/".join("-" if value[p] is None else f"{value[p]:.4g}" for p in ("p50_ms", "p90_ms", "p99_ms")) if value["n"] else None
+
+
+def _calibrated(line: dict[str, Any]) -> list[str | None]:
+    found: list[str | None] = []
+    for name in ("ttft", "end"):
+        within = line[name]["within_p95"]
+        found.append(None if within is None else f"{within:.1%} of {line[name]['n']}")
+    for name in ("end_ms", "output_tokens", "cost_usd"):
+        absolute, bias = line[name]["absolute_share"], line[name]["bias_share"]
+        found += [None if absolute is None else f"{absolute:.1%}", None if bias is None else f"{bias:+.1%}"]
+    return found

@@ -166,10 +166,10 @@ async def test_what_was_predicted_is_stored_with_the_attempt(practised: Gateway)
 
 
 async def test_calibration_counts_the_attempts_that_were_predicted(practised: Gateway) -> None:
-    report = (await get(practised, "/v1/reports/calibration?since=1h&by=target")).json()
-    assert (report["since"], report["by"]) == ("1h", "target")
+    report = (await get(practised, "/v1/reports/calibration?since=1h&group_by=target")).json()
+    assert report["group_by"] == ["target"]
     (found,) = report["data"]
-    assert found["group"] == "one/m1" and 0 < found["ttft"]["n"] <= 8 and found["end_ms"]["n"] == found["ttft"]["n"]
+    assert found["target"] == "one/m1" and 0 < found["ttft"]["n"] <= 8 and found["end_ms"]["n"] == found["ttft"]["n"]
     assert found["output_tokens"]["bias_share"] == 0.0 and found["cost_usd"]["n"] == 0
 
 
@@ -177,7 +177,7 @@ async def test_calibration_is_of_the_caller_s_own_team(practised: Gateway) -> No
     assert (await get(practised, "/v1/reports/calibration", NARROW)).json()["data"] == []
 
 
-@pytest.mark.parametrize(("query", "param"), [("since=yesterday", "since"), ("by=team", "by")])
+@pytest.mark.parametrize(("query", "param"), [("since=yesterday", "since"), ("group_by=team", "group_by")])
 async def test_a_wrong_parameter_of_calibration_is_named(gateway: Gateway, query: str, param: str) -> None:
     answer = await get(gateway, f"/v1/reports/calibration?{query}")
     assert answer.status_code == 400 and answer.json()["error"]["param"] == param

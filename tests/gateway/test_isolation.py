@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from gateway.app import create_app
 from gateway.endpoints import ENDPOINTS
+from ledger.reporting import REPORTS
 from tests.gateway.conftest import Gateway, running
 from tests.gateway.upstream import Exchange, Upstream, chunk, completion
 
@@ -28,8 +29,9 @@ state: {{database: "sqlite:///{folder}/turnout.db"}}
 providers:
   one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
   two: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
+policies: {{red: {{slo: {{deadline_ms: 60000}}}}}}
 models:
-  red: {{targets: [{{provider: one, model: m-red, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}}}]}}
+  red: {{policy: red, targets: [{{provider: one, model: m-red, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}}}]}}
   blue: {{targets: [{{provider: two, model: m-blue, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}}}]}}
 teams:
   red: {{keys: [sk-red], models: [red]}}
@@ -57,7 +59,8 @@ THINGS = {
     "GET /v1/requests/{request_id}": "request",
     "GET /v1/decisions/{request_id}": "request",
 }
-LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/reports/calibration"}
+EMPTY = {"GET /v1/reports/breakeven"}  # for who uses no engine
+LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/requests"} | {f"GET /v1/reports/{name}" for name in REPORTS}
 INFERENCE = {f"POST {path}" for path in ENDPOINTS}
 
 
@@ -128,7 +131,7 @@ async def kept_answer(red: Red) -> str:
 async def test_every_route_is_in_the_table(red: Red) -> None:
     app = create_app(red.gateway.runtime, "test")
     found = {f"{method} {route.path}" for route in app.routes if isinstance(route, Route) for method in route.methods or () if method != "HEAD"}
-    assert found | INFERENCE == PUBLIC | LISTS | INFERENCE | set(THINGS)
+    assert found | INFERENCE == PUBLIC | LISTS | EMPTY | INFERENCE | set(THINGS)
 
 
 @pytest.mark.parametrize("caller", KEYS)
@@ -167,6 +170,13 @@ async def test_a_list_holds_what_is_the_caller_s_own(red: Red, route: str) -> No
     assert "red" in ours.text or "one/m-red" in ours.text
     assert "red" not in theirs.text
     assert (await red.ask(route, "nobody")).status_code == (await red.ask(route, "unknown")).status_code == 401
+
+
+@pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 200), ("unknown", 401), ("own", 200)])
+@pytest.mark.parametrize("route", sorted(EMPTY))
+async def test_what_is_of_nobody_here_is_empty_for_all(red: Red, route: str, caller: str, status: int) -> None:
+    answer = await red.ask(route, caller)
+    assert answer.status_code == status and (status != 200 or answer.json()["data"] == [])
 
 
 @pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 404), ("unknown", 401)])

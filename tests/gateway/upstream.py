@@ -127,6 +127,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self.plays: dict[str, Play | list[Play]] = {}
+        self.default: Play = good
         self.journal: list[Seen] = []
         self.connections = 0  # that were ever opened to it
         self._server: asyncio.Server | None = None
@@ -150,7 +151,7 @@ class Upstream:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _play(self, model: str) -> Play:
-        play = self.plays.get(model, good)
+        play = self.plays.get(model, self.default)
         if not isinstance(play, list):
             return play
         return play.pop(0) if len(play) > 1 else play[0]

@@ -134,7 +134,7 @@ def test_a_wrong_since_exits_2_and_says_what_to_write(turnout: Turnout, url: str
 @pytest.mark.parametrize("by", ["cost"])
 def test_a_wrong_by_exits_2_and_names_the_right_ones(turnout: Turnout, url: str, by: str) -> None:
     said = words(turnout("spend", "--database", url, "--by", by, code=2))
-    assert "--by" in said and "is not one of team, key, model, target, model_sent, status" in said
+    assert "--by" in said and "is not one of organisation, team, key, model, provider, policy" in said
 
 
 def test_names_from_callers_are_shown_as_they_are_and_cannot_steer_a_terminal(turnout: Turnout, tmp_path: Path) -> None:
@@ -203,16 +203,18 @@ def test_calibration_shows_a_line_for_each_target(turnout: Turnout, predicted: s
 
 
 def test_calibration_as_json_has_means_and_shares(turnout: Turnout, predicted: str) -> None:
-    found = groups(turnout("report", "calibration", "--by", "model", "--team", "red", "--database", predicted, "--json"))["solo"]
+    found = json.loads(turnout("report", "calibration", "--by", "model", "--team", "red", "--database", predicted, "--json").stdout)[0]
     assert found["attempts"] == 20 and found["ttft"] == {"n": 20, "within_p95": 0.95} and found["end_ms"]["actual"] is None
     assert found["cost_usd"] == {"n": 20, "predicted": 5e-8, "actual": 1e-7, "absolute_share": 0.5, "bias_share": -0.5}
 
 
 def test_calibration_of_nothing_says_so(turnout: Turnout, url: str) -> None:
-    assert turnout("report", "calibration", "--since", "1h", "--database", url).stdout == "nothing was predicted in the last 1h\n"
+    assert turnout("report", "calibration", "--since", "1h", "--database", url).stdout == "nothing in the last 1h\n"
 
 
-@pytest.mark.parametrize(("option", "value", "says"), [("--since", "5", "write 30m, 24h or 7d"), ("--by", "team", "is not one of target, model")])
+@pytest.mark.parametrize(
+    ("option", "value", "says"), [("--since", "5", "write 30m, 24h or 7d"), ("--group-by", "team", "is not one of target, model")]
+)
 def test_a_wrong_option_of_calibration_exits_2_and_says_what_to_write(turnout: Turnout, url: str, option: str, value: str, says: str) -> None:
     said = words(turnout("report", "calibration", option, value, "--database", url, code=2))
     assert option in said and says in said

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from genai_prices import Usage as TheirUsage
 from genai_prices.data_snapshot import get_snapshot
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.usage import Usage
@@ -215,3 +215,28 @@ def test_the_cost_of_a_known_model_never_falls_when_a_class_grows(provider: str,
     for name in ("input_uncached", "cache_read", "output_visible", "reasoning"):
         costs: list[Any] = [cost_nusd(price, Usage(**{**dict.fromkeys(CLASSES, 10), name: count})) for count in range(0, 400_000, 20_000)]
         assert costs == sorted(costs)
+
+
+CATALOGUE = [(p.id, m.id) for p in get_snapshot().providers for m in p.models if compile_price(p.id, m.id) is not None]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(CATALOGUE), st.dictionaries(st.sampled_from(CLASSES), st.integers(0, 300_000), min_size=1))
+def test_the_cost_of_any_usage_of_any_model_is_what_genai_prices_says(model: tuple[str, str], counts: dict[str, int]) -> None:
+    usage = Usage(**counts)
+    found = cost_nusd(compile_price(*model), usage)
+    n = {name: counts.get(name, 0) for name in CLASSES}
+    told = TheirUsage(
+        input_tokens=usage.input_total or 0,
+        output_tokens=usage.output_total or 0,
+        cache_read_tokens=n["cache_read"],
+        cache_write_tokens=n["cache_write_5m"] + n["cache_write_1h"],
+        cache_write_5m_tokens=n["cache_write_5m"],
+        cache_write_1h_tokens=n["cache_write_1h"],
+        cache_audio_read_tokens=0,
+        output_reasoning_tokens=n["reasoning"],
+        input_audio_tokens=n["audio_input"],
+        output_audio_tokens=n["audio_output"],
+    )
+    _, info = get_snapshot().find_provider_model(model[1], None, model[0], None)
+    assert found is None or abs(found - info.get_prices(datetime.now(UTC)).calc_price(told)["total_price"] * NANO) <= 1

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from contract.usage import Usage
-from ledger.queries import GROUPS, Spend, all_attempts, attempts_of, spend
+from ledger.queries import Spend, all_attempts, attempts_of, spend
 from ledger.reports import describe_decision, describe_request, usd
 from ledger.row import AttemptRow
 from ledger.store import Ledger
+from ledger.window import GROUPS
 from tests.ledger.rows import FULL_ROW, STARTED_AT_US, row, url_of
 
 Fill = Callable[..., Engine]
@@ -68,18 +69,27 @@ ROWS = (
     row("req_4", 1, team="blue", key_id="key_2", model_asked="other", model_sent="other-1", target="two", usage=KNOWN),
     row("req_5", 1, team="blue", key_id="key_2", status="client_closed", target="one", model_sent="other-1"),
 )
+MINUTE, HOUR, DAY = "2026-09-21T14:13:00Z", "2026-09-21T14:00:00Z", "2026-09-21T00:00:00Z"
 EXPECTED: dict[str, list[Spend]] = {
     "team": [Spend("red", 3, 4, 2, 115, 31, 579, None, 0), Spend("blue", 2, 2, 1, 100, 10, None, None, 1)],
     "key": [Spend("key_1", 3, 4, 2, 115, 31, 579, None, 0), Spend("key_2", 2, 2, 1, 100, 10, None, None, 1)],
     "model": [Spend("solo", 4, 5, 3, 115, 31, 579, None, 0), Spend("other", 1, 1, 0, 100, 10, None, None, 1)],
-    "target": [Spend("two", 3, 3, 1, 200, 41, 509, None, 1), Spend("one", 3, 3, 2, 15, 0, 70, None, 0)],
+    "provider": [Spend("two", 2, 3, 1, 200, 41, 509, None, 1), Spend("one", 3, 3, 2, 15, 0, 70, None, 0)],
+    "target": [
+        Spend("two/gpt-5", 1, 2, 1, 100, 31, 509, None, 0),
+        Spend("one/gpt-5", 2, 2, 1, 15, 0, 70, None, 0),
+        Spend("one/other-1", 1, 1, 1, 0, 0, None, None, 0),
+        Spend("two/other-1", 1, 1, 0, 100, 10, None, None, 1),
+    ],
     "model_sent": [Spend("gpt-5", 3, 4, 2, 115, 31, 579, None, 0), Spend("other-1", 2, 2, 1, 100, 10, None, None, 1)],
     "status": [
-        Spend("ok", 3, 3, 0, 215, 20, 570, None, 1),
+        Spend("ok", 2, 3, 0, 215, 20, 570, None, 1),
         Spend("cut", 1, 1, 1, 0, 21, 9, None, 0),
         Spend("client_closed", 1, 1, 1, 0, 0, None, None, 0),
         Spend("failed", 1, 1, 1, 0, 0, None, None, 0),
     ],
+    **{by: [Spend("", 5, 6, 3, 215, 41, 579, None, 1)] for by in ("organisation", "policy")},
+    **{by: [Spend(start, 5, 6, 3, 215, 41, 579, None, 1)] for by, start in (("minute", MINUTE), ("hour", HOUR), ("day", DAY))},
 }
 
 

@@ -432,8 +432,20 @@ def test_close_of_an_idle_ledger_is_quick(file: Path) -> None:
     assert time.monotonic() - began < 0.5
 
 
-def test_close_with_a_dead_database_counts_what_is_lost(file: Path) -> None:
-    ledger = Ledger(url_of(file))
+def test_close_with_a_dead_database_leaves_the_rows_to_the_next_one(file: Path) -> None:
+    ledger, broken = Ledger(url_of(file)), Broken(file)
+    for number in range(50):
+        ledger.append(row(f"req_{number}"))
+    until(lambda: ledger.last_error)
+    ledger.close()
+    assert ledger.dropped == 0
+    broken.mend()
+    Ledger(url_of(file)).close()
+    assert sql(file, "SELECT count(*) FROM attempts") == [(50,)] and not list(file.with_suffix(".spool").iterdir())
+
+
+def test_close_with_a_dead_database_and_no_disk_counts_what_is_lost(file: Path) -> None:
+    ledger = Ledger(url_of(file), spool=Path("/proc/no-folder-can-be-made-here"))
     Broken(file)
     for number in range(50):
         ledger.append(row(f"req_{number}"))

@@ -1,0 +1,93 @@
+"""kill -9 of the engine under a load, again and again: what its streams were told, how soon, and how long until it serves again.
+
+    python bench/gpu/loss.py OUT [--times 3] [--streams 32]
+
+Needs what bench/gpu/setup.sh started. A line of JSON for each time.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+HOST, PORT, KEY = "127.0.0.1", 8080, "sk-live-bench-gpu"
+
+
+def core() -> int:
+    """The process that computes: vLLM names it so."""
+    found = subprocess.run(["pgrep", "-f", "VLLM::EngineCor"], check=True, stdout=subprocess.PIPE).stdout.split()
+    return int(found[0])
+
+
+async def ask(tokens: int, stream: bool) -> tuple[int, float, bytes]:
+    """The status, when the last byte came, and the last of the bytes."""
+    body = json.dumps(
+        {
+            "model": "llm",
+            "messages": [{"role": "user", "content": f"Go on {time.time()}"}],
+            "max_tokens": tokens,
+            "stream": stream,
+            "ignore_eos": True,
+        }
+    )
+    reader, writer = await asyncio.open_connection(HOST, PORT)
+    writer.write(
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode()
+    )
+    whole = b""
+    at = 0.0
+    while data := await reader.read(1 << 16):
+        whole, at = (whole + data)[-4000:] if whole else data, time.monotonic()
+        if not at:
+            break
+    writer.close()
+    return int(whole.split(b" ", 2)[1]) if whole.startswith(b"HTTP") else 200, at, whole[-400:]
+
+
+async def once(streams: int) -> dict[str, Any]:
+    running = [asyncio.create_task(ask(2000, True)) for _ in range(streams)]
+    await asyncio.sleep(3)
+    killed = time.monotonic()
+    os.kill(core(), signal.SIGKILL)
+    ends = await asyncio.gather(*running)
+    back = time.monotonic()
+    late: list[int] = []
+    while True:
+        status, _, _ = await ask(4, False)
+        late.append(status)
+        if status == 200:
+            break
+        await asyncio.sleep(1)
+    took = sorted(at - killed for _, at, _ in ends)
+    return {
+        "streams": streams,
+        "told_in_band": sum(b'"error"' in tail for _, _, tail in ends),
+        "told_after_s": {"p50": round(took[len(took) // 2], 3), "max": round(took[-1], 3)},
+        "serves_again_after_s": round(time.monotonic() - killed, 1),
+        "meanwhile": {str(status): late.count(status) for status in set(late)},
+        "gathered_s": round(back - killed, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--streams", type=int, default=32)
+    options = parser.parse_args()
+    with options.out.open("a") as out:
+        for _ in range(options.times):
+            line = json.dumps(asyncio.run(once(options.streams)))
+            print(line, flush=True)
+            out.write(line + "\n")
+            out.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""`turnout export`, `reprice` and `reconcile`: the ledger's history taken out, priced anew, and held against a provider's own."""
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, open_ledger, since_or_exit
+from gateway.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from ledger.row import AttemptRow
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(export)
+    app.command()(reprice)
+    app.command()(reconcile)
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="what is written: FILE.parquet or FILE.csv")],
+    since: SinceOption = "30d",
+    team: Annotated[str | None, typer.Option(help="only this team")] = None,
+    database: DatabaseOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write the attempts of a time into a Parquet or CSV file."""
+    from ledger import exporting
+    from ledger.window import Window
+
+    if file.suffix not in exporting.FORMATS:
+        raise typer.BadParameter(f"{file.name!r} must end in {' or '.join(exporting.FORMATS)}", param_hint="FILE")
+    window = Window(since_or_exit(since), int(time.time() * 1e6) + 1, {} if team is None else {"team": team})
+    engine = open_ledger(database, config)
+    try:
+        count = exporting.export(engine, window, file)
+    except OSError as error:
+        typer.echo(f"{file} cannot be written: {error.strerror or error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{count} attempts written to {file}")
+
+
+def reprice(
+    since: SinceOption = "30d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would change, and change nothing")] = False,
+    database: DatabaseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Price the attempts of a time anew, by the configuration's prices and genai-prices' of that day."""
+    from gateway.cli.settings import load_or_exit
+    from gateway.pricing import entry_of, price_of
+    from ledger import repricing
+    from ledger.prices import Price
+    from ledger.reports import usd
+    from ledger.rollups import roll_up
+
+    settings = load_or_exit(config).settings
+
+    def price(row: "AttemptRow") -> Price | None:
+        if row.target not in settings.providers:
+            return None
+        at = datetime.fromtimestamp(row.started_at_us / 1e6, UTC)
+        return price_of(settings, row.target, row.model_sent, entry_of(settings, row.route, row.target, row.model_sent), at)
+
+    engine = open_ledger(database, config)
+    found = repricing.reprice(engine, since_or_exit(since), price, dry_run)
+    roll_up(engine, time.time())
+    lines = [[each.target, each.rows, each.changed, each.unknown, usd(each.before_nusd), usd(each.after_nusd)] for each in found]
+    if as_json:
+        names = ("target", "rows", "changed", "unknown", "before_usd", "after_usd")
+        typer.echo(json.dumps([dict(zip(names, line, strict=True)) for line in lines]))
+        return
+    print_table(["target", "attempts", "changed", "no price", "USD before", "USD after"], lines, f"nothing in the last {since}")
+
+
+def reconcile(
+    file: Annotated[Path, typer.Argument(help="an export of OpenAI's or Anthropic's usage or cost, JSON or CSV")],
+    provider: Annotated[str, typer.Option(help="whose it is: a provider's name in the configuration")],
+    database: DatabaseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a provider's export against the ledger, row by row. Exit code 1 where something differs."""
+    from ledger import reconciling
+    from ledger.rollups import roll_up
+
+    try:
+        told = reconciling.read(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        typer.echo(f"{file}: {getattr(error, 'strerror', None) or error}", err=True)
+        raise typer.Exit(1) from error
+    engine, now = open_ledger(database, config), time.time()
+    roll_up(engine, now)
+    found = reconciling.reconcile(engine, told, provider, now)
+    if as_json:
+        from msgspec import to_builtins
+
+        typer.echo(json.dumps(to_builtins(found)))
+    else:
+        print_table(["from", "model", "what", "theirs", "ours", "ours less theirs"], list(_lines(found)), "nothing was compared")
+    if any(row.differences for row in found):
+        raise typer.Exit(1)
+
+
+def _lines(found: Any) -> Any:
+    from ledger.window import iso_s
+
+    for row in found:
+        begins, model = iso_s(row.told.from_s), row.told.model or "(all)"
+        if not row.differences:
+            yield [begins, model, "agrees", None, None, None]
+        for name, difference in row.differences.items():
+            yield [begins, model, name, getattr(row.told, name), row.ours[name], f"{difference:+}"]

@@ -1,0 +1,120 @@
+"""What a report's query says, and how its answer is written: a time, groups and filters in; JSON or CSV, a page at a time, out."""
+
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Query, Response
+
+from contract.errors import InvalidRequest
+from ledger.lines import as_csv, groups_of
+from ledger.reporting import Report
+from ledger.reports import since_us
+from ledger.window import FOR_EVER_US, NAMES, Window
+
+FILTERS = tuple(name for name in (*NAMES, "target") if name not in ("team", "organisation"))
+MOST_LINES = 1_000
+
+
+class Cursor(msgspec.Struct, array_like=True, frozen=True):
+    """Where the next page begins, in the same time as the first. `after`: a place in the list, or how many lines were told."""
+
+    from_us: int
+    to_us: int
+    after: tuple[int, str] | int
+
+
+class Page(msgspec.Struct, frozen=True):
+    window: Window
+    limit: int
+    after: tuple[int, str] | int | None
+
+
+class Asked:
+    """The query's common part, read by FastAPI. `since`: 30m, 24h, 7d; or `from` and `to`, ISO 8601."""
+
+    def __init__(  # noqa: PLR0913 - FastAPI reads the query's members from here
+        self,
+        since: str = "7d",
+        from_: Annotated[str | None, Query(alias="from")] = None,
+        to: str | None = None,
+        key: str | None = None,
+        model: str | None = None,
+        model_sent: str | None = None,
+        provider: str | None = None,
+        target: str | None = None,
+        policy: str | None = None,
+        status: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=MOST_LINES)] = 100,
+        cursor: str | None = None,
+        format: str = "json",
+    ) -> None:
+        given = {"key": key, "model": model, "model_sent": model_sent, "provider": provider, "target": target, "policy": policy, "status": status}
+        self.filters = {name: value for name, value in given.items() if value is not None}
+        self.since, self.from_, self.to, self.limit, self.cursor = since, from_, to, limit, cursor
+        if format not in ("json", "csv"):
+            raise InvalidRequest("format must be json or csv", param="format")
+        self.format = format
+
+    def page(self, team: str) -> Page:
+        """What is asked for, of this team alone. Raises InvalidRequest."""
+        now = time.time()
+        filters = {**self.filters, "team": team}
+        if self.cursor is not None:
+            told = _read_cursor(self.cursor)
+            return Page(Window(told.from_us, told.to_us, filters), self.limit, told.after)
+        try:
+            from_us = since_us(self.since, now) if self.from_ is None else _moment_us(self.from_)
+        except ValueError as exc:
+            raise InvalidRequest(str(exc), param="since" if self.from_ is None else "from") from exc
+        try:
+            to_us = int(now * 1e6) + 1 if self.to is None else _moment_us(self.to)
+        except ValueError as exc:
+            raise InvalidRequest(str(exc), param="to") from exc
+        return Page(Window(from_us, to_us, filters), self.limit, None)
+
+
+def groups_or_refuse(told: str | None, report: Report) -> list[str]:
+    """`group_by=model,day`. Raises InvalidRequest."""
+    try:
+        return groups_of(told, report)
+    except ValueError as exc:
+        raise InvalidRequest(f"group_by: {exc}", param="group_by") from exc
+
+
+def cursor_of(page: Page, after: tuple[int, str] | int | None) -> str | None:
+    if after is None:
+        return None
+    return urlsafe_b64encode(msgspec.json.encode(Cursor(page.window.from_us, page.window.to_us, after))).decode().rstrip("=")
+
+
+def answer(asked: Asked, lines: Sequence[dict[str, Any]], next_cursor: str | None, **beside: Any) -> Response:
+    """JSON: `data`, `next_cursor`, and what stands beside them. CSV: a line each, nested names with dots, the cursor in `x-next-cursor`."""
+    if asked.format == "json":
+        body = msgspec.json.encode({"data": lines, "next_cursor": next_cursor, **beside})
+        return Response(body, media_type="application/json")
+    headers = {} if next_cursor is None else {"x-next-cursor": next_cursor}
+    return Response(as_csv(lines), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _read_cursor(text: str) -> Cursor:
+    try:
+        told = msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
+        numbers = (told.from_us, told.to_us, told.after if isinstance(told.after, int) else told.after[0])
+        if all(0 <= number < FOR_EVER_US for number in numbers):
+            return told
+    except ValueError:
+        pass
+    raise InvalidRequest("this cursor was not made here; leave it out for the first page", param="cursor")
+
+
+def _moment_us(text: str) -> int:
+    """Raises ValueError, saying what to write."""
+    try:
+        at = datetime.fromisoformat(text)
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
+    except (ValueError, OverflowError) as exc:
+        raise ValueError(f"{text[:40]!r} is no moment; write 2026-11-01 or 2026-11-01T12:00:00Z") from exc

@@ -1,0 +1,96 @@
+"""Latencies by group: quantiles from the roll-ups' log buckets, and from the rows of the moments that have none yet."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine, and_, or_, select
+
+from contract.scale import PROMPTS
+from ledger.histogram import METRICS, Counts, Histograms, merge, quantile, unpacked
+from ledger.rollups import EVERY_TEAM, MINUTE, US, latencies
+from ledger.schema import LATENCY_DIMENSIONS, attempts, latency_rollups
+from ledger.window import NAMES, TIMES, Window, coarsest, group_of, matching, parts, raw, rolled_up
+
+GROUPS = ("team", "model", "provider", "model_sent", "target", "policy", "prompt", *TIMES)
+QUANTILES = (0.5, 0.9, 0.99)
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """Milliseconds, right within 19 %. None: nothing was counted."""
+
+    n: int
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """One group. `ttft` and `inter_token` of streams, `end` and `upstream` (the end, without the wait in our queue) of whole answers.
+
+    `tokens_per_s`: of a stream's output, what 50, 90 and 99 of 100 streams reach.
+    """
+
+    group: tuple[Any, ...]
+    ttft: Quantiles
+    inter_token: Quantiles
+    end: Quantiles
+    queue: Quantiles
+    upstream: Quantiles
+    overhead: Quantiles
+    tokens_per_s: tuple[float | None, float | None, float | None]
+
+
+def latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Latency]:
+    """The groups in their own order. Raises KeyError for an unknown one, of a filter too. rollups.roll_up makes anew what is stale, not this."""
+    if unknown := [name for name in (*groups, *window.filters) if name not in GROUPS or (name == "prompt" and name not in groups)]:
+        raise KeyError(unknown[0])
+    chosen, rest = parts(window, now_s, coarsest(groups))
+    columns, one_team = latency_rollups.c, "team" in window.filters
+    each = columns.team != EVERY_TEAM
+    teams = each if one_team or "team" in groups else or_(columns.team == EVERY_TEAM, and_(each, columns.span_s == MINUTE))
+    query = select(columns.counts, *(columns.prompt if name == "prompt" else group_of(name, columns) for name in groups))
+    query = query.where(rolled_up(latency_rollups, chosen), teams, *matching(window, columns))
+    found: dict[tuple[Any, ...], Histograms] = {}
+    with engine.connect() as connection:
+        for counts, *group in connection.execute(query):
+            merge(found.setdefault(tuple(group), {}), unpacked(counts))
+        tell = [_TELL[name] for name in groups]
+        for key, at_us, histograms in latencies(connection, and_(raw(rest), *matching(window, attempts.c))):
+            dimensions = dict(zip(LATENCY_DIMENSIONS, key, strict=True))
+            merge(found.setdefault(tuple(each(dimensions, at_us // US) for each in tell), {}), histograms)
+    return [_latency(group, groups, found[group]) for group in sorted(found)]
+
+
+def _label(dimensions: dict[str, Any], _: int) -> str:
+    target, model = dimensions["target"], dimensions["model_sent"]
+    return target if model in (target, "") else f"{target}/{model}"
+
+
+def _named(column: str) -> Callable[[dict[str, Any], int], Any]:
+    return lambda dimensions, _: dimensions[column]
+
+
+def _starting(span_s: int) -> Callable[[dict[str, Any], int], Any]:
+    return lambda _, at_s: at_s - at_s % span_s
+
+
+# What SQL says of a roll-up, said of a row.
+_TELL = {name: _named(NAMES.get(name, name)) for name in GROUPS} | {name: _starting(span_s) for name, span_s in TIMES.items()} | {"target": _label}
+
+
+def _latency(group: tuple[Any, ...], groups: Sequence[str], histograms: Histograms) -> Latency:
+    shown = tuple(_prompt(value) if name == "prompt" else value for name, value in zip(groups, group, strict=True))
+    per_token = [quantile(histograms.get("inter_token", {}), share) for share in QUANTILES]
+    speeds = [None if not each else round(1 / each, 3) for each in per_token]
+    measured = {metric: _quantiles(histograms.get(metric, {})) for metric in METRICS}
+    return Latency(group=shown, **measured, tokens_per_s=(speeds[0], speeds[1], speeds[2]))
+
+
+def _prompt(place: int) -> str | None:
+    return PROMPTS[place] if place >= 0 else None
+
+
+def _quantiles(counts: Counts) -> Quantiles:
+    p50, p90, p99 = (None if (found := quantile(counts, share)) is None else round(found * 1e3, 3) for share in QUANTILES)
+    return Quantiles(sum(counts.values()), p50, p90, p99)

@@ -1,0 +1,159 @@
+"""A provider's own export of usage or cost beside the ledger, row by row: what it counts that we do not, and the other way round.
+
+Read are the JSON of OpenAI's organization usage and costs and of Anthropic's usage and cost reports, and CSV with the same names in its first line.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine
+
+from ledger.prices import NUSD_PER_USD
+from ledger.summed import Sums, summed
+from ledger.window import Window
+
+DAY_S = 86_400
+CLASSES = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output")
+
+
+class Told(msgspec.Struct, frozen=True):
+    """One row of an export: a span of time, a model (None: all), what was counted. None: it does not say. Output has its reasoning in it."""
+
+    from_s: int
+    to_s: int
+    model: str | None
+    input_uncached: int | None = None
+    cache_read: int | None = None
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+    output: int | None = None
+    requests: int | None = None
+    cost_nusd: int | None = None
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """A row of the export and what the ledger has of the same; `differences`: the ledger's count less theirs, of what differs alone."""
+
+    told: Told
+    ours: Mapping[str, int | None]
+    differences: Mapping[str, int]
+
+
+def read(text: str) -> list[Told]:
+    """Raises ValueError for what is no such export, saying what is missing."""
+    body = text.lstrip("\ufeff \r\n\t")
+    rows = _json_rows(body) if body.startswith(("{", "[")) else list(csv.DictReader(io.StringIO(body)))
+    if not rows:
+        raise ValueError("the export has no rows")
+    return _together(_told(row, number) for number, row in enumerate(rows, 1))
+
+
+def reconcile(engine: Engine, told: Iterable[Told], provider: str, now_s: float) -> list[Compared]:
+    """Each row beside the attempts of that provider (its name in the configuration) that began in its time. rollups.roll_up comes before."""
+    found = []
+    for row in told:
+        filters = {"provider": provider} | ({} if row.model is None else {"model_sent": row.model})
+        sums = summed(engine, Window(row.from_s * 1_000_000, row.to_s * 1_000_000, filters), (), now_s)
+        ours = _ours(sums[0] if sums else None)
+        theirs = {name: value for name in ours if (value := getattr(row, name)) is not None}
+        differences = {name: (ours[name] or 0) - value for name, value in theirs.items() if (ours[name] or 0) != value}
+        found.append(Compared(row, ours, differences))
+    return found
+
+
+def _ours(sums: Sums | None) -> dict[str, int | None]:
+    if sums is None:
+        return dict.fromkeys((*CLASSES, "requests", "cost_nusd"))
+    output = [count for count in (sums.output_visible, sums.reasoning, sums.audio_output) if count is not None]
+    billed = [cost for cost in (sums.cost_nusd, sums.absorbed_nusd) if cost is not None]  # the provider charges for both
+    counts = {name: getattr(sums, name) for name in CLASSES[:-1]}
+    return {**counts, "output": sum(output) if output else None, "requests": sums.attempts, "cost_nusd": sum(billed) if billed else None}
+
+
+def _json_rows(text: str) -> list[dict[str, Any]]:
+    """The results of every bucket, each with its bucket's times."""
+    try:
+        body = msgspec.json.decode(text)
+    except msgspec.DecodeError as exc:
+        raise ValueError(f"the export is no JSON: {exc}") from exc
+    pages = body if isinstance(body, list) else [body]
+    buckets = [bucket for page in pages if isinstance(page, dict) for bucket in page.get("data", [page])]
+    return [{**bucket, **result} for bucket in buckets for result in bucket.get("results", [])]
+
+
+def _told(row: dict[str, Any], number: int) -> Told:
+    try:
+        from_s = _moment(row, "start_time", "starting_at", "usage_date_utc", "date")
+        ends = [name for name in ("end_time", "ending_at") if row.get(name)]
+        to_s = _moment(row, *ends) if ends else from_s + DAY_S
+        cached = _count(row, "input_cached_tokens", "cache_read_input_tokens", "usage_input_tokens_cache_read")
+        whole, uncached = _count(row, "input_tokens"), _count(row, "uncached_input_tokens", "usage_input_tokens_no_cache")
+        if uncached is None and whole is not None:
+            uncached = whole - (cached or 0)  # OpenAI's holds what was cached
+        made = row.get("cache_creation") or row
+        return Told(
+            from_s,
+            to_s,
+            row.get("model") or row.get("model_version") or None,
+            uncached,
+            cached,
+            _count(made, "ephemeral_5m_input_tokens", "usage_input_tokens_cache_write_5m"),
+            _count(made, "ephemeral_1h_input_tokens", "usage_input_tokens_cache_write_1h"),
+            _count(row, "output_tokens", "usage_output_tokens"),
+            _count(row, "num_model_requests"),
+            _cost(row),
+        )
+    except (ValueError, TypeError, KeyError, InvalidOperation, OverflowError) as exc:
+        raise ValueError(f"row {number} of the export cannot be read: {exc}") from exc
+
+
+def _together(rows: Iterable[Told]) -> list[Told]:
+    """Rows of one time and model are one: exports may be split further, by key or project, which the ledger does not know them by."""
+    found: dict[tuple[int, int, str | None], Told] = {}
+    for row in rows:
+        key = (row.from_s, row.to_s, row.model)
+        found[key] = row if key not in found else _sum(found[key], row)
+    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1], key[2] or ""))]
+
+
+def _sum(one: Told, other: Told) -> Told:
+    def added(name: str) -> int | None:
+        known = [value for row in (one, other) if (value := getattr(row, name)) is not None]
+        return sum(known) if known else None
+
+    return Told(one.from_s, one.to_s, one.model, **{name: added(name) for name in (*CLASSES, "requests", "cost_nusd")})
+
+
+def _moment(row: Mapping[str, Any], *names: str) -> int:
+    value = next((row[name] for name in names if row.get(name) not in (None, "")), None)
+    if value is None:
+        raise KeyError(f"none of {', '.join(names)}")
+    if isinstance(value, int | float) or str(value).isdigit():
+        return int(value)
+    at = datetime.fromisoformat(str(value))
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+
+
+def _count(row: Mapping[str, Any], *names: str) -> int | None:
+    value = next((row[name] for name in names if row.get(name) not in (None, "")), None)
+    return None if value is None else int(value)
+
+
+def _cost(row: Mapping[str, Any]) -> int | None:
+    """Nano-dollars: OpenAI's `amount` is an object of dollars, Anthropic's a decimal number of cents, its CSV's `cost_usd` one of dollars."""
+    amount, cents = row.get("amount"), False
+    if isinstance(amount, Mapping):
+        amount = amount.get("value")
+    elif amount not in (None, ""):
+        cents = "amount_value" not in row
+    else:
+        amount = row.get("amount_value") or row.get("cost_usd")
+    if amount in (None, ""):
+        return None
+    usd = Decimal(str(amount)) / (100 if cents else 1)
+    return int((usd * NUSD_PER_USD).to_integral_value(ROUND_HALF_UP))

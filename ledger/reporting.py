@@ -1,0 +1,104 @@
+"""The reports by name: what each may be grouped by, and its lines as plain values, alike for the API and the command line."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine
+
+from ledger import calibration as predictions
+from ledger import latency as latencies
+from ledger.reports import usd
+from ledger.rollups import INPUTS, OUTPUTS, roll_up
+from ledger.schema import USAGE_CLASSES
+from ledger.summed import Sums, summed
+from ledger.window import GROUPS, TIMES, Window, iso_s
+
+Line = dict[str, Any]
+ROLL_UP_S = 5.0  # how long a report waits for spans that are stale
+NUSD_PER_MTOK_USD = 1_000
+
+
+class Report(msgspec.Struct, frozen=True):
+    """`lines(engine, window, groups, now_s)` raises KeyError for a filter that it cannot heed. `most`: how many groups it takes at once."""
+
+    groups: tuple[str, ...]
+    default: tuple[str, ...]
+    lines: Callable[[Engine, Window, Sequence[str], float], list[Line]]
+    most: int = 4
+
+
+def report(engine: Engine, name: str, window: Window, groups: Sequence[str], now_s: float, limit_s: float = ROLL_UP_S) -> tuple[list[Line], bool]:
+    """The lines of one report, and whether they are of all rows: roll-ups that take too long to make are left for later. Raises KeyError."""
+    whole = roll_up(engine, now_s, limit_s)
+    return REPORTS[name].lines(engine, window, groups, now_s), whole
+
+
+def unpriced(engine: Engine, window: Window, now_s: float) -> list[Line]:
+    """The targets with attempts whose cost is not known."""
+    found = [sums for sums in summed(engine, window, ("target",), now_s) if sums.unpriced]
+    return [{"target": sums.group[0], "attempts": sums.unpriced} for sums in sorted(found, key=lambda sums: -sums.unpriced)]
+
+
+def _named(groups: Sequence[str], values: Sequence[Any]) -> Line:
+    return {name: iso_s(value) if name in TIMES else value for name, value in zip(groups, values, strict=True)}
+
+
+def _of_sums(line: Callable[[Sums], Line]) -> Callable[[Engine, Window, Sequence[str], float], list[Line]]:
+    def lines(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Line]:
+        return [_named(groups, sums.group) | told for sums in summed(engine, window, groups, now_s) if (told := line(sums))]
+
+    return lines
+
+
+def tokens_of(sums: Sums, names: Sequence[str]) -> int | None:
+    known = [count for name in names if (count := getattr(sums, name)) is not None]
+    return sum(known) if known else None
+
+
+def _usage(sums: Sums) -> Line:
+    counts = {"requests": sums.requests, "attempts": sums.attempts, "failed": sums.failed, "estimated": sums.estimated}
+    totals = {"input_tokens": tokens_of(sums, INPUTS), "output_tokens": tokens_of(sums, OUTPUTS)}
+    return counts | totals | {name: getattr(sums, name) for name in USAGE_CLASSES}
+
+
+def _cost(sums: Sums) -> Line:
+    """`usd_per_mtok`: of all tokens, where every attempt's cost is known."""
+    tokens = (tokens_of(sums, INPUTS) or 0) + (tokens_of(sums, OUTPUTS) or 0)
+    paid = None if sums.unpriced or sums.cost_nusd is None else sums.cost_nusd
+    return {
+        "requests": sums.requests,
+        "cost_usd": usd(sums.cost_nusd),
+        "absorbed_usd": usd(sums.absorbed_nusd),
+        "saved_usd": usd(sums.saved_nusd),
+        "unpriced": sums.unpriced,
+        "usd_per_mtok": round(paid / tokens / NUSD_PER_MTOK_USD, 6) if tokens and paid is not None else None,
+    }
+
+
+def _slo(sums: Sums) -> Line:
+    """Nothing of a group to which nothing was promised."""
+    judged = sums.slo_met + sums.slo_missed
+    return {"requests": judged, "met": sums.slo_met, "missed": sums.slo_missed, "attained": round(sums.slo_met / judged, 6)} if judged else {}
+
+
+def _latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Line]:
+    found = latencies.latency(engine, window, groups, now_s)
+    return [_named(groups, each.group) | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
+
+
+def _calibration(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Line]:
+    (by,) = groups
+    if unknown := window.filters.keys() - {"team"}:
+        raise KeyError(min(unknown))
+    found = predictions.calibration(engine, window.from_us, by, window.filters.get("team"), window.to_us)
+    return [{by: each.group} | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
+
+
+REPORTS: Mapping[str, Report] = {
+    "usage": Report(GROUPS, ("model",), _of_sums(_usage)),
+    "cost": Report(GROUPS, ("target",), _of_sums(_cost)),
+    "slo": Report(GROUPS, ("policy",), _of_sums(_slo)),
+    "latency": Report(latencies.GROUPS, ("target",), _latency),
+    "calibration": Report(tuple(predictions.GROUPS), ("target",), _calibration, most=1),
+}

@@ -1,0 +1,66 @@
+"""Sums of usage and cost by group: from the roll-ups, and from the rows of the moments that have none yet. SQL sums, Python shapes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import BigInteger, Engine, case, cast, func, select, union_all
+
+from ledger.rollups import ROW
+from ledger.row import ENDED_WELL
+from ledger.schema import USAGE_MEASURES, attempts, usage_rollups
+from ledger.window import Window, coarsest, group_of, matching, parts, raw, rolled_up
+
+
+class Sums(msgspec.Struct, frozen=True):
+    """One group. Each sum adds what is known; None: of nothing. `unpriced`: attempts that have usage or may have, but no cost.
+
+    `cost_nusd` is the team's, `absorbed_nusd` what the gateway bears. `estimated`: attempts whose provider did not tell their usage. A request is
+    counted where its first attempt is; `failed`: of the attempts, and requests that got none.
+    """
+
+    group: tuple[Any, ...]
+    rows: int
+    requests: int
+    attempts: int
+    failed: int
+    estimated: int
+    unpriced: int
+    input_uncached: int | None
+    cache_read: int | None
+    cache_write_5m: int | None
+    cache_write_1h: int | None
+    audio_input: int | None
+    output_visible: int | None
+    reasoning: int | None
+    audio_output: int | None
+    server_tool_calls: int | None
+    cost_nusd: int | None
+    absorbed_nusd: int | None
+    saved_nusd: int | None
+    slo_met: int
+    slo_missed: int
+
+
+_FIELDS = Sums.__struct_fields__[1:]
+
+
+def summed(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Sums]:
+    """The groups in their own order. Raises KeyError for an unknown one (window.GROUPS). rollups.roll_up makes anew what is stale, not this."""
+    chosen, rest = parts(window, now_s, coarsest(groups))
+    parts_of = (
+        (usage_rollups, rolled_up(usage_rollups, chosen), {name: usage_rollups.c[name] for name in USAGE_MEASURES}),
+        (attempts, raw(rest), ROW),
+    )
+    selects = []
+    for table, within, measures in parts_of:
+        named = [group_of(name, table.c).label(f"g_{name}") for name in groups]
+        failed = case((table.c.status.in_(ENDED_WELL), 0), else_=measures["rows"])
+        values = [value.label(f"m_{name}") for name, value in (measures | {"failed": failed}).items()]
+        selects.append(select(*named, *values).where(within, *matching(window, table.c)))
+    both = union_all(*selects).subquery()
+    by = [both.c[f"g_{name}"] for name in groups]
+    query = select(*by, *(cast(func.sum(both.c[f"m_{name}"]), BigInteger) for name in _FIELDS)).group_by(*by).order_by(*by)
+    with engine.connect() as connection:
+        found = [Sums(tuple(row[: len(by)]), *row[len(by) :]) for row in connection.execute(query)]
+    return [each for each in found if each.rows]  # without groups there is always one, of nothing

@@ -1,0 +1,192 @@
+"""Whatever becomes of the gateway, its database or its disk: every request that reached the upstream has exactly one row."""
+
+import asyncio
+import contextlib
+import os
+import random
+import resource
+import signal
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from ledger.store import Ledger
+from tests.gateway.test_command import COMMAND, clean_env
+from tests.gateway.upstream import Exchange, Upstream, good
+from tests.gateway.workers import Serving, eventually
+from tests.ledger.rows import row, sql, url_of
+
+CONFIG = """
+server: {{port: 0}}
+state: {{database: "sqlite:///{folder}/turnout.db"}}
+providers: {{one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}}}
+policies: {{once: {{retry: {{max_attempts: 1}}}}}}
+models: {{"one/*": {{policy: once, targets: [{{provider: one, model: "*"}}]}}}}
+teams: {{search: {{keys: [sk-search]}}}}
+"""
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, upstream: Upstream) -> AsyncIterator[Serving]:
+    (folder / "turnout.yaml").write_text(CONFIG.format(folder=folder, one=upstream.base_url))
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        "serve",
+        "--config",
+        "turnout.yaml",
+        cwd=folder,
+        env=clean_env(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    found = Serving(process, folder)
+    try:
+        await eventually(lambda: found.url)
+        yield found
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+class Load:
+    """Clients that ask one after the other, each question for a model of its own, by which its row is known."""
+
+    def __init__(self, url: str, name: str, clients: int = 8) -> None:
+        self.statuses: Counter[int] = Counter()
+        self._url, self._name, self._asked = url, name, 0
+        self._tasks = [asyncio.create_task(self._ask()) for _ in range(clients)]
+
+    async def _ask(self) -> None:
+        async with httpx2.AsyncClient(base_url=self._url, headers={"authorization": "Bearer sk-search"}, trust_env=False, timeout=60) as http:
+            while True:
+                self._asked += 1
+                body = {"model": f"one/{self._name}-{self._asked}", "stream": self._asked % 2 == 0, "messages": HI}
+                with contextlib.suppress(httpx2.HTTPError):
+                    answer = await http.post("/v1/chat/completions", json=body)
+                    self.statuses[answer.status_code] += 1
+                await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def slowly(x: Exchange) -> None:
+    await asyncio.sleep(0.02)
+    await good(x)
+
+
+def reached(upstream: Upstream) -> Counter[str]:
+    return Counter(seen.body["model"] for seen in upstream.journal)
+
+
+def rows(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for model, *rest in sql(folder / "turnout.db", "SELECT model_sent, status, usage_source, error_code FROM attempts WHERE attempt > 0"):
+        found.setdefault(model, []).append(tuple(rest))
+    return found
+
+
+def judge(folder: Path, upstream: Upstream) -> tuple[int, int]:
+    """How many rows are final, and how many are estimates for a gateway that was killed. None is missing, none is there twice."""
+    seen, found = reached(upstream), rows(folder)
+    assert max(seen.values()) == 1
+    assert not seen.keys() - found.keys(), "missing"
+    assert all(len(each) == 1 for each in found.values()), "twice"
+    lost = [each for (each,) in found.values() if each[2] == "gateway_lost"]
+    assert all(source == "estimated" for _, source, _ in lost)
+    return len(found) - len(lost), len(lost)
+
+
+async def killed(folder: Path, upstream: Upstream, rounds: int, rng: random.Random) -> tuple[int, int]:
+    for number in range(rounds):
+        async with serving(folder, upstream) as gateway:
+            before = len(upstream.journal)
+            load = Load(gateway.url, f"{number}")
+            await eventually(lambda before=before: len(upstream.journal) > before)
+            await asyncio.sleep(rng.uniform(0.0, 0.4))
+            os.kill(gateway.process.pid, signal.SIGKILL)
+            await gateway.process.wait()
+            await load.stop()
+    Ledger(url_of(folder / "turnout.db")).close()  # takes over what the last one left
+    assert not list((folder / "turnout.spool").iterdir())
+    return judge(folder, upstream)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    made = await Upstream().start()
+    made.default = slowly
+    yield made
+    await made.stop()
+
+
+async def test_a_gateway_that_is_killed_loses_no_request_that_reached_the_upstream(tmp_path: Path, upstream: Upstream) -> None:
+    final, lost = await killed(tmp_path, upstream, 3, random.Random(7))
+    assert final > 0 and lost > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+async def test_two_hundred_kills_lose_nothing(tmp_path: Path, upstream: Upstream) -> None:
+    seed = random.randrange(1 << 30)
+    final, lost = await killed(tmp_path, upstream, 200, random.Random(seed))
+    print(f"seed {seed}: {len(upstream.journal)} requests reached the upstream; {final} final rows, {lost} estimates, 0 missing, 0 twice")
+
+
+async def test_a_database_that_is_away_and_a_kill_meanwhile_lose_nothing(tmp_path: Path, upstream: Upstream) -> None:
+    async with serving(tmp_path, upstream) as gateway:
+        lock = sqlite3.connect(tmp_path / "turnout.db", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")  # nobody else can write
+        load = Load(gateway.url, "away")
+        spool = tmp_path / "turnout.spool"
+        await eventually(lambda: list(spool.glob("*.rows")))
+        await asyncio.sleep(0.2)
+        os.kill(gateway.process.pid, signal.SIGKILL)
+        await gateway.process.wait()
+        await load.stop()
+        assert load.statuses[200] > 0 and set(load.statuses) <= {200}
+        lock.execute("ROLLBACK")
+        lock.close()
+    async with serving(tmp_path, upstream) as gateway:
+        await eventually(lambda: len(rows(tmp_path)) >= len(upstream.journal))
+    judge(tmp_path, upstream)
+    assert not list(spool.iterdir())
+
+
+async def test_a_disk_that_is_full_lets_nothing_be_sent_that_could_not_be_noted(tmp_path: Path, upstream: Upstream) -> None:
+    async with serving(tmp_path, upstream) as gateway:
+        load = Load(gateway.url, "full")
+        await eventually(lambda: load.statuses[200] > 20)
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # no file takes another byte
+        await eventually(lambda: load.statuses[503] > 20)
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        before = load.statuses[200]
+        await eventually(lambda: load.statuses[200] > before + 20)
+        await load.stop()
+        assert set(load.statuses) == {200, 503}
+    _, lost = judge(tmp_path, upstream)
+    assert lost == 0
+
+
+async def test_what_was_begun_is_over_once_its_row_is_written(tmp_path: Path) -> None:
+    ledger = Ledger(url_of(tmp_path / "turnout.db"))
+    for number in range(3):
+        ledger.begin(row(f"req_{number}", status="failed"))
+    ledger.append(row("req_0"))
+    ledger.forget("req_1", 1)
+    assert ledger.flush() and await eventually(lambda: ledger.begun == 1)
+    ledger.close()
+    assert sql(tmp_path / "turnout.db", "SELECT request_id, status FROM attempts") == [("req_0", "ok")]
+    Ledger(url_of(tmp_path / "turnout.db")).close()
+    assert sql(tmp_path / "turnout.db", "SELECT request_id, status FROM attempts ORDER BY 1") == [("req_0", "ok"), ("req_2", "failed")]
