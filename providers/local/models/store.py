@@ -1,4 +1,4 @@
-"""The models that were fetched for this user: a folder for each, with a note that is written once the model is whole."""
+"""The models that were fetched for this user: a folder for each, with a note of what belongs to it."""
 
 import hashlib
 import shutil
@@ -31,7 +31,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def whole(self) -> bool:
-        """False when something was taken away since."""
+        """False while it is fetched, after that was cut, and when something was taken away since."""
         place = Path(self.path)
         folder = place if place.is_dir() else place.parent
         return place.exists() and all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in self.files.items())
@@ -57,10 +57,6 @@ class ModelStore:
 
     def all(self) -> list[Stored]:
         return [stored for note in sorted(self.root.glob(f"**/{NOTE}")) if (stored := _read(note)) is not None]
-
-    def begun(self) -> list[Path]:
-        """Folders of which the fetching was cut: a new `pull` goes on with them."""
-        return sorted({part.parent for part in self.root.glob(f"**/*{PART}")})
 
     def note(self, stored: Stored) -> Stored:
         folder = self.folder(stored.name)

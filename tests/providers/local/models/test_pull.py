@@ -62,7 +62,7 @@ def test_a_checkpoint_comes_with_what_an_engine_needs_and_nothing_else(tmp_path:
     assert counted.came == counted.size == stored.size == sum(len(FILES[name]) for name in ("config.json", "tokenizer.json", "model.safetensors"))
     assert {authorization for name, _, _, authorization in server.seen if name == "hub"} == {"Bearer hf_secret"}
     assert {authorization for name, _, _, authorization in server.seen if name == "storage"} == {None}, "a redirect's target gets no token"
-    assert store.all() == [stored] and stored.whole and store.begun() == []
+    assert store.all() == [stored] and stored.whole
 
 
 def test_what_was_cut_goes_on_where_it_was_cut_in_the_same_command_and_in_the_next(tmp_path: Path) -> None:
@@ -99,7 +99,9 @@ def test_what_is_not_what_it_was_said_to_be_is_thrown_away(tmp_path: Path) -> No
     server.lies = {"model.safetensors": "0" * 64}
     with serving(server), pytest.raises(CannotFetch, match=r"model\.safetensors: its SHA-256 is \w{64}, not 0{64}; it was thrown away"):
         pull("hf:org/tiny", store, Counted(), of(server))
-    assert not list(tmp_path.rglob("model.safetensors*")) and store.all() == []
+    assert not list(tmp_path.rglob("model.safetensors*"))
+    assert [(stored.name, stored.whole) for stored in store.all()] == [("hf:org/tiny", False)]
+    assert store.remove("hf:org/tiny") and list(tmp_path.iterdir()) == []
 
 
 def test_a_hub_that_is_unwell_is_asked_again_and_one_that_is_away_is_given_up(tmp_path: Path) -> None:
