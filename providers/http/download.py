@@ -33,6 +33,17 @@ class _Interrupted(CannotFetch):
     """It may go on where it was cut."""
 
 
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """httpx2's errors as ours: what a new try may mend, and what it will not."""
+    try:
+        yield
+    except httpx2.TransportError as exc:
+        raise _Interrupted(f"{type(exc).__name__}: {exc}") from exc
+    except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
+        raise CannotFetch(str(exc)) from exc
+
+
 class Fetcher:
     """One client for several files. `authorization` is sent to the address asked for and to no other that it redirects to."""
 
@@ -46,12 +57,7 @@ class Fetcher:
 
     def json(self, url: str, params: Mapping[str, str]) -> bytes:
         """A JSON document's bytes. Raises CannotFetch."""
-        for attempt in self._tries():
-            with attempt, _in_words():
-                response = self._client.get(url, params=dict(params))
-                _judge(response)
-                return response.content
-        raise AssertionError
+        return self._tries()(self._get, url, params)
 
     def fetch(self, remote: Remote, to: Path, came: Callable[[int], None]) -> None:
         """The file at `to`; `came` is called with the number of bytes, those on disk already first. Raises CannotFetch, OSError."""
@@ -63,9 +69,7 @@ class Fetcher:
         while True:
             before = _length(part)
             try:
-                for attempt in self._tries():
-                    with attempt, _in_words():
-                        self._go_on(remote, part, came)
+                self._tries()(self._go_on, remote, part, came)
                 break
             except _Interrupted:
                 if _length(part) <= before:
@@ -84,6 +88,13 @@ class Fetcher:
             reraise=True,
         )
 
+    @_in_words()
+    def _get(self, url: str, params: Mapping[str, str]) -> bytes:
+        response = self._client.get(url, params=dict(params))
+        _judge(response)
+        return response.content
+
+    @_in_words()
     def _go_on(self, remote: Remote, part: Path, came: Callable[[int], None]) -> None:
         begin = _length(part)
         if remote.size is not None and begin >= remote.size:
@@ -102,17 +113,6 @@ class Fetcher:
                     came(len(piece))
                 file.flush()
                 os.fsync(file.fileno())
-
-
-@contextmanager
-def _in_words() -> Iterator[None]:
-    """httpx2's errors as ours: what a new try may mend, and what it will not."""
-    try:
-        yield
-    except httpx2.TransportError as exc:
-        raise _Interrupted(f"{type(exc).__name__}: {exc}") from exc
-    except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
-        raise CannotFetch(str(exc)) from exc
 
 
 def _judge(response: httpx2.Response) -> None:

@@ -3,10 +3,9 @@
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -58,9 +57,7 @@ def _checkpoint(name: str, path: Path) -> Model:
     if not isinstance(config, dict):
         raise UnknownShape(f"{path} is not a model's configuration")
     shape = shape_of(config)
-    files = sorted(path.parent.glob("*.safetensors"))
-    if files:
-        _all_there(path.parent)
+    if files := _weights(path.parent):
         stored, size = _measured(files, shape.layers)
         if shape.quantization is not None:  # what is stored are packed numbers
             return Model(name, shape, shape.parameters or stored, "counted from config.json" if shape.parameters else "as they are packed", size)
@@ -71,30 +68,40 @@ def _checkpoint(name: str, path: Path) -> Model:
     return Model(name, shape, shape.parameters, "counted from config.json", None)
 
 
-def _all_there(folder: Path) -> None:
+def _weights(folder: Path) -> list[Path]:
+    """A checkpoint's files of weights: those that its index names, or all that lie there but copies in another's format."""
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        named: Mapping[str, str] = json.loads(index.read_bytes()).get("weight_map", {})
-        lacking = sorted({file for file in named.values() if not (folder / file).is_file()})
-        if lacking:
-            raise WeightsNotFound(f"{folder} lacks {len(lacking)} of its files of weights, {lacking[0]} first: it was not copied whole")
+    if not index.is_file():
+        found = sorted(folder.glob("*.safetensors"))
+        own = [file for file in found if not file.name.startswith("consolidated")]
+        return own or found
+    try:
+        named = sorted({folder / str(file) for file in json.loads(index.read_bytes())["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise WeightsNotFound(f"{index} is damaged: it names no files") from exc
+    lacking = [file.name for file in named if not file.is_file()]
+    if len(lacking) == len(named):
+        return []  # the configuration alone
+    if lacking:
+        raise WeightsNotFound(f"{folder} lacks {len(lacking)} of its files of weights, {lacking[0]} first: it was not copied whole")
+    return named
 
 
 def _measured(files: list[Path], layers: int) -> tuple[Parameters, int]:
     """Counts of numbers as they are stored (packed ones count as what they are packed in), and their bytes."""
     counts, size = {"linear": 0, "experts": 0, "other": 0}, 0
-    for name, entry in (each for file in files for each in _tensors(file)):
+    for name, numbers, dimensions, stored in (each for file in files for each in _tensors(file)):
         layer = _LAYER.search(name)
         if layer and int(layer[1]) >= layers and not _TOWER.search(name):
             continue  # layers that foretell several tokens, which are not loaded
-        begin, end = entry["data_offsets"]
-        size += end - begin
-        matrix = len(entry["shape"]) >= 2 and layer is not None and not _KEPT.search(name)
-        counts["other" if not matrix else "experts" if "expert" in name and "shared" not in name else "linear"] += prod(entry["shape"])
+        size += stored
+        matrix = dimensions >= 2 and layer is not None and not _KEPT.search(name)
+        counts["other" if not matrix else "experts" if "expert" in name and "shared" not in name else "linear"] += numbers
     return Parameters(**counts), size
 
 
-def _tensors(file: Path) -> Iterator[tuple[str, Any]]:
+def _tensors(file: Path) -> Iterator[tuple[str, int, int, int]]:
+    """Each tensor's name, its numbers, its dimensions and its bytes, from the file's head."""
     with file.open("rb") as opened:
         head = opened.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else MAX_HEAD_BYTES + 1
@@ -102,11 +109,12 @@ def _tensors(file: Path) -> Iterator[tuple[str, Any]]:
             raise WeightsNotFound(f"{file} is not a safetensors file")
         try:
             entries = json.loads(opened.read(length))
-        except ValueError as exc:
-            raise WeightsNotFound(f"{file} is damaged: its head is not JSON") from exc
-    for name, entry in entries.items():
-        if name != "__metadata__":
-            yield name, entry
+            for name, entry in entries.items():
+                if name != "__metadata__":
+                    begin, end = entry["data_offsets"]
+                    yield name, prod(entry["shape"]), len(entry["shape"]), end - begin
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise WeightsNotFound(f"{file} is damaged: its head does not list its tensors") from exc
 
 
 def _gguf(name: str, path: Path) -> Model:

@@ -39,7 +39,8 @@ def pull(name: str, store: ModelStore, shown: Shown, env: Mapping[str, str]) -> 
     if name.startswith(hub.PREFIX):
         return _pull_from_hub(name, store, shown, env)
     path = Path(name).expanduser().absolute()
-    read_model(str(path), store.root)  # is it whole?
+    if read_model(str(path), store.root).weight_bytes is None:
+        raise CannotPull(f"{path} has a configuration and no weights")
     return store.note(Stored(name=str(path), path=str(path), own=False))
 
 

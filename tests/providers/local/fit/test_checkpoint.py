@@ -77,11 +77,17 @@ def test_a_checkpoint_that_was_not_copied_whole_is_refused(tmp_path: Path) -> No
     write_safetensors(tmp_path / "model-00001-of-00002.safetensors", smollm2_shapes())
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    write_safetensors(tmp_path / "consolidated.safetensors", smollm2_shapes())
     with pytest.raises(WeightsNotFound, match=r"lacks 1 of its files of weights, model-00002-of-00002\.safetensors first"):
+        read_model(str(tmp_path), tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    assert read_model(str(tmp_path), tmp_path).parameters.total == 134_515_008, "what the index does not name is not counted"
+    (tmp_path / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(WeightsNotFound, match="is damaged: it names no files"):
         read_model(str(tmp_path), tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"short", struct.pack("<Q", 1 << 62), struct.pack("<Q", 4) + b"nope"])
+@pytest.mark.parametrize("content", [b"", b"short", struct.pack("<Q", 1 << 62), struct.pack("<Q", 4) + b"nope", struct.pack("<Q", 8) + b'{"a": 1}'])
 def test_weights_that_are_none_are_said_to_be(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_text(json.dumps(SMOLLM2))
     (tmp_path / "model.safetensors").write_bytes(content)

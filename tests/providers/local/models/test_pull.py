@@ -19,6 +19,7 @@ from providers.local.models.pull import CannotPull, pull
 from providers.local.models.store import ModelStore
 from providers.local.weights import BUILTIN, BuiltinWeights, resolve_model
 from tests.providers.local.fit.configs import SMOLLM2
+from tests.providers.local.fit.test_checkpoint import smollm2_shapes, write_safetensors
 from tests.providers.local.models.hub_server import LARGE, Hub, serving
 
 ROOT = Path(__file__).parents[4]
@@ -120,6 +121,9 @@ def test_a_path_is_looked_at_and_remembered_and_its_files_are_nobodys_to_remove(
     store, place = ModelStore(tmp_path / "models"), tmp_path / "mine"
     place.mkdir()
     (place / "config.json").write_text(json.dumps(SMOLLM2))
+    with pytest.raises(CannotPull, match="has a configuration and no weights"):
+        pull(str(place), store, Counted(), {})
+    write_safetensors(place / "model.safetensors", smollm2_shapes())
     stored = pull(str(place), store, Counted(), {})
     assert store.all() == [stored] and (stored.path, stored.own) == (str(place), False)
     assert store.remove(str(place)) and (place / "config.json").exists()
