@@ -111,10 +111,12 @@ class MemoryMeter:
             task.exception()  # whoever waits raises it; perhaps nobody does any more
 
 
-def meter_of(redis_url: str | None, on_loss: Literal["local", "closed", "open"], ledger: Ledger) -> MeterPort:
-    """One process's own, or that of all the processes which share a Redis."""
+def meter_of(redis_url: str | None, on_loss: Literal["local", "closed", "open"], ledger: Ledger, workers: int = 1) -> MeterPort:
+    """One process's own, or that of all the processes which share a Redis. `workers`: of this gateway."""
     if redis_url is None:
         return MemoryMeter(LedgerSpent(ledger))
     from gateway.metering.redis_meter import RedisMeter  # redis-py takes a while to import, and one process alone does without
 
-    return RedisMeter(redis_url, LedgerSpent(ledger), on_loss)
+    meter = RedisMeter(redis_url, LedgerSpent(ledger), on_loss)
+    meter.workers = workers
+    return meter
