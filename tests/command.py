@@ -4,6 +4,7 @@ The installed command itself is run by tests/gateway/test_command.py.
 """
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -71,5 +72,6 @@ if __name__ == "__main__":
     for package in map(importlib.import_module, PACKAGES):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
+    gc.freeze()  # else the collection at each fork's end copies all that it shares
     serve(socket.socket(fileno=int(sys.argv[1])))
     importlib.import_module("gateway.cli").main()
