@@ -97,7 +97,7 @@ def test_found_provider_keys_are_named_and_never_shown(tmp_path: Path) -> None:
 def test_a_dead_provider_s_request_is_answered_by_the_engine_and_both_attempts_are_traced(tmp_path: Path) -> None:
     (tmp_path / "turnout.yaml").write_text(
         "providers: {dead: {kind: openai-compatible, base_url: 'http://127.0.0.1:9/v1', api_key: none}}\n"
-        "engines: {cpu: {kind: llamacpp, model: 'builtin:smollm2-135m-instruct', slots: 2}}\n"
+        "engines: {cpu: {kind: llamacpp, model: 'builtin:smollm2-135m-instruct', slots: 2, threads: 1}}\n"
         "models: {chat: {targets: [{provider: dead, model: x}, {engine: cpu}]}}\n"
     )
     with serving(tmp_path, "--config", "turnout.yaml", TURNOUT_BOOTSTRAP_KEY="k") as (url, _):
