@@ -3,17 +3,19 @@
 The installed command itself is run by tests/gateway/test_command.py.
 """
 
+import contextlib
 import functools
 import gc
 import importlib
 import json
 import os
 import pkgutil
+import random
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 PATIENCE_S = 100
@@ -40,6 +42,17 @@ def _server() -> tuple["subprocess.Popen[bytes]", socket.socket]:
     its.close()
     ours.settimeout(PATIENCE_S)
     return process, ours
+
+
+@contextlib.contextmanager
+def on_one_cpu() -> Iterator[None]:
+    """For a child whose engine takes every CPU that it may: on a busy machine its threads would spin while they wait for one another."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {random.choice(sorted(mine))})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
 def serve(requests: socket.socket) -> None:
