@@ -22,13 +22,6 @@ BUDGET = team(Budget(10_000, "month"))
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[Host]:
-    host = Host()
-    yield host
-    await host.close()
-
-
-@pytest.fixture
 async def redis(host: Host) -> AsyncIterator[Redis]:
     client = Redis.from_url(host.redis.url)
     yield client
