@@ -322,7 +322,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
     redis, recorder = settings.state.redis, Recorder(ledger)
     meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger, settings.server.workers)
     alerts = None if settings.alerts is None else Alerts(settings.alerts, builder.client, meter, ledger.engine)
-    caches = caches_of(settings, builder.rules.values(), routes, recorder)
+    caches = caches_of(settings, builder.rules.values(), routes, recorder, meter.lost)
     keys = KeyTable(principals)
     watch = KeyWatch(Keys(ledger.engine), keys, settings, builder.rules)
     return Runtime(

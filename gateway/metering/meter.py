@@ -31,6 +31,9 @@ class MeterPort(Protocol):
     async def standing(self, scope: Scope) -> Standing:
         """For reports and alerts. Raises StoreUnavailable, LedgerUnavailable."""
 
+    def lost(self) -> bool:
+        """Whether the store that processes share does not answer just now. Somebody looks in the background, a few times a second."""
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None:
@@ -90,6 +93,9 @@ class MemoryMeter:
         while isinstance(answer := self._meter.standing(scope, self._clock(), self._wall()), Unseeded):
             await self._seed(answer)
         return answer
+
+    def lost(self) -> bool:
+        return False
 
     async def start(self) -> None:
         return

@@ -144,6 +144,9 @@ class RedisMeter:
         rpm, tpm = scope.limits.rpm, scope.limits.tpm
         return Standing(scope, running, None if rpm is None else left(requests, rpm), None if tpm is None else left(tokens, tpm), spendings)
 
+    def lost(self) -> bool:
+        return self.store.lost is not None
+
     # --- one request -----------------------------------------------------------------------------------------------------
     async def _asked(self, id: str, scopes: tuple[Scope, ...], want: Want, args: Sequence[Any]) -> Any:
         self._send()

@@ -23,6 +23,7 @@ from gateway.runtime import Runtime, build_runtime
 from gateway.server import bind
 from ledger.queries import all_attempts, attempts_of
 from policy.breaker import Breaker
+from tests.gateway.metering import Host
 from tests.gateway.upstream import Upstream
 
 KEY = "sk-test-key"
@@ -136,3 +137,10 @@ def config_text(one: Upstream, two: Upstream, tmp_path: Path) -> Callable[..., s
 async def gateway(config_text: Callable[..., str], tmp_path: Path) -> AsyncIterator[Gateway]:
     async with running(config_text(), tmp_path) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    host = Host()
+    yield host
+    await host.close()

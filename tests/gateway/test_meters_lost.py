@@ -52,13 +52,6 @@ class SlowRedis:
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[Host]:
-    host = Host()
-    yield host
-    await host.close()
-
-
-@pytest.fixture
 async def slow(host: Host) -> AsyncIterator[SlowRedis]:
     slow = SlowRedis(host.redis.socket, host.folder / "slow.sock")
     await slow.open()
