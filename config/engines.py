@@ -65,7 +65,7 @@ class EngineSettings(Section):
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = Field(None, description="vllm: of the KV cache")
     start_timeout_s: Seconds | None = Field(None, description="until it is ready; default 120 s, vllm 1800 s")
     threads: int = Field(0, ge=0, description="llamacpp: 0 is every CPU")
-    python: str | None = Field(None, description="vllm: the interpreter of the environment that vLLM is installed in")
+    python: str | None = Field(None, description="vllm: its environment's interpreter; default: what `turnout engines install vllm` made")
     tokenizer: str | None = Field(None, description="vllm: default: the checkpoint's own")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     gpus: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = Field(None, min_length=1, description="which it sees; default: all")
@@ -111,6 +111,8 @@ class EngineSettings(Section):
         if self.speaks == "vllm" and self.quantization is not None and self.quantization not in QUANTIZATIONS["vllm"]:
             words = {"given": self.quantization, "known": ", ".join(QUANTIZATIONS["vllm"])}
             raise PydanticCustomError("engine", "quantization {given} is none that vLLM has; it has {known}", words)
+        if self.kind == "ray-serve" and self.python is None:
+            raise PydanticCustomError("engine", "python is missing: the interpreter of an environment that has ray[serve] and the engine")
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise PydanticCustomError("engine", "max_replicas are fewer than replicas, at which it starts")
         if self.gpu_usd_per_hour is not None and self.purchase is not None:

@@ -22,6 +22,7 @@ PATIENT_S = 10.0  # a stream's first token may always take so long, another targ
 PATIENT_UNARY_S = 30.0
 LEAST_QUEUE_S = 0.01
 PATIENT_TIMES = 3.0  # or so many times the predicted p95
+KNOWN_SAMPLES = 5.0  # by which a p95 is known that may lengthen it
 ENGINE_BUSY = "not ready: the engine is down or its queue is full"
 BREAKER_BUSY = "not ready: its breaker is open after failures"
 COOLING = "not ready: it asked to be left alone for a while"
@@ -94,7 +95,8 @@ def patience_of(job: Job, planned: Planned, others: Sequence[Planned], now: floa
             queue_s = max(LEAST_QUEUE_S, rule.slo.ttft_s - (now - job.client.started_at))
         if own is None or (own.first_token_s is None and own.headers_s is None):
             least_s = PATIENT_S if job.call.stream else PATIENT_UNARY_S
-            first_output_s = max(least_s, PATIENT_TIMES * (_p95_s(job, planned) or 0.0))
+            known_s = _p95_s(job, planned) if planned.prediction.samples >= KNOWN_SAMPLES else None
+            first_output_s = max(least_s, PATIENT_TIMES * (known_s or 0.0))
             if left_s is not None:
                 first_output_s = min(first_output_s, _its_share_s(job, planned, others[0], left_s))
         if own is None or own.idle_s is None:

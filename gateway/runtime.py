@@ -342,9 +342,9 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap), overrides=ALL)))
     continuity = Continuity(ledger.engine, settings.state.responses_days, shared=host is not None)
     redis, recorder = settings.state.redis, Recorder(ledger)
-    meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger)
+    meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger, settings.server.workers)
     alerts = None if settings.alerts is None else Alerts(settings.alerts, builder.client, meter, ledger.engine)
-    caches = caches_of(settings, builder.rules.values(), routes, recorder)
+    caches = caches_of(settings, builder.rules.values(), routes, recorder, meter.lost)
     keys = KeyTable(principals)
     watch = KeyWatch(Keys(ledger.engine), keys, settings, builder.rules)
     return Runtime(

@@ -66,6 +66,8 @@ def open_engine(url: str) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not file.exists():
+            file.touch(mode=0o600)  # it holds conversations
         with engine.connect() as connection:
             version = _version(connection)
             if version is None or version in UPGRADED:

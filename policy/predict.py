@@ -57,6 +57,8 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
         if ask.batch:
             cost *= target.batch_factor
         effective = cost * forecast.waste_factor
+        if target.owned:
+            cost = listed = None  # nothing more for one request more; its share of the engine's own cost is not known, as in the ledger
     return Prediction(
         seen.p,
         seen.meets,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import on_one_cpu
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 KEY = "readme-key"
@@ -33,7 +35,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
     command = dry.strip().splitlines()[-1]
     assert command.startswith("exec .venv/bin/turnout serve"), dry
     env = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")} | {"TURNOUT_BOOTSTRAP_KEY": KEY}
-    process = subprocess.Popen(["bash", "-c", command], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with on_one_cpu():
+        process = subprocess.Popen(["bash", "-c", command], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
     printed = ""
     while "curl" not in printed:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import command
 from tests.config.files import KNOWN, ROOT
 
 COMMAND = str(Path(sys.executable).with_name("turnout"))
@@ -22,7 +23,7 @@ BAD = "server:\n  prot: 1\nteams: {t: {keys: ['${NONE_KEY:-k}'], budget: {usd: 0
 
 def turnout(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not NOT_OURS.match(k)} | env
-    return subprocess.run([COMMAND, *args], cwd=cwd, env=clean, capture_output=True, text=True, timeout=100)
+    return command.turnout(*args, cwd=cwd, env=clean)
 
 
 def write(folder: Path, text: str) -> Path:

@@ -36,7 +36,7 @@ def survives(value: Any, kind: Any) -> None:
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
 @given(any_requests(raw=True))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_request_survives_json(request: r.ChatRequest) -> None:
     survives(request, r.ChatRequest)
 
@@ -91,7 +91,7 @@ def test_optional_json_survives_json(value: Any, kind: Any) -> None:
 
 # --- OpenAI chat -----------------------------------------------------------------------------------------------------
 @given(openai.requests())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_request_that_openai_chat_can_carry_comes_back_the_same(request: r.ChatRequest) -> None:
     losses = Losses()
     assert OPENAI_CHAT.decode_request(OPENAI_CHAT.encode_request(request, request.model, Facts(), losses)) == with_usage(request)
@@ -99,7 +99,7 @@ def test_a_request_that_openai_chat_can_carry_comes_back_the_same(request: r.Cha
 
 
 @given(openai.answers())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_whole_answer_says_the_same_after_encoding_and_decoding(answer: tuple[int, list[ev.Event]]) -> None:
     _, events = answer
     assert openai.content(OPENAI_CHAT.decode_response(OPENAI_CHAT.encode_response(events, answering()))) == openai.content(events)
@@ -116,7 +116,7 @@ def decoded(choices: int, *chunks: bytes) -> list[ev.Event]:
 
 
 @given(openai.answers())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_streamed_answer_says_the_same_after_encoding_and_decoding(answer: tuple[int, list[ev.Event]]) -> None:
     choices, events = answer
     assert openai.content(decoded(choices, streamed(events))) == openai.content(events)
@@ -132,7 +132,7 @@ def test_what_only_another_format_knows_is_in_a_whole_answer_and_in_a_streamed_o
 
 
 @given(openai.answers())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_a_streamed_answer_says_the_same_wherever_it_is_cut_in_two(answer: tuple[int, list[ev.Event]]) -> None:
     choices, events = answer
     stream = streamed(events)
@@ -143,7 +143,7 @@ def test_a_streamed_answer_says_the_same_wherever_it_is_cut_in_two(answer: tuple
 
 
 @given(openai.answers())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_a_streamed_answer_that_ends_before_its_last_finish_is_cut(answer: tuple[int, list[ev.Event]]) -> None:
     choices, events = answer
     last = max(at for at, event in enumerate(events) if isinstance(event, ev.Finished))

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import functools
+import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,11 @@ from gateway.server import bind
 from gateway.workers.host import Host
 from ledger.queries import all_attempts, attempts_of
 from policy.breaker import Breaker
+from tests.gateway.metering import Host
 from tests.gateway.upstream import Upstream
 
 KEY = "sk-test-key"
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # no certificates to load anew for each client
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -53,8 +57,11 @@ class Gateway:
     def __init__(self, runtime: Runtime, url: str) -> None:
         self.runtime = runtime
         self.url = url
-        self.http = httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False)
-        self.sdk = AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=60)
+        self.http = httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False, verify=NO_TLS)
+
+    @functools.cached_property
+    def sdk(self) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0, timeout=60)
 
     async def post(self, body: Any, key: str | None = KEY, path: str = "/v1/chat/completions", **headers: str) -> httpx2.Response:
         auth = {"authorization": f"Bearer {key}"} if key else {}
@@ -98,7 +105,8 @@ async def running(yaml: str, folder: Path, protocol: type[ClientConnection] = Cl
         yield gateway
     finally:
         await gateway.http.aclose()
-        await gateway.sdk.close()
+        if "sdk" in vars(gateway):
+            await gateway.sdk.close()
         server.should_exit = True
         await serving
         listener.close()
@@ -130,3 +138,10 @@ def config_text(one: Upstream, two: Upstream, tmp_path: Path) -> Callable[..., s
 async def gateway(config_text: Callable[..., str], tmp_path: Path) -> AsyncIterator[Gateway]:
     async with running(config_text(), tmp_path) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    host = Host()
+    yield host
+    await host.close()

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from gateway.admin.api import create_admin_app
 from gateway.admin.edge import ALWAYS, MAX_BODY_BYTES
 from gateway.admin.gate import Gate
-from tests.gateway.conftest import Gateway, running
+from tests.gateway.conftest import NO_TLS, Gateway, running
 from tests.gateway.oidc_admin import ADMIN_KEY, Browser, OidcServer, oidc_server
 from tests.gateway.oidc_server import CLIENT, CLIENT_SECRET
 
@@ -76,7 +76,7 @@ class Admin:
         assert gateway.runtime.admin is not None
         self.gateway = gateway
         self.url = gateway.runtime.admin.url
-        self.http = httpx2.AsyncClient(base_url=self.url, timeout=60, trust_env=False)
+        self.http = httpx2.AsyncClient(base_url=self.url, timeout=60, trust_env=False, verify=NO_TLS)
         self.credentials = {name: provider.sign({"groups": groups}) for name, groups in GROUPS.items()}
         self.credentials |= {"gateway key": "sk-search-canary", "admin key": ADMIN_KEY}
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.command import on_one_cpu
+
 COMMAND = str(Path(sys.executable).with_name("turnout"))
 PROVIDER_KEYS = re.compile(r".*_API_KEY$|^TURNOUT_.*|^HF_TOKEN$|^PYTHONPATH$")
 
@@ -23,16 +25,18 @@ def clean_env(**extra: str) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not PROVIDER_KEYS.match(k)} | extra
 
 
-def turnout(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *args], cwd=cwd, env=clean_env(**env), capture_output=True, text=True, timeout=100)
+def turnout(*args: str, cwd: Path, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    with on_one_cpu():
+        return subprocess.run([COMMAND, *args], cwd=cwd, env=clean_env(**env), input=stdin, capture_output=True, text=True, timeout=100)
 
 
 @contextmanager
 def serving(cwd: Path, *args: str, **env: str) -> Iterator[tuple[str, str]]:
     """The base URL and all that the process printed until it listened."""
-    process = subprocess.Popen(
-        [COMMAND, "serve", "--port", "0", *args], cwd=cwd, env=clean_env(**env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    with on_one_cpu():
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--port", "0", *args], cwd=cwd, env=clean_env(**env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
     try:
         assert process.stdout is not None
         printed = ""
@@ -97,7 +101,7 @@ def test_found_provider_keys_are_named_and_never_shown(tmp_path: Path) -> None:
 def test_a_dead_provider_s_request_is_answered_by_the_engine_and_both_attempts_are_traced(tmp_path: Path) -> None:
     (tmp_path / "turnout.yaml").write_text(
         "providers: {dead: {kind: openai-compatible, base_url: 'http://127.0.0.1:9/v1', api_key: none}}\n"
-        "engines: {cpu: {kind: llamacpp, model: 'builtin:smollm2-135m-instruct', slots: 2}}\n"
+        "engines: {cpu: {kind: llamacpp, model: 'builtin:smollm2-135m-instruct', slots: 2, threads: 1}}\n"
         "models: {chat: {targets: [{provider: dead, model: x}, {engine: cpu}]}}\n"
     )
     with serving(tmp_path, "--config", "turnout.yaml", TURNOUT_BOOTSTRAP_KEY="k") as (url, _):
@@ -132,14 +136,15 @@ def test_what_is_not_http_is_told_so_in_the_shape_of_every_error(tmp_path: Path)
 
 
 def test_the_first_signal_lets_an_answer_finish_and_the_second_does_not_wait(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [COMMAND, "serve", "--port", "0"],
-        cwd=tmp_path,
-        env=clean_env(TURNOUT_BOOTSTRAP_KEY="k"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with on_one_cpu():
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--port", "0"],
+            cwd=tmp_path,
+            env=clean_env(TURNOUT_BOOTSTRAP_KEY="k"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
     assert process.stdout is not None
     url = next(match[1] for line in process.stdout if (match := re.search(r"base URL\s+(\S+)/v1", line)))
     body = {"model": "local", "messages": [{"role": "user", "content": "Count."}], "stream": True, "ignore_eos": True}
@@ -168,13 +173,5 @@ def test_a_wrong_command_line_exits_2(tmp_path: Path, args: tuple[str, ...]) -> 
 def test_chat_talks_to_the_engine(tmp_path: Path) -> None:
     done = turnout("chat", "What is the capital of France?", "--max-tokens", "24", cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
-    piped = subprocess.run(
-        [COMMAND, "chat", "--json", "--max-tokens", "8"],
-        input="Hi\nAnd again\n",
-        cwd=tmp_path,
-        env=clean_env(),
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    piped = turnout("chat", "--json", "--max-tokens", "8", cwd=tmp_path, stdin="Hi\nAnd again\n")
     assert [json.loads(line)["question"] for line in piped.stdout.splitlines()] == ["Hi", "And again"]

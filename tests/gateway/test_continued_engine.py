@@ -20,7 +20,7 @@ providers:
   one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
   two: {{kind: vllm, base_url: "{one}"}}
 engines:
-  cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 2}}
+  cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 2, threads: 1}}
 policies:
   mend: {{recovery: continue}}
 models:

@@ -18,7 +18,7 @@ QUESTION = "What is the capital of France? Answer in one short sentence."
 CONFIG = """
 state: {{database: "sqlite:///{folder}/turnout.db"}}
 engines:
-  cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 2}}
+  cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 2, threads: 1}}
 models:
   local: {{targets: [{{engine: cpu}}]}}
 teams:

@@ -161,7 +161,7 @@ async def test_a_fallback_s_own_limits_do_not_hide_why_the_provider_failed(one: 
     yaml = f"""
 state: {{database: "sqlite:///{tmp_path}/t.db"}}
 providers: {{one: {{kind: openai-compatible, base_url: "{one.base_url}", api_key: k}}}}
-engines: {{cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 1, context: 512}}}}
+engines: {{cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 1, threads: 1, context: 512}}}}
 models: {{{models}}}
 teams: {{t: {{keys: [{KEY}]}}}}
 """
@@ -344,7 +344,7 @@ async def test_killing_the_upstream_mid_run_moves_the_next_request_to_the_embedd
     yaml = f"""
 state: {{database: "sqlite:///{tmp_path}/t.db"}}
 providers: {{one: {{kind: openai-compatible, base_url: "{one.base_url}", api_key: k}}}}
-engines: {{cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 1, context: 512}}}}
+engines: {{cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 1, threads: 1, context: 512}}}}
 policies: {{safe: {{fallback: local}}}}
 models: {{m: {{policy: safe, targets: [{{provider: one, model: m1}}]}}}}
 teams: {{t: {{keys: [{KEY}]}}}}

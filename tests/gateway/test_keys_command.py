@@ -15,8 +15,9 @@ from gateway.auth import KeyTable
 from gateway.made_keys import principals_of
 from ledger.keys import PREFIX, Keys
 from ledger.store import open_engine
+from tests import command
 from tests.config.files import loaded
-from tests.gateway.test_command import turnout
+from tests.gateway.test_command import clean_env
 
 CONFIG = """
 state: {database: "sqlite:///var/turnout.db"}
@@ -38,7 +39,7 @@ def run(tmp_path: Path) -> Run:
     (tmp_path / "turnout.yaml").write_text(CONFIG)
 
     def run(*args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = turnout(*args, "--config", "turnout.yaml", cwd=tmp_path)
+        done = command.turnout(*args, "--config", "turnout.yaml", cwd=tmp_path, env=clean_env())
         assert done.returncode == code, (done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
         return done

@@ -19,7 +19,7 @@ providers:
   one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
   limited: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
   secret: {{kind: openai-compatible, base_url: "{two}", api_key: k}}
-engines: {{cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 1, max_queue: 0, context: 512}}}}
+engines: {{cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: 1, threads: 1, max_queue: 0, context: 512}}}}
 policies: {{inside: {{residency: local_only}}, backed: {{fallback: local}}}}
 models:
   own-first: {{targets: [{{engine: cpu}}, {{provider: one, model: m1}}]}}

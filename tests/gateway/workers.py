@@ -20,7 +20,7 @@ from tests.providers.local.conftest import is_gone
 
 LIMIT_S = 40.0  # for what takes a second on a quiet machine
 KEY = "sk-test-key"
-ENGINE = "engines: {{cpu: {{kind: llamacpp, model: 'builtin:smollm2-135m-instruct', slots: {slots}, context: 512}}}}\n"
+ENGINE = "engines: {{cpu: {{kind: llamacpp, model: 'builtin:smollm2-135m-instruct', slots: {slots}, threads: 1, context: 512}}}}\n"
 
 
 async def eventually(holds: Callable[[], Any]) -> Any:

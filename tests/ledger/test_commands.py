@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,9 @@ from contract.usage import Usage
 from ledger.row import AttemptRow
 from ledger.schema import VERSION
 from ledger.store import Ledger
+from tests import command
 from tests.ledger.rows import row, sql, url_of
 
-TURNOUT = Path(sys.executable).with_name("turnout")
 Turnout = Callable[..., subprocess.CompletedProcess[str]]
 KNOWN = Usage(input_uncached=100, cache_read=20, output_visible=10, reasoning=5)
 
@@ -24,7 +23,7 @@ KNOWN = Usage(input_uncached=100, cache_read=20, output_visible=10, reasoning=5)
 @pytest.fixture
 def turnout(tmp_path: Path) -> Turnout:
     def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([TURNOUT, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = command.turnout(*arguments, cwd=tmp_path)
         assert done.returncode == code, (done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
         return done

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import pytest
 
 from contract.usage import Usage
 from ledger.reconciling import read
+from tests import command
 from tests.ledger.rows import FULL_ROW, row, sql
 from tests.ledger.test_commands import ago, fill
 
-TURNOUT = Path(sys.executable).with_name("turnout")
 DAY_S = 86_400
 TODAY = 1_790_000_000 // DAY_S * DAY_S
 AT_US = (TODAY + 3_600) * 10**6
@@ -33,7 +32,7 @@ Turnout = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def turnout(tmp_path: Path) -> Turnout:
     def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([TURNOUT, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = command.turnout(*arguments, cwd=tmp_path)
         assert done.returncode == code and "Traceback" not in done.stderr, (done.stdout, done.stderr)
         return done
 

@@ -2,13 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ledger.reporting import REPORTS
+from tests.command import turnout
 from tests.ledger.rows import row
 from tests.ledger.test_commands import KNOWN, ago, fill
 
@@ -35,8 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_runs(folder: Path, command: str) -> None:
-    turnout = Path(sys.executable).with_name("turnout")
-    done = subprocess.run([turnout, *command.split()], cwd=folder, capture_output=True, text=True, timeout=60)
+    done = turnout(*command.split(), cwd=folder)
     assert done.returncode == 0 and done.stdout, (done.stdout, done.stderr)
 
 

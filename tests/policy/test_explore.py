@@ -8,7 +8,7 @@ from policy.plan import Plan
 from policy.rule import Objective, Rule, Slo, Weights
 from tests.policy.targets import NOW, Fed, order, planned, usd
 
-IDS = [f"req-{number:032x}" for number in range(10_000)]
+IDS = [f"req-{number:032x}" for number in range(4_000)]
 CENT = 10_000_000.0
 
 

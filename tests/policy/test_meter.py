@@ -218,4 +218,4 @@ class Exact(RuleBasedStateMachine):
 
 
 TestExact = Exact.TestCase
-TestExact.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestExact.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

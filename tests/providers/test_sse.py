@@ -65,7 +65,7 @@ def test_the_same_events_come_however_the_bytes_were_cut(stream: bytes) -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=repr)
 @pytest.mark.parametrize("blank", ["\n", "\r\n", "\r"], ids=repr)
 def test_the_same_large_events_come_however_the_bytes_were_cut(size: int, end: str, blank: str) -> None:
-    event = "".join(f"data: {number}{'é' * 700}{end}" for number in range(12)) + blank
+    event = "".join(f"data: {number}{'é' * 700}{end}" for number in range(4)) + blank
     stream = (event * 2 + "data: x\n\n: end\n\n").encode()
     assert fed(*[stream[at : at + size] for at in range(0, len(stream), size)]) == fed(stream)
 

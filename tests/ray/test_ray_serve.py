@@ -75,7 +75,9 @@ async def test_answers_come_whole_and_streamed_and_both_replicas_work(gateway: G
 
 
 async def test_who_leaves_stops_the_replica(gateway: Gateway) -> None:
-    async with gateway.http.stream("POST", "/v1/chat/completions", json=body("A story", stream=True, max_tokens=450, ignore_eos=True), headers=AUTH) as answer:
+    async with gateway.http.stream(
+        "POST", "/v1/chat/completions", json=body("A story", stream=True, max_tokens=450, ignore_eos=True), headers=AUTH
+    ) as answer:
         async for _ in answer.aiter_text():
             break
     async with asyncio.timeout(60):
@@ -96,7 +98,7 @@ async def test_a_replica_killed_under_load_is_seen_and_replaced_and_nobody_waits
     texts = [(await each).text for each in asked]
     whole = [text for text in texts if text.endswith("data: [DONE]\n\n")]
     cut = [text for text in texts if '"error"' in text]
-    assert len(whole) + len(cut) == 8 and 6 <= len(whole) and len(cut) <= 2, [text[-200:] for text in cut]
+    assert len(whole) + len(cut) == 8 and len(whole) >= 6 and len(cut) <= 2, [text[-200:] for text in cut]
     await replicas(gateway, 2)
     assert (await gateway.post(body("Hi again"))).status_code == 200
     assert engine_of(gateway).generation == 1, "the engine itself was never down"

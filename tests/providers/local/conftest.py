@@ -23,6 +23,7 @@ def engine_spec(**fields: Any) -> EngineSpec:
         "name": "cpu",
         "model_path": WEIGHTS,
         "slots": 2,
+        "threads": 1,  # two would spin while they wait for each other on a busy machine
         "ctx_per_slot": 512,
         "max_prompt_tokens": 256,
         "max_wait_s": PATIENCE_S,

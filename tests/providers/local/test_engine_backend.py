@@ -184,6 +184,7 @@ async def test_more_requests_than_slots_take_turns_and_all_are_answered(engine: 
     most = 0
     while not all(task.done() for task in asked):
         most = max(most, await busy_slots(engine.supervisor.address))
+        await asyncio.sleep(0.01)
         assert engine.backend.admission.running <= 2
     assert most <= 2
     answers = [await task for task in asked]
