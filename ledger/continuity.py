@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from sqlalchemy import Engine, delete, select
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from contract.errors import LedgerUnavailable
+from ledger.database import upsert
 from ledger.schema import bindings, kept_answers
 
 MAX_BINDINGS = 100_000  # in memory: about 10 MB
@@ -75,7 +75,7 @@ class Continuity:
                 self._bindings.popitem(last=False)
         now = time.time_ns() // 1000
         rows = [{"digest": digest, "target": target, "made_at_us": now} for digest in digests]
-        self._later(lambda: _write(self._engine, insert(bindings).on_conflict_do_nothing(), rows))
+        self._later(lambda: _write(self._engine, upsert(self._engine, bindings).on_conflict_do_nothing(), rows))
 
     async def target_of(self, team: str, token: str, *, new: bool = False) -> str | None:
         """The target that gave this state to this team; None: not known. `new`: it may have been given just now. Raises LedgerUnavailable."""
@@ -97,7 +97,7 @@ class Continuity:
         if not self._shared:  # else another process may delete it
             self._remember(team, answer)
         row = {"id": answer.id, "team": team, "model": answer.model, "input": answer.input, "answer": answer.answer}
-        statement = insert(kept_answers).on_conflict_do_nothing()
+        statement = upsert(self._engine, kept_answers).on_conflict_do_nothing()
         self._later(lambda: _write(self._engine, statement, [{**row, "made_at_us": time.time_ns() // 1000}]))
 
     async def answer(self, team: str, name: str) -> KeptAnswer | None:

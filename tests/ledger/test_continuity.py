@@ -8,7 +8,7 @@ import pytest
 
 from contract.errors import LedgerUnavailable
 from ledger.continuity import MAX_ANSWERS, Continuity, KeptAnswer
-from ledger.store import open_engine
+from ledger.database import open_engine
 
 ANSWER = KeptAnswer(id="resp_1", model="m", input=b"[]", answer=b'{"id":"resp_1"}')
 

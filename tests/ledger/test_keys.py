@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from contract.errors import LedgerUnavailable
+from ledger.database import open_engine
 from ledger.keys import MAX_GRACE_S, PREFIX, Keys
-from ledger.store import open_engine
 from tests.ledger.rows import sql, url_of
 
 

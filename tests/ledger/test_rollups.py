@@ -12,13 +12,14 @@ from sqlalchemy import Engine, delete, func, select
 
 from contract.scale import PROMPTS, prompt_at
 from contract.usage import Usage
+from ledger.database import open_engine
 from ledger.histogram import Histograms, count, quantile
 from ledger.latency import latency
 from ledger.rollups import roll_up
 from ledger.row import AttemptRow
 from ledger.schema import attempts, latency_rollups, stale_spans, usage_rollups
 from ledger.spent import spent_nusd
-from ledger.store import Ledger, open_engine
+from ledger.store import Ledger
 from ledger.summed import Sums, summed
 from ledger.upkeep import purge
 from ledger.window import TIMES, Window
