@@ -18,7 +18,7 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from contract.errors import LedgerUnavailable
-from ledger.database import upsert
+from ledger.database import said, upsert
 from ledger.schema import bindings, kept_answers
 
 MAX_BINDINGS = 100_000  # in memory: about 10 MB
@@ -162,7 +162,7 @@ class Continuity:
             async with asyncio.timeout(READ_S):
                 return await asyncio.wrap_future(self._thread.submit(read))
         except (SQLAlchemyError, TimeoutError) as exc:
-            log.error("continuity_read_failed", error=str(getattr(exc, "orig", exc)) or f"took longer than {READ_S:g} s")
+            log.error("continuity_read_failed", error=said(exc) or f"took longer than {READ_S:g} s")
             raise LedgerUnavailable("what earlier requests left cannot be read just now; try again") from exc
 
 
@@ -178,7 +178,7 @@ def _write(engine: Engine, statement: Any, rows: list[dict[str, Any]] | None) ->
         with engine.begin() as connection:
             connection.execute(statement, rows) if rows is not None else connection.execute(statement)
     except SQLAlchemyError as exc:  # memory still has it; only a restart would lose it
-        log.error("continuity_write_failed", error=str(getattr(exc, "orig", exc)))
+        log.error("continuity_write_failed", error=said(exc))
 
 
 def _digest(team: str, token: str) -> bytes:

@@ -106,7 +106,7 @@ def open_engine(url: str) -> Engine:
 
 
 def _cannot_be_opened(url: str, exc: Exception) -> LedgerError:
-    return LedgerError(f"the ledger's database {shown(url)!r} cannot be opened: {getattr(exc, 'orig', exc)}")
+    return LedgerError(f"the ledger's database {shown(url)!r} cannot be opened: {said(exc)}")
 
 
 def _engine(url: URL) -> Engine:
@@ -163,6 +163,11 @@ def blames_row(engine: Engine, error: Exception) -> bool:
     if engine.dialect.name == "sqlite":
         return isinstance(error, driver.InterfaceError | driver.ProgrammingError)
     return isinstance(error, driver.ProgrammingError) and error.sqlstate is None  # a value that psycopg knows no type for
+
+
+def said(error: Exception) -> str:
+    """A driver's error without what PostgreSQL adds in further lines, where a row's values may be."""
+    return str(getattr(error, "orig", error)).partition("\n")[0]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What a ledger asks of its connections to PostgreSQL. Imported where there is one: psycopg takes a while to load."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from psycopg import Connection
@@ -29,3 +29,17 @@ def prepare(connection: Connection[Any], _: Any) -> None:
     connection.adapters.register_dumper(str, _WithoutNul)
     connection.execute(SESSION)
     connection.commit()
+
+
+def insert(cursor: Any, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], missing: bool) -> None:
+    """By COPY, which is several times as fast as statements with values. `missing`: leaves out rows that are there already."""
+    names, into = ", ".join(columns), table
+    if missing:
+        into = "arrivals"
+        cursor.execute(f"CREATE TEMPORARY TABLE {into} (LIKE {table}) ON COMMIT DROP")
+    with cursor.copy(f"COPY {into} ({names}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+    if missing:
+        cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {into} ON CONFLICT DO NOTHING")
+        cursor.execute(f"DROP TABLE {into}")

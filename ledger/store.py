@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from contract.errors import LedgerUnavailable
-from ledger.database import open_engine, spool_folder
+from ledger.database import open_engine, said, spool_folder
 from ledger.row import AttemptRow
 from ledger.spool import Spool
 from ledger.writer import COLUMNS, GroupWriter, Refused, tell, values
@@ -36,6 +36,7 @@ class Ledger:
         self._spool = Spool(spool_folder(url) if spool is None else spool, COLUMNS)
         self._aside = False  # rows may wait in the spool
         self._put = 0  # of them, those of this process
+        self._disk_failed = False  # the last time that rows were put aside
         self._taken_over = False  # what processes that are gone left there
         self.last_error: str | None = None
         self._rows: deque[AttemptRow] = deque()
@@ -55,6 +56,11 @@ class Ledger:
     def pending(self) -> int:
         """Rows that wait to be written, in memory or put aside on the disk."""
         return len(self._rows) + self._put
+
+    @property
+    def in_danger(self) -> bool:
+        """Rows wait in memory alone: neither the database nor the disk takes them."""
+        return self.last_error is not None and self._disk_failed
 
     @property
     def begun(self) -> int:
@@ -150,8 +156,8 @@ class Ledger:
             bad = self._writer.write(group) if group else []
         except Exception as exc:  # noqa: BLE001 - whatever a driver raises, the rows stay and are tried again
             if self.last_error is None:
-                tell("ledger_write_failed", error=str(getattr(exc, "orig", exc)))
-            self.last_error = f"{type(exc).__name__}: {getattr(exc, 'orig', exc)}"
+                tell("ledger_write_failed", error=said(exc))
+            self.last_error = f"{type(exc).__name__}: {said(exc)}"
             return False
         self._count(bad)
         self.last_error = None
@@ -163,7 +169,7 @@ class Ledger:
         if refused:
             (request_id, attempt), error = refused[0]
             self._lost += len(refused)
-            tell("ledger_rows_refused", rows=len(refused), request_id=request_id, attempt=attempt, error=str(error))
+            tell("ledger_rows_refused", rows=len(refused), request_id=request_id, attempt=attempt, error=said(error))
 
     def _drain(self) -> None:
         """Writes what waits in the spool; once, also the attempts that processes which are gone had begun, if they have no row."""
@@ -192,7 +198,9 @@ class Ledger:
                 self._aside = True
                 self._put += len(group)
                 self._safe(group)
+            self._disk_failed = False
         except Exception as exc:  # noqa: BLE001 - a disk that is full, a row that cannot be told: they wait in memory
+            self._disk_failed = True
             tell("ledger_spool_failed", error=str(exc))
 
     def _safe(self, group: Sequence[AttemptRow]) -> None:

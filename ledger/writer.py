@@ -15,9 +15,8 @@ from ledger.rollups import US, minute_of, stale
 from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, attempts, stale_spans
 
-BLOCK = 20  # rows in one statement
+BLOCK = 20  # rows in one statement of SQLite
 CUT_AFTER_S = 30.0  # a server that has not taken a group by then is one that fails
-MISSING = " ON CONFLICT DO NOTHING"
 
 Values = tuple[Any, ...]  # of a row, in the table's order: its name, which is request id and attempt, comes first
 Refused = tuple[tuple[str, int], Exception]
@@ -48,7 +47,7 @@ class GroupWriter:
                 refused.append(((row.request_id, row.attempt), exc))
         with self._transaction() as cursor:
             self._note_stale(cursor, (row.started_at_us for row in group))
-            refused += self._insert_some(cursor, rows, MISSING if self._in_doubt else "")
+            refused += self._insert_some(cursor, rows, missing=self._in_doubt)
             self._in_doubt = True
         self._in_doubt = False
         return refused
@@ -60,7 +59,8 @@ class GroupWriter:
             purged_us = cursor.fetchone()[0] * US
             rows = [row for row in rows if row["started_at_us"] >= purged_us]
             self._note_stale(cursor, (row["started_at_us"] for row in rows))
-            return self._insert_some(cursor, [tuple(row.get(name, DEFAULTS[name]) for name in COLUMNS) for row in rows], MISSING) if rows else []
+            told = [tuple(row.get(name, DEFAULTS[name]) for name in COLUMNS) for row in rows]
+            return self._insert_some(cursor, told, missing=True) if told else []
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -81,25 +81,31 @@ class GroupWriter:
     def _note_stale(self, cursor: Any, times_us: Iterable[int]) -> None:
         cursor.executemany(self._stale, [tuple(entry.values()) for entry in stale({minute_of(at_us) for at_us in times_us})])
 
-    def _insert_some(self, cursor: Any, rows: Sequence[Values], ending: str) -> list[Refused]:
+    def _insert_some(self, cursor: Any, rows: Sequence[Values], missing: bool) -> list[Refused]:
         """All but those that no database would take: halved until each of them is alone."""
-        cursor.execute("SAVEPOINT some")
+        cursor.execute("SAVEPOINT part")
         try:
-            self._insert_all(cursor, rows, ending)
+            self._insert_all(cursor, rows, missing)
         except Exception as exc:
             if not blames_row(self._engine, exc):
                 raise
-            cursor.execute("ROLLBACK TO SAVEPOINT some")
-            cursor.execute("RELEASE SAVEPOINT some")
+            cursor.execute("ROLLBACK TO SAVEPOINT part")
+            cursor.execute("RELEASE SAVEPOINT part")
             if len(rows) == 1:
                 return [(rows[0][:2], exc)]
             half = len(rows) // 2
-            return self._insert_some(cursor, rows[:half], ending) + self._insert_some(cursor, rows[half:], ending)
-        cursor.execute("RELEASE SAVEPOINT some")
+            return self._insert_some(cursor, rows[:half], missing) + self._insert_some(cursor, rows[half:], missing)
+        cursor.execute("RELEASE SAVEPOINT part")
         return []
 
-    def _insert_all(self, cursor: Any, rows: Sequence[Values], ending: str) -> None:
+    def _insert_all(self, cursor: Any, rows: Sequence[Values], missing: bool) -> None:
         """A block of rows a statement: the driver gives up Python's lock at each one, and the event loop runs on the same processor."""
+        if self._engine.dialect.name == "postgresql":
+            from ledger import postgresql
+
+            postgresql.insert(cursor, attempts.name, COLUMNS, rows, missing)
+            return
+        ending = " ON CONFLICT DO NOTHING" if missing else ""
         whole = len(rows) - len(rows) % BLOCK
         for start in range(0, whole, BLOCK):
             cursor.execute(self._block + ending, list(chain.from_iterable(rows[start : start + BLOCK])))

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from sqlalchemy import Engine, delete
 
 from contract.usage import Usage
 from ledger.row import AttemptRow
+from ledger.schema import metadata
 
 STARTED_AT_US = 1_790_000_000_000_000
 
@@ -78,6 +80,14 @@ FULL_ROW = row(
 
 def url_of(file: Path) -> str:
     return f"sqlite:///{file}"
+
+
+def emptied(engine: Engine) -> None:
+    """As it was when it was made."""
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            if table.name not in ("schema_version", "rollup_state"):
+                connection.execute(delete(table))
 
 
 def sql(file: Path, statement: str, *values: Any) -> list[tuple[Any, ...]]:
