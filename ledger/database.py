@@ -165,7 +165,7 @@ def blames_row(engine: Engine, error: Exception) -> bool:
     return isinstance(error, driver.ProgrammingError) and error.sqlstate is None  # a value that psycopg knows no type for
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """A driver's error without what PostgreSQL adds in further lines, where a row's values may be."""
     return str(getattr(error, "orig", error)).partition("\n")[0]
 
