@@ -184,7 +184,7 @@ DatabaseUrl = Annotated[
     str,  # with a password: shown by ledger.database.shown alone
     Like(
         r"(sqlite:///.+|postgresql://[^/?#\s]*/[^/?#\s]+(\?[^#\s]*)?)",
-        "must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE; write /, ?, # and @ in a password as %2F, %3F, %23 and %40",
+        "must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, with /, ? and # in a password as %2F, %3F and %23",
     ),
 ]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]

@@ -35,7 +35,6 @@ from gateway.server import bind_admin
 from gateway.warm import warm_start
 from gateway.workers.host import Host
 from ledger.continuity import Continuity
-from ledger.database import said
 from ledger.keys import Keys
 from ledger.prices import TOKENS, Price, compile_price, context_window
 from ledger.store import Ledger
@@ -125,7 +124,7 @@ class Runtime:
         try:
             warm_start(self.ledger.engine, {key: stats for key, (stats, _) in self.known.items()}, time.monotonic(), time.time())
         except SQLAlchemyError as exc:
-            log.warning("statistics begin without the ledger's history", error=said(exc))
+            log.warning("statistics begin without the ledger's history", error=str(getattr(exc, "orig", exc)))
 
     async def stop(self) -> None:
         self.stopping = True
