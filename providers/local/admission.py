@@ -10,11 +10,15 @@ from contract.flow import NOBODY, Flow
 from providers.fair import Turns
 
 MIN_RETRY_AFTER_S = 1.0
+LIVE_SHARE = 8  # of so many slots batch work leaves one free, and one at least: who is interactive finds it at once
 SMOOTHING = 0.2  # weight of the newest hand-over in the average
 
 
 class _Waiter(NamedTuple):
+    """`most`: slots that may be in use once it runs."""
+
     slots: int
+    most: int
     timer: asyncio.TimerHandle
 
 
@@ -27,6 +31,7 @@ class Admission:
 
     def __init__(self, slots: int, max_queue: int, max_wait_s: float) -> None:
         self._slots = slots
+        self._for_batch = slots - max(1, slots // LIVE_SHARE) if slots > 1 else slots
         self._max_queue = max_queue
         self._max_wait_s = max_wait_s
         self._running = 0
@@ -68,8 +73,8 @@ class Admission:
 
         Raises EngineBusy at once when the queue is full, and after `max_wait_s` in it, or `wait_s`. Cancelling leaves nothing behind.
         """
-        slots = min(slots, self._slots)
-        if not self._waiting and self._running + slots <= self._slots:
+        slots, most = min(slots, self._slots), self._most(flow)
+        if not self._waiting and self._running + slots <= max(slots, most):
             self._running += slots
             return
         if len(self._waiting) >= self._max_queue:
@@ -81,6 +86,10 @@ class Admission:
                 last.set_exception(self._full())
         await self._wait(slots, min(wait_s, self._max_wait_s), flow)
 
+    def _most(self, flow: Flow) -> int:
+        """Slots that may be in use once one of this flow runs."""
+        return self._for_batch if flow.priority == "batch" else self._slots
+
     def _full(self) -> EngineBusy:
         return EngineBusy(f"the engine's queue of {self._max_queue} is full", retry_after_s=self.retry_after_s)
 
@@ -88,7 +97,8 @@ class Admission:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._turns.add(turn, flow, slots)
-        self._waiting[turn] = _Waiter(slots, loop.call_later(wait_s, self._time_out, turn, wait_s))
+        self._waiting[turn] = _Waiter(slots, max(slots, self._most(flow)), loop.call_later(wait_s, self._time_out, turn, wait_s))
+        self._hand_over()  # a slot may be free that the batch work before it had to leave
         try:
             await turn
         except asyncio.CancelledError:
@@ -118,7 +128,7 @@ class Admission:
         while (turn := self._turns.first()) is not None:
             waiter = self._waiting[turn]
             given_up = turn.done()  # cancelled, and its task has not run since
-            if not given_up and self._running + waiter.slots > self._slots:
+            if not given_up and self._running + waiter.slots > waiter.most:
                 return
             del self._waiting[turn]
             waiter.timer.cancel()

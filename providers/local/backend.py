@@ -25,7 +25,7 @@ from contract.errors import (
 )
 from contract.finish import Finish
 from contract.patience import Patience
-from contract.usage import Usage
+from contract.usage import BYTES_PER_TOKEN, Usage
 from providers.backend import read_error
 from providers.exchange import ReadyExchange
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, within
@@ -33,6 +33,7 @@ from providers.local.admission import Admission
 from providers.local.asking import Asked, ask, ask_count, prioritised
 from providers.local.manner import MANNERS
 from providers.local.port import Slots, Supervisor
+from providers.local.prefills import Prefills
 from providers.local.process import EngineAddress
 from providers.port import Exchange, Marks
 from providers.wires.answer import WholeAnswer
@@ -72,6 +73,7 @@ class EngineBackend:
         self._supervisor = supervisor
         self._client = client
         self._manner = MANNERS[spec.kind]
+        self._prefills = Prefills()
         # None: asked when first needed; a model does not change with its engine's restarts
         self._takes_tools: bool | None = None if self._manner.asks_props else spec.tools
 
@@ -92,8 +94,10 @@ class EngineBackend:
         began = monotonic()
         wait_s = spec.max_wait_s if patience is None else min([spec.max_wait_s, *_limits(patience)])
         await self.admission.acquire(wait_s=wait_s, flow=call.flow)
-        place = _Place(self.admission)
+        place = _Place(self.admission, self._prefills)
         try:
+            if call.flow.priority == "batch":
+                place.reading = await self._prefills.enter(len(body) // BYTES_PER_TOKEN)
             address = await supervisor.wait_ready(began + wait_s - monotonic())
             marks.admitted = monotonic()
             clocks = spec.clocks if patience is None else within(spec.clocks, _rest(patience, marks.admitted - began), True)
@@ -252,14 +256,23 @@ def wants_tools(call: Call) -> bool:
 
 
 class _Place:
-    """The slot held by one attempt, given back once."""
+    """The slot held by one attempt, given back once. `reading`: of its prompt, what counts among the prefills of batch work."""
 
-    __slots__ = ("_admission",)
+    __slots__ = ("_admission", "_prefills", "reading")
 
-    def __init__(self, admission: Slots) -> None:
+    def __init__(self, admission: Slots, prefills: Prefills) -> None:
         self._admission: Slots | None = admission
+        self._prefills = prefills
+        self.reading = 0
+
+    def read(self) -> None:
+        """Its first token came."""
+        if self.reading:
+            self._prefills.leave(self.reading)
+            self.reading = 0
 
     def leave(self) -> None:
+        self.read()
         admission, self._admission = self._admission, None
         if admission is not None:
             admission.release()
@@ -286,6 +299,7 @@ class _EngineExchange:
             finally:
                 self._place.leave()  # not before: who waits for this place must find the engine's death known
             raise judged from error
+        self._place.read()
         if not piece or self._marks.ended is not None:  # a folded answer is whole with its one piece
             self._place.leave()
         return piece

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import EngineBusy, EngineUnavailable
+from contract.flow import Flow
 from providers.local.admission import Admission
+from providers.local.prefills import Prefills
 
 
 class Crowd:
@@ -201,3 +203,35 @@ async def test_an_engine_without_a_queue_has_a_place_when_a_slot_is_free() -> No
     assert admission.place_in_s == 0.0
     await admission.acquire()
     assert admission.place_in_s > 0.0
+
+
+async def test_batch_work_leaves_a_slot_to_who_is_interactive() -> None:
+    admission, batch = Admission(4, 8, 10.0), Flow("nightly", priority="batch")
+    for _ in range(3):
+        await admission.acquire(flow=batch)
+    waiting = asyncio.create_task(admission.acquire(flow=batch))
+    await asyncio.sleep(0)
+    assert admission.running == 3 and admission.waiting == 1
+    await asyncio.wait_for(admission.acquire(flow=Flow("search")), 1)
+    assert admission.running == 4 and not waiting.done()
+    admission.release()
+    admission.release()
+    await asyncio.wait_for(waiting, 1)
+    assert admission.running == 3
+
+
+async def test_prompts_of_batch_work_are_read_a_few_at_a_time() -> None:
+    prefills = Prefills(at_once=100)
+    assert await prefills.enter(60) == 60 and await prefills.enter(40) == 40
+    later = [asyncio.create_task(prefills.enter(size)) for size in (500, 50, 50)]
+    await asyncio.sleep(0)
+    prefills.leave(60)
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in later)  # the large one needs all of it, and the small ones came after it
+    prefills.leave(40)
+    assert await asyncio.wait_for(later[0], 1) == 100
+    later[1].cancel()
+    await asyncio.sleep(0)
+    prefills.leave(100)
+    assert await asyncio.wait_for(later[2], 1) == 50
+    assert prefills.reading == 50
