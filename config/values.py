@@ -14,7 +14,6 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     SecretStr,
-    WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
@@ -36,12 +35,6 @@ class Free:
 
     def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"anyOf": [{"const": "free"}, handler(schema)]}
-
-
-def not_yet(value: Any) -> Any:
-    if value is None:
-        return None
-    raise PydanticCustomError("later", "not supported yet: this version would ignore it, so take it out")
 
 
 def later_values(*values: str) -> BeforeValidator:
@@ -168,7 +161,6 @@ def by_shape(words: str) -> Discriminator:
     return Discriminator(shape, custom_error_type="like", custom_error_message=words)
 
 
-Later = Annotated[Any, AfterValidator(not_yet), WithJsonSchema({"type": "null"})]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 PositiveUsd = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]

@@ -1,8 +1,8 @@
 """The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
-cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups; an older database
-gets what it lacks when it is opened.
+cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups, version 9 what
+engines of ours did; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import (
@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 8
+VERSION = 9
 UPGRADED = frozenset(range(1, VERSION))  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
@@ -97,6 +97,9 @@ attempts = Table(
     Column("policy", _string(200), nullable=False, server_default=""),
     Column("slo_met", Boolean),
     Column("overhead_us", BigInteger),
+    Column("engine_prefill_us", BigInteger),
+    Column("engine_decode_us", BigInteger),
+    Column("engine_nusd", BigInteger),
     Column("decision", Text),
     Index("attempts_by_time", "started_at_us"),
     Index("attempts_by_team", "team", "started_at_us"),
@@ -191,7 +194,7 @@ USAGE_DIMENSIONS = ("organisation", "team", "key_id", "model_asked", "target", "
 USAGE_MEASURES = (
     *("rows", "requests", "attempts", "estimated", "unpriced"),
     *USAGE_CLASSES,
-    *("cost_nusd", "absorbed_nusd", "saved_nusd", "slo_met", "slo_missed"),
+    *("cost_nusd", "absorbed_nusd", "saved_nusd", "engine_us", "engine_nusd", "slo_met", "slo_missed"),
 )
 usage_rollups = Table(
     "usage_rollups",
@@ -231,6 +234,20 @@ rollup_state = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("turn", BigInteger, nullable=False),
     Column("purged_s", BigInteger, nullable=False),
+)
+
+# Owned engines' time, a row for each engine and minute or part of one; whoever looks after the engine writes it. `energy_mj`: of its GPUs.
+engine_minutes = Table(
+    "engine_minutes",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("engine", String(200), nullable=False),
+    Column("ended_at_us", BigInteger, nullable=False),
+    Column("up_us", BigInteger, nullable=False),
+    Column("busy_us", BigInteger, nullable=False),
+    Column("energy_mj", BigInteger),
+    Column("nusd_per_hour", BigInteger),
+    Index("engine_minutes_by_time", "ended_at_us"),
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

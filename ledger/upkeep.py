@@ -9,7 +9,7 @@ from sqlalchemy import Engine, delete, select, update
 
 from ledger.database import said
 from ledger.rollups import DAY, HOUR, MINUTE, US, roll_up
-from ledger.schema import attempts, latency_rollups, rollup_state, stale_spans, usage_rollups
+from ledger.schema import attempts, engine_minutes, latency_rollups, rollup_state, stale_spans, usage_rollups
 
 EVERY_S = 15.0
 PURGE_S = 3_600.0
@@ -63,6 +63,7 @@ def purge(engine: Engine, days: int, now_s: float) -> int:
         connection.execute(update(rollup_state).values(purged_s=before))
         for table in (usage_rollups, latency_rollups):
             connection.execute(delete(table).where(table.c.span_s == MINUTE, table.c.start_s < before))
+        connection.execute(delete(engine_minutes).where(engine_minutes.c.ended_at_us < before * US))
     gone = 0
     start = before if first is None else first // US // HOUR * HOUR
     while start < before:  # an hour at a time, so that whoever writes need not wait long

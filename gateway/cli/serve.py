@@ -101,7 +101,7 @@ def _with_workers(settings: "Settings", key: str | None, sockets: "Sockets", tel
     tidy(database, settings.state.responses_days)
     bootstrap = bootstrap_for(settings, database) if key is None else key
     database.dispose()
-    engines = tuple(engine_spec(name, engine) for name, engine in settings.engines.items())
+    engines = tuple(engine_spec(name, engine) for name, engine in settings.engine_replicas.items())
     return serve_with_workers(Plan(settings, bootstrap, engines), sockets, lambda model: tell(bootstrap, model, sockets.admin_url))
 
 

@@ -21,9 +21,10 @@ from gateway.connection import ClientConnection
 from gateway.fastpath import FastPath
 from gateway.runtime import Runtime, build_runtime
 from gateway.server import bind
+from gateway.workers.host import Host
 from ledger.queries import all_attempts, attempts_of
 from policy.breaker import Breaker
-from tests.gateway.metering import Host
+from tests.gateway.metering import Host as MeterHost
 from tests.gateway.upstream import Upstream
 
 KEY = "sk-test-key"
@@ -83,11 +84,11 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def running(yaml: str, folder: Path, protocol: type[ClientConnection] = ClientConnection) -> AsyncIterator[Gateway]:
-    """Serves a configuration on a free port until the block ends."""
+async def running(yaml: str, folder: Path, protocol: type[ClientConnection] = ClientConnection, host: Host | None = None) -> AsyncIterator[Gateway]:
+    """Serves a configuration on a free port until the block ends. `host`: whose engines are used, instead of its own."""
     path = folder / "turnout.yaml"
     path.write_text(yaml)
-    runtime = build_runtime(load(path, {}, known_kinds()).settings)
+    runtime = build_runtime(load(path, {}, known_kinds()).settings, host=host)
     listener = bind("127.0.0.1", 0)
     config = uvicorn.Config(
         FastPath(create_app(runtime, "test"), runtime), http=protocol, ws="none", lifespan="on", log_config=None, access_log=False
@@ -140,7 +141,7 @@ async def gateway(config_text: Callable[..., str], tmp_path: Path) -> AsyncItera
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[Host]:
-    host = Host()
+async def host() -> AsyncIterator[MeterHost]:
+    host = MeterHost()
     yield host
     await host.close()
