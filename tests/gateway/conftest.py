@@ -21,7 +21,7 @@ from gateway.connection import ClientConnection
 from gateway.fastpath import FastPath
 from gateway.runtime import Runtime, build_runtime
 from gateway.server import bind
-from gateway.workers.host import Host
+from gateway.workers.host import Host as EngineHost
 from ledger.queries import all_attempts, attempts_of
 from policy.breaker import Breaker
 from tests.gateway.metering import Host as MeterHost
@@ -84,7 +84,9 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def running(yaml: str, folder: Path, protocol: type[ClientConnection] = ClientConnection, host: Host | None = None) -> AsyncIterator[Gateway]:
+async def running(
+    yaml: str, folder: Path, protocol: type[ClientConnection] = ClientConnection, host: EngineHost | None = None
+) -> AsyncIterator[Gateway]:
     """Serves a configuration on a free port until the block ends. `host`: whose engines are used, instead of its own."""
     path = folder / "turnout.yaml"
     path.write_text(yaml)
