@@ -1,7 +1,4 @@
-"""Two llama.cpp replicas on a local Ray cluster as one engine, one of them killed under load.
-
-Heavy: `make test-ray` (Ray in an environment of its own).
-"""
+"""Two llama.cpp replicas on a local Ray cluster as one engine, one of them killed under load. Heavy: `make test-ray`."""
 
 import asyncio
 import os
@@ -16,7 +13,7 @@ import pytest_asyncio
 from providers.local.supervisor import EngineSupervisor
 from tests.gateway.conftest import KEY, Gateway, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 PYTHON = Path(os.environ.get("TURNOUT_RAY_PYTHON", ".venv-ray/bin/python")).absolute()
 CONFIG = """
 state: {{database: "sqlite:///{folder}/turnout.db"}}
