@@ -56,6 +56,7 @@ check: $(VENV)/.installed-dev
 
 test: check
 	@scripts/install_redis.sh
+	@scripts/install_postgres.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-dev

@@ -13,12 +13,12 @@ from config.values import (
     LIST,
     SECTION,
     WORD,
+    DatabaseUrl,
     Free,
     HeaderName,
     HeaderValue,
     HedgeAfter,
     Host,
-    Like,
     Milliseconds,
     ModelName,
     Name,
@@ -49,8 +49,8 @@ class ServerSettings(Section):
 
 
 class StateSettings(Section):
-    database: Annotated[str, Like(r"sqlite:///.+", "must be sqlite:///PATH; other databases are not supported yet")] = Field(
-        "sqlite:///var/turnout.db", description="the ledger; its folder also holds the bootstrap key"
+    database: DatabaseUrl = Field(
+        "sqlite:///var/turnout.db", repr=False, description="the ledger; a file's folder, else `var`, also holds the bootstrap key"
     )
     redis: RedisUrl | None = Field(None, description="shares limits, budgets, cached answers and what is learned of targets between processes")
     on_store_loss: Literal["local", "closed", "open"] = Field(

@@ -172,6 +172,13 @@ PlaceName = Annotated[str, Like(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", "it must be
 Host = Annotated[str, Field(min_length=1), AfterValidator(_host)]
 Url = Annotated[str, Like(r"https?://[^/?#@\s]+(/[^?#\s]*)?", "must be http://HOST or https://HOST, with a path if need be"), AfterValidator(_url)]
 HeaderName = Annotated[str, Like(r"[A-Za-z0-9-]+", "it must be letters, digits and `-`"), AfterValidator(_header_name)]
+DatabaseUrl = Annotated[
+    str,  # with a password: shown by ledger.database.shown alone
+    Like(
+        r"(sqlite:///.+|postgresql://[^/?#\s]*/[^/?#\s]+(\?[^#\s]*)?)",
+        "must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, with /, ? and # in a password as %2F, %3F and %23",
+    ),
+]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 Region = Annotated[PlaceName, AfterValidator(_region)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -157,7 +157,7 @@ class Runtime:
     def readiness(self) -> dict[str, object]:
         """`status` ok, or what is in the way; engines with their state, the ledger with what waits to be written."""
         ledger = {"pending": self.ledger.pending, "dropped": self.ledger.dropped, "error": self.ledger.last_error}
-        status = "stopping" if self.stopping else "ok" if ledger["error"] is None else "ledger"
+        status = "stopping" if self.stopping else "ledger" if self.ledger.in_danger else "ok"
         sharing = {} if self.sharing is None else {"redis": {"error": self.sharing.error}}
         worker = {} if self.worker is None else {"worker": self.worker}
         return {"status": status, "engines": {name: e.state for name, e in self.engines.items()}, "ledger": ledger, **sharing, **worker}

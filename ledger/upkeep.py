@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine, delete, select, update
 
+from ledger.database import said
 from ledger.rollups import DAY, HOUR, MINUTE, US, roll_up
 from ledger.schema import attempts, engine_minutes, latency_rollups, rollup_state, stale_spans, usage_rollups
 
@@ -44,7 +45,7 @@ class Upkeep:
                     purge(self._engine, self._days, now)
                     purge_at = time.monotonic() + PURGE_S
             except Exception as exc:  # noqa: BLE001 - a database that fails just now: tried again the next time
-                log.warning("ledger_upkeep_failed", error=str(getattr(exc, "orig", exc)))
+                log.warning("ledger_upkeep_failed", error=said(exc))
 
 
 def purge(engine: Engine, days: int, now_s: float) -> int:

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         from gateway import logs
         from gateway.cli.settings import load_or_exit
         from gateway.server import Sockets, bind, bind_admin, url_of
-        from ledger.store import LedgerError
+        from ledger.database import LedgerError
         from providers.local.weights import WeightsNotFound
 
         logs.configure()
@@ -95,7 +95,7 @@ def _with_workers(settings: "Settings", key: str | None, sockets: "Sockets", tel
     from gateway.engine_spec import engine_spec
     from gateway.workers.parent import Plan, serve_with_workers
     from ledger.continuity import tidy
-    from ledger.store import open_engine
+    from ledger.database import open_engine
 
     database = open_engine(settings.state.database)  # made, or brought up to date, before the workers meet in it
     tidy(database, settings.state.responses_days)

@@ -23,7 +23,7 @@ from gateway.workers.messages import Listening, Orders
 from gateway.workers.process import WorkerProcess, end_of
 from gateway.workers.restarts import MOST, WINDOW_S, Restarts
 from gateway.workers.tally import ABSENT, Tally
-from ledger.store import open_engine
+from ledger.database import open_engine
 from providers.http.client import PooledClient
 from providers.local.spec import EngineSpec
 from providers.local.supervisor import EngineSupervisor

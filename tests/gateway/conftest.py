@@ -24,7 +24,7 @@ from gateway.server import bind
 from gateway.workers.host import Host as EngineHost
 from ledger.queries import all_attempts, attempts_of
 from policy.breaker import Breaker
-from tests.gateway.metering import Host
+from tests.gateway.metering import Host as MeterHost
 from tests.gateway.upstream import Upstream
 
 KEY = "sk-test-key"
@@ -143,7 +143,7 @@ async def gateway(config_text: Callable[..., str], tmp_path: Path) -> AsyncItera
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[Host]:
-    host = Host()
+async def host() -> AsyncIterator[MeterHost]:
+    host = MeterHost()
     yield host
     await host.close()

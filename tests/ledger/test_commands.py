@@ -231,7 +231,7 @@ def test_without_a_ledger_it_exits_1_and_makes_none(turnout: Turnout, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("where", ["postgresql://db/turnout", "some.db"])
+@pytest.mark.parametrize("where", ["mysql://db/turnout", "some.db"])
 def test_a_url_that_cannot_be_used_exits_1_and_shows_one_that_can(turnout: Turnout, tmp_path: Path, where: str) -> None:
     assert "sqlite:///var/turnout.db" in turnout("spend", "--database", where, code=1).stderr
     assert list(tmp_path.iterdir()) == []
