@@ -93,8 +93,7 @@ class Recorder:
         finish = exchange.finish if exchange is not None else None
         code = error.reason if isinstance(error, AttemptError) else error
         cost = cost_nusd(target.price, usage)
-        planning = job.planning
-        started = marks.started
+        planning, started = job.planning, marks.started
         billed: Billed = "team" if status in ANSWERED or status == "client_closed" else "gateway"
         if billed == "team" and job.granted is not None:
             job.used_tokens += _tokens(usage, planning)
@@ -137,10 +136,8 @@ class Recorder:
                 policy=job.rule.name,
                 slo_met=_slo_met(job, attempt, status, usage),
                 overhead_us=_whole(attempt.overhead_s, 1e6),
-                engine_prefill_us=_whole(marks.prefill_s, 1e6),
-                engine_decode_us=_whole(marks.decode_s, 1e6),
-                engine_nusd=_engine_nusd(target, marks),
                 decision=planning.told if planning and attempt.number == 1 else None,
+                **_engine_time(target, marks),
                 **({} if attempt.rest else _predicted(attempt.planned.prediction)),
             )
         )
@@ -229,10 +226,16 @@ def _tokens(usage: Usage | None, planning: Planning | None) -> int:
     return (usage.input_total or 0) + (usage.output_total or 0)
 
 
-def _engine_nusd(target: Target, marks: Marks) -> int | None:
-    if target.engine_nusd_per_s is None or marks.prefill_s is None:
-        return None
-    return round((marks.prefill_s + (marks.decode_s or 0.0)) * target.engine_nusd_per_s)
+def _engine_time(target: Target, marks: Marks) -> dict[str, int | None]:
+    """What it took of an owned engine, and what that comes to."""
+    if marks.prefill_s is None or marks.decode_s is None:
+        return {}
+    rate = target.engine_nusd_per_s
+    return {
+        "engine_prefill_us": _whole(marks.prefill_s, 1e6),
+        "engine_decode_us": _whole(marks.decode_s, 1e6),
+        "engine_nusd": None if rate is None else round((marks.prefill_s + marks.decode_s) * rate),
+    }
 
 
 def _predicted(seen: Prediction) -> dict[str, Any]:

@@ -149,7 +149,7 @@ async def test_a_running_engine_is_looked_at_again_and_again(engine: Engine) -> 
 @shared_loop
 async def test_batch_work_makes_room_for_who_is_interactive_and_is_answered_whole_afterwards(engine: Engine) -> None:
     night = Flow("night", priority="batch")
-    batch = asyncio.create_task(engine.ask(max_tokens=120, flow=night))
+    batch = asyncio.create_task(engine.ask(max_tokens=120, ignore_eos=True, flow=night))
     await eventually(lambda: engine.backend.admission.prefills.batch > 0 and engine.backend.admission.prefills.tokens_per_s is not None)
     live = [await engine.open(stream=True, ignore_eos=True) for _ in range(2)]
     assert not batch.done() and (engine.backend.admission.running, engine.backend.admission.waiting) == (2, 1)
