@@ -24,9 +24,10 @@ providers:
   one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
 engines:
   cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", replicas: 2, slots: 1, threads: 1, context: 512, gpu_usd_per_hour: 3.6}}
-policies: {{mended: {{recovery: continue}}}}
+policies: {{mended: {{recovery: continue}}, fast: {{slo: {{ttft_p95_ms: 400}}}}}}
 models:
   own: {{targets: [{{engine: cpu}}]}}
+  fast: {{policy: fast, targets: [{{engine: cpu}}, {{provider: one, model: m1}}]}}
   backed: {{policy: mended, targets: [{{engine: cpu}}, {{provider: one, model: m1}}]}}
 teams: {{search: {{keys: [{key}]}}}}
 """
@@ -70,9 +71,9 @@ async def target_of(gateway: Gateway, content: str, **more: Any) -> str:
 class Stream:
     """One long answer while it comes."""
 
-    def __init__(self, gateway: Gateway, content: str) -> None:
+    def __init__(self, gateway: Gateway, content: str, tokens: int = 450) -> None:
         self.begun = asyncio.Event()
-        self.task = asyncio.create_task(self._read(gateway, body("own", content, stream=True, max_tokens=450, ignore_eos=True)))
+        self.task = asyncio.create_task(self._read(gateway, body("own", content, stream=True, max_tokens=tokens, ignore_eos=True)))
 
     async def _read(self, gateway: Gateway, asked: dict[str, Any]) -> str:
         text = ""
@@ -120,9 +121,19 @@ async def test_an_engine_s_hours_are_told_busy_and_idle_apart(gateway: Gateway) 
         assert float(line["idle_usd"]) == pytest.approx((line["up_h"] - line["busy_h"]) * 3.6, abs=1e-3)
 
 
+async def test_a_stream_with_an_slo_does_not_wait_for_an_engine_beyond_it_while_another_target_is_left(gateway: Gateway) -> None:
+    streams = [Stream(gateway, f"{number} lanes") for number in range(2)]
+    await asyncio.gather(*(stream.begun.wait() for stream in streams))
+    answers = await asyncio.gather(*(gateway.post(body("fast", f"{number} doors", stream=True)) for number in range(3)))
+    assert {answer.headers["x-turnout-target"] for answer in answers} == {"one/m1"}
+    for stream in streams:
+        stream.task.cancel()
+    await asyncio.wait([stream.task for stream in streams])
+
+
 async def test_a_replica_that_is_killed_takes_nobody_with_it(gateway: Gateway, upstream: Upstream) -> None:
     """Streams of `backed` go on elsewhere, those of `own` are told in-band; who waits in the queue is answered by who is left."""
-    streams = [Stream(gateway, f"{number} roads") for number in range(2)]
+    streams = [Stream(gateway, f"{number} roads", 120) for number in range(2)]
     await asyncio.gather(*(stream.begun.wait() for stream in streams))
     waiting = [asyncio.create_task(gateway.post(body("backed", f"{number} rivers"))) for number in range(4)]
     await asyncio.sleep(0.3)
