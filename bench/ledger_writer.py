@@ -1,6 +1,7 @@
 """What the ledger costs: microseconds of an `append` on the calling thread, and rows a second written end to end.
 
     python bench/ledger_writer.py
+    python bench/ledger_writer.py postgresql://USER:PASSWORD@HOST/DATABASE     (an empty one; only the bursts)
 
 Four ways of calling: in one burst, noted on disk before, at a steady pace, and with the database locked. The burst also with a decision among
 three targets on each row, told by the ledger's thread.
@@ -15,6 +16,8 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from msgspec.structs import replace
 
 from contract.usage import Usage
 from ledger.row import AttemptRow
@@ -98,23 +101,32 @@ def report(what: str, took: list[float]) -> None:
     print(f"append, {what:<24} mean {mean:6.2f} us   p50 {p50:5.2f}   p99 {p99:6.2f}   worst {took[-1]:9.2f}")
 
 
-def burst(file: Path, what: str, made: list[AttemptRow]) -> None:
-    ledger = Ledger(f"sqlite:///{file}")
+def burst(url: str, what: str, made: list[AttemptRow]) -> None:
+    """`made`: rows that the database does not have yet."""
+    ledger = Ledger(url)
     began = perf_counter()
     report(what, timed(ledger, made))
     if not ledger.flush(120):
         sys.exit("the rows were not written in time")
     took_s = perf_counter() - began
     ledger.close()
-    each = f"{took_s / len(made) * 1e6:.1f} us and {file.stat().st_size / len(made):.0f} bytes a row"
-    print(f"written end to end: {len(made)} rows in {took_s:.2f} s = {len(made) / took_s:,.0f} rows/s, {each}")
+    if ledger.dropped:
+        sys.exit(f"{ledger.dropped} rows were lost: was the database empty?")
+    each = f"{took_s / len(made) * 1e6:.1f} us"
+    if url.startswith("sqlite:///"):
+        each += f" and {Path(url.removeprefix('sqlite:///')).stat().st_size / len(made):.0f} bytes"
+    print(f"written end to end: {len(made)} rows in {took_s:.2f} s = {len(made) / took_s:,.0f} rows/s, {each} a row")
 
 
 def main() -> None:
-    made = rows(ROWS)
+    made, with_decision = rows(ROWS), [replace(row, attempt=2) for row in rows(ROWS // 5, decided())]
+    if len(sys.argv) > 1:
+        burst(sys.argv[1], "burst", made)
+        burst(sys.argv[1], "burst, with a decision", with_decision)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        burst(Path(folder) / "burst.db", "burst", made)
-        burst(Path(folder) / "decided.db", "burst, with a decision", rows(ROWS // 5, decided()))
+        burst(f"sqlite:///{folder}/burst.db", "burst", made)
+        burst(f"sqlite:///{folder}/decided.db", "burst, with a decision", with_decision)
 
         ledger = Ledger(f"sqlite:///{Path(folder) / 'begun.db'}")
         took = []

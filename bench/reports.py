@@ -18,9 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ledger.database import open_engine
 from ledger.latency import latency
 from ledger.rollups import roll_up
-from ledger.store import open_engine
 from ledger.summed import summed
 from ledger.window import Window
 

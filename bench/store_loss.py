@@ -1,14 +1,15 @@
-"""Two gateways that share a Redis, under a load; Redis is killed, and brought back: what each second's requests saw.
+"""Two gateways that share a Redis, under a load; Redis is killed or frozen, and brought back: what each second's requests saw.
 
 Prints a line a second: requests, their statuses, the 50th and 99th percentile, and how many were admitted without Redis. Then: the whole
 fleet's admissions against the limit, and the p99 from one second after the loss against the p99 before.
 
-    .venv/bin/python bench/store_loss.py [--seconds 24] [--rps 100]
+    .venv/bin/python bench/store_loss.py [--seconds 24] [--rps 100] [--loss killed|frozen] [--kept]
+
+`--kept`: answers are kept and each request is another one, so that Redis is asked for its answer too.
 """
 
 import argparse
 import asyncio
-import json
 import re
 import sys
 import tempfile
@@ -31,11 +32,12 @@ RPM = 600
 CONFIG = """
 state: {{database: "sqlite:///{folder}/turnout.db", redis: "{redis}"}}
 providers: {{up: {{kind: openai-compatible, base_url: "{upstream}", api_key: k}}}}
-models: {{m: {{targets: [{{provider: up, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 2}}}}]}}}}
+policies: {{p: {{{policy}}}}}
+models: {{m: {{policy: p, targets: [{{provider: up, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 2}}}}]}}}}
 teams: {{t: {{keys: [{key}], limits: {{rpm: {rpm}, tpm: 100000000, concurrency: 500}}, budget: {{usd: 1000}}}}}}
 """
-BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 16}).encode()
-HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 16}
+HEADERS = {"authorization": f"Bearer {KEY}"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ async def started(folder: Path) -> tuple[asyncio.subprocess.Process, str]:
 async def ask(client: httpx2.AsyncClient, url: str, began: float, seen: list[Seen]) -> None:
     start = time.perf_counter()
     try:
-        answer = await client.post(f"{url}/v1/chat/completions", content=BODY, headers=HEADERS)
+        answer = await client.post(f"{url}/v1/chat/completions", json=BODY | {"seed": time.perf_counter_ns()}, headers=HEADERS)
         status, degraded = answer.status_code, "x-turnout-degraded" in answer.headers
     except httpx2.HTTPError:
         status, degraded = 0, False
@@ -92,13 +94,13 @@ def told(seen: list[Seen], seconds: float, lost_s: float, back_s: float) -> None
         print(f"{line} {sum(each.degraded for each in here):>13}")
 
 
-async def main(seconds: float, rps: float) -> int:
+async def main(seconds: float, rps: float, loss: str, kept: bool) -> int:
     lost_s, back_s = round(seconds / 3), round(seconds * 2 / 3)
     upstream = await Upstream().start()
     with tempfile.TemporaryDirectory(prefix="turnout-store-loss-") as name:
         folder = Path(name)
         redis = RedisServer(folder).start()
-        text = CONFIG.format(folder=folder, redis=redis.url, upstream=upstream.base_url, key=KEY, rpm=RPM)
+        text = CONFIG.format(folder=folder, redis=redis.url, upstream=upstream.base_url, key=KEY, rpm=RPM, policy="cache: {}" if kept else "")
         (folder / "turnout.yaml").write_text(text)
         gateways = [await started(folder) for _ in range(2)]
         urls, seen = [url for _, url in gateways], []  # type: tuple[list[str], list[Seen]]
@@ -107,9 +109,10 @@ async def main(seconds: float, rps: float) -> int:
             began = time.perf_counter()
             asking = asyncio.create_task(load(urls, seconds, rps, began, seen))
             await asyncio.sleep(began + lost_s - time.perf_counter())
-            redis.kill()
+            gone, back = (redis.kill, redis.start) if loss == "killed" else (redis.freeze, redis.thaw)
+            gone()
             await asyncio.sleep(began + back_s - time.perf_counter())
-            redis.start()
+            back()
             await asking
         finally:
             for process, _ in gateways:
@@ -133,5 +136,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seconds", type=float, default=24)
     parser.add_argument("--rps", type=float, default=100)
+    parser.add_argument("--loss", choices=("killed", "frozen"), default="killed")
+    parser.add_argument("--kept", action="store_true")
     options = parser.parse_args()
-    sys.exit(asyncio.run(main(options.seconds, options.rps)))
+    sys.exit(asyncio.run(main(options.seconds, options.rps, options.loss, options.kept)))

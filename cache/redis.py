@@ -1,7 +1,7 @@
 """Answers that several processes share, in Redis: one namespace, each with its time to live. And whose turn it is to ask for a new one.
 
-Nobody waits for Redis longer than DEADLINE_S. One that fails or is late is left alone for a while, and then tried by one request at a time.
-Implements `cache.port.Store`.
+Nobody waits for Redis longer than DEADLINE_S. One that fails or is late is left alone for a while and for as long as the process knows it to be lost,
+and then tried by one request at a time. Implements `cache.port.Store`.
 """
 
 import asyncio
@@ -39,10 +39,11 @@ class _Lost(Exception):
 
 
 class RedisStore:
-    """Whoever makes it closes it."""
+    """Whoever makes it closes it. `lost`: whether the process knows, from who looks in the background, that this Redis is lost."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, lost: Callable[[], bool]) -> None:
         self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=DEADLINE_S, retry=ONCE_MORE)
+        self._lost = lost
         self._under_way: set[asyncio.Task[Any]] = set()
         self._rest_until = 0.0
         self._probing = False
@@ -116,7 +117,7 @@ class RedisStore:
     async def _asked(self, work: Callable[[], Awaitable[T]]) -> T:
         """Raises _Lost. A task of its own: the client loses a cancellation that comes while it reads."""
         probe = self.error is not None
-        if probe and (self._probing or monotonic() < self._rest_until):
+        if probe and (self._probing or monotonic() < self._rest_until or self._lost()):
             raise _Lost
         self._probing = probe
         task = asyncio.ensure_future(work())

@@ -6,9 +6,9 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from config.section import Section
-from config.values import Later, Like, ModelName, Seconds, Share
+from config.values import Like, Milliseconds, ModelName, PositiveUsd, Seconds, Share, Usd
 
-EngineKind = Literal["llamacpp", "vllm"]
+EngineKind = Literal["llamacpp", "vllm", "ray-serve"]
 # Weights that vLLM quantizes itself while it loads them, or reads as quantized; what a checkpoint says of itself needs no setting.
 # vllm/model_executor/layers/quantization/__init__.py of 0.26 to 0.33.
 QUANTIZATIONS: dict[EngineKind, tuple[str, ...]] = {
@@ -32,11 +32,25 @@ OF_VLLM = (
     "tool_parser",
     "reasoning_parser",
     "chat_template",
-    "gpus",
     "args",
 )
 OF_LLAMACPP = ("threads",)
+OF_RAY = ("serves", "address", "max_replicas")
+HOURS_A_YEAR = 8766.0
 OWN_FLAGS = ("--uds", "--host", "--port", "--api-key", "--model", "--served-model-name", "--max-model-len", "--max-num-seqs", "--scheduling-policy")
+
+
+class PurchaseSettings(Section):
+    """What a machine that was bought costs by the hour, for as long as it is used."""
+
+    usd: PositiveUsd
+    years: Annotated[float, Field(gt=0, le=50)] = 4.0
+    power_w: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    usd_per_kwh: Usd = 0.0
+
+    @property
+    def usd_per_hour(self) -> float:
+        return self.usd / (self.years * HOURS_A_YEAR) + self.power_w / 1000 * self.usd_per_kwh
 
 
 class EngineSettings(Section):
@@ -51,10 +65,10 @@ class EngineSettings(Section):
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = Field(None, description="vllm: of the KV cache")
     start_timeout_s: Seconds | None = Field(None, description="until it is ready; default 120 s, vllm 1800 s")
     threads: int = Field(0, ge=0, description="llamacpp: 0 is every CPU")
-    python: str | None = Field(None, description="vllm: the interpreter of the environment that vLLM is installed in")
+    python: str | None = Field(None, description="vllm: its environment's interpreter; default: what `turnout engines install vllm` made")
     tokenizer: str | None = Field(None, description="vllm: default: the checkpoint's own")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    gpus: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = Field(None, min_length=1, description="vllm: which it sees; default: all")
+    gpus: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = Field(None, min_length=1, description="which it sees; default: all")
     gpu_memory_utilization: Annotated[Share, Field(gt=0)] | None = Field(None, description="vllm: of each GPU's memory; its own default 0.9")
     tensor_parallel: int = Field(1, ge=1, le=256, description="vllm: GPUs that share each layer")
     pipeline_parallel: int = Field(1, ge=1, le=256, description="vllm: stages of layers")
@@ -68,7 +82,14 @@ class EngineSettings(Section):
     reasoning_parser: Annotated[str, Like(r"[A-Za-z0-9_]{1,40}", "must be a name of vLLM's --reasoning-parser")] | None = None
     chat_template: str | None = Field(None, description="vllm: a file; default: the tokenizer's own")
     args: tuple[str, ...] = Field((), description="vllm: more of its flags, as they stand on its command line")
-    gpu_usd_per_hour: Later = Field(None, description="not supported yet")
+    ttft_ms: Milliseconds | None = Field(None, description="a prompt is let in only if it and those being read are read within it; default: no limit")
+    replicas: int = Field(1, ge=1, le=64, description="so many engines of this kind, NAME-1, NAME-2 …; they share `gpus` out among themselves")
+    gpu_usd_per_hour: PositiveUsd | None = Field(None, description="what an hour of one replica's machine costs, busy or not; default: not known")
+    purchase: PurchaseSettings | None = Field(None, description="where the machine was bought, instead of gpu_usd_per_hour")
+    serves: Literal["llamacpp", "vllm"] = Field("llamacpp", description="ray-serve: the engine of each replica, whose own settings stand here too")
+    address: str | None = Field(None, min_length=1, description="ray-serve: of the cluster, such as auto or HOST:6379; default: one is started here")
+    max_replicas: int | None = Field(None, ge=1, le=1024, description="ray-serve: how far it may scale out; default: `replicas`, at which it starts")
+    utilisation: Annotated[Share, Field(gt=0)] = Field(1.0, description="the share of its hours that it is to be busy, which then bears the rest")
 
     @field_validator("args")
     @classmethod
@@ -80,16 +101,26 @@ class EngineSettings(Section):
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> "EngineSettings":
-        for name in OF_VLLM if self.kind == "llamacpp" else OF_LLAMACPP:
-            if name in self.model_fields_set:
+        foreign = set(OF_RAY) if self.kind != "ray-serve" else {"gpus"}
+        foreign |= set(OF_VLLM if self.speaks == "llamacpp" else OF_LLAMACPP)
+        for name in (each for each in (*OF_VLLM, *OF_LLAMACPP, *OF_RAY, "gpus") if each in foreign):
+            if name in self.model_fields_set and not (name == "python" and self.kind == "ray-serve"):
                 raise PydanticCustomError("engine", "{name} is nothing that the kind {kind} has", {"name": name, "kind": self.kind})
-        if self.kind == "llamacpp" and (self.quantization or self.kv_cache_dtype):
+        if self.speaks == "llamacpp" and (self.quantization or self.kv_cache_dtype):
             raise PydanticCustomError("engine", "a GGUF file has its quantization in it: name another file, and set neither")
-        if self.kind == "vllm" and self.quantization is not None and self.quantization not in QUANTIZATIONS["vllm"]:
+        if self.speaks == "vllm" and self.quantization is not None and self.quantization not in QUANTIZATIONS["vllm"]:
             words = {"given": self.quantization, "known": ", ".join(QUANTIZATIONS["vllm"])}
             raise PydanticCustomError("engine", "quantization {given} is none that vLLM has; it has {known}", words)
-        if self.gpus is not None and len(self.gpus) < self.tensor_parallel * self.pipeline_parallel * self.data_parallel:
-            raise PydanticCustomError("engine", "gpus are fewer than tensor_parallel * pipeline_parallel * data_parallel need")
+        if self.kind == "ray-serve" and self.python is None:
+            raise PydanticCustomError("engine", "python is missing: the interpreter of an environment that has ray[serve] and the engine")
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise PydanticCustomError("engine", "max_replicas are fewer than replicas, at which it starts")
+        if self.gpu_usd_per_hour is not None and self.purchase is not None:
+            raise PydanticCustomError("engine", "gpu_usd_per_hour and purchase both say what its hour costs; keep one")
+        if self.gpus is not None and len(self.gpus) % self.replicas:
+            raise PydanticCustomError("engine", "gpus cannot be shared out evenly among so many replicas")
+        if self.gpus is not None and len(self.gpus) // self.replicas < self.tensor_parallel * self.pipeline_parallel * self.data_parallel:
+            raise PydanticCustomError("engine", "gpus are fewer than tensor_parallel * pipeline_parallel * data_parallel need, for each replica")
         return self
 
     @model_validator(mode="after")
@@ -97,6 +128,24 @@ class EngineSettings(Section):
         if self.prompt_tokens >= self.context:
             raise PydanticCustomError("prompt", "max_prompt_tokens must be below context, which the answer shares")
         return self
+
+    @property
+    def speaks(self) -> Literal["llamacpp", "vllm"]:
+        """The engine that answers, whoever runs it."""
+        return self.serves if self.kind == "ray-serve" else self.kind
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Of one replica. None: not known."""
+        return self.purchase.usd_per_hour if self.purchase is not None else self.gpu_usd_per_hour
+
+    def each(self, name: str) -> dict[str, "EngineSettings"]:
+        """Its replicas by name, each with its own GPUs."""
+        if self.replicas == 1 or self.kind == "ray-serve":
+            return {name: self}
+        share = len(self.gpus or ()) // self.replicas
+        gpus = [None if self.gpus is None else self.gpus[at * share : (at + 1) * share] for at in range(self.replicas)]
+        return {f"{name}-{at + 1}": self.model_copy(update={"replicas": 1, "gpus": gpus[at]}) for at in range(self.replicas)}
 
     @property
     def prompt_tokens(self) -> int:

@@ -263,7 +263,10 @@ class _Checker:
 
     def _engines(self) -> Iterator[Problem]:
         for name, engine in self.settings.engines.items():
-            if engine.kind == "vllm":
+            for each in engine.each(name):
+                if each != name and (each in self.settings.engines or each in self.settings.providers):
+                    yield problem(f"its replica `{each}` has the name of another engine or provider", "engines", name, key=True)
+            if engine.speaks == "vllm":
                 yield from _vllm(name, engine)
                 continue
             prefix, colon, builtin = engine.model.partition(":")
@@ -289,7 +292,7 @@ class _Checker:
                 yield self._unknown("engine", target.engine, settings.engines, *at, "engine")
             elif target.context is not None and target.context > settings.engines[target.engine].context:
                 yield problem("is more than the engine's own `context`; make that larger", *at, "context")
-            elif (engine := settings.engines[target.engine]).kind == "vllm" and target.model not in (None, target.engine, *engine.adapters):
+            elif (engine := settings.engines[target.engine]).speaks == "vllm" and target.model not in (None, target.engine, *engine.adapters):
                 yield self._unknown("adapter", target.model or "", engine.adapters, *at, "model")
             return
         provider = target.provider or ""

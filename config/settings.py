@@ -13,12 +13,12 @@ from config.values import (
     LIST,
     SECTION,
     WORD,
+    DatabaseUrl,
     Free,
     HeaderName,
     HeaderValue,
     HedgeAfter,
     Host,
-    Like,
     Milliseconds,
     ModelName,
     Name,
@@ -49,8 +49,8 @@ class ServerSettings(Section):
 
 
 class StateSettings(Section):
-    database: Annotated[str, Like(r"sqlite:///.+", "must be sqlite:///PATH; other databases are not supported yet")] = Field(
-        "sqlite:///var/turnout.db", description="the ledger; its folder also holds the bootstrap key"
+    database: DatabaseUrl = Field(
+        "sqlite:///var/turnout.db", repr=False, description="the ledger; a file's folder, else `var`, also holds the bootstrap key"
     )
     redis: RedisUrl | None = Field(None, description="shares limits, budgets, cached answers and what is learned of targets between processes")
     on_store_loss: Literal["local", "closed", "open"] = Field(
@@ -126,6 +126,9 @@ class ProviderSettings(Section):
         | None
     ) = Field(None, description="the dialects that the provider itself speaks; default: the kind's own")
     timeouts: TimeoutSettings = TimeoutSettings()
+    metrics: Url | None = Field(
+        None, description="the Prometheus page of the engines behind it (vLLM, SGLang, llama.cpp); the load that it tells is routed by"
+    )
     transport: Literal["native", "httpx"] = Field("native", description="httpx: the general client, which honours proxy variables")
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False, description="constant headers added to every request")
 
@@ -317,6 +320,11 @@ class Settings(Section):
     teams: dict[Name, TeamSettings] = Field({})
     admin: AdminSettings | None = Field(None, description="default: no admin API; the command line works without it")
     alerts: AlertSettings | None = Field(None, description="default: nobody is told of spent budgets")
+
+    @property
+    def engine_replicas(self) -> dict[str, EngineSettings]:
+        """Every engine that runs, by its name: an engine with replicas is several."""
+        return {each: settings for name, engine in self.engines.items() for each, settings in engine.each(name).items()}
 
 
 class Environment(BaseSettings):

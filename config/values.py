@@ -14,7 +14,6 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     SecretStr,
-    WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
@@ -36,12 +35,6 @@ class Free:
 
     def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"anyOf": [{"const": "free"}, handler(schema)]}
-
-
-def not_yet(value: Any) -> Any:
-    if value is None:
-        return None
-    raise PydanticCustomError("later", "not supported yet: this version would ignore it, so take it out")
 
 
 def later_values(*values: str) -> BeforeValidator:
@@ -168,7 +161,6 @@ def by_shape(words: str) -> Discriminator:
     return Discriminator(shape, custom_error_type="like", custom_error_message=words)
 
 
-Later = Annotated[Any, AfterValidator(not_yet), WithJsonSchema({"type": "null"})]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 PositiveUsd = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
@@ -180,6 +172,13 @@ PlaceName = Annotated[str, Like(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", "it must be
 Host = Annotated[str, Field(min_length=1), AfterValidator(_host)]
 Url = Annotated[str, Like(r"https?://[^/?#@\s]+(/[^?#\s]*)?", "must be http://HOST or https://HOST, with a path if need be"), AfterValidator(_url)]
 HeaderName = Annotated[str, Like(r"[A-Za-z0-9-]+", "it must be letters, digits and `-`"), AfterValidator(_header_name)]
+DatabaseUrl = Annotated[
+    str,  # with a password: shown by ledger.database.shown alone
+    Like(
+        r"(sqlite:///.+|postgresql://[^/?#\s]*/[^/?#\s]+(\?[^#\s]*)?)",
+        "must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, with /, ? and # in a password as %2F, %3F and %23",
+    ),
+]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 Region = Annotated[PlaceName, AfterValidator(_region)]
 Share = Annotated[float, Field(ge=0, le=1)]

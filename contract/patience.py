@@ -7,7 +7,7 @@ class Patience(msgspec.Struct, frozen=True):
     """Seconds. The first five replace the target's own clocks (`providers.http.port.Clocks`); None: the target's own.
 
     `first_output_s`: at most so long until the first output, because another target waits. `stall_s`: likewise between two pieces.
-    `left_s`: what is left until the request's deadline.
+    `queue_s`: at most so long in the target's own queue, because another one waits. `left_s`: what is left until the request's deadline.
     """
 
     connect_s: float | None = None
@@ -18,3 +18,4 @@ class Patience(msgspec.Struct, frozen=True):
     first_output_s: float | None = None
     stall_s: float | None = None
     left_s: float | None = None
+    queue_s: float | None = None

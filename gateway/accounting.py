@@ -5,7 +5,8 @@ from msgspec.structs import replace
 from contract.call import Call
 from contract.usage import BYTES_PER_TOKEN, Usage
 
-MOST_TOKENS = 1 << 40  # beyond this a count is a fault of whoever sent it
+MOST_TOKENS = 1 << 24  # beyond this a count is a fault of whoever sent it: no model reads or writes so many
+_CACHED = ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input")
 _CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("source", "raw"))
 
 
@@ -38,6 +39,11 @@ def unawaited(call: Call) -> Usage | None:
 
 
 def plausible(usage: Usage) -> Usage:
-    """Without counts below 0 or beyond all reason: those are unknown, and what the provider said stays in `raw`."""
+    """Without counts below 0 or beyond all reason: those are unknown, and what the provider said stays in `raw`.
+
+    Of a prompt that is said to have more cached tokens than tokens only the tokens are believed.
+    """
+    if usage.input_uncached is not None and usage.input_uncached < 0 and 0 <= (total := usage.input_total or 0) <= MOST_TOKENS:
+        usage = replace(usage, input_uncached=total, **dict.fromkeys(_CACHED, None))
     absurd = {name: None for name in _CLASSES if (count := getattr(usage, name)) is not None and not 0 <= count <= MOST_TOKENS}
     return replace(usage, **absurd) if absurd else usage

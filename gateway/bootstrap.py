@@ -1,4 +1,4 @@
-"""The bootstrap key: made at the first start, kept beside the database, so that one can begin without a configuration."""
+"""The bootstrap key: made at the first start, kept beside the database (of a server: in `var`), so that one can begin without a configuration."""
 
 import os
 import secrets
@@ -7,8 +7,8 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from config.settings import Settings
+from ledger.database import state_folder
 from ledger.keys import PREFIX, Keys
-from ledger.store import database_file
 
 FILE_NAME = "bootstrap.key"
 
@@ -17,7 +17,7 @@ def bootstrap_for(settings: Settings, database: Engine) -> str | None:
     """The bootstrap key where nobody has a key of another kind, or ever had one. Raises LedgerUnavailable, OSError."""
     if any(team.keys for team in settings.teams.values()) or Keys(database).changes():
         return None
-    return bootstrap_key(database_file(settings.state.database).parent)
+    return bootstrap_key(state_folder(settings.state.database))
 
 
 def bootstrap_key(folder: Path) -> str:

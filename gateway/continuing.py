@@ -15,6 +15,7 @@ from contract.errors import AttemptError, RequestError, UpstreamRejected
 from contract.finish import Finish
 from contract.requests import ChatRequest, NativeTool, TextFormat
 from contract.usage import BYTES_PER_TOKEN, Usage
+from gateway.asking import limit_of
 from gateway.joint import Joint
 from gateway.routes import Target
 from providers.port import Exchange
@@ -147,7 +148,8 @@ class Continuation:
             if not told.usable or encoder is None:
                 return None
             continuation = cls(call, dialect, delivered, told, seams)
-            if not continuation.ending and request.max_output_tokens is not None and told.kept >= request.max_output_tokens:
+            limit = limit_of(call)  # as the client said it: a default may be another server's
+            if not continuation.ending and limit is not None and told.kept >= limit:
                 continuation.ending = continuation._at_limit(encoder)
             return continuation
         except _NOT_READ:

@@ -1,4 +1,4 @@
-"""What `turnout doctor` looks at: the interpreter, the engine's library and weights, the configuration, the state folder, the port."""
+"""What `turnout doctor` looks at: the interpreter, the engine's library and weights, the configuration, the state folder, the ledger, the port."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from config.load import ConfigError, Loaded, load
 from gateway.cli.settings import known_kinds
 from gateway.engine_spec import weights_of
 from gateway.server import bind
-from ledger.store import LedgerError, database_file
+from ledger.database import LedgerError, is_there, shown, state_folder
 from providers.local.spec import usable_cpus
 from providers.local.weights import WeightsNotFound
 
@@ -33,7 +33,7 @@ def examine(config: Path | None) -> list[Result]:
     except ConfigError as error:
         return [*results, Result("configuration", False, str(error))]
     results.append(Result("configuration", not loaded.advice, _count(loaded)))
-    return [*results, *_weights(loaded), _state(loaded), _port(loaded)]
+    return [*results, *_weights(loaded), _state(loaded), _ledger(loaded), _port(loaded)]
 
 
 def _count(loaded: Loaded) -> str:
@@ -72,13 +72,22 @@ def _size(path: Path) -> int:
 
 def _state(loaded: Loaded) -> Result:
     try:
-        folder = database_file(loaded.settings.state.database).parent
+        folder = state_folder(loaded.settings.state.database)
     except LedgerError as error:
         return Result("state folder", False, str(error))
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Result("state folder", True, f"{folder} can be written")
     return Result("state folder", False, f"{folder} cannot be written: name another in state.database")
+
+
+def _ledger(loaded: Loaded) -> Result:
+    url = loaded.settings.state.database
+    try:
+        found = is_there(url)
+    except LedgerError as error:
+        return Result("ledger", False, str(error))
+    return Result("ledger", True, f"{shown(url)} {'is there' if found else 'is made at the first start'}")
 
 
 def _port(loaded: Loaded) -> Result:

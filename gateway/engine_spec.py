@@ -1,25 +1,29 @@
 """An engine's settings as what its supervisor takes."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from config.engines import EngineSettings
+from config.home import home
+from ledger.prices import NUSD_PER_USD
+from providers.local.environment import installed_python
 from providers.local.spec import EngineSpec
 from providers.local.weights import resolve_checkpoint, resolve_model
 
-START_S = {"llamacpp": 120.0, "vllm": 1800.0}
+START_S = {"llamacpp": 120.0, "vllm": 1800.0, "ray-serve": 1800.0}
 
 
 def weights_of(engine: EngineSettings) -> Path:
     """Where its weights lie. Raises WeightsNotFound."""
-    return resolve_checkpoint(engine.model) if engine.kind == "vllm" else resolve_model(engine.model)
+    return resolve_checkpoint(engine.model) if engine.speaks == "vllm" else resolve_model(engine.model, home(os.environ) / "models")
 
 
 def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
     """Raises WeightsNotFound, ValueError."""
-    vllm = engine.kind == "vllm"
+    vllm = engine.speaks == "vllm"
     return EngineSpec(
         name=name,
         kind=engine.kind,
@@ -31,12 +35,24 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
         max_queue=engine.max_queue,
         max_wait_s=engine.max_wait_s,
         start_timeout_s=engine.start_timeout_s or START_S[engine.kind],
-        python=engine.python or sys.executable,
+        python=engine.python or str(installed_python(home(os.environ) / "engines") or sys.executable),
         args=tuple(_flags(engine)) if vllm else (),
         gpus=engine.gpus,
+        serves=engine.serves,
+        address=engine.address,
+        replicas=engine.replicas,
+        max_replicas=engine.max_replicas or engine.replicas,
+        gpus_each=engine.tensor_parallel * engine.pipeline_parallel * engine.data_parallel if vllm else 0,
+        ttft_s=None if engine.ttft_ms is None else engine.ttft_ms / 1000,
+        usd_per_hour=engine.usd_per_hour,
         tools=engine.tool_parser is not None if vllm else True,
         reasoning=engine.reasoning_parser is not None,
     )
+
+
+def nusd_per_s(engine: EngineSettings) -> float | None:
+    """Of its time that requests take. None: what its hour costs is not known."""
+    return None if engine.usd_per_hour is None else engine.usd_per_hour * NUSD_PER_USD / 3600 / engine.utilisation
 
 
 def _flags(engine: EngineSettings) -> Iterator[str]:

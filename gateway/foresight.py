@@ -43,5 +43,5 @@ def foresee(settings: Settings, team: str | None, model: str, ask: Ask, ledger: 
     live = []
     for each in admitted.allowed:
         stats = route.targets[each.index].stats
-        live.append(Live(stats.forecast(now, streamed=ask.streamed, prompt_tokens=ask.prompt_tokens, load=0), idle=True))
+        live.append(Live(stats.forecast(now, streamed=ask.streamed, prompt_tokens=ask.prompt_tokens, load=0)))
     return decision(rule, ask, plan(rule, ask, admitted, live, now), model)

@@ -110,7 +110,7 @@ class Attempt:
         self.rest = False
         self.hurried = False
         self.overhead_s: float | None = None
-        self.load = target.health.running
+        self.load = target.load
         self._held: int | None = target.health.begin(self.marks.started)
 
     @property

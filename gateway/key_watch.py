@@ -13,6 +13,7 @@ from config.settings import Settings
 from contract.errors import LedgerUnavailable
 from gateway.auth import KeyTable, Principal
 from gateway.made_keys import principals_of
+from ledger.database import said
 from ledger.keys import Keys, Secret, Snapshot
 from policy.rule import Rule
 
@@ -60,7 +61,7 @@ class KeyWatch:
             try:
                 found = await asyncio.to_thread(self._newer)
             except LedgerUnavailable as exc:
-                self._told(str(exc.__cause__))
+                self._told(said(exc.__cause__ or exc))
             except Exception as exc:  # the task's top: one bad look must not end all later ones
                 if not self._failing:
                     log.error("the keys cannot be followed", exc_info=exc)

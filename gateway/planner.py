@@ -12,6 +12,7 @@ from gateway.routes import Route, Target
 from policy.ask import Ask
 from policy.decision import decision
 from policy.hedge import Hedge, hedge
+from policy.load import behind_s
 from policy.plan import Planned, plan
 from policy.predict import Live
 from policy.residency import Admitted, admit, affordable
@@ -19,7 +20,9 @@ from policy.rule import Rule
 
 PATIENT_S = 10.0  # a stream's first token may always take so long, another target waiting or not
 PATIENT_UNARY_S = 30.0
+LEAST_QUEUE_S = 0.01
 PATIENT_TIMES = 3.0  # or so many times the predicted p95
+KNOWN_SAMPLES = 5.0  # by which a p95 is known that may lengthen it
 ENGINE_BUSY = "not ready: the engine is down or its queue is full"
 BREAKER_BUSY = "not ready: its breaker is open after failures"
 COOLING = "not ready: it asked to be left alone for a while"
@@ -57,22 +60,25 @@ def admitted_by(rule: Rule, route: Route) -> Admitted:
 
 
 def snapshot(target: Target, ask: Ask, now: float) -> Live:
-    health, backend = target.health, target.backend
+    health, backend, load = target.health, target.backend, target.load
     cold_tokens = ask.prompt_tokens - ask.warm.get(target.label, 0)
-    forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=health.running)
+    forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=load)
     ready_at, busy = backend.ready_at(target.model, now), ENGINE_BUSY if target.owned else KEYS_BUSY
     if not health.breaker.available(now):
         ready_at, busy = max(ready_at, health.breaker.retry_at(now)), BREAKER_BUSY if health.breaker.state(now) != "closed" else COOLING
     elif health.breaker.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out
         forecast = msgspec.structs.replace(forecast, failing=0.0, waste_factor=1.0, memo={})
-    return Live(forecast, ready_at, busy if ready_at > now else "", backend.wait_s(), health.running == 0)
+    wait_s = backend.wait_s()
+    if not target.owned and (seen := backend.reading()) is not None and seen.running is not None:  # whose queue is not ours
+        wait_s += behind_s(seen.running, seen.waiting or 0, seen.kv_used, forecast.total_mean_s)
+    return Live(forecast, ready_at, busy if ready_at > now else "", wait_s, load)
 
 
 def hedge_for(job: Job, planning: Planning, now: float) -> Hedge | None:
     if job.rule.hedge_after is None:
         return None
     route = job.route
-    idle = [target.label for target in route.targets if target.health.running == 0]
+    idle = [target.label for target in route.targets if target.load == 0]
     return hedge(job.rule, planning.plan, idle, now, route.hedges)
 
 
@@ -83,11 +89,14 @@ def patience_of(job: Job, planned: Planned, others: Sequence[Planned], now: floa
     if own is None and deadline_s is None and not others:
         return None
     left_s = None if deadline_s is None else max(0.001, deadline_s - (now - job.client.started_at))
-    first_output_s = stall_s = None
+    first_output_s = stall_s = queue_s = None
     if others:
+        if rule.slo.ttft_s is not None and job.call.stream:
+            queue_s = max(LEAST_QUEUE_S, rule.slo.ttft_s - (now - job.client.started_at))
         if own is None or (own.first_token_s is None and own.headers_s is None):
             least_s = PATIENT_S if job.call.stream else PATIENT_UNARY_S
-            first_output_s = max(least_s, PATIENT_TIMES * (_p95_s(job, planned) or 0.0))
+            known_s = _p95_s(job, planned) if planned.prediction.samples >= KNOWN_SAMPLES else None
+            first_output_s = max(least_s, PATIENT_TIMES * (known_s or 0.0))
             if left_s is not None:
                 first_output_s = min(first_output_s, _its_share_s(job, planned, others[0], left_s))
         if own is None or own.idle_s is None:
@@ -95,7 +104,7 @@ def patience_of(job: Job, planned: Planned, others: Sequence[Planned], now: floa
                 stall_s = PATIENT_S  # its head has come: the body is made, or somebody else had better make it
             elif rule.recovery != "error":
                 stall_s = STALL_S
-    return msgspec.structs.replace(own or Patience(), first_output_s=first_output_s, stall_s=stall_s, left_s=left_s)
+    return msgspec.structs.replace(own or Patience(), first_output_s=first_output_s, stall_s=stall_s, left_s=left_s, queue_s=queue_s)
 
 
 def hurried(job: Job, planned: Planned, patience: Patience | None) -> bool:

@@ -11,11 +11,13 @@ from contract.usage import Usage
 from gateway.accounting import settled, unawaited
 from gateway.job import Attempt, Job, Planning
 from gateway.learning import learn
+from gateway.routes import Target
 from ledger.prices import cost_nusd
 from ledger.row import ANSWERED, AttemptRow, Billed, Status
 from ledger.store import Ledger
 from policy.prediction import Prediction
 from policy.rule import NO_SLO
+from providers.port import Marks
 
 GATEWAY_LOST = "gateway_lost"  # the code of an attempt whose gateway died under it
 
@@ -135,6 +137,9 @@ class Recorder:
                 policy=job.rule.name,
                 slo_met=_slo_met(job, attempt, status, usage),
                 overhead_us=_whole(attempt.overhead_s, 1e6),
+                engine_prefill_us=_whole(marks.prefill_s, 1e6),
+                engine_decode_us=_whole(marks.decode_s, 1e6),
+                engine_nusd=_engine_nusd(target, marks),
                 decision=planning.told if planning and attempt.number == 1 else None,
                 **({} if attempt.rest else _predicted(attempt.planned.prediction)),
             )
@@ -222,6 +227,12 @@ def _tokens(usage: Usage | None, planning: Planning | None) -> int:
     if usage is None:
         return planning.ask.prompt_tokens if planning else 0
     return (usage.input_total or 0) + (usage.output_total or 0)
+
+
+def _engine_nusd(target: Target, marks: Marks) -> int | None:
+    if target.engine_nusd_per_s is None or marks.prefill_s is None:
+        return None
+    return round((marks.prefill_s + (marks.decode_s or 0.0)) * target.engine_nusd_per_s)
 
 
 def _predicted(seen: Prediction) -> dict[str, Any]:

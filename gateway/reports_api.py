@@ -76,10 +76,12 @@ def add_reports(app: FastAPI, runtime: Runtime) -> None:
 
     @app.get("/v1/targets", tags=["reports"])
     async def list_targets(caller: Caller) -> dict[str, Any]:
-        """The targets behind the models that this key may use, with what each did since the gateway started."""
+        """The targets behind the models that this key may use, and how each does; how much it did in all only where there is one team."""
+        hidden = () if runtime.keys.one_team else ("attempts", "failures", "output_tokens")
         allowed = [r for r in runtime.routes.all if caller.models is None or r.name in caller.models]
         seen = {target.label: target for route in allowed for target in route.targets}
-        return {"data": [{"target": label, "owned": t.owned, **t.stats.summary(time.monotonic())} for label, t in seen.items()]}
+        told = {label: {"target": label, "owned": t.owned, **t.stats.summary(time.monotonic())} for label, t in seen.items()}
+        return {"data": [{name: value for name, value in each.items() if name not in hidden} for each in told.values()]}
 
 
 def _add_report(app: FastAPI, runtime: Runtime, name: str, report: Report) -> None:

@@ -37,6 +37,13 @@ class Target:
     context_tokens: int | None = None
     lacks: frozenset[str] = frozenset()  # see policy.ask.Ask.needs
     weight: float | None = None
+    replica_of: str = ""  # the engine that it is one of several of
+    engine_nusd_per_s: float | None = None  # of an owned engine's time; None: not known
+
+    @property
+    def load(self) -> int:
+        """Requests that run there: this process's, and whoever else's it tells of."""
+        return max(self.health.running, self.backend.load())
 
 
 @dataclass(frozen=True, slots=True)

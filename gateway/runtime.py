@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import ModelSettings, ProviderSettings, Settings, TargetSettings
+from gateway.assembly import assemble, header_text, lacks_of
 from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_for
 from gateway.chosen import chosen_of, keys_of, signer_of
-from gateway.engine_spec import engine_spec
+from gateway.engine_hours import EngineHours
+from gateway.engine_spec import engine_spec, nusd_per_s
 from gateway.health import Health
 from gateway.keeper import Keeper
 from gateway.kept.caching import Caches, caches_of
@@ -36,25 +37,23 @@ from gateway.warm import warm_start
 from gateway.workers.host import Host
 from ledger.continuity import Continuity
 from ledger.keys import Keys
-from ledger.prices import TOKENS, Price, compile_price, context_window
+from ledger.prices import compile_price, context_window
 from ledger.store import Ledger
 from ledger.upkeep import Upkeep
-from policy.affinity import Affinity
-from policy.explore import ExploreBudget
-from policy.hedge import HedgeBudget
-from policy.residency import FREE, Candidate, Rates, admit
 from policy.rule import Rule
-from policy.slack import Slack
 from policy.stats import TargetStats
-from providers.address import address_of, native_dialects
+from providers.address import address_of, native_dialects, page_address
 from providers.backend import HttpBackend, ProviderSpec
 from providers.build import prefills, routes_of
 from providers.http.client import PooledClient
 from providers.http.httpx_client import HttpxClient
 from providers.http.port import Clocks, HttpClient
+from providers.local.admission import Admission as EngineQueue
 from providers.local.backend import EngineBackend
 from providers.local.port import Supervisor
+from providers.local.spec import EngineSpec
 from providers.local.supervisor import EngineSupervisor
+from providers.pool import Pool
 from providers.port import Backend
 from providers.registry import PROVIDER_KINDS, ProviderKind
 
@@ -68,7 +67,6 @@ STREAM_HEADERS_S = 60.0  # a stream's head comes before its first token; a unary
 BOOTSTRAP_TEAM = "default"
 MAX_STATS = 10_000
 ENGINE_LACKS = {"llamacpp": frozenset({"n", "images", "audio", "files"}), "vllm": frozenset({"files"})}
-VISIBLE = "!#$&'()*+,/:;=?@[]~ \"<>^`{|}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,8 @@ class Runtime:
     continuity: Continuity
     pipeline: Pipeline
     engines: Mapping[str, Supervisor]
+    hours: EngineHours  # of the engines that are this process's own
+    pools: tuple[Pool, ...]
     clients: tuple[HttpClient, ...]
     backends: tuple[Backend, ...]
     bootstrap_key: str | None
@@ -118,6 +118,9 @@ class Runtime:
         await self.meter.start()
         if self.alerts is not None:
             await self.alerts.start()
+        self.hours.start()
+        for pool in self.pools:
+            pool.start()
 
     def _remember(self) -> None:
         """What the ledger knows of the targets is where their statistics begin."""
@@ -139,6 +142,9 @@ class Runtime:
             await self.caches.aclose()
         for backend in self.backends:
             await backend.aclose()
+        await self.hours.stop()
+        for pool in self.pools:
+            await pool.stop()
         for engine in self.engines.values():
             await engine.stop()
         for client in self.clients:
@@ -151,7 +157,7 @@ class Runtime:
     def readiness(self) -> dict[str, object]:
         """`status` ok, or what is in the way; engines with their state, the ledger with what waits to be written."""
         ledger = {"pending": self.ledger.pending, "dropped": self.ledger.dropped, "error": self.ledger.last_error}
-        status = "stopping" if self.stopping else "ok" if ledger["error"] is None else "ledger"
+        status = "stopping" if self.stopping else "ledger" if self.ledger.in_danger else "ok"
         sharing = {} if self.sharing is None else {"redis": {"error": self.sharing.error}}
         worker = {} if self.worker is None else {"worker": self.worker}
         return {"status": status, "engines": {name: e.state for name, e in self.engines.items()}, "ledger": ledger, **sharing, **worker}
@@ -166,15 +172,23 @@ class Builder:
         self.httpx_client: HttpxClient | None = None
         self.rules = {name: rule_of(name, policy) for name, policy in settings.policies.items()}
         self.engines: dict[str, Supervisor] = (
-            {name: EngineSupervisor(engine_spec(name, engine), self.client) for name, engine in settings.engines.items()}
+            {name: EngineSupervisor(engine_spec(name, engine), self.client) for name, engine in settings.engine_replicas.items()}
             if host is None
             else {name: engine.supervisor for name, engine in host.engines.items()}
         )
+        self.pools: list[Pool] = []
         self.chosen = {name: chosen_of(name, provider) for name, provider in settings.providers.items()}
         self.backends: dict[str, Backend] = {name: self._provider(name, p) for name, p in settings.providers.items()}
         slots = {} if host is None else {name: engine.slots for name, engine in host.engines.items()}
         self.backends |= {name: EngineBackend(engine, self.client, slots.get(name)) for name, engine in self.engines.items()}
         self.known: dict[tuple[str, str], tuple[TargetStats, Health]] = {}
+        self._engines = settings.engine_replicas
+        self._replica_of = {each: name for name, engine in settings.engines.items() if engine.replicas > 1 for each in engine.each(name)}
+
+    def own_engines(self) -> list[tuple[EngineSpec, EngineQueue]]:
+        """Those that this process looks after, with their queues."""
+        found = [(self.engines[name].spec, backend.admission) for name, backend in self.backends.items() if isinstance(backend, EngineBackend)]
+        return [(spec, queue) for spec, queue in found if isinstance(queue, EngineQueue)]
 
     # --- backends --------------------------------------------------------------------------------------------------
     def _provider(self, name: str, settings: ProviderSettings) -> Backend:
@@ -196,7 +210,10 @@ class Builder:
             dialect_paths=native_dialects(kind, chosen),
             signer=signer,
         )
-        return HttpBackend(spec, self._client(settings.transport))
+        pool = None if settings.metrics is None else Pool(name, *page_address(settings.metrics), self.client)
+        if pool is not None:
+            self.pools.append(pool)
+        return HttpBackend(spec, self._client(settings.transport), pool)
 
     def _client(self, transport: str) -> HttpClient:
         if transport == "native":
@@ -228,7 +245,7 @@ class Builder:
     def route(self, name: str, model: ModelSettings) -> Route:
         """One entry of `models`. A policy that falls back to local has an engine to fall back to, listed or not."""
         rule = self.rules[model.policy] if model.policy else Rule()
-        targets = [self._target(name, entry) for entry in model.targets]
+        targets = [self._target(name, entry, backend) for entry in model.targets for backend in self._backends(entry)]
         if rule.fallback == "local" and not any(target.owned for target in targets):
             targets += [self._make_target(engine, engine, None) for engine in self.engines]
         return assemble(name, rule, targets)
@@ -242,8 +259,11 @@ class Builder:
         ]
         return assemble(route.name, route.rule, told)
 
-    def _target(self, route: str, entry: TargetSettings) -> Target:
-        backend = entry.engine or entry.provider or ""
+    def _backends(self, entry: TargetSettings) -> list[str]:
+        """Of an engine its replicas."""
+        return list(self.settings.engines[entry.engine].each(entry.engine)) if entry.engine is not None else [entry.provider or ""]
+
+    def _target(self, route: str, entry: TargetSettings, backend: str) -> Target:
         return self._make_target(backend, entry.model or (backend if entry.engine else route), entry)
 
     def _make_target(self, backend: str, model: str, entry: TargetSettings | None) -> Target:
@@ -262,8 +282,10 @@ class Builder:
             header=(b"x-turnout-target", header_text(label)),
             region="" if owned else self.settings.providers[backend].region or "",
             context_tokens=self._context(backend, model, entry),
-            lacks=ENGINE_LACKS[self.settings.engines[backend].kind] if owned else _lacks(self._kind(backend)),
+            lacks=ENGINE_LACKS[self._engines[backend].speaks] if owned else lacks_of(self._kind(backend)),
             weight=None if entry is None else entry.weight,
+            replica_of=self._replica_of.get(backend, ""),
+            engine_nusd_per_s=nusd_per_s(self._engines[backend]) if owned else None,
             native=native,
             keeps_responses=not owned and self._kind(backend).keeps_responses and "openai_responses" in native,
             prefill=owned or prefills(self._kind(backend), self.chosen[backend], model),
@@ -284,7 +306,7 @@ class Builder:
         if entry is not None and entry.context is not None:
             return entry.context
         if backend in self.engines:
-            return self.settings.engines[backend].prompt_tokens
+            return self._engines[backend].prompt_tokens
         price_provider = self._kind(backend).price_provider
         return None if price_provider is None or "*" in model else context_window(price_provider, model)
 
@@ -320,9 +342,9 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap), overrides=ALL)))
     continuity = Continuity(ledger.engine, settings.state.responses_days, shared=host is not None)
     redis, recorder = settings.state.redis, Recorder(ledger)
-    meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger)
+    meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger, settings.server.workers)
     alerts = None if settings.alerts is None else Alerts(settings.alerts, builder.client, meter, ledger.engine)
-    caches = caches_of(settings, builder.rules.values(), routes, recorder)
+    caches = caches_of(settings, builder.rules.values(), routes, recorder, meter.lost)
     keys = KeyTable(principals)
     watch = KeyWatch(Keys(ledger.engine), keys, settings, builder.rules)
     return Runtime(
@@ -336,6 +358,8 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         continuity=continuity,
         pipeline=Pipeline(recorder, Keeper(continuity), Admission(meter, recorder, alerts), caches),
         engines=builder.engines,
+        pools=tuple(builder.pools),
+        hours=EngineHours(builder.own_engines(), ledger.engine),
         clients=builder.clients,
         backends=tuple(builder.backends.values()),
         bootstrap_key=bootstrap,
@@ -349,52 +373,3 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         admin=builder.admin(watch, meter, admin),
         example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
     )
-
-
-def assemble(name: str, rule: Rule, targets: list[Target]) -> Route:
-    candidates = tuple(_candidate(index, target) for index, target in enumerate(targets))
-    return Route(
-        name=name,
-        rule=rule,
-        targets=tuple(targets),
-        candidates=candidates,
-        admitted=admit(rule, candidates),
-        header=(b"x-turnout-route", header_text(name)),
-        lacking=frozenset().union(*(each.lacks for each in candidates)),
-        affinity=Affinity(),
-        hedges=HedgeBudget(),
-        exploring=ExploreBudget(),
-        slack=Slack(),
-        admitted_by={},
-    )
-
-
-def _candidate(index: int, target: Target) -> Candidate:
-    return Candidate(
-        index=index,
-        name=target.label,
-        owned=target.owned,
-        region=target.region,
-        rates=FREE if target.owned else _rates(target.price),
-        context_tokens=target.context_tokens,
-        lacks=target.lacks,
-        weight=target.weight,
-    )
-
-
-def _rates(price: Price | None) -> Rates | None:
-    """What the policy compares: a price's own for a request of any length. None: input or output has no price."""
-    if price is None or price.rates.input is None or price.rates.output is None:
-        return None
-    into, out, read = price.rates.input / TOKENS, price.rates.output / TOKENS, price.rates.cache_read
-    return Rates(into, out, into if read is None else read / TOKENS, float(price.request_nusd))
-
-
-def _lacks(kind: ProviderKind) -> frozenset[str]:
-    """What a provider says that it cannot do at all. What it merely does not say is left to it."""
-    return frozenset(name for name in ("tools", "images", "json_schema") if not getattr(kind.facts, name))
-
-
-def header_text(text: str) -> bytes:
-    """A name as a header's value: visible ASCII as it is, all else percent-encoded, so that a client's model name cannot break a header."""
-    return quote(text, safe=VISIBLE).encode()

@@ -1,6 +1,6 @@
 """What the processes of one gateway learn of their targets, shared by Redis: each publishes its own, and takes in what the others did.
 
-Nothing of a request waits for it. A Redis that is slow, full or gone costs one short try now and then; each process then learns for itself.
+Nothing of a request waits for it. A Redis that is slow, full or gone costs one short try every round; each process then learns for itself.
 """
 
 import asyncio
@@ -20,7 +20,6 @@ from redis.exceptions import RedisError
 from policy.stats import TargetStats
 
 EVERY_S = 3.0
-MAX_EVERY_S = 60.0  # between two tries while Redis fails
 DEADLINE_S = 0.05  # of one exchange with Redis
 KEPT_ROUNDS = 10  # what a process published outlives it by so many rounds
 MAX_TARGETS = 500  # the busiest that are published: about 2 MB
@@ -64,20 +63,16 @@ class Sharing:
                 await self._redis.aclose()
 
     async def _run(self) -> None:
-        pause_s = self._every_s
         while not self._stopping:
             try:
                 await self.exchange()
             except (RedisError, OSError, TimeoutError) as exc:
-                pause_s = min(MAX_EVERY_S, pause_s * 2)
                 self._told(type(exc).__name__)
             except Exception as exc:  # the task's top: one bad round must not end all later ones
-                pause_s = MAX_EVERY_S
                 log.error("sharing statistics failed", exc_info=exc)
             else:
-                pause_s = self._every_s
                 self._told(None)
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(self._every_s)
 
     async def exchange(self) -> None:
         """One round. Raises RedisError, OSError or TimeoutError; what was known of the others then stays."""

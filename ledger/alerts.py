@@ -4,8 +4,8 @@ import time
 
 import msgspec
 from sqlalchemy import Engine, func, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
 
+from ledger.database import upsert
 from ledger.schema import alerts
 
 CLAIM_S = 60  # who took an alert to tell it and did not by then is gone: another process may
@@ -29,7 +29,7 @@ class Alert(msgspec.Struct, frozen=True):
 def note(engine: Engine, found: list[Alert]) -> None:
     """Keeps those that are new."""
     with engine.begin() as connection:
-        connection.execute(insert(alerts).on_conflict_do_nothing(), [msgspec.structs.asdict(each) for each in found])
+        connection.execute(upsert(connection, alerts).on_conflict_do_nothing(), [msgspec.structs.asdict(each) for each in found])
 
 
 def claim(engine: Engine, most: int = 20) -> list[Alert]:
@@ -37,9 +37,10 @@ def claim(engine: Engine, most: int = 20) -> list[Alert]:
     now_us = time.time_ns() // 1000
     free = or_(alerts.c.claimed_at_us.is_(None), alerts.c.claimed_at_us < now_us - CLAIM_S * 1_000_000)
     due = select(alerts.c.id).where(alerts.c.told_at_us.is_(None), free).order_by(alerts.c.seen_at_us).limit(most)
+    taken = update(alerts).where(alerts.c.id.in_(due), free)  # `free` once more: PostgreSQL looks again at a row that another took meanwhile
     fields = [alerts.c[name] for name in Alert.__struct_fields__]
     with engine.begin() as connection:
-        rows = connection.execute(update(alerts).where(alerts.c.id.in_(due)).values(claimed_at_us=now_us).returning(*fields))
+        rows = connection.execute(taken.values(claimed_at_us=now_us).returning(*fields))
         return sorted((Alert(*row) for row in rows), key=lambda each: each.seen_at_us)
 
 

@@ -61,10 +61,10 @@ def calibration(engine: Engine, since_us: int, by: str, team: str | None = None,
     ]
     predicted = or_(*(column.is_not(None) for column in _ROW if column.name.startswith("predicted_")))
     query = (
-        select(group, func.count(), *sums)
+        select(group.label("named"), func.count(), *sums)
         .where(_ROW.started_at_us >= since_us, _ROW.started_at_us < to_us, predicted)
-        .group_by(group)
-        .order_by(func.count().desc(), group)
+        .group_by("named")  # by its name: PostgreSQL does not take two bound expressions for the same one
+        .order_by(func.count().desc(), "named")
     )
     if team is not None:
         query = query.where(_ROW.team == team)

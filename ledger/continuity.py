@@ -6,7 +6,7 @@ nothing. Everything belongs to a team: another team's names find nothing.
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import msgspec
 import structlog
-from sqlalchemy import Engine, delete, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Engine, Table, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from contract.errors import LedgerUnavailable
+from ledger.database import said, upsert
 from ledger.schema import bindings, kept_answers
 
 MAX_BINDINGS = 100_000  # in memory: about 10 MB
@@ -62,8 +62,9 @@ class Continuity:
         self._memory_bytes = memory_bytes
         self._thread = ThreadPoolExecutor(1, "continuity")
         self._shared = shared
+        self._waiting: deque[tuple[Table, dict[str, Any]]] = deque()
         if not shared:
-            self._later(lambda: tidy(engine, days))
+            self._thread.submit(tidy, engine, days)
 
     # --- bindings ------------------------------------------------------------------------------------------------------
     def bind(self, team: str, tokens: Iterable[str], target: str) -> None:
@@ -74,8 +75,7 @@ class Continuity:
             if len(self._bindings) > MAX_BINDINGS:
                 self._bindings.popitem(last=False)
         now = time.time_ns() // 1000
-        rows = [{"digest": digest, "target": target, "made_at_us": now} for digest in digests]
-        self._later(lambda: _write(self._engine, insert(bindings).on_conflict_do_nothing(), rows))
+        self._later(bindings, [{"digest": digest, "target": target, "made_at_us": now} for digest in digests])
 
     async def target_of(self, team: str, token: str, *, new: bool = False) -> str | None:
         """The target that gave this state to this team; None: not known. `new`: it may have been given just now. Raises LedgerUnavailable."""
@@ -97,8 +97,7 @@ class Continuity:
         if not self._shared:  # else another process may delete it
             self._remember(team, answer)
         row = {"id": answer.id, "team": team, "model": answer.model, "input": answer.input, "answer": answer.answer}
-        statement = insert(kept_answers).on_conflict_do_nothing()
-        self._later(lambda: _write(self._engine, statement, [{**row, "made_at_us": time.time_ns() // 1000}]))
+        self._later(kept_answers, [{**row, "made_at_us": time.time_ns() // 1000}])
 
     async def answer(self, team: str, name: str) -> KeptAnswer | None:
         """An answer of the team by its id. Raises LedgerUnavailable."""
@@ -136,8 +135,18 @@ class Continuity:
         self._thread.shutdown()
 
     # --- the thread ----------------------------------------------------------------------------------------------------
-    def _later(self, work: Callable[[], None]) -> None:
-        self._thread.submit(work)
+    def _later(self, table: Table, rows: list[dict[str, Any]]) -> None:
+        self._waiting.extend((table, row) for row in rows)
+        self._thread.submit(self._write_waiting)
+
+    def _write_waiting(self) -> None:
+        """All that waits by now, in a transaction for each table: a server far away takes few of them a second."""
+        found: dict[Table, list[dict[str, Any]]] = {}
+        while self._waiting:
+            table, row = self._waiting.popleft()
+            found.setdefault(table, []).append(row)
+        for table, rows in found.items():
+            _write(self._engine, upsert(self._engine, table).on_conflict_do_nothing(), rows)
 
     async def _looked_for(
         self, read: Callable[[], Awaitable[Found | None]], within_s: float, elsewhere: Callable[[], Awaitable[object | None]] | None = None
@@ -162,7 +171,7 @@ class Continuity:
             async with asyncio.timeout(READ_S):
                 return await asyncio.wrap_future(self._thread.submit(read))
         except (SQLAlchemyError, TimeoutError) as exc:
-            log.error("continuity_read_failed", error=str(getattr(exc, "orig", exc)) or f"took longer than {READ_S:g} s")
+            log.error("continuity_read_failed", error=said(exc) or f"took longer than {READ_S:g} s")
             raise LedgerUnavailable("what earlier requests left cannot be read just now; try again") from exc
 
 
@@ -178,7 +187,7 @@ def _write(engine: Engine, statement: Any, rows: list[dict[str, Any]] | None) ->
         with engine.begin() as connection:
             connection.execute(statement, rows) if rows is not None else connection.execute(statement)
     except SQLAlchemyError as exc:  # memory still has it; only a restart would lose it
-        log.error("continuity_write_failed", error=str(getattr(exc, "orig", exc)))
+        log.error("continuity_write_failed", error=said(exc))
 
 
 def _digest(team: str, token: str) -> bytes:

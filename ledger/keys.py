@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Engine, RowMapping, delete, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import SQLAlchemyError
 
 from contract.errors import LedgerUnavailable
+from ledger.database import upsert
 from ledger.schema import key_secrets, keys, tenancy_changes
 
 PREFIX = "sk-turnout-"
@@ -170,7 +170,7 @@ def _keep(connection: Connection, secret: str, id: str) -> None:
 
 def _changed(connection: Connection) -> None:
     """In the transaction of the change itself, so that nobody sees the one without the other."""
-    first = upsert(tenancy_changes).values(id=ONLY_ROW, changes=1)
+    first = upsert(connection, tenancy_changes).values(id=ONLY_ROW, changes=1)
     connection.execute(first.on_conflict_do_update(index_elements=["id"], set_={"changes": tenancy_changes.c.changes + 1}))
 
 

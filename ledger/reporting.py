@@ -65,12 +65,14 @@ def _usage(sums: Sums) -> Line:
 def _cost(sums: Sums) -> Line:
     """`usd_per_mtok`: of all tokens, where every attempt's cost is known."""
     tokens = (tokens_of(sums, INPUTS) or 0) + (tokens_of(sums, OUTPUTS) or 0)
-    paid = None if sums.unpriced or sums.cost_nusd is None else sums.cost_nusd
+    known = [nusd for nusd in (sums.cost_nusd, sums.engine_nusd) if nusd is not None]
+    paid = sum(known) if known and not sums.unpriced else None
     return {
         "requests": sums.requests,
         "cost_usd": usd(sums.cost_nusd),
         "absorbed_usd": usd(sums.absorbed_nusd),
         "saved_usd": usd(sums.saved_nusd),
+        "engine_usd": usd(sums.engine_nusd),
         "unpriced": sums.unpriced,
         "usd_per_mtok": round(paid / tokens / NUSD_PER_MTOK_USD, 6) if tokens and paid is not None else None,
     }

@@ -116,6 +116,7 @@ def _attempt(row: AttemptRow) -> dict[str, Any]:
         "ms": {name: _ms(us) for name, us in times.items()},
         "usage": _usage(row),
         "cost_usd": usd(row.cost_nusd),
+        "engine": _engine(row),
         "billed": row.billed,
         "predicted": _predicted(row),
         "finish_reason": row.finish_reason,
@@ -123,6 +124,13 @@ def _attempt(row: AttemptRow) -> dict[str, Any]:
         "upstream_id": row.upstream_id,
         "bytes": {"request": row.bytes_request, "upstream": row.bytes_upstream, "client": row.bytes_client},
     }
+
+
+def _engine(row: AttemptRow) -> dict[str, Any] | None:
+    """Its share of an owned engine's time."""
+    if row.engine_prefill_us is None:
+        return None
+    return {"prefill_ms": _ms(row.engine_prefill_us), "decode_ms": _ms(row.engine_decode_us), "usd": usd(row.engine_nusd)}
 
 
 def _predicted(row: AttemptRow) -> dict[str, Any] | None:

@@ -34,7 +34,9 @@ EVERY_TEAM = ""
 
 _c = attempts.c
 GIVEN_UP = (_c.status == "abandoned") & (_c.bytes_request > 0)
-UNPRICED = _c.cost_nusd.is_(None) & (_c.usage_source.is_not(None) | _c.status.in_(ANSWERED) | GIVEN_UP)  # as AttemptRow.priced
+ENGINE_US = _c.engine_prefill_us + _c.engine_decode_us
+_TOLD = _c.usage_source.is_not(None) | _c.status.in_(ANSWERED) | GIVEN_UP
+UNPRICED = _c.cost_nusd.is_(None) & _c.engine_nusd.is_(None) & _TOLD  # as AttemptRow.priced
 
 
 def _one(condition: ColumnElement[bool]) -> ColumnElement[int]:
@@ -52,6 +54,8 @@ ROW: dict[str, ColumnElement[Any]] = {
     "cost_nusd": case((_c.billed == "team", _c.cost_nusd)),
     "absorbed_nusd": case((_c.billed == "gateway", _c.cost_nusd)),
     "saved_nusd": _c.saved_nusd,
+    "engine_us": ENGINE_US,
+    "engine_nusd": _c.engine_nusd,
     "slo_met": _one(_c.slo_met.is_(True)),
     "slo_missed": _one(_c.slo_met.is_(False)),
 }

@@ -67,6 +67,9 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     policy: str = ""
     slo_met: bool | None = None  # on a request's last row; None: its policy promised nothing that it could be held to
     overhead_us: int | None = None  # what the gateway itself took up to the first output
+    engine_prefill_us: int | None = None  # of an owned engine's time, its share: until its first token, and after it
+    engine_decode_us: int | None = None
+    engine_nusd: int | None = None  # what that time comes to; paid by the hour and not by the request, so no part of `cost_nusd`
     # on a request's first row: what makes it, called by the thread that writes it, or it; JSON when it was read from the ledger
     decision: Callable[[], msgspec.Struct] | msgspec.Struct | msgspec.Raw | None = None
 

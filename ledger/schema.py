@@ -1,8 +1,8 @@
 """The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
-cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups; an older database
-gets what it lacks when it is opened.
+cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups, version 9 what
+engines of ours did; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import (
@@ -26,10 +26,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 8
+VERSION = 9
 UPGRADED = frozenset(range(1, VERSION))  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
+
+
+def _string(length: int) -> String:
+    """The length is what is expected: SQLite holds nobody to it, and PostgreSQL must not refuse a row for a provider's long id."""
+    return String(length).with_variant(Text(), "postgresql")
+
 
 USAGE_CLASSES = (
     "input_uncached",
@@ -46,20 +52,20 @@ USAGE_CLASSES = (
 attempts = Table(
     "attempts",
     metadata,
-    Column("request_id", String(64), primary_key=True),
+    Column("request_id", _string(64), primary_key=True),
     Column("attempt", Integer, primary_key=True, autoincrement=False),
     Column("started_at_us", BigInteger, nullable=False),
-    Column("team", String(200), nullable=False),
-    Column("key_id", String(64), nullable=False),
-    Column("endpoint", String(64), nullable=False),
+    Column("team", _string(200), nullable=False),
+    Column("key_id", _string(64), nullable=False),
+    Column("endpoint", _string(64), nullable=False),
     Column("stream", Boolean, nullable=False),
-    Column("model_asked", String(500), nullable=False),
-    Column("route", String(500), nullable=False),
-    Column("target", String(200), nullable=False),
-    Column("model_sent", String(500), nullable=False),
-    Column("status", String(32), nullable=False),
-    Column("reason", String(100), nullable=False),
-    Column("error_code", String(100)),
+    Column("model_asked", _string(500), nullable=False),
+    Column("route", _string(500), nullable=False),
+    Column("target", _string(200), nullable=False),
+    Column("model_sent", _string(500), nullable=False),
+    Column("status", _string(32), nullable=False),
+    Column("reason", _string(100), nullable=False),
+    Column("error_code", _string(100)),
     Column("http_status", Integer),
     Column("client_status", Integer),
     Column("queue_us", BigInteger),
@@ -68,16 +74,16 @@ attempts = Table(
     Column("first_token_us", BigInteger),
     Column("end_us", BigInteger),
     *(Column(name, BigInteger) for name in USAGE_CLASSES),
-    Column("usage_source", String(16)),
+    Column("usage_source", _string(16)),
     Column("usage_raw", Text),
     Column("cost_nusd", BigInteger),
-    Column("finish_reason", String(32)),
-    Column("native_finish_reason", String(100)),
-    Column("upstream_id", String(200)),
+    Column("finish_reason", _string(32)),
+    Column("native_finish_reason", _string(100)),
+    Column("upstream_id", _string(200)),
     Column("bytes_request", BigInteger, nullable=False),
     Column("bytes_upstream", BigInteger, nullable=False),
     Column("bytes_client", BigInteger, nullable=False),
-    Column("billed", String(16), nullable=False, server_default="team"),
+    Column("billed", _string(16), nullable=False, server_default="team"),
     Column("prompt_tokens_estimated", BigInteger),
     Column("predicted_ttft_us", BigInteger),
     Column("predicted_end_us", BigInteger),
@@ -85,12 +91,15 @@ attempts = Table(
     Column("predicted_output_tokens", BigInteger),
     Column("predicted_cost_nusd", BigInteger),
     Column("predicted_p_slo", Float),
-    Column("organisation", String(200), nullable=False, server_default=""),
-    Column("cache", String(16)),
+    Column("organisation", _string(200), nullable=False, server_default=""),
+    Column("cache", _string(16)),
     Column("saved_nusd", BigInteger),
-    Column("policy", String(200), nullable=False, server_default=""),
+    Column("policy", _string(200), nullable=False, server_default=""),
     Column("slo_met", Boolean),
     Column("overhead_us", BigInteger),
+    Column("engine_prefill_us", BigInteger),
+    Column("engine_decode_us", BigInteger),
+    Column("engine_nusd", BigInteger),
     Column("decision", Text),
     Index("attempts_by_time", "started_at_us"),
     Index("attempts_by_team", "team", "started_at_us"),
@@ -100,16 +109,16 @@ bindings = Table(
     "bindings",
     metadata,
     Column("digest", LargeBinary(32), primary_key=True),
-    Column("target", String(700), nullable=False),
+    Column("target", _string(700), nullable=False),
     Column("made_at_us", BigInteger, nullable=False),
 )
 
 kept_answers = Table(
     "kept_answers",
     metadata,
-    Column("id", String(200), primary_key=True),
-    Column("team", String(200), nullable=False),
-    Column("model", String(500), nullable=False),
+    Column("id", _string(200), primary_key=True),
+    Column("team", _string(200), nullable=False),
+    Column("model", _string(500), nullable=False),
     Column("made_at_us", BigInteger, nullable=False),
     Column("input", LargeBinary, nullable=False),
     Column("answer", LargeBinary, nullable=False),
@@ -119,9 +128,9 @@ admin_sessions = Table(
     "admin_sessions",
     metadata,
     Column("digest", LargeBinary(32), primary_key=True),
-    Column("issuer", String(2000), nullable=False),
-    Column("subject", String(255), nullable=False),
-    Column("name", String(200), nullable=False),
+    Column("issuer", _string(2000), nullable=False),
+    Column("subject", _string(255), nullable=False),
+    Column("name", _string(200), nullable=False),
     Column("roles", Text, nullable=False),
     Column("made_at_us", BigInteger, nullable=False),
     Column("seen_at_us", BigInteger, nullable=False),
@@ -130,15 +139,15 @@ admin_sessions = Table(
 alerts = Table(
     "alerts",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("scope_kind", String(16), nullable=False),
-    Column("scope_name", String(200), nullable=False),
-    Column("window", String(16), nullable=False),
+    Column("id", _string(40), primary_key=True),
+    Column("scope_kind", _string(16), nullable=False),
+    Column("scope_name", _string(200), nullable=False),
+    Column("window", _string(16), nullable=False),
     Column("start_s", BigInteger, nullable=False),
     Column("share", Float, nullable=False),
     Column("budget_nusd", BigInteger, nullable=False),
     Column("spent_nusd", BigInteger, nullable=False),
-    Column("on_exhausted", String(16), nullable=False),
+    Column("on_exhausted", _string(16), nullable=False),
     Column("seen_at_us", BigInteger, nullable=False),
     Column("claimed_at_us", BigInteger),
     Column("told_at_us", BigInteger),
@@ -147,12 +156,12 @@ alerts = Table(
 keys = Table(
     "keys",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("name", String(200), nullable=False),
-    Column("team", String(200), nullable=False),
-    Column("last4", String(4), nullable=False),
+    Column("id", _string(64), primary_key=True),
+    Column("name", _string(200), nullable=False),
+    Column("team", _string(200), nullable=False),
+    Column("last4", _string(4), nullable=False),
     Column("made_at_us", BigInteger, nullable=False),
-    Column("made_by", String(300), nullable=False),
+    Column("made_by", _string(300), nullable=False),
     Column("expires_at_us", BigInteger),
     Column("revoked_at_us", BigInteger),
     Column("own", Text, nullable=False),
@@ -163,7 +172,7 @@ key_secrets = Table(
     "key_secrets",
     metadata,
     Column("digest", LargeBinary(32), primary_key=True),
-    Column("key_id", String(64), nullable=False),
+    Column("key_id", _string(64), nullable=False),
     Column("expires_at_us", BigInteger),
     Index("key_secrets_by_key", "key_id"),
 )
@@ -185,13 +194,13 @@ USAGE_DIMENSIONS = ("organisation", "team", "key_id", "model_asked", "target", "
 USAGE_MEASURES = (
     *("rows", "requests", "attempts", "estimated", "unpriced"),
     *USAGE_CLASSES,
-    *("cost_nusd", "absorbed_nusd", "saved_nusd", "slo_met", "slo_missed"),
+    *("cost_nusd", "absorbed_nusd", "saved_nusd", "engine_us", "engine_nusd", "slo_met", "slo_missed"),
 )
 usage_rollups = Table(
     "usage_rollups",
     metadata,
     *_span(),
-    *(Column(name, String(500), nullable=False) for name in USAGE_DIMENSIONS),
+    *(Column(name, _string(500), nullable=False) for name in USAGE_DIMENSIONS),
     *(Column(name, BigInteger) for name in USAGE_MEASURES),
     Index("usage_rollups_by_span", "span_s", "start_s"),
     Index("usage_rollups_by_team", "team", "span_s", "start_s"),
@@ -203,7 +212,7 @@ latency_rollups = Table(
     "latency_rollups",
     metadata,
     *_span(),
-    *(Column(name, String(500), nullable=False) for name in LATENCY_DIMENSIONS[:-1]),
+    *(Column(name, _string(500), nullable=False) for name in LATENCY_DIMENSIONS[:-1]),
     Column("prompt", Integer, nullable=False),
     Column("counts", LargeBinary, nullable=False),
     Index("latency_rollups_by_span", "span_s", "start_s"),
@@ -214,7 +223,7 @@ latency_rollups = Table(
 stale_spans = Table(
     "stale_spans",
     metadata,
-    Column("id", String(40), primary_key=True),
+    Column("id", _string(40), primary_key=True),
     *_span(),
 )
 
@@ -225,6 +234,20 @@ rollup_state = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("turn", BigInteger, nullable=False),
     Column("purged_s", BigInteger, nullable=False),
+)
+
+# Owned engines' time, a row for each engine and minute or part of one; whoever looks after the engine writes it. `energy_mj`: of its GPUs.
+engine_minutes = Table(
+    "engine_minutes",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("engine", String(200), nullable=False),
+    Column("ended_at_us", BigInteger, nullable=False),
+    Column("up_us", BigInteger, nullable=False),
+    Column("busy_us", BigInteger, nullable=False),
+    Column("energy_mj", BigInteger),
+    Column("nusd_per_hour", BigInteger),
+    Index("engine_minutes_by_time", "ended_at_us"),
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

@@ -15,7 +15,8 @@ from ledger.window import Window, coarsest, group_of, matching, parts, raw, roll
 class Sums(msgspec.Struct, frozen=True):
     """One group. Each sum adds what is known; None: of nothing. `unpriced`: attempts that have usage or may have, but no cost.
 
-    `cost_nusd` is the team's, `absorbed_nusd` what the gateway bears. `estimated`: attempts whose provider did not tell their usage. A request is
+    `cost_nusd` is the team's, `absorbed_nusd` what the gateway bears, `engine_nusd` what the time on engines of ours comes to.
+    `estimated`: attempts whose provider did not tell their usage. A request is
     counted where its first attempt is; `failed`: of the attempts, and requests that got none.
     """
 
@@ -38,6 +39,8 @@ class Sums(msgspec.Struct, frozen=True):
     cost_nusd: int | None
     absorbed_nusd: int | None
     saved_nusd: int | None
+    engine_us: int | None
+    engine_nusd: int | None
     slo_met: int
     slo_missed: int
 

@@ -7,8 +7,9 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine, delete, select, update
 
+from ledger.database import said
 from ledger.rollups import DAY, HOUR, MINUTE, US, roll_up
-from ledger.schema import attempts, latency_rollups, rollup_state, stale_spans, usage_rollups
+from ledger.schema import attempts, engine_minutes, latency_rollups, rollup_state, stale_spans, usage_rollups
 
 EVERY_S = 15.0
 PURGE_S = 3_600.0
@@ -44,7 +45,7 @@ class Upkeep:
                     purge(self._engine, self._days, now)
                     purge_at = time.monotonic() + PURGE_S
             except Exception as exc:  # noqa: BLE001 - a database that fails just now: tried again the next time
-                log.warning("ledger_upkeep_failed", error=str(getattr(exc, "orig", exc)))
+                log.warning("ledger_upkeep_failed", error=said(exc))
 
 
 def purge(engine: Engine, days: int, now_s: float) -> int:
@@ -62,6 +63,7 @@ def purge(engine: Engine, days: int, now_s: float) -> int:
         connection.execute(update(rollup_state).values(purged_s=before))
         for table in (usage_rollups, latency_rollups):
             connection.execute(delete(table).where(table.c.span_s == MINUTE, table.c.start_s < before))
+        connection.execute(delete(engine_minutes).where(engine_minutes.c.ended_at_us < before * US))
     gone = 0
     start = before if first is None else first // US // HOUR * HOUR
     while start < before:  # an hour at a time, so that whoever writes need not wait long

@@ -100,7 +100,7 @@ def _considered(candidate: Candidate, verdict: Literal["chosen", "fallback", "re
         finish_p95_s=_short(seen.finish_p95_s),
         tokens_per_s=_short(seen.tokens_per_s),
         output_tokens=round(seen.output_tokens, 1),
-        cost_usd=None if seen.effective_nusd is None else round(seen.effective_nusd / NUSD, 9),
+        cost_usd=None if seen.effective_nusd is None or seen.cost_nusd is None else round(seen.effective_nusd / NUSD, 9),
         list_cost_usd=None if seen.list_nusd is None else round(seen.list_nusd / NUSD, 9),
         samples=round(seen.samples, 1),
     )

@@ -10,7 +10,7 @@ exploration   now and then a target of which little is known goes first, so that
 fallback      what may follow the first: any, local or none
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from zlib import crc32
 
@@ -19,6 +19,7 @@ import msgspec
 from policy.ask import Ask
 from policy.predict import KNOWN, TYPICAL_OUTPUT, Live, asked_of, predict
 from policy.prediction import Prediction
+from policy.replica import Replica, choose
 from policy.residency import Admitted, Allowed, Removed
 from policy.rule import NO_SLO, Rule
 from policy.slack import LIKELY, MOST_MISS
@@ -64,6 +65,8 @@ def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: fl
         return Plan((), tuple(removed), "no target is left", None, soonest_at)
     ranked.sort()
     why = _break_tie(rule, ask, ranked, admitted.allowed[0])
+    if ranked[0][3].replica_of:
+        _choose_replica(ask, ranked, dict(zip((each.name for each in admitted.allowed), live, strict=True)))
     exploring = may_explore and rule.explore > 0 and len(ranked) > 1 and _explore(rule, ask, ranked)
     _, _, _, first, prediction = ranked[0]
     followers, fallback = ranked[1:], rule.fallback
@@ -234,6 +237,14 @@ def _break_tie(rule: Rule, ask: Ask, ranked: list[_Ranked], listed_first: Allowe
     if group == 0:
         return f"{why} of those that meet the SLO" if ranked[0][4].meets else f"{why} of those likely to meet the SLO, at {p:.0%}"
     return f"most likely to meet the SLO, at {p:.0%}"
+
+
+def _choose_replica(ask: Ask, ranked: list[_Ranked], live: Mapping[str, Live]) -> None:
+    """Among the first one's replicas that keep the SLO as it does (policy/replica.py)."""
+    group, first = ranked[0][0], ranked[0][3]
+    alike = [each for each in ranked if each[3].replica_of == first.replica_of and each[0] == group]
+    chosen = choose([Replica(each[3].name, live[each[3].name].load, live[each[3].name].wait_s) for each in alike], ask)
+    _to_front(ranked, next(each for each in alike if each[3].name == chosen))
 
 
 def _drawn(ask: Ask, weighted: list[_Ranked]) -> _Ranked:

@@ -24,14 +24,14 @@ TYPICAL_TOKEN_S = 0.05  # what a unary answer's tokens may take each, when only 
 class Live(msgspec.Struct, frozen=True):
     """A target at this moment. `ready_at`: when it may be tried (monotonic seconds; not after now: at once), `busy` says why not before.
 
-    `wait_s`: the expected wait in its queue. `idle`: nothing runs there.
+    `wait_s`: the expected wait in its queue. `load`: requests that run there.
     """
 
     forecast: Forecast
     ready_at: float = 0.0
     busy: str = ""
     wait_s: float = 0.0
-    idle: bool = False
+    load: int = 0
 
 
 def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: float, asked: int) -> Prediction:
@@ -57,6 +57,8 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
         if ask.batch:
             cost *= target.batch_factor
         effective = cost * forecast.waste_factor
+        if target.owned:
+            cost = listed = None  # nothing more for one request more; its share of the engine's own cost is not known, as in the ledger
     return Prediction(
         seen.p,
         seen.meets,

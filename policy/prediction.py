@@ -22,8 +22,8 @@ class Outlook(msgspec.Struct, frozen=True):
 class Prediction(Outlook, frozen=True):
     """With expected nano-dollars. `cost_nusd`: of this one attempt, when it is whole. `list_nusd`: the same with nothing cached.
 
-    `effective_nusd`: what an answer costs in the end, failures that are paid for among it: by it targets are compared. `samples`: the weight
-    of its measurements.
+    `effective_nusd`: what an answer costs in the end, failures that are paid for among it: by it targets are compared; 0 for an engine of the
+    gateway's own, whose other costs are None. `samples`: the weight of its measurements.
     """
 
     cost_nusd: float | None

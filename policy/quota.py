@@ -91,6 +91,7 @@ class Refused(msgspec.Struct, frozen=True):
     budget: Budget | None = None
     requests: Left | None = None
     tokens: Left | None = None
+    degraded: bool = False
 
 
 class Spending(msgspec.Struct, frozen=True):

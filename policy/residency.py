@@ -28,6 +28,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
     `owned`: an engine of the gateway's own. `rates` None: its price is not known. `lacks`: what it cannot do (see `Ask.needs`).
     `weight`: its share of the requests under `ordered`. `batch_factor`: the batch price as a share of the usual one.
+    `replica_of`: what it is one of several of, which are alike but for what their caches hold.
     """
 
     index: int
@@ -39,6 +40,7 @@ class Candidate(msgspec.Struct, frozen=True):
     lacks: frozenset[str] = frozenset()
     weight: float | None = None
     batch_factor: float = 1.0
+    replica_of: str = ""
 
 
 class Allowed(Candidate, frozen=True):

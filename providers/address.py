@@ -53,6 +53,13 @@ def missing(kind: ProviderKind, chosen: Chosen) -> list[str]:
     return [name for name, value in given.items() if not value and any(f"{{{name}}}" in template for template in templates)]
 
 
+def page_address(url: str) -> tuple[Origin, str]:
+    """Where one page is: its origin, and its path with its query."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    return Origin(parts.hostname or "", parts.port or (443 if tls else 80), tls), (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
 def address_of(kind: ProviderKind, chosen: Chosen) -> tuple[Origin, str]:
     """Where requests go: the origin, and the path before each route's own."""
     url = urlsplit(base_url_of(kind, chosen))

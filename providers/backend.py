@@ -16,7 +16,9 @@ from providers.http.client import host_header
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, Origin, within
 from providers.keys import ApiKey, Key, KeyRing
 from providers.passed import read_passed
+from providers.pool import Pool
 from providers.port import Exchange, Marks
+from providers.reading import Reading
 from providers.routes import Prepared, ReadError, Route, by_status
 
 ERROR_BODY_LIMIT = 1 << 20
@@ -49,10 +51,11 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpBackend:
-    """Implements `providers.port.Backend` for any provider over HTTP."""
+    """Implements `providers.port.Backend` for any provider over HTTP. `pool`: what tells how loaded it is, where it does."""
 
-    def __init__(self, spec: ProviderSpec, client: HttpClient) -> None:
+    def __init__(self, spec: ProviderSpec, client: HttpClient, pool: Pool | None = None) -> None:
         self.name = spec.name
+        self._pool = pool
         self._spec = spec
         self._client = client
         self._keys = KeyRing(spec.name, spec.keys)
@@ -131,6 +134,13 @@ class HttpBackend:
 
     def wait_s(self) -> float:
         return 0.0
+
+    def load(self) -> int:
+        seen = self.reading()
+        return 0 if seen is None else (seen.running or 0) + (seen.waiting or 0)
+
+    def reading(self) -> Reading | None:
+        return None if self._pool is None else self._pool.reading
 
     def failed(self, model: str, marks: Marks, error: AttemptError) -> None:
         self._keys.failed(marks.key_id, model, error, marks.started, monotonic())

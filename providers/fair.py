@@ -19,6 +19,7 @@ class Turns(Generic[Who]):
     def __init__(self) -> None:
         self._heap: list[tuple[_Key, Who]] = []
         self._keys: dict[Who, _Key] = {}
+        self._flows: dict[Who, tuple[int, str]] = {}
         self._virtual = [0.0, 0.0]  # of each priority: the start of the turn given last
         self._next: dict[tuple[int, str], float] = {}  # of each flow: when its next turn would start
         self._arrivals = 0
@@ -35,6 +36,7 @@ class Turns(Generic[Who]):
         self._arrivals += 1
         self._next[key[0], flow.name] = key[1] + size / flow.weight
         self._keys[who] = key
+        self._flows[who] = key[0], flow.name
         heappush(self._heap, (key, who))
 
     def first(self) -> Who | None:
@@ -60,12 +62,24 @@ class Turns(Generic[Who]):
     def served(self, who: Who) -> None:
         """It had its turn."""
         key = self._keys.pop(who)
+        del self._flows[who]
         self._virtual[key[0]] = max(self._virtual[key[0]], key[1])
         self._forget()
+
+    def settle(self, flow: Flow, more: float) -> None:
+        """What one of this flow took beyond the size that it was added with (below 0: less) goes to those of the flow that come after it."""
+        of, shift = (_rank(flow), flow.name), more / flow.weight
+        if of in self._next:
+            self._next[of] += shift
+        for who in [who for who, its in self._flows.items() if its == of]:
+            rank, start, arrival = self._keys[who]
+            key = self._keys[who] = rank, start + shift, arrival
+            heappush(self._heap, (key, who))
 
     def leave(self, who: Who) -> bool:
         """It waits no more; False: it did not."""
         found = self._keys.pop(who, None) is not None
+        self._flows.pop(who, None)
         self._forget()
         return found
 

@@ -13,6 +13,7 @@ from contract.errors import AttemptError
 from contract.finish import Finish
 from contract.patience import Patience
 from contract.usage import Usage
+from providers.reading import Reading
 
 
 class Marks(msgspec.Struct):
@@ -30,6 +31,8 @@ class Marks(msgspec.Struct):
     bytes_sent: int = 0
     bytes_received: int = 0
     key_id: str | None = None  # the provider's key that was sent, where there is a choice
+    prefill_s: float | None = None  # of an owned engine's time, its share; None: it was in none
+    decode_s: float | None = None
 
 
 class Exchange(Protocol):
@@ -82,6 +85,12 @@ class Backend(Protocol):
 
     def wait_s(self) -> float:
         """How long an attempt that begins now is expected to wait in the target's own queue, in seconds."""
+
+    def load(self) -> int:
+        """How many requests are at the target, of whoever, as far as it tells."""
+
+    def reading(self) -> Reading | None:
+        """The newest look at what runs there; None: it is not looked at."""
 
     def failed(self, model: str, marks: Marks, error: AttemptError) -> None:
         """Told of every attempt that ended in an error, before its output or after: the next one may have to wait, or to use another key."""

@@ -38,7 +38,7 @@ def test_there_is_one_package_for_each_folder_of_the_architecture() -> None:
 
 
 def test_lock_files_carry_hashes_and_no_addresses() -> None:
-    for lock in ROOT.glob("requirements*.lock"):
+    for lock in (*ROOT.glob("requirements*.lock"), *ROOT.glob("providers/local/environments/*.lock")):
         text = lock.read_text()
         assert "--hash=sha256:" in text
         assert "://" not in text, f"{lock.name} names an address"
@@ -63,3 +63,4 @@ def test_the_wheel_holds_only_our_packages_and_no_start_up_hook(tmp_path: Path) 
     assert not [n for n in names if n.endswith(".pth") or "sitecustomize" in n or "usercustomize" in n]
     tops = {n.split("/")[0] for n in names}
     assert all(top in PACKAGES or top.startswith("turnout-") for top in tops), tops
+    assert {"providers/local/environments/vllm.lock", "providers/local/environments/vllm-cpu.lock"} <= set(names)

@@ -35,7 +35,7 @@ class Rotation(Section):
 
 def create_admin_app(settings: Settings, watch: KeyWatch, gate: Gate, meter: MeterPort) -> FastAPI:
     """The app, with sign-in. It has no pages: what a page of the framework's would load is not ours."""
-    app = FastAPI(title="Turnout admin", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Turnout admin", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     add_sign_in(app, gate)
     _add_teams(app, settings, watch, gate)
     _add_usage(app, settings, watch, gate, meter)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from config.settings import Settings
+from ledger.database import shown
 from ledger.prices import NUSD_PER_USD
 from policy.quota import Left, Standing
 
@@ -10,8 +11,9 @@ HIDDEN = "**********"  # what pydantic writes for a secret's text
 
 
 def settings_shown(settings: Settings) -> dict[str, Any]:
-    """What the configuration says, defaults included. Headers' values and Amazon's key ids are hidden too, and the path of the alerts' URL."""
+    """What the configuration says, defaults included. Hidden too: headers, Amazon's key ids, the alerts' URL's path, the database's password."""
     told: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
+    told["state"]["database"] = shown(settings.state.database)
     for provider in told["providers"].values():
         provider["headers"] = dict.fromkeys(provider["headers"], HIDDEN)
         if "access_key_id" in provider.get("credentials", {}):

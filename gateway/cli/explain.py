@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import DatabaseOption, JsonOption, open_ledger, rows_or_exit
+from gateway.cli.ledger_file import DatabaseOption, JsonOption, ledger_at, open_ledger, rows_or_exit
 from gateway.cli.tables import plain, print_table
 
 if TYPE_CHECKING:
@@ -60,16 +60,15 @@ def _foreseen(settings: "Settings", team: str | None, model: str, ask: "Ask", da
     from config.load import suggestion
     from contract.errors import ModelNotFound
     from gateway.foresight import foresee
-    from ledger.store import database_file
+    from ledger.database import shown
     from providers.local.weights import WeightsNotFound
 
     if team is not None and team not in settings.teams:
         hint = suggestion(team, settings.teams) if settings.teams else "; the configuration has none: name another with --config"
         raise typer.BadParameter(f"there is no team {team!r}{hint}", param_hint="--team")
-    url = database or settings.state.database
-    ledger = open_ledger(url, None) if database or database_file(url).exists() else None
+    ledger = open_ledger(database, None) if database else ledger_at(settings.state.database)
     if ledger is None:
-        typer.echo(f"note: there is no ledger at {url} yet, so nothing is known of the targets", err=True)
+        typer.echo(f"note: there is no ledger at {shown(settings.state.database)} yet, so nothing is known of the targets", err=True)
     try:
         decided: dict[str, Any] = to_builtins(foresee(settings, team, model, ask, ledger))
     except ModelNotFound as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from gateway.cli.ledger_file import DatabaseOption, JsonOption, open_ledger
+from gateway.cli.ledger_file import DatabaseOption, JsonOption, ledger_at, open_ledger
 from gateway.cli.tables import plain, print_table
 
 if TYPE_CHECKING:
@@ -127,12 +127,12 @@ def list_teams(database: DatabaseOption = None, config: ConfigOption = None, as_
     """List organisations and teams: models, limits, budgets, and how many keys each team has."""
     from gateway.cli.settings import load_or_exit
     from gateway.made_keys import counted, teams_of
-    from ledger.store import database_file
+    from ledger.keys import Keys
 
     settings = load_or_exit(config).settings
     made: dict[str, int] = {}
-    if database_file(database or settings.state.database).exists():
-        store = _store(database, config, settings)
+    if (ledger := ledger_at(database or settings.state.database)) is not None:
+        store = Keys(ledger)
         made = counted(store.of(), store.now_us())
     teams = list(teams_of(settings, made))
     if as_json:
@@ -188,8 +188,8 @@ def _seconds(span: str, option: str) -> int:
 
 def _store(database: str | None, config: Path | None, settings: "Settings | None" = None) -> "Keys":
     """The keys of the database; with `settings` it is made if there is none yet, for keys may come before the first request."""
+    from ledger.database import LedgerError, open_engine
     from ledger.keys import Keys
-    from ledger.store import LedgerError, open_engine
 
     if settings is None:
         return Keys(open_ledger(database, config))

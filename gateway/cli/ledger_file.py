@@ -39,17 +39,26 @@ def open_ledger(database: str | None, config: Path | None) -> "Engine":
     """The ledger's engine; a finding on stderr and exit code 1 where there is none, or none that can be read."""
     from config.load import ConfigError, database_url
     from gateway.cli.settings import load_or_exit
-    from ledger.store import LedgerError, database_file, open_engine
+    from ledger.database import shown
 
     try:
         url = database or (load_or_exit(None).settings.state.database if config is None else database_url(config, os.environ))
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+    ledger = ledger_at(url)
+    if ledger is None:
+        typer.echo(f"there is no ledger at {shown(url)}; name one by --database or --config", err=True)
+        raise typer.Exit(1)
+    return ledger
+
+
+def ledger_at(url: str) -> "Engine | None":
+    """The engine of a ledger; None: there is none yet. A finding on stderr and exit code 1 for one that cannot be read."""
+    from ledger.database import LedgerError, is_there, open_engine
+
     try:
-        if not database_file(url).exists():
-            raise LedgerError(f"there is no ledger at {url}; name one by --database or --config")
-        return open_engine(url)
+        return open_engine(url) if is_there(url) else None
     except LedgerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import chat, config_commands, explain, history_commands, key_commands, ledger_commands, models, report_commands, serve, top
+from gateway.cli import (
+    chat,
+    config_commands,
+    engine_commands,
+    explain,
+    history_commands,
+    key_commands,
+    ledger_commands,
+    model_commands,
+    report_commands,
+    serve,
+    top,
+)
 
 app = typer.Typer(
     name="turnout",
@@ -28,7 +40,11 @@ def options(_: Annotated[bool, typer.Option("--version", callback=_show_version,
     """A provider-agnostic inference gateway with local fallback."""
 
 
-for module in (serve, chat, models, config_commands, ledger_commands, report_commands, top, history_commands, explain, key_commands):
+COMMANDS = (
+    *(serve, chat, model_commands, engine_commands, config_commands, ledger_commands),
+    *(report_commands, top, history_commands, explain, key_commands),
+)
+for module in COMMANDS:
     module.register(app)
 
 

@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     for name, about in ABOUT.items():
         report.command(name, help=about)(_command(name))
     report.command()(breakeven)
+    report.command()(engines)
     report.command()(unpriced)
     app.add_typer(report, name="report")
 
@@ -82,6 +83,21 @@ def breakeven(
         return
     head = [name.replace("_", " ") for name in comparing.BreakEven.__struct_fields__]
     print_table(head, [list(line.values()) for line in lines], f"no engine and no priced target were both used in the last {since}")
+
+
+def engines(since: SinceOption = "7d", database: DatabaseOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show how long each owned engine was up and busy, what that cost and what its idle time did, and its tokens."""
+    from ledger.engine_time import engine_lines
+    from ledger.rollups import roll_up
+
+    window, engine, now = _window(since_or_exit(since), None), open_ledger(database, config), time.time()
+    roll_up(engine, now)
+    lines = engine_lines(engine, window, now)
+    if as_json:
+        typer.echo(json.dumps(lines))
+        return
+    head = [name.replace("_", " ") for name in lines[0]] if lines else []
+    print_table(head, [list(line.values()) for line in lines], f"no engine was up in the last {since}")
 
 
 def unpriced(

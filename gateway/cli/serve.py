@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         from gateway import logs
         from gateway.cli.settings import load_or_exit
         from gateway.server import Sockets, bind, bind_admin, url_of
-        from ledger.store import LedgerError
+        from ledger.database import LedgerError
         from providers.local.weights import WeightsNotFound
 
         logs.configure()
@@ -95,13 +95,13 @@ def _with_workers(settings: "Settings", key: str | None, sockets: "Sockets", tel
     from gateway.engine_spec import engine_spec
     from gateway.workers.parent import Plan, serve_with_workers
     from ledger.continuity import tidy
-    from ledger.store import open_engine
+    from ledger.database import open_engine
 
     database = open_engine(settings.state.database)  # made, or brought up to date, before the workers meet in it
     tidy(database, settings.state.responses_days)
     bootstrap = bootstrap_for(settings, database) if key is None else key
     database.dispose()
-    engines = tuple(engine_spec(name, engine) for name, engine in settings.engines.items())
+    engines = tuple(engine_spec(name, engine) for name, engine in settings.engine_replicas.items())
     return serve_with_workers(Plan(settings, bootstrap, engines), sockets, lambda model: tell(bootstrap, model, sockets.admin_url))
 
 

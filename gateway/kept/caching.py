@@ -7,7 +7,7 @@ had, one of those that waited leads in its turn, and who waited for that one too
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 from time import monotonic
 from typing import TypeVar
@@ -250,8 +250,8 @@ class Caches:
         return None if self._store is None else _own_entry(job, await self._store.get(key))
 
 
-def caches_of(settings: Settings, rules: Iterable[Rule], routes: RouteTable, recorder: Recorder) -> Caches | None:
-    """None: nobody's answers are kept."""
+def caches_of(settings: Settings, rules: Iterable[Rule], routes: RouteTable, recorder: Recorder, lost: Callable[[], bool]) -> Caches | None:
+    """None: nobody's answers are kept. `lost`: whether Redis is, where there is one."""
     state = settings.state
     semantic = {name: team.semantic_cache for name, team in settings.teams.items() if team.semantic_cache is not None}
     if not semantic and not any(rule.caching is not None for rule in rules):
@@ -263,7 +263,7 @@ def caches_of(settings: Settings, rules: Iterable[Rule], routes: RouteTable, rec
         return Caches(recorder, Memory(size - apart), None, likeness)
     from cache.redis import RedisStore  # redis-py takes a while to import, and one process alone does without
 
-    return Caches(recorder, Memory(size - apart), RedisStore(state.redis.get_secret_value()), likeness)
+    return Caches(recorder, Memory(size - apart), RedisStore(state.redis.get_secret_value(), lost), likeness)
 
 
 def _own_entry(job: Job, found: T) -> T | None:

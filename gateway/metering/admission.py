@@ -126,7 +126,7 @@ def _refusal(job: Job, refused: Refused) -> RequestError:
             error = LimitExceeded(f"the request is larger than {told}, and never fits", code="request_too_large_for_limit")
         else:
             error = LimitExceeded(f"{told} is reached", retry_after_s=refused.retry_after_s)
-    error.headers = (*limit_headers(refused.requests, refused.tokens),)
+    error.headers = (*limit_headers(refused.requests, refused.tokens), *((DEGRADED,) if refused.degraded else ()))
     return error
 
 

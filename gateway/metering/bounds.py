@@ -12,8 +12,9 @@ from ledger.prices import most_nusd
 from policy.residency import Admitted
 from policy.rule import Rule
 
-UNTOLD_TOKENS = 4096  # of an answer whose request sets no limit: what its tokens a minute take until it ends
-UNTOLD_MOST = 32_768  # the same for money, where the target's context is not smaller
+# An answer whose request sets no limit (docs/limits.md says why the two differ):
+UNTOLD_TOKENS = 4096  # what its tokens a minute take until it ends; what is beyond, the next minute pays
+UNTOLD_MOST = 32_768  # the same for money, which must hold, where the target's context is not smaller
 MOST_DIGITS = 9
 LIMIT_OF: dict[Dialect, str] = {
     "openai_chat": "max_completion_tokens",

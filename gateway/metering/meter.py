@@ -31,6 +31,9 @@ class MeterPort(Protocol):
     async def standing(self, scope: Scope) -> Standing:
         """For reports and alerts. Raises StoreUnavailable, LedgerUnavailable."""
 
+    def lost(self) -> bool:
+        """Whether the store that processes share does not answer just now. Somebody looks in the background, a few times a second."""
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None:
@@ -91,6 +94,9 @@ class MemoryMeter:
             await self._seed(answer)
         return answer
 
+    def lost(self) -> bool:
+        return False
+
     async def start(self) -> None:
         return
 
@@ -111,10 +117,12 @@ class MemoryMeter:
             task.exception()  # whoever waits raises it; perhaps nobody does any more
 
 
-def meter_of(redis_url: str | None, on_loss: Literal["local", "closed", "open"], ledger: Ledger) -> MeterPort:
-    """One process's own, or that of all the processes which share a Redis."""
+def meter_of(redis_url: str | None, on_loss: Literal["local", "closed", "open"], ledger: Ledger, workers: int = 1) -> MeterPort:
+    """One process's own, or that of all the processes which share a Redis. `workers`: of this gateway."""
     if redis_url is None:
         return MemoryMeter(LedgerSpent(ledger))
     from gateway.metering.redis_meter import RedisMeter  # redis-py takes a while to import, and one process alone does without
 
-    return RedisMeter(redis_url, LedgerSpent(ledger), on_loss)
+    meter = RedisMeter(redis_url, LedgerSpent(ledger), on_loss)
+    meter.workers = workers
+    return meter

@@ -69,6 +69,7 @@ class RedisMeter:
     ) -> None:
         self.store = RedisStore(url, PREFIX, deadline_s)
         self.processes = 1  # last known
+        self.workers = 1  # of this gateway: so many there are, whether they were seen or not
         self._spent = spent
         self._on_loss = on_loss
         self._lease_ms = int(lease_s * 1000)
@@ -143,6 +144,9 @@ class RedisMeter:
         rpm, tpm = scope.limits.rpm, scope.limits.tpm
         return Standing(scope, running, None if rpm is None else left(requests, rpm), None if tpm is None else left(tokens, tpm), spendings)
 
+    def lost(self) -> bool:
+        return self.store.lost is not None
+
     # --- one request -----------------------------------------------------------------------------------------------------
     async def _asked(self, id: str, scopes: tuple[Scope, ...], want: Want, args: Sequence[Any]) -> Any:
         self._send()
@@ -184,7 +188,7 @@ class RedisMeter:
         granted = Granted(id, scopes, want, degraded=True)
         if self._on_loss == "local":
             if self._share is None:
-                self._share = Share(self.processes, self._committed, self._spent)
+                self._share = Share(max(self.workers, self.processes), self._committed, self._spent)
             share = self._share
             answer: Granted | Refused = await share.reserve(id, scopes, want)
         elif self._on_loss == "open":

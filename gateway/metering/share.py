@@ -29,8 +29,8 @@ class Share:
             return Granted(id, scopes, want, answer.requests, answer.tokens, degraded=True)
         scope = scopes[parts.index(answer.scope)]
         if answer.budget is None:
-            return replace(answer, scope=scope)
-        return replace(answer, scope=scope, budget=next(budget for budget in scope.budgets if budget.window == answer.budget.window))
+            return replace(answer, scope=scope, degraded=True)
+        return replace(answer, scope=scope, degraded=True, budget=next(budget for budget in scope.budgets if budget.window == answer.budget.window))
 
     def settle(self, id: str, used: Used) -> None:
         granted = self._granted.pop(id, None)

@@ -3,11 +3,28 @@
 import asyncio
 from collections.abc import Iterable
 from functools import partial
+from time import monotonic
 
 from contract.errors import EngineBusy
-from gateway.workers.messages import Acquire, Channel, EngineTold, Granted, Hang, Leave, QueueTold, Refused, Up, state_of
-from providers.local.admission import Admission
+from gateway.workers.messages import (
+    Acquire,
+    Channel,
+    EngineTold,
+    Granted,
+    Hang,
+    Leave,
+    MakeRoom,
+    QueueTold,
+    Read,
+    ReadingTold,
+    Refused,
+    Up,
+    state_of,
+)
+from providers.local.admission import Admission, Held
+from providers.local.port import Want
 from providers.local.spec import EngineSpec
+from providers.local.status import EngineStatus
 from providers.local.supervisor import EngineSupervisor
 
 TELL_QUEUE_S = 0.02  # how old what a worker knows of a queue may be
@@ -19,7 +36,7 @@ class Counter:
     def __init__(self, channel: Channel[Up]) -> None:
         self.channel = channel
         self.waits: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self.holds: set[tuple[str, int]] = set()
+        self.holds: dict[tuple[str, int], Held] = {}
 
 
 class Desk:
@@ -27,7 +44,10 @@ class Desk:
 
     def __init__(self, engines: Iterable[EngineSupervisor]) -> None:
         self._engines = {engine.name: engine for engine in engines}
-        self._queues = {name: Admission(e.spec.slots, e.spec.max_queue, e.spec.max_wait_s) for name, e in self._engines.items()}
+        self._queues = {name: Admission.of(engine.spec) for name, engine in self._engines.items()}
+        for name, engine in self._engines.items():
+            engine.listeners.append(self._queues[name].heard)
+            engine.listeners.append(self._tell_reading)
         self._counters: set[Counter] = set()
         self._tellers: list[asyncio.Task[None]] = []
         self._untold: set[str] = set()
@@ -35,6 +55,10 @@ class Desk:
     @property
     def specs(self) -> tuple[EngineSpec, ...]:
         return tuple(engine.spec for engine in self._engines.values())
+
+    @property
+    def queues(self) -> list[tuple[EngineSpec, Admission]]:
+        return [(engine.spec, self._queues[name]) for name, engine in self._engines.items()]
 
     def state(self) -> tuple[EngineTold | QueueTold, ...]:
         """How all engines and queues are now."""
@@ -65,42 +89,45 @@ class Desk:
         self._counters.discard(counter)
         for task in counter.waits.values():
             task.cancel()
-        for place in counter.holds:
-            self._release(place)
-        counter.holds.clear()
+        for place in tuple(counter.holds):
+            self._release(counter, place)
 
-    def take(self, counter: Counter, message: Acquire | Leave | Hang) -> None:
+    def take(self, counter: Counter, message: Acquire | Read | Leave | Hang) -> None:
         match message:
             case Acquire():
                 place = (message.engine, message.id)
                 task = counter.waits[place] = asyncio.create_task(self._admit(counter, message))
                 task.add_done_callback(partial(self._admitted, counter, place))
                 self._queue_changed(message.engine)
+            case Read():
+                if (held := counter.holds.get((message.engine, message.id))) is not None:
+                    held.read()
+                    self._queue_changed(message.engine)
             case Leave():
                 place = (message.engine, message.id)
                 if place in counter.holds:
-                    counter.holds.discard(place)
-                    self._release(place)
+                    self._release(counter, place)
                 elif (waiting := counter.waits.get(place)) is not None:
                     waiting.cancel()
             case Hang():
                 self._engines[message.engine].report_hang(message.generation, message.reason)
 
     async def _admit(self, counter: Counter, asked: Acquire) -> None:
+        leave = partial(counter.channel.send, MakeRoom(asked.engine, asked.id)) if asked.may_leave else None
         try:
-            await self._queues[asked.engine].acquire(wait_s=asked.wait_s, flow=asked.flow)
+            held = await self._queues[asked.engine].acquire(Want(asked.flow, asked.tokens, asked.slots, leave), asked.wait_s)
         except EngineBusy as busy:
             counter.channel.send(Refused(asked.engine, asked.id, busy.message, busy.retry_after_s))
         else:
-            counter.holds.add((asked.engine, asked.id))
+            counter.holds[asked.engine, asked.id] = held
             counter.channel.send(Granted(asked.engine, asked.id))
 
     def _admitted(self, counter: Counter, place: tuple[str, int], _: asyncio.Task[None]) -> None:
         del counter.waits[place]
         self._queue_changed(place[0])
 
-    def _release(self, place: tuple[str, int]) -> None:
-        self._queues[place[0]].release()
+    def _release(self, counter: Counter, place: tuple[str, int]) -> None:
+        counter.holds.pop(place).release()
         self._queue_changed(place[0])
 
     # --- what is told --------------------------------------------------------------------------------------------------
@@ -111,7 +138,15 @@ class Desk:
                 counter.channel.send(state_of(engine))
 
     def _queue(self, name: str) -> QueueTold:
-        return QueueTold(name, self._queues[name].wait_s, self._queues[name].place_in_s)
+        queue, now = self._queues[name], monotonic()
+        return QueueTold(name, queue.wait_s, queue.place_in_s, queue.requests, queue.work.at(now), queue.work.up, now)
+
+    def _tell_reading(self, engine: EngineStatus) -> None:
+        if engine.reading is not None:
+            for counter in self._counters:
+                if not counter.channel.slow:
+                    counter.channel.send(ReadingTold(engine.name, engine.reading))
+        self._queue_changed(engine.name)
 
     def _queue_changed(self, name: str) -> None:
         if not self._untold:

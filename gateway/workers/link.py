@@ -4,11 +4,11 @@ import asyncio
 import socket
 from collections.abc import Callable
 from itertools import count
+from time import monotonic
 
 import structlog
 
 from contract.errors import EngineBusy, EngineError
-from contract.flow import NOBODY, Flow
 from gateway.workers.host import Host, SharedEngine
 from gateway.workers.messages import (
     Acquire,
@@ -19,16 +19,21 @@ from gateway.workers.messages import (
     Hang,
     Leave,
     Listening,
+    MakeRoom,
     Orders,
     QueueTold,
+    Read,
+    ReadingTold,
     Refused,
     address_in,
 )
+from providers.local.port import Want
 from providers.local.process import EngineAddress
 from providers.local.spec import EngineSpec
 from providers.local.status import EngineStatus
+from providers.local.work import Work
 
-Say = Callable[[Acquire | Leave | Hang | Listening], None]
+Say = Callable[[Acquire | Read | Leave | Hang | Listening], None]
 
 log = structlog.get_logger("turnout.workers")
 
@@ -59,44 +64,82 @@ class RemoteEngine(EngineStatus):
         self._say(Hang(self.name, generation, reason))
 
 
+class RemotePlace:
+    """One of the engine's places, held by this worker. Implements `providers.local.port.Place`."""
+
+    __slots__ = ("_began", "_id", "_read", "_slots", "decode_s", "prefill_s")
+
+    def __init__(self, slots: "RemoteSlots", id: int) -> None:
+        self._slots: RemoteSlots | None = slots
+        self._id = id
+        self._began = slots.work.at(monotonic())
+        self._read: float | None = None
+        self.prefill_s = self.decode_s = 0.0
+
+    def read(self) -> None:
+        if self._read is None and self._slots is not None:
+            self._read = self._slots.work.at(monotonic())
+            self._slots.say(Read(self._slots.engine, self._id))
+
+    def release(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            ended = slots.work.at(monotonic())
+            read = ended if self._read is None else self._read
+            self.prefill_s, self.decode_s = max(0.0, read - self._began), max(0.0, ended - read)  # what was told sets it back a little
+            slots.left(self._id)
+
+
 class RemoteSlots:
-    """An engine's slots and queue, which the parent keeps. Implements `providers.local.port.Slots`."""
+    """The parent's queue before an engine. Implements `providers.local.port.Slots`. `work`: the engine's time as it was last told, carried on."""
 
     def __init__(self, engine: str, say: Say) -> None:
         self.wait_s = 0.0
         self.place_in_s = 0.0
-        self._engine = engine
-        self._say = say
+        self.requests = 0
+        self.work = Work(monotonic())
+        self.engine = engine
+        self.say = say
         self._ids = count(1)
         self._asked: dict[int, asyncio.Future[None]] = {}
-        self._held: list[int] = []
+        self._may_leave: dict[int, Callable[[], None]] = {}
 
-    async def acquire(self, *, wait_s: float, flow: Flow = NOBODY) -> None:
+    async def acquire(self, want: Want, wait_s: float) -> RemotePlace:
         """Raises EngineBusy as `Admission.acquire` does. Cancelling leaves nothing behind."""
         id = next(self._ids)
         turn = self._asked[id] = asyncio.get_running_loop().create_future()
-        self._say(Acquire(self._engine, id, wait_s, flow))
+        if want.leave is not None:
+            self._may_leave[id] = want.leave
+        self.say(Acquire(self.engine, id, wait_s, want.flow, want.tokens, want.slots, want.leave is not None))
         try:
             await turn
-        except asyncio.CancelledError:
+        except BaseException as error:
             self._asked.pop(id, None)
-            self._say(Leave(self._engine, id))  # whether it was granted meanwhile or not
+            if isinstance(error, asyncio.CancelledError):
+                self.left(id)  # whether it was granted meanwhile or not
+            self._may_leave.pop(id, None)
             raise
-        self._held.append(id)
+        return RemotePlace(self, id)
 
-    def release(self) -> None:
-        self._say(Leave(self._engine, self._held.pop()))  # one is as good as another
+    def left(self, id: int) -> None:
+        self._may_leave.pop(id, None)
+        self.say(Leave(self.engine, id))
 
     def fail_waiting(self, error: Callable[[], EngineError]) -> None:
         asked, self._asked = self._asked, {}
         for id, turn in asked.items():
-            self._say(Leave(self._engine, id))
+            self.left(id)
             if not turn.done():
                 turn.set_exception(error())
 
-    def take(self, told: Granted | Refused | QueueTold) -> None:
+    def take(self, told: Granted | Refused | MakeRoom | QueueTold) -> None:
         if isinstance(told, QueueTold):
-            self.wait_s, self.place_in_s = told.wait_s, told.place_in_s
+            self.wait_s, self.place_in_s, self.requests = told.wait_s, told.place_in_s, told.requests
+            self.work.told(told.at, told.work_at, told.requests, told.up)
+            return
+        if isinstance(told, MakeRoom):
+            if (leave := self._may_leave.pop(told.id, None)) is not None:
+                leave()
             return
         turn = self._asked.pop(told.id, None)
         if turn is None or turn.done():  # given up: that was told already
@@ -134,7 +177,7 @@ class Link:
         if self._channel is not None:
             self._channel.close()
 
-    def say(self, message: Acquire | Leave | Hang | Listening) -> None:
+    def say(self, message: Acquire | Read | Leave | Hang | Listening) -> None:
         if self._channel is not None:
             self._channel.send(message)
 
@@ -151,7 +194,9 @@ class Link:
         match message:
             case EngineTold():
                 self._engines[message.engine].take(message)
-            case QueueTold() | Granted() | Refused():
+            case ReadingTold():
+                self._engines[message.engine].seen(message.reading)
+            case QueueTold() | Granted() | Refused() | MakeRoom():
                 self._slots[message.engine].take(message)
             case Orders():
                 log.error("orders came twice")

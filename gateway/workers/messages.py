@@ -13,6 +13,7 @@ from contract.flow import Flow
 from providers.local.process import EngineAddress
 from providers.local.spec import EngineSpec
 from providers.local.status import EngineState, EngineStatus
+from providers.reading import Reading
 
 LENGTH_BYTES = 4
 SLOW_BYTES = 1 << 20  # waiting to be read by the other side: what will be said anew is left out meanwhile
@@ -31,11 +32,25 @@ class EngineTold(msgspec.Struct, frozen=True, tag=True):
 
 
 class QueueTold(msgspec.Struct, frozen=True, tag=True):
-    """How long who comes to an engine now would wait, and until the queue has room."""
+    """How long who comes to an engine now would wait, and until the queue has room. `requests`: in the engine.
+
+    `work_at`: its time as it is divided (providers/local/work.py) at `at`, a moment of the host's monotonic clock; it goes on while it is `up`.
+    """
 
     engine: str
     wait_s: float
     place_in_s: float
+    requests: int
+    work_at: float
+    up: bool
+    at: float
+
+
+class ReadingTold(msgspec.Struct, frozen=True, tag=True):
+    """A look at an engine."""
+
+    engine: str
+    reading: Reading
 
 
 class Orders(msgspec.Struct, frozen=True, tag=True):
@@ -64,7 +79,14 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     retry_after_s: float | None
 
 
-Down = Orders | EngineTold | QueueTold | Granted | Refused
+class MakeRoom(msgspec.Struct, frozen=True, tag=True):
+    """The slot is asked back, for who is interactive."""
+
+    engine: str
+    id: int
+
+
+Down = Orders | EngineTold | QueueTold | ReadingTold | Granted | Refused | MakeRoom
 
 
 # --- a worker's --------------------------------------------------------------------------------------------------------
@@ -75,12 +97,22 @@ class Listening(msgspec.Struct, frozen=True, tag=True):
 
 
 class Acquire(msgspec.Struct, frozen=True, tag=True):
-    """A slot is wanted. `id`: the worker's own, never used again."""
+    """A slot is wanted, or several. `id`: the worker's own, never used again. `tokens`: of the prompt. `may_leave`: it can be asked back."""
 
     engine: str
     id: int
     wait_s: float
     flow: Flow
+    tokens: int = 0
+    slots: int = 1
+    may_leave: bool = False
+
+
+class Read(msgspec.Struct, frozen=True, tag=True):
+    """Who has the slot gave its first token."""
+
+    engine: str
+    id: int
 
 
 class Leave(msgspec.Struct, frozen=True, tag=True):
@@ -98,7 +130,7 @@ class Hang(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Up = Listening | Acquire | Leave | Hang
+Up = Listening | Acquire | Read | Leave | Hang
 
 In = TypeVar("In")
 

@@ -16,12 +16,14 @@ import structlog
 import uvloop
 
 from config.settings import Settings
+from gateway.engine_hours import EngineHours
 from gateway.server import BACKLOG, GRACE_S, Sockets
 from gateway.workers.desk import Desk
 from gateway.workers.messages import Listening, Orders
 from gateway.workers.process import WorkerProcess, end_of
 from gateway.workers.restarts import MOST, WINDOW_S, Restarts
 from gateway.workers.tally import ABSENT, Tally
+from ledger.database import open_engine
 from providers.http.client import PooledClient
 from providers.local.spec import EngineSpec
 from providers.local.supervisor import EngineSupervisor
@@ -53,15 +55,20 @@ def serve_with_workers(plan: Plan, sockets: Sockets, on_listening: Callable[[str
 async def _run(plan: Plan, sockets: Sockets, on_listening: Callable[[str], None]) -> int:
     client = PooledClient()
     desk = Desk([EngineSupervisor(spec, client) for spec in plan.engines])
+    ledger = open_engine(plan.settings.state.database)
+    hours = EngineHours(desk.queues, ledger)
     parent = Parent(plan, sockets, desk, on_listening)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, parent.signalled)
     try:
         await desk.start()
+        hours.start()
         return await parent.run()
     finally:
+        await hours.stop()
         await desk.stop()
+        ledger.dispose()
         await client.aclose()
 
 

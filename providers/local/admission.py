@@ -1,44 +1,96 @@
-"""Our own queue before an engine's slots, in fair turns (providers/fair.py): llama.cpp has neither a limit on its queue nor a way to leave it."""
+"""Our own queue before an engine, in fair turns (providers/fair.py): a request waits here, where its turn can still change, and not in the engine.
+
+It goes in when a slot, room in the KV cache and time to read its prompt are there. Turns are shares of the engine's time (providers/local/work.py).
+"""
 
 import asyncio
 from collections.abc import Callable
 from math import inf
+from time import monotonic
 from typing import NamedTuple
 
 from contract.errors import EngineBusy, EngineError
-from contract.flow import NOBODY, Flow
 from providers.fair import Turns
+from providers.local.port import NOTHING, Want
+from providers.local.prefills import Prefills
+from providers.local.spec import EngineSpec
+from providers.local.status import EngineStatus
+from providers.local.work import Typical, Work
 
 MIN_RETRY_AFTER_S = 1.0
 LIVE_SHARE = 8  # of so many slots batch work leaves one free, and one at least: who is interactive finds it at once
+KV_FULL = 0.95  # of the KV cache: the rest is for answers that grow until the next look
+ANSWER_TOKENS = 64  # of its answer that a request is sure to have room for
 SMOOTHING = 0.2  # weight of the newest hand-over in the average
 
 
-class _Waiter(NamedTuple):
-    """`most`: slots that may be in use once it runs."""
+class Held:
+    """A place in the engine, from its slot to its end. `prefill_s`, `decode_s`: of the engine's time, known once it is released."""
 
-    slots: int
-    most: int
+    __slots__ = ("_admission", "began", "decode_s", "leaves", "prefill_s", "read_at", "slots", "want")
+
+    def __init__(self, admission: "Admission", want: Want, slots: int, began: float) -> None:
+        self._admission: Admission | None = admission
+        self.want = want
+        self.slots = slots
+        self.began = began  # by the engine's divided time
+        self.read_at: float | None = None
+        self.leaves = False  # it was asked to
+        self.prefill_s = self.decode_s = 0.0
+
+    def read(self) -> None:
+        """Its first token came."""
+        if self.read_at is None and self._admission is not None:
+            self.read_at = self._admission.was_read(self)
+
+    def release(self) -> None:
+        """It ended, however. Idempotent."""
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            ended = admission.ended(self)
+            read_at = ended if self.read_at is None else self.read_at
+            self.prefill_s, self.decode_s = read_at - self.began, ended - read_at
+
+
+class _Waiter(NamedTuple):
+    """`size`: engine-seconds that it is thought to take."""
+
+    want: Want
+    size: float
     timer: asyncio.TimerHandle
 
 
 class Admission:
-    """`slots` requests run, `max_queue` more wait, each at most `max_wait_s`. For one event loop.
+    """`slots` requests run, `max_queue` more wait, each at most `max_wait_s`. For one event loop. Implements `providers.local.port.Slots`.
 
     A request may need several slots (`n` choices); it then waits until it is first in the queue and that many are free. Where the queue is full
-    of batch work, one who is interactive takes the place of the last of it.
+    of batch work, one who is interactive takes the place of the last of it; where the engine is, batch work that can leave does so for it.
     """
 
-    def __init__(self, slots: int, max_queue: int, max_wait_s: float) -> None:
-        self._slots = slots
-        self._for_batch = slots - max(1, slots // LIVE_SHARE) if slots > 1 else slots
+    def __init__(self, slots: int, max_queue: int, max_wait_s: float, ttft_s: float | None = None, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._set_slots(slots)
+        self._replica_slots = slots  # of one, where there are several behind one socket
         self._max_queue = max_queue
         self._max_wait_s = max_wait_s
         self._running = 0
-        self._waiting: dict[asyncio.Future[None], _Waiter] = {}
-        self._turns: Turns[asyncio.Future[None]] = Turns()
+        self._held: dict[Held, float] = {}  # -> engine-seconds that it was thought to take
+        self._waiting: dict[asyncio.Future[Held], _Waiter] = {}
+        self._turns: Turns[asyncio.Future[Held]] = Turns()
         self._released_at: float | None = None
         self._gap_s = MIN_RETRY_AFTER_S  # smoothed time between two releases while others wait
+        self._kv_left = inf  # tokens
+        self._typical = Typical()
+        self.prefills = Prefills(ttft_s)
+        self.work = Work(clock())
+
+    @classmethod
+    def of(cls, spec: EngineSpec) -> "Admission":
+        return cls(spec.slots, spec.max_queue, spec.max_wait_s, spec.ttft_s)
+
+    def _set_slots(self, slots: int) -> None:
+        self._slots = slots
+        self._for_batch = slots - max(1, slots // LIVE_SHARE) if slots > 1 else slots
 
     @property
     def running(self) -> int:
@@ -51,16 +103,21 @@ class Admission:
         return len(self._waiting)
 
     @property
+    def requests(self) -> int:
+        """Requests in the engine."""
+        return len(self._held)
+
+    @property
     def wait_s(self) -> float:
-        """An estimate of how long one who came now would wait; 0 while a slot is free."""
-        if not self._waiting and self._running < self._slots:
+        """An estimate of how long one who came now would wait; 0 while there is room."""
+        if not self._waiting and self._has_room(NOTHING):
             return 0.0
         return min(self._gap_s * (len(self._waiting) + 1), self._max_wait_s)
 
     @property
     def place_in_s(self) -> float:
         """An estimate of how long until one who comes is not refused; 0 while the queue has room."""
-        full = len(self._waiting) >= self._max_queue and (self._waiting or self._running >= self._slots)
+        full = len(self._waiting) >= self._max_queue and (self._waiting or not self._has_room(NOTHING))
         return min(self._gap_s, self._max_wait_s) if full else 0.0
 
     @property
@@ -68,52 +125,31 @@ class Admission:
         """What one who is refused now is told to wait."""
         return max(MIN_RETRY_AFTER_S, self.wait_s)
 
-    async def acquire(self, slots: int = 1, wait_s: float = inf, flow: Flow = NOBODY) -> None:
-        """Takes `slots` slots (all of them, when it asks for more than there are), waiting in turn; give the same number to `release`.
+    def heard(self, engine: EngineStatus) -> None:
+        """The engine's state changed, or it was looked at."""
+        self.work.turned(self._clock(), engine.state == "ready")
+        seen = engine.reading
+        known = seen is not None and seen.kv_used is not None and seen.kv_tokens is not None
+        if seen is not None and seen.replicas is not None:  # some may have died, or come
+            self._set_slots(max(1, seen.replicas) * self._replica_slots)
+        self._kv_left = (KV_FULL - (seen.kv_used or 0.0)) * (seen.kv_tokens or 0) if seen is not None and known else inf
+        self._hand_over()
+
+    async def acquire(self, want: Want = NOTHING, wait_s: float = inf) -> Held:
+        """A place, waiting in turn; whoever has it releases it. A request that wants more slots than there are takes all.
 
         Raises EngineBusy at once when the queue is full, and after `max_wait_s` in it, or `wait_s`. Cancelling leaves nothing behind.
         """
-        slots, most = min(slots, self._slots), self._most(flow)
-        if not self._waiting and self._running + slots <= max(slots, most):
-            self._running += slots
-            return
+        if not self._waiting and self._has_room(want):
+            return self._enter(want, self._typical.of(want.flow))
         if len(self._waiting) >= self._max_queue:
-            last = self._turns.last_behind(flow)
+            last = self._turns.last_behind(want.flow)
             if last is None:
                 raise self._full()
             self._leave(last)
             if not last.done():
                 last.set_exception(self._full())
-        await self._wait(slots, min(wait_s, self._max_wait_s), flow)
-
-    def _most(self, flow: Flow) -> int:
-        """Slots that may be in use once one of this flow runs."""
-        return self._for_batch if flow.priority == "batch" else self._slots
-
-    def _full(self) -> EngineBusy:
-        return EngineBusy(f"the engine's queue of {self._max_queue} is full", retry_after_s=self.retry_after_s)
-
-    async def _wait(self, slots: int, wait_s: float, flow: Flow) -> None:
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        self._turns.add(turn, flow, slots)
-        self._waiting[turn] = _Waiter(slots, max(slots, self._most(flow)), loop.call_later(wait_s, self._time_out, turn, wait_s))
-        self._hand_over()  # a slot may be free that the batch work before it had to leave
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release(slots)  # its turn came and the cancellation too: the slots go on to the next
-            else:
-                self._leave(turn)
-            raise
-
-    def release(self, slots: int = 1) -> None:
-        """Gives back what one `acquire(slots)` took; whose turn it is in the queue has it before anyone who comes later."""
-        self._running -= min(slots, self._slots)
-        if self._waiting:
-            self._measure()
-        self._hand_over()
+        return await self._wait(want, min(wait_s, self._max_wait_s))
 
     def fail_waiting(self, error: Callable[[], EngineError]) -> None:
         """Ends the wait of all in the queue, each with an error of its own."""
@@ -124,11 +160,78 @@ class Admission:
             if not turn.done():
                 turn.set_exception(error())
 
+    # --- room ----------------------------------------------------------------------------------------------------------
+    def _has_room(self, want: Want) -> bool:
+        """Who is alone always has."""
+        if self._missing_slots(want) > 0:
+            return False
+        return not self._held or (self._has_memory(want) and self.prefills.has_room(want.tokens, want.is_batch))
+
+    def _missing_slots(self, want: Want) -> int:
+        slots = min(want.slots, self._slots)
+        return self._running + slots - max(slots, self._for_batch if want.is_batch else self._slots)
+
+    def _has_memory(self, want: Want) -> bool:
+        return want.tokens + ANSWER_TOKENS <= self._kv_left
+
+    def _enter(self, want: Want, size: float) -> Held:
+        now = self._clock()
+        slots = min(want.slots, self._slots)
+        self._running += slots
+        self._kv_left -= want.tokens + ANSWER_TOKENS  # until the next look shows it
+        self.prefills.enter(now, want.tokens, want.is_batch)
+        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1))
+        self._held[held] = size
+        return held
+
+    def was_read(self, held: Held) -> float:
+        """Its first token came; the engine's divided time."""
+        now = self._clock()
+        self.prefills.leave(now, held.want.tokens, held.want.is_batch, read=True)
+        self._hand_over()
+        return self.work.at(now)
+
+    def ended(self, held: Held) -> float:
+        """It left the engine; whose turn it is has its place before anyone who comes later. The engine's divided time."""
+        now, want = self._clock(), held.want
+        size = self._held.pop(held)
+        self._running -= held.slots
+        if held.read_at is None:
+            self.prefills.leave(now, want.tokens, want.is_batch, read=False)
+        at = self.work.changed(now, len(self._held))
+        self._turns.settle(want.flow, at - held.began - size)
+        self._typical.took(want.flow, at - held.began)
+        if self._waiting:
+            self._measure(now)
+        self._hand_over()
+        return at
+
+    # --- the queue -----------------------------------------------------------------------------------------------------
+    def _full(self) -> EngineBusy:
+        return EngineBusy(f"the engine's queue of {self._max_queue} is full", retry_after_s=self.retry_after_s)
+
+    async def _wait(self, want: Want, wait_s: float) -> Held:
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Held] = loop.create_future()
+        size = self._typical.of(want.flow)
+        self._turns.add(turn, want.flow, size)
+        self._waiting[turn] = _Waiter(want, size, loop.call_later(wait_s, self._time_out, turn, wait_s))
+        self._hand_over()  # a slot may be free that the batch work before it had to leave
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                turn.result().release()  # its turn came and the cancellation too: the place goes on to the next
+            else:
+                self._leave(turn)
+            raise
+
     def _hand_over(self) -> None:
         while (turn := self._turns.first()) is not None:
             waiter = self._waiting[turn]
             given_up = turn.done()  # cancelled, and its task has not run since
-            if not given_up and self._running + waiter.slots > waiter.most:
+            if not given_up and not self._has_room(waiter.want):
+                self._ask_to_leave(waiter.want)
                 return
             del self._waiting[turn]
             waiter.timer.cancel()
@@ -136,23 +239,35 @@ class Admission:
                 self._turns.leave(turn)
                 continue
             self._turns.served(turn)
-            self._running += waiter.slots
-            turn.set_result(None)
+            turn.set_result(self._enter(waiter.want, waiter.size))
 
-    def _leave(self, turn: asyncio.Future[None]) -> None:
+    def _ask_to_leave(self, want: Want) -> None:
+        """Batch work makes room for who is interactive: what came last has the least to lose."""
+        if want.is_batch:
+            return
+        missing = max(self._missing_slots(want), 0 if self._has_memory(want) else 1)
+        missing -= sum(held.slots for held in self._held if held.leaves)
+        for held in reversed(self._held):
+            if missing <= 0:
+                return
+            if held.want.leave is not None and not held.leaves:
+                held.leaves = True
+                missing -= held.slots
+                held.want.leave()
+
+    def _leave(self, turn: asyncio.Future[Held]) -> None:
         """Out of the queue before its turn; whoever was held up by it may go."""
         if waiter := self._waiting.pop(turn, None):
             waiter.timer.cancel()
             self._turns.leave(turn)
             self._hand_over()
 
-    def _time_out(self, turn: asyncio.Future[None], wait_s: float) -> None:
+    def _time_out(self, turn: asyncio.Future[Held], wait_s: float) -> None:
         if not turn.done():
             turn.set_exception(EngineBusy(f"waited {wait_s:g} s in the engine's queue", retry_after_s=self.retry_after_s))
             self._leave(turn)
 
-    def _measure(self) -> None:
-        now = asyncio.get_running_loop().time()
+    def _measure(self, now: float) -> None:
         if self._released_at is not None:
             self._gap_s += SMOOTHING * (min(now - self._released_at, self._max_wait_s) - self._gap_s)
         self._released_at = now

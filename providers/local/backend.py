@@ -4,6 +4,7 @@ Always a stream, because llama.cpp goes on computing a unary answer that nobody 
 """
 
 import asyncio
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -17,6 +18,7 @@ from contract.errors import (
     ConnectFailed,
     ConnectionLost,
     ContextLengthExceeded,
+    EngineBusy,
     EngineLost,
     EngineRefused,
     EngineUnavailable,
@@ -32,10 +34,11 @@ from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, with
 from providers.local.admission import Admission
 from providers.local.asking import Asked, ask, ask_count, prioritised
 from providers.local.manner import MANNERS
-from providers.local.port import Slots, Supervisor
-from providers.local.prefills import Prefills
+from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.process import EngineAddress
+from providers.local.status import EngineStatus
 from providers.port import Exchange, Marks
+from providers.reading import Reading
 from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.openai_chat import OPENAI_CHAT
@@ -68,12 +71,11 @@ class EngineBackend:
     def __init__(self, supervisor: Supervisor, client: HttpClient, admission: Slots | None = None) -> None:
         spec = supervisor.spec
         self.name = spec.name
-        self.admission = admission or Admission(spec.slots, spec.max_queue, spec.max_wait_s)
+        self.admission = admission or _own_queue(supervisor)
         self._spec = spec
         self._supervisor = supervisor
         self._client = client
-        self._manner = MANNERS[spec.kind]
-        self._prefills = Prefills()
+        self._manner = MANNERS[spec.speaks]
         # None: asked when first needed; a model does not change with its engine's restarts
         self._takes_tools: bool | None = None if self._manner.asks_props else spec.tools
 
@@ -91,17 +93,43 @@ class EngineBackend:
         body = asked.body
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
-        began = monotonic()
         wait_s = spec.max_wait_s if patience is None else min([spec.max_wait_s, *_limits(patience)])
-        await self.admission.acquire(wait_s=wait_s, flow=call.flow)
-        place = _Place(self.admission, self._prefills)
+        want = Want(call.flow, len(body) // BYTES_PER_TOKEN, asked.chat.choices)
+        if want.is_batch and not call.stream:
+            return await self._as_room_allows(asked, want, marks, patience, wait_s)
+        return await self._placed(asked, want, marks, patience, wait_s)
+
+    async def _as_room_allows(self, asked: Asked, want: Want, marks: Marks, patience: Patience | None, wait_s: float) -> Exchange:
+        """The whole answer of batch work. Nobody has seen any of it before, so whoever is interactive may have its place, and it begins anew when
+        there is room again. Raises EngineBusy when that comes too late."""
+        until = monotonic() + wait_s
+        while True:
+            scope = asyncio.timeout(None)
+            try:
+                async with scope:
+                    exchange = await self._placed(asked, want._replace(leave=partial(_expire, scope)), marks, patience, wait_s)
+                    try:
+                        exchange.answer = await exchange.next()
+                    except BaseException:
+                        exchange.abort()
+                        raise
+                return exchange
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+                marks.first_token = marks.ended = None
+                wait_s = until - monotonic()
+                if wait_s <= 0:
+                    raise EngineBusy(f"live traffic took its place in the engine {self.name!r}", retry_after_s=self.admission.wait_s) from None
+
+    async def _placed(self, asked: Asked, want: Want, marks: Marks, patience: Patience | None, wait_s: float) -> "_EngineExchange":
+        spec, began = self._spec, monotonic()
+        place = _Place(await self.admission.acquire(want, wait_s), marks)
         try:
-            if call.flow.priority == "batch":
-                place.reading = await self._prefills.enter(len(body) // BYTES_PER_TOKEN)
-            address = await supervisor.wait_ready(began + wait_s - monotonic())
+            address = await self._supervisor.wait_ready(began + wait_s - monotonic())
             marks.admitted = monotonic()
             clocks = spec.clocks if patience is None else within(spec.clocks, _rest(patience, marks.admitted - began), True)
-            marks.bytes_sent = len(body)
+            marks.bytes_sent = len(asked.body)
             try:
                 return _EngineExchange(await self._begin(asked, address, marks, clocks), self, address, place, marks)
             except AttemptError as error:
@@ -217,6 +245,12 @@ class EngineBackend:
     def wait_s(self) -> float:
         return self._supervisor.retry_after_s + self.admission.wait_s
 
+    def load(self) -> int:
+        return self.admission.requests
+
+    def reading(self) -> Reading | None:
+        return self._supervisor.reading
+
     def failed(self, model: str, marks: Marks, error: AttemptError) -> None:
         """The supervisor and the queue know by themselves."""
 
@@ -225,9 +259,20 @@ class EngineBackend:
         self.admission.fail_waiting(lambda: EngineUnavailable(f"the engine {self.name!r} is stopping"))
 
 
+def _own_queue(supervisor: Supervisor) -> Admission:
+    admission = Admission.of(supervisor.spec)
+    if isinstance(supervisor, EngineStatus):
+        supervisor.listeners.append(admission.heard)
+    return admission
+
+
+def _expire(scope: asyncio.Timeout) -> None:
+    scope.reschedule(asyncio.get_running_loop().time())
+
+
 def _limits(patience: Patience) -> list[float]:
     """How long the caller may be kept waiting for the first output, the queue included."""
-    return [limit for limit in (patience.left_s, patience.total_s, patience.first_output_s) if limit is not None]
+    return [limit for limit in (patience.left_s, patience.total_s, patience.first_output_s, patience.queue_s) if limit is not None]
 
 
 def _rest(patience: Patience, waited_s: float) -> Patience:
@@ -256,26 +301,26 @@ def wants_tools(call: Call) -> bool:
 
 
 class _Place:
-    """The slot held by one attempt, given back once. `reading`: of its prompt, what counts among the prefills of batch work."""
+    """The place held by one attempt, given back once; what it took of the engine's time stands in the attempt's marks."""
 
-    __slots__ = ("_admission", "_prefills", "reading")
+    __slots__ = ("_held", "_marks")
 
-    def __init__(self, admission: Slots, prefills: Prefills) -> None:
-        self._admission: Slots | None = admission
-        self._prefills = prefills
-        self.reading = 0
+    def __init__(self, held: Place, marks: Marks) -> None:
+        self._held: Place | None = held
+        self._marks = marks
 
     def read(self) -> None:
         """Its first token came."""
-        if self.reading:
-            self._prefills.leave(self.reading)
-            self.reading = 0
+        if self._held is not None:
+            self._held.read()
 
     def leave(self) -> None:
-        self.read()
-        admission, self._admission = self._admission, None
-        if admission is not None:
-            admission.release()
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
+            marks = self._marks  # of a place that it had to leave before, too
+            marks.prefill_s = (marks.prefill_s or 0.0) + held.prefill_s
+            marks.decode_s = (marks.decode_s or 0.0) + held.decode_s
 
 
 class _EngineExchange:
@@ -288,8 +333,12 @@ class _EngineExchange:
         self._backend = backend
         self._address = address
         self._place = place
+        self.answer = b""  # the whole, where it was waited for already
 
     async def next(self) -> bytes:
+        if self.answer:
+            answer, self.answer = self.answer, b""
+            return answer
         try:
             piece = await self._inner.next()
         except AttemptError as error:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from providers.local.spec import EngineKind
+from providers.local.spec import Speaks
 from providers.wires.facts import Facts
 
 
@@ -22,7 +22,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     priorities: bool
 
 
-MANNERS: dict[EngineKind, Manner] = {
+MANNERS: dict[Speaks, Manner] = {
     # With a text model; what it cannot see, hear or reason about is refused before it is asked. Of several choices it counts the tokens of one.
     "llamacpp": Manner(
         facts=Facts(images=False, reasoning=False, prefill=True, logprobs=True, n=True, seed=True, top_k=True, reasoning_field="reasoning_content"),

@@ -1,13 +1,14 @@
 """What an engine's backend needs of its supervisor and of its queue, wherever those are: in this process, or in one that it shares them with."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from contract.errors import EngineError, EngineUnavailable
-from contract.flow import Flow
+from contract.flow import NOBODY, Flow
 from providers.local.process import EngineAddress
 from providers.local.spec import EngineSpec
 from providers.local.status import EngineState
+from providers.reading import Reading
 
 
 class Supervisor(Protocol):
@@ -15,6 +16,7 @@ class Supervisor(Protocol):
 
     spec: EngineSpec
     state: EngineState
+    reading: Reading | None
 
     @property
     def retry_after_s(self) -> float: ...
@@ -26,13 +28,40 @@ class Supervisor(Protocol):
     def report_hang(self, generation: int, reason: str) -> None: ...
 
 
+class Want(NamedTuple):
+    """What a request needs of an engine. `tokens`: of its prompt, about. `leave`: asks it, once, to give its place to who is interactive."""
+
+    flow: Flow = NOBODY
+    tokens: int = 0
+    slots: int = 1
+    leave: Callable[[], None] | None = None
+
+    @property
+    def is_batch(self) -> bool:
+        return self.flow.priority == "batch"
+
+
+NOTHING = Want()
+
+
+class Place(Protocol):
+    """In the engine, held by one request. `prefill_s`, `decode_s`: of the engine's time, once it is released."""
+
+    prefill_s: float
+    decode_s: float
+
+    def read(self) -> None: ...
+    def release(self) -> None: ...
+
+
 class Slots(Protocol):
-    """An engine's slots, one a request, and the queue before them. `Admission` is one."""
+    """An engine's slots, and the queue before them. `Admission` is one."""
 
     @property
     def wait_s(self) -> float: ...
     @property
     def place_in_s(self) -> float: ...
-    async def acquire(self, *, wait_s: float, flow: Flow) -> None: ...
-    def release(self) -> None: ...
+    @property
+    def requests(self) -> int: ...
+    async def acquire(self, want: Want, wait_s: float) -> Place: ...
     def fail_waiting(self, error: Callable[[], EngineError]) -> None: ...

@@ -1,40 +1,63 @@
-"""How much of batch work's prompts an engine reads at once: little, so that a live prompt that comes meanwhile is read within a step or two."""
+"""The prompts that an engine has taken and not read yet: how many tokens, how fast they are read, and whether one more is read in time."""
 
-import asyncio
-from collections import deque
-
-AT_ONCE = 2048  # tokens, about. An H100 reads so many of an 8B model in some 50 ms, and what decodes beside them waits for no longer
+BATCH_AT_ONCE = 2048  # tokens of batch work's prompts, about. An H100 reads so many of an 8B model in some 50 ms, and what decodes waits no longer
+REMEMBERED_S = 60.0  # of reading; beyond it what was seen first fades
 
 
 class Prefills:
-    """For one event loop. First come, first served; a prompt that is larger than all goes alone."""
+    """Tokens as they are estimated from a prompt's length: what a prefix cache holds makes the reading faster. `ttft_s` None: nothing is promised.
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
-        self._at_once = at_once
-        self.reading = 0  # tokens, now
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+    A prompt is let in when all that are being read and itself are read within `ttft_s`; one alone always is. Pure.
+    """
 
-    async def enter(self, tokens: int) -> int:
-        """Waits until there is room; give what it returns to `leave`. Cancelling leaves nothing behind."""
-        tokens = min(tokens, self._at_once)
-        if not self._waiting and self.reading + tokens <= self._at_once:
-            self.reading += tokens
-            return tokens
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((tokens, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave(tokens)
-            raise
-        return tokens
+    def __init__(self, ttft_s: float | None = None) -> None:
+        self._ttft_s = ttft_s
+        self._now = 0.0
+        self._read = 0.0
+        self._reading_s = 0.0
+        self.live = 0
+        self.batch = 0
 
-    def leave(self, tokens: int) -> None:
-        """It is read: its first token came, or it ended without one."""
-        self.reading -= tokens
-        while self._waiting and (self._waiting[0][1].done() or self.reading + self._waiting[0][0] <= self._at_once):
-            size, turn = self._waiting.popleft()
-            if not turn.done():
-                self.reading += size
-                turn.set_result(None)
+    @property
+    def tokens(self) -> int:
+        """Of prompts being read."""
+        return self.live + self.batch
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """How fast they are read; None: none was yet."""
+        return self._read / self._reading_s if self._read and self._reading_s else None
+
+    def wait_s(self, tokens: int = 0) -> float:
+        """Until what is being read is read, and so many tokens more."""
+        rate = self.tokens_per_s
+        return 0.0 if rate is None else (self.tokens + tokens) / rate
+
+    def has_room(self, tokens: int, batch: bool) -> bool:
+        if batch and self.batch and self.batch + tokens > BATCH_AT_ONCE:
+            return False
+        return self._ttft_s is None or not self.tokens or self.wait_s(tokens) <= self._ttft_s
+
+    def enter(self, now: float, tokens: int, batch: bool) -> None:
+        self._pass(now)
+        if batch:
+            self.batch += tokens
+        else:
+            self.live += tokens
+
+    def leave(self, now: float, tokens: int, batch: bool, read: bool) -> None:
+        """`read`: its first token came; else it ended without one, and says nothing of the speed."""
+        self._pass(now)
+        if batch:
+            self.batch -= tokens
+        else:
+            self.live -= tokens
+        if read:
+            self._read += tokens
+
+    def _pass(self, now: float) -> None:
+        if self.tokens:
+            self._reading_s += now - self._now
+            if self._reading_s > REMEMBERED_S:
+                self._read, self._reading_s = self._read / 2, self._reading_s / 2
+        self._now = now

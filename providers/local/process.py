@@ -17,12 +17,15 @@ import structlog
 from providers.http.port import Origin
 from providers.local.child import READY
 from providers.local.llamacpp_child import ChildOrders
+from providers.local.ray_command import ray_command
 from providers.local.spec import EngineKind, EngineSpec, usable_cpus
 from providers.local.vllm_child import VllmOrders
 from providers.local.vllm_command import environment, serve_command, stage_of
 
 CHILDREN: dict[EngineKind, tuple[str, ...]] = {  # -I: nothing of the working folder or PYTHONPATH gets in
-    kind: (sys.executable, "-I", "-m", f"providers.local.{kind}_child") for kind in ("llamacpp", "vllm")
+    "llamacpp": (sys.executable, "-I", "-m", "providers.local.llamacpp_child"),
+    "vllm": (sys.executable, "-I", "-m", "providers.local.vllm_child"),
+    "ray-serve": (sys.executable, "-I", "-m", "providers.local.vllm_child"),  # which runs any server of another Python's
 }
 SOCKET_NAME = "engine.sock"
 MAX_SOCKET_PATH = 100  # bytes; a unix socket's path may be 107 long on Linux, 103 on macOS
@@ -78,7 +81,7 @@ class EngineProcess:
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
                 cwd="/",
-                env={name: os.environ[name] for name in INHERITED if name in os.environ},
+                env=_environment(spec),
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -90,8 +93,9 @@ class EngineProcess:
     def _send_orders(self, spec: EngineSpec, socket_path: Path) -> None:
         path, me = str(socket_path), os.getpid()
         orders: ChildOrders | VllmOrders
-        if spec.kind == "vllm":
-            orders = VllmOrders(socket_path=path, command=serve_command(spec, path), environment=environment(spec, self._key), parent_pid=me)
+        if spec.kind != "llamacpp":
+            command = serve_command(spec, path) if spec.kind == "vllm" else ray_command(spec, path)
+            orders = VllmOrders(socket_path=path, command=command, environment=environment(spec, self._key), parent_pid=me)
         else:
             orders = ChildOrders(
                 socket_path=path,
@@ -167,6 +171,11 @@ class EngineProcess:
             self.tail.append(line)
             self.stage = stage_of(line) or self.stage
             log.warning("engine_stderr", engine=self._name, pid=self.pid, line=line)
+
+
+def _environment(spec: EngineSpec) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return kept if spec.gpus is None else kept | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, spec.gpus))}
 
 
 def make_socket_folder() -> Path:

@@ -18,7 +18,8 @@ CPU_QUOTAS = (
 )
 
 
-EngineKind = Literal["llamacpp", "vllm"]
+EngineKind = Literal["llamacpp", "vllm", "ray-serve"]
+Speaks = Literal["llamacpp", "vllm"]
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,10 +27,15 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `ctx_per_slot`: prompt and answer together; at most what the model was trained for (8192 for SmolLM2). `max_prompt_tokens` leaves room
     for an answer and bounds the prefill, which llama.cpp does not interrupt. `threads` 0: every CPU this process may use.
-    `max_queue`, `max_wait_s`: how many requests may wait for a slot, and how long, the engine's start included.
+    `max_queue`, `max_wait_s`: how many requests may wait for a slot, and how long, the engine's start included. `ttft_s`: no prompt is let in
+    that would not be read within it, with those that are being read; None: slots alone decide. `gpus`: those that it sees, or None for all.
+    `usd_per_hour`: what its hour costs, busy or not; None: not known.
 
-    Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `gpus`, those that it sees, or
-    None for all; `tools`, `reasoning`: whether it reads the model's tool calls and thoughts.
+    Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `tools`, `reasoning`: whether it reads
+    the model's tool calls and thoughts.
+
+    Of Ray Serve: `serves`, the engine of each replica; `address` of the cluster, None: one is started here; from `replicas` to `max_replicas`
+    of them, with `slots` and `gpus_each` each; `python`, the interpreter that has Ray and the engine.
     """
 
     name: str
@@ -40,6 +46,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     max_queue: int = 64
     max_wait_s: float = 30.0
+    ttft_s: float | None = None
+    usd_per_hour: float | None = None
     clocks: Clocks = ENGINE_CLOCKS
     max_answer_bytes: int = 64 << 20
     kind: EngineKind = "llamacpp"
@@ -49,6 +57,16 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     tools: bool = True
     reasoning: bool = False
     start_timeout_s: float = 120.0
+    serves: Speaks = "llamacpp"
+    address: str | None = None
+    replicas: int = 1
+    max_replicas: int = 1
+    gpus_each: int = 0
+
+    @property
+    def speaks(self) -> Speaks:
+        """The engine that answers, whoever runs it."""
+        return self.serves if self.kind == "ray-serve" else self.kind
 
     def __post_init__(self) -> None:
         if not Path(self.model_path).is_absolute():

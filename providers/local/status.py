@@ -4,12 +4,14 @@ stopped --start--> starting --ready--> ready --exit, hang--> restarting --> read
 """
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Literal
 
 from contract.errors import EngineUnavailable
 from providers.local.process import EngineAddress
 from providers.local.spec import EngineSpec
+from providers.reading import Reading
 
 EngineState = Literal["stopped", "starting", "ready", "restarting", "failed"]
 FAILED_RETRY_AFTER_S = 60.0  # what a caller is told while nobody works on it
@@ -22,6 +24,8 @@ class EngineStatus:
         self.spec = spec
         self.state: EngineState = "stopped"
         self.generation = 0
+        self.reading: Reading | None = None  # the newest look at the child that is ready
+        self.listeners: list[Callable[[EngineStatus], None]] = []  # told of every change, and of every look
         self._expected_at = 0.0
         self._changed = asyncio.Event()
 
@@ -54,6 +58,13 @@ class EngineStatus:
         self._expected_at = monotonic() + ready_in_s
         self._changed.set()  # those who come later wait for the next change
         self._changed = asyncio.Event()
+        self.seen(self.reading if state == "ready" else None)
+
+    def seen(self, reading: Reading | None) -> None:
+        """What a look at the engine showed."""
+        self.reading = reading
+        for listener in self.listeners:
+            listener(self)
 
     async def changed(self) -> None:
         """Waits until `told` is called."""

@@ -13,8 +13,9 @@ from providers.http.port import Clocks, Endpoint, HttpClient
 from providers.local.process import CHILDREN, EngineAddress, EngineProcess
 from providers.local.spec import EngineSpec, Pace
 from providers.local.status import EngineState, EngineStatus
+from providers.local.watch import watch
 
-FIRST_START_S = {"llamacpp": 2.0, "vllm": 120.0}  # how long a start is thought to take before one was seen
+FIRST_START_S = {"llamacpp": 2.0, "vllm": 120.0, "ray-serve": 60.0}  # how long a start is thought to take before one was seen
 HEALTH_BODY_LIMIT = 4096
 EXITED = "exited"  # stands for the exit code, known once the process was reaped
 
@@ -96,7 +97,11 @@ class EngineSupervisor(EngineStatus):
             if reason is None:
                 self._start_took_s = asyncio.get_running_loop().time() - began
                 self._enter("ready", f"ready after {self._start_took_s:.2f} s, process {process.pid}")
-                reason = await self._until_lost(process)
+                watching = asyncio.create_task(watch(self, self._client), name=f"engine {self.name} metrics")
+                try:
+                    reason = await self._until_lost(process)
+                finally:
+                    watching.cancel()
                 self._enter("restarting", reason)  # nobody may take the address from here on
         finally:
             code = await process.end(self._pace.stop_grace_s)

@@ -8,7 +8,7 @@ from providers.local.spec import EngineSpec
 
 SERVE = str(Path(__file__).with_name("vllm_serve.py"))
 # Of the environment vLLM gets what concerns it and its libraries; no provider's key and no hub's.
-PREFIXES = ("VLLM_", "HF_HUB_", "CUDA_", "NCCL_", "NVSHMEM_", "TORCH_", "TORCHINDUCTOR_", "TRITON_", "OMP_", "LD_", "XDG_")
+PREFIXES = ("VLLM_", "HF_HUB_", "CUDA_", "NCCL_", "NVSHMEM_", "TORCH_", "TORCHINDUCTOR_", "TRITON_", "OMP_", "LD_", "XDG_", "RAY_")
 NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "HF_HOME")
 _STAGES = (  # of 0.26 to 0.33, in the order in which they come
     (re.compile(r"Starting to load model"), "loading the weights"),
@@ -42,7 +42,7 @@ def environment(spec: EngineSpec, key: str) -> dict[str, str]:
     if spec.gpus is not None:
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, spec.gpus))
     # The key is not among the arguments, which everybody on the machine sees.
-    return {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", **kept, "VLLM_API_KEY": key}
+    return {"VLLM_NO_USAGE_STATS": "1", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1", **kept, "VLLM_API_KEY": key}
 
 
 def stage_of(line: str) -> str | None:

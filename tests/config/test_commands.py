@@ -198,7 +198,7 @@ def test_doctor_of_a_machine_that_is_well_exits_0_and_writes_nothing(tmp_path: P
 def test_doctor_prints_json(tmp_path: Path) -> None:
     write(tmp_path, GOOD + "server: {port: 0}\n")
     rows = json.loads(turnout("doctor", "--config", "turnout.yaml", "--json", cwd=tmp_path).stdout)
-    assert [row["check"] for row in rows] == ["python", "cpus", "engine library", "configuration", "engine cpu", "state folder", "address"]
+    assert [row["check"] for row in rows] == ["python", "cpus", "engine library", "configuration", "engine cpu", "state folder", "ledger", "address"]
     assert all(row["ok"] and row["detail"] for row in rows)
 
 

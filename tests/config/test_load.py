@@ -10,6 +10,7 @@ from config.load import load
 from tests.config.files import BASE, KNOWN, ROOT, loaded, places, refused, written
 
 CONTRACT = (Path(__file__).parent / "contract.yaml").read_text()
+DATABASE = "must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, with /, ? and # in a password as %2F, %3F and %23"
 CONTRACT_ENV = {"OPENAI_API_KEY": "sk-o", "ANTHROPIC_API_KEY": "sk-a", "SEARCH_KEY": "sk-s"}
 
 
@@ -74,7 +75,6 @@ def test_the_contracts_example_without_its_later_features_loads(tmp_path: Path) 
 
 
 LATER = [
-    ("state: {database: 'postgresql://db/turnout'}", "1:19: `state.database`: must be sqlite:///PATH; other databases are not supported yet"),
     ("engines: {g: {kind: llamacpp, model: m, gpu_usd_per_hour: 2.49}}", "1:59: `engines.g.gpu_usd_per_hour`: not supported yet"),
     (
         "models: {m: {targets: [{engine: g, price: {input_usd_per_mtok: 1, output_usd_per_mtok: 1}}]}}",
@@ -217,7 +217,9 @@ WRONG_VALUES = [
         'teams: {t: {keys: ["a\\nb"]}}',
         "1:20: `teams.t.keys.0`: is no key that a client could send: it has a space at an end, or a control character",
     ),
-    ("state: {database: 'sqlite:///'}", "1:19: `state.database`: must be sqlite:///PATH; other databases are not supported yet"),
+    ("state: {database: 'postgresql://u:p/w@db/turnout'}", f"1:19: `state.database`: {DATABASE}"),
+    ("state: {database: 'mysql://u:canary@db/turnout'}", f"1:19: `state.database`: {DATABASE}"),
+    ("state: {database: 'sqlite:///'}", f"1:19: `state.database`: {DATABASE}"),
     (
         "providers: {'a b': {kind: ollama}}",
         "1:13: the name `a b` is not allowed: it must be a letter or digit, then letters, digits, `_`, `.` and `-`, 100 in all at most",

@@ -21,8 +21,10 @@ from gateway.connection import ClientConnection
 from gateway.fastpath import FastPath
 from gateway.runtime import Runtime, build_runtime
 from gateway.server import bind
+from gateway.workers.host import Host as EngineHost
 from ledger.queries import all_attempts, attempts_of
 from policy.breaker import Breaker
+from tests.gateway.metering import Host as MeterHost
 from tests.gateway.upstream import Upstream
 
 KEY = "sk-test-key"
@@ -82,11 +84,13 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def running(yaml: str, folder: Path, protocol: type[ClientConnection] = ClientConnection) -> AsyncIterator[Gateway]:
-    """Serves a configuration on a free port until the block ends."""
+async def running(
+    yaml: str, folder: Path, protocol: type[ClientConnection] = ClientConnection, host: EngineHost | None = None
+) -> AsyncIterator[Gateway]:
+    """Serves a configuration on a free port until the block ends. `host`: whose engines are used, instead of its own."""
     path = folder / "turnout.yaml"
     path.write_text(yaml)
-    runtime = build_runtime(load(path, {}, known_kinds()).settings)
+    runtime = build_runtime(load(path, {}, known_kinds()).settings, host=host)
     listener = bind("127.0.0.1", 0)
     config = uvicorn.Config(
         FastPath(create_app(runtime, "test"), runtime), http=protocol, ws="none", lifespan="on", log_config=None, access_log=False
@@ -136,3 +140,10 @@ def config_text(one: Upstream, two: Upstream, tmp_path: Path) -> Callable[..., s
 async def gateway(config_text: Callable[..., str], tmp_path: Path) -> AsyncIterator[Gateway]:
     async with running(config_text(), tmp_path) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[MeterHost]:
+    host = MeterHost()
+    yield host
+    await host.close()

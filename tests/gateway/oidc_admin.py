@@ -22,7 +22,7 @@ from gateway.admin.roles import AdminCaller
 from gateway.admin.sign_in import add_sign_in
 from gateway.errors import shown
 from gateway.server import bind
-from ledger.store import open_engine
+from ledger.database import open_engine
 from providers.http.client import PooledClient
 from tests.gateway.oidc_server import CLIENT, CLIENT_SECRET, PASSWORD
 

@@ -3,14 +3,15 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from cache.redis import LEASE_MS, LEASES, PREFIX
+from cache.port import Entry
+from cache.redis import LEASE_MS, LEASES, PREFIX, REST_S, RedisStore
 from tests.gateway.caching_world import ASKED, COST, STREAMED, Gate, row_of, until, use, world
 from tests.gateway.conftest import Gateway
 from tests.gateway.redis_server import RedisServer
@@ -172,6 +173,24 @@ async def test_a_redis_that_is_back_is_used_again(another: Worlds, one: Upstream
         await a.post(body)
         shared = use(await b.post(body)) == "hit"
         await asyncio.sleep(0.02)
+
+
+async def test_a_redis_that_is_known_to_be_lost_is_tried_by_no_request(redis: RedisServer) -> None:
+    """Once it has failed; however long ago that was."""
+    known = asyncio.Event()
+    entry = Entry(owner="search", request_id="r", target="one/m1", headers=(), body=b"{}", cuts=(), made_at=0.0, cost_nusd=None)
+    async with aclosing(RedisStore(redis.url, known.is_set)) as store:
+        await store.put(b"key", entry, 60)
+        redis.freeze()
+        assert await store.get(b"key") is None
+        redis.thaw()
+        known.set()
+        await asyncio.sleep(1.1 * REST_S)
+        assert await store.get(b"key") is None
+        known.clear()
+        while await store.get(b"key") is None:  # a busy machine may miss the deadline
+            await asyncio.sleep(0.05)
+            await store.put(b"key", entry, 60)
 
 
 async def test_what_is_no_answer_of_ours_is_a_miss(another: Worlds, one: Upstream, redis: RedisServer) -> None:

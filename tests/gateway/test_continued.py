@@ -245,3 +245,29 @@ async def test_a_completion_goes_on_from_its_prompt(gateway: Gateway, one: Upstr
     answer = read("openai_completions", response.content)
     assert (answer.text, answer.id, answer.finish) == (" upon a time", "cmpl-one", "stop")
     assert (two.journal[0].body["prompt"], two.journal[0].body["max_tokens"]) == ("Once upon", 8)
+
+
+async def test_a_completion_without_a_limit_goes_on_however_long_it_is_by_then(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    """The API's own default of 16 tokens is none that every server has."""
+
+    def piece(said: str, finish: str | None = None) -> str:
+        choice = {"text": said, "index": 0, "logprobs": None, "finish_reason": finish}
+        return json.dumps({"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m", "choices": [choice]})
+
+    async def first(x: Exchange) -> None:
+        await x.start_stream()
+        for number in range(40):
+            await x.event(piece(f" word{number}"))
+        x.reset()
+
+    async def second(x: Exchange) -> None:
+        await x.start_stream()
+        for event in (piece(" the end"), piece("", "stop"), "[DONE]"):
+            await x.event(event)
+        await x.end_stream()
+
+    one.plays["m1"], two.plays["m2"] = first, second
+    response = await gateway.post({"model": "pair", "prompt": "Once", "stream": True}, path="/v1/completions")
+    answer = read("openai_completions", response.content)
+    assert answer.text.endswith(" word39 the end") and len(two.journal) == 1
+    assert two.journal[0].body["prompt"].endswith(" word39") and "max_tokens" not in two.journal[0].body

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.key_watch import EVERY_S
+from ledger.database import open_engine
 from ledger.keys import Keys
-from ledger.store import open_engine
 from tests.gateway.conftest import Gateway, running
 from tests.gateway.test_command import serving
 from tests.gateway.upstream import Upstream

@@ -13,8 +13,8 @@ import pytest
 
 from gateway.auth import KeyTable
 from gateway.made_keys import principals_of
+from ledger.database import open_engine
 from ledger.keys import PREFIX, Keys
-from ledger.store import open_engine
 from tests import command
 from tests.config.files import loaded
 from tests.gateway.test_command import clean_env

@@ -52,13 +52,6 @@ class SlowRedis:
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[Host]:
-    host = Host()
-    yield host
-    await host.close()
-
-
-@pytest.fixture
 async def slow(host: Host) -> AsyncIterator[SlowRedis]:
     slow = SlowRedis(host.redis.socket, host.folder / "slow.sock")
     await slow.open()
@@ -128,6 +121,20 @@ async def test_a_redis_that_answers_late_but_in_time_is_left_alone_until_it_is_f
     await until(lambda: meter.store.lost is None, 5.0)
     await stands_at(meter, SCOPE, 0, 0, 0)
     await meter.stop()
+
+
+async def test_a_worker_that_never_met_redis_keeps_to_its_share_of_its_gateways_workers(host: Host) -> None:
+    host.redis.kill()
+    scope = team(Budget(80, "total"), rpm=40)
+    meters = [await host.process() for _ in range(4)]
+    granted = 0
+    for meter in meters:
+        meter.workers = 4
+        answers = [await meter.reserve(f"r{granted}-{number}", (scope,), Want(0, 10)) for number in range(10)]
+        refused = [answer for answer in answers if not isinstance(answer, Granted)]
+        granted += len(answers) - len(refused)
+        assert refused and all(answer.degraded for answer in refused)
+    assert granted == 8  # of 80 nano-dollars
 
 
 class Counted:

@@ -4,24 +4,15 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from tests.gateway.meter_process import ROOM, TEAMS, USED, WORST_NUSD
 from tests.gateway.metering import Host, levels, stands_at
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 PROCESSES = 4
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[Host]:
-    host = Host()
-    yield host
-    await host.close()
 
 
 class Process:

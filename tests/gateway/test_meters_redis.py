@@ -22,13 +22,6 @@ BUDGET = team(Budget(10_000, "month"))
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[Host]:
-    host = Host()
-    yield host
-    await host.close()
-
-
-@pytest.fixture
 async def redis(host: Host) -> AsyncIterator[Redis]:
     client = Redis.from_url(host.redis.url)
     yield client
@@ -351,11 +344,12 @@ async def test_a_process_that_starts_without_redis_takes_part_when_it_comes(host
 
 
 async def test_a_process_that_is_held_up_does_not_blame_redis(host: Host) -> None:
-    meter = await host.process(deadline_s=DEADLINE_S)
+    deadline_s = 4 * DEADLINE_S  # a busy machine keeps it
+    meter = await host.process(deadline_s=deadline_s)
     await meter.reserve("a", (BUDGET,), WANT)
     task = asyncio.create_task(meter.reserve("b", (BUDGET,), WANT))
     await asyncio.sleep(0)
-    until_ = monotonic() + 3 * DEADLINE_S
+    until_ = monotonic() + 3 * deadline_s
     while monotonic() < until_:  # the loop does not run
         pass
     assert not admitted(await task).degraded

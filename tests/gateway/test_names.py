@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.assembly import assemble, header_text
 from gateway.bootstrap import bootstrap_key
 from gateway.cli.serve import Key, banner
 from gateway.identity import new_request_id
 from gateway.logs import redact
 from gateway.routes import Route, RouteTable
-from gateway.runtime import assemble, header_text
 from policy.rule import Rule
 from tests.gateway.conftest import Gateway
 from tests.gateway.upstream import Upstream

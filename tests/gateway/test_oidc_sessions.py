@@ -8,8 +8,8 @@ from sqlalchemy import Engine, func, select
 
 from contract.errors import LedgerUnavailable
 from gateway.admin.sessions import ABSOLUTE_S, IDLE_S, Session, Sessions, csrf_of
+from ledger.database import open_engine
 from ledger.schema import admin_sessions
-from ledger.store import open_engine
 
 ADA = Session("ada", "Ada", ("admins",))
 

@@ -3,17 +3,19 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from time import monotonic
 
 import pytest
 
 from contract.errors import EngineBusy, EngineUnavailable
-from contract.flow import Flow
+from contract.flow import NOBODY, Flow
 from gateway.workers.desk import Desk
 from gateway.workers.link import Link, RemoteSlots
 from gateway.workers.messages import Channel, Orders, Up
 from gateway.workers.restarts import MOST, QUICK_S, WINDOW_S, Restarts
 from providers.http.client import PooledClient
+from providers.local.port import Place, Want
 from providers.local.supervisor import EngineSupervisor
 from tests.providers.local.conftest import engine_spec, eventually
 
@@ -24,6 +26,7 @@ class Worker:
     def __init__(self, desk: Desk, number: int) -> None:
         self._desk = desk
         self._ours, theirs = socket.socketpair()
+        self.held: list[Place] = []
         self.lost = asyncio.Event()
         self.link = Link(theirs, Orders(number, b"", None, desk.specs, desk.state()), self.lost.set)
         self._task: asyncio.Task[None] | None = None
@@ -48,6 +51,12 @@ class Worker:
         slots = self.link.host.engines["cpu"].slots
         assert isinstance(slots, RemoteSlots)
         return slots
+
+    async def acquire(self, wait_s: float, flow: Flow = NOBODY, leave: Callable[[], None] | None = None) -> None:
+        self.held.append(await self.slots.acquire(Want(flow, leave=leave), wait_s))
+
+    def release(self) -> None:
+        self.held.pop().release()
 
     async def die(self) -> None:
         await self.link.stop()
@@ -75,7 +84,7 @@ async def workers(count: int = 2, **spec: object) -> AsyncIterator[list[Worker]]
 
 
 def asking(worker: Worker, wait_s: float = 30.0) -> "asyncio.Task[None]":
-    return asyncio.create_task(worker.slots.acquire(wait_s=wait_s))
+    return asyncio.create_task(worker.acquire(wait_s))
 
 
 async def full(*others: Worker) -> None:
@@ -85,52 +94,78 @@ async def full(*others: Worker) -> None:
 
 async def test_slots_are_given_in_turn_whoever_asks() -> None:
     async with workers(slots=2) as (one, two):
-        await one.slots.acquire(wait_s=1)
-        await two.slots.acquire(wait_s=1)
+        await one.acquire(1)
+        await two.acquire(1)
         third = asking(one)
         await full(one, two)
         fourth = asking(two)
-        two.slots.release()
+        two.release()
         await third
         assert not fourth.done()
-        one.slots.release()
+        one.release()
         await fourth
 
 
 async def test_turns_are_fair_over_all_workers() -> None:
     async with workers(slots=1) as (one, two):
-        await one.slots.acquire(wait_s=1)
-        batch = asyncio.create_task(one.slots.acquire(wait_s=30, flow=Flow("night", 1.0, "batch")))
+        await one.acquire(1)
+        batch = asyncio.create_task(one.acquire(30, Flow("night", 1.0, "batch")))
         await full(one, two)
-        interactive = asyncio.create_task(two.slots.acquire(wait_s=30, flow=Flow("day", 1.0, "interactive")))
+        interactive = asyncio.create_task(two.acquire(30, Flow("day", 1.0, "interactive")))
         before = two.slots.wait_s
         await eventually(lambda: two.slots.wait_s > before)
-        one.slots.release()
+        one.release()
         await interactive
         assert not batch.done()
-        two.slots.release()
+        two.release()
         await batch
+
+
+async def test_batch_work_in_one_worker_is_asked_to_leave_for_who_is_interactive_in_another() -> None:
+    async with workers(slots=1) as (one, two):
+        asked = asyncio.Event()
+        await one.acquire(1, Flow("night", 1.0, "batch"), asked.set)
+        interactive = asking(two)
+        await asked.wait()
+        assert not interactive.done()
+        one.release()
+        await interactive
+
+
+async def test_workers_know_what_share_of_the_engine_s_time_their_requests_took() -> None:
+    async with workers(slots=2) as (one, two):
+        await one.acquire(1)
+        await two.acquire(1)
+        await eventually(lambda: (one.slots.requests, two.slots.requests) == (2, 2))
+        began = monotonic()
+        await asyncio.sleep(0.1)
+        places = [one.held[0], two.held[0]]
+        one.release()
+        two.release()
+        took_s = [place.prefill_s + place.decode_s for place in places]
+        assert all(0 < each <= monotonic() - began for each in took_s)
+        assert sum(took_s) < 1.5 * (monotonic() - began) + 0.1, "they share it: the whole is not counted twice"
 
 
 async def test_a_full_queue_refuses_and_tells_both_when_there_is_room() -> None:
     async with workers(slots=1, max_queue=1) as (one, two):
-        await one.slots.acquire(wait_s=1)
+        await one.acquire(1)
         waiting = asking(one)
         await eventually(lambda: two.slots.place_in_s > 0)
         with pytest.raises(EngineBusy, match="queue of 1 is full") as refused:
-            await two.slots.acquire(wait_s=1)
+            await two.acquire(1)
         assert refused.value.retry_after_s is not None and refused.value.retry_after_s >= 1
-        one.slots.release()
+        one.release()
         await waiting
-        one.slots.release()
+        one.release()
         await eventually(lambda: (two.slots.place_in_s, two.slots.wait_s) == (0, 0))
 
 
 async def test_who_waits_too_long_is_refused() -> None:
     async with workers(slots=1) as (one, two):
-        await one.slots.acquire(wait_s=1)
+        await one.acquire(1)
         with pytest.raises(EngineBusy, match=r"waited 0.05 s"):
-            await two.slots.acquire(wait_s=0.05)
+            await two.acquire(0.05)
 
 
 async def test_who_leaves_the_queue_or_a_slot_just_granted_leaves_nothing_behind() -> None:
@@ -142,38 +177,38 @@ async def test_who_leaves_the_queue_or_a_slot_just_granted_leaves_nothing_behind
             asked.cancel()
             await asyncio.wait([asked])
             if not asked.cancelled():
-                one.slots.release()
-        await two.slots.acquire(wait_s=5)
+                one.release()
+        await two.acquire(5)
 
 
 async def test_a_worker_that_dies_takes_nothing_with_it() -> None:
     async with workers(slots=2) as (one, two):
-        await one.slots.acquire(wait_s=1)
-        await one.slots.acquire(wait_s=1)
+        await one.acquire(1)
+        await one.acquire(1)
         lost, waiting = asking(one), asking(two)
         await full(two)
         await one.die()
         await waiting
-        await two.slots.acquire(wait_s=1)
+        await two.acquire(1)
         lost.cancel()
 
 
 async def test_who_waits_is_sent_away_when_its_worker_stops_and_the_next_has_the_turn() -> None:
     async with workers(slots=1) as (one, two):
-        await two.slots.acquire(wait_s=1)
+        await two.acquire(1)
         gone = asking(one)
         await full(one)
         next_one = asking(two)
         one.slots.fail_waiting(lambda: EngineUnavailable("stopping"))
         with pytest.raises(EngineUnavailable, match="stopping"):
             await gone
-        two.slots.release()
+        two.release()
         await next_one
 
 
 async def test_a_parent_that_is_gone_is_told_and_its_engines_are_stopped() -> None:
     async with workers(slots=1) as (one, two):
-        await two.slots.acquire(wait_s=1)
+        await two.acquire(1)
         waiting = asking(one)
         await full(one)
         await one.abandon()

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx2
 
+from ledger.database import open_engine
 from ledger.queries import all_attempts
-from ledger.store import open_engine
 from tests.gateway.test_command import COMMAND, clean_env
 from tests.providers.local.conftest import is_gone
 

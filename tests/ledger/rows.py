@@ -1,13 +1,17 @@
 """Rows to put into a ledger, and the one that holds them."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from sqlalchemy import Engine, delete
 
 from contract.usage import Usage
 from ledger.row import AttemptRow
+from ledger.schema import metadata
 
 STARTED_AT_US = 1_790_000_000_000_000
 
@@ -78,6 +82,25 @@ FULL_ROW = row(
 
 def url_of(file: Path) -> str:
     return f"sqlite:///{file}"
+
+
+def emptied(engine: Engine) -> None:
+    """As it was when it was made."""
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            if table.name not in ("schema_version", "rollup_state"):
+                connection.execute(delete(table))
+
+
+@contextmanager
+def without(engine: Engine, *tables: str) -> Iterator[None]:
+    """A database that lacks tables for a while."""
+    for old, new in ((tables, [f"{name}_away" for name in tables]), ([f"{name}_away" for name in tables], tables)):
+        with engine.begin() as connection:
+            for was, becomes in zip(old, new, strict=True):
+                connection.exec_driver_sql(f"ALTER TABLE {was} RENAME TO {becomes}")
+        if new is not tables:
+            yield
 
 
 def sql(file: Path, statement: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -1,7 +1,6 @@
 """Predicted against actual: what counts as in time, what counts at all, and how the errors are divided."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,16 +10,23 @@ from contract.usage import Usage
 from ledger.calibration import GROUPS, Calibration, Coverage, Error, calibration
 from ledger.row import AttemptRow
 from ledger.store import Ledger
-from tests.ledger.rows import STARTED_AT_US, row, url_of
+from tests.ledger.rows import STARTED_AT_US, emptied, row
 
 Report = Callable[..., list[Calibration]]
 NO_ERROR = Error(0, None, None, None, None)
 
 
+@pytest.fixture(scope="module")
+def ledger(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    ledger = Ledger(database, spool=tmp_path_factory.mktemp("spool"))
+    yield ledger
+    ledger.close()
+
+
 @pytest.fixture
-def report(tmp_path: Path) -> Iterator[Report]:
+def report(ledger: Ledger) -> Report:
     """Puts rows into a ledger and reports on them."""
-    ledger = Ledger(url_of(tmp_path / "turnout.db"))
+    emptied(ledger.engine)
 
     def made(*rows: AttemptRow, by: str = "target", since_us: int = 0, team: str | None = None) -> list[Calibration]:
         for one in rows:
@@ -29,8 +35,7 @@ def report(tmp_path: Path) -> Iterator[Report]:
         engine: Engine = ledger.engine
         return calibration(engine, since_us, by, team)
 
-    yield made
-    ledger.close()
+    return made
 
 
 TOLD = Usage(output_visible=1)

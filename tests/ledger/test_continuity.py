@@ -1,30 +1,42 @@
 """What later requests refer to is found at once, after a restart, and by its own team alone."""
 
 import asyncio
-import sqlite3
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Engine
 
 from contract.errors import LedgerUnavailable
 from ledger.continuity import MAX_ANSWERS, Continuity, KeptAnswer
-from ledger.store import open_engine
+from ledger.database import open_engine
+from tests.ledger.rows import emptied, without
 
 ANSWER = KeptAnswer(id="resp_1", model="m", input=b"[]", answer=b'{"id":"resp_1"}')
 
 
+ENGINES: list[Engine] = []
+
+
+def opened(url: str) -> Engine:
+    ENGINES.append(open_engine(url))
+    return ENGINES[-1]
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/turnout.db"
+def url(database: str) -> Iterator[str]:
+    emptied(opened(database))
+    yield database
+    while ENGINES:
+        ENGINES.pop().dispose()
 
 
 def restarted(before: Continuity, url: str, days: int = 30) -> Continuity:
     before.close()
-    return Continuity(open_engine(url), days)
+    return Continuity(opened(url), days)
 
 
 async def test_a_binding_is_found_at_once_and_after_a_restart(url: str) -> None:
-    first = Continuity(open_engine(url), 30)
+    first = Continuity(opened(url), 30)
     first.bind("search", ["sig-1", "sig-2"], "anthropic/claude")
     assert await first.target_of("search", "sig-1") == "anthropic/claude"
     second = restarted(first, url)
@@ -34,7 +46,7 @@ async def test_a_binding_is_found_at_once_and_after_a_restart(url: str) -> None:
 
 
 async def test_another_team_finds_nothing(url: str) -> None:
-    kept = Continuity(open_engine(url), 30)
+    kept = Continuity(opened(url), 30)
     kept.bind("search", ["sig-1"], "t")
     kept.keep("search", ANSWER)
     assert await kept.target_of("ads", "sig-1") is None
@@ -45,7 +57,7 @@ async def test_another_team_finds_nothing(url: str) -> None:
 
 
 async def test_an_answer_is_found_at_once_and_after_a_restart_until_it_is_forgotten(url: str) -> None:
-    first = Continuity(open_engine(url), 30)
+    first = Continuity(opened(url), 30)
     first.keep("search", ANSWER)
     assert await first.answer("search", "resp_1") == ANSWER
     second = restarted(first, url)
@@ -59,14 +71,14 @@ async def test_an_answer_is_found_at_once_and_after_a_restart_until_it_is_forgot
 
 
 async def test_nothing_is_kept_for_no_days(url: str) -> None:
-    kept = Continuity(open_engine(url), 0)
+    kept = Continuity(opened(url), 0)
     kept.keep("search", ANSWER)
     assert await kept.answer("search", "resp_1") is None
     kept.close()
 
 
 async def test_memory_is_bounded_and_the_database_has_the_rest(url: str) -> None:
-    kept = Continuity(open_engine(url), 30)
+    kept = Continuity(opened(url), 30)
     for number in range(MAX_ANSWERS + 5):
         kept.keep("search", KeptAnswer(id=f"r{number}", model="m", input=b"[]", answer=b"{}"))
     found = await kept.answer("search", "r0")
@@ -75,7 +87,7 @@ async def test_memory_is_bounded_and_the_database_has_the_rest(url: str) -> None
 
 
 async def test_large_answers_do_not_fill_memory(url: str) -> None:
-    kept = Continuity(open_engine(url), 30, memory_bytes=4_000)
+    kept = Continuity(opened(url), 30, memory_bytes=4_000)
     large = b'"' + b"x" * 1_000 + b'"'
     for number in range(6):
         kept.keep("search", KeptAnswer(id=f"r{number}", model="m", input=large, answer=b"{}"))
@@ -85,27 +97,26 @@ async def test_large_answers_do_not_fill_memory(url: str) -> None:
     kept.close()
 
 
-async def test_a_database_that_cannot_be_read_is_told_and_memory_still_answers(url: str, tmp_path: Path) -> None:
-    kept = Continuity(open_engine(url), 30)
+async def test_a_database_that_cannot_be_read_is_told_and_memory_still_answers(url: str) -> None:
+    engine = opened(url)
+    kept = Continuity(engine, 30)
     kept.bind("search", ["sig-1"], "t")
     kept.keep("search", ANSWER)
     assert await kept.target_of("search", "unknown") is None
-    with sqlite3.connect(tmp_path / "turnout.db", isolation_level=None) as other:
-        for table in ("bindings", "kept_answers"):
-            other.execute(f"ALTER TABLE {table} RENAME TO gone_{table}")
-    for asked in (kept.target_of("search", "sig-2"), kept.answer("search", "resp_2"), kept.forget("search", "resp_2")):
-        with pytest.raises(LedgerUnavailable):
-            await asked
+    with without(engine, "bindings", "kept_answers"):
+        for asked in (kept.target_of("search", "sig-2"), kept.answer("search", "resp_2"), kept.forget("search", "resp_2")):
+            with pytest.raises(LedgerUnavailable):
+                await asked
     assert await kept.target_of("search", "sig-1") == "t"
     assert await kept.answer("search", "resp_1") == ANSWER
     kept.close()
 
 
 async def test_what_is_older_than_its_days_is_gone_after_a_start(url: str) -> None:
-    first = Continuity(open_engine(url), 30)
+    first = Continuity(opened(url), 30)
     first.keep("search", ANSWER)
     first.close()
-    engine = open_engine(url)
+    engine = opened(url)
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE kept_answers SET made_at_us = made_at_us - 31 * 86400000000")
     second = Continuity(engine, 30)
@@ -114,7 +125,7 @@ async def test_what_is_older_than_its_days_is_gone_after_a_start(url: str) -> No
 
 
 async def test_what_another_process_says_just_now_is_waited_for_and_what_it_deletes_is_gone(url: str) -> None:
-    one, two = (Continuity(open_engine(url), 30, shared=True) for _ in range(2))
+    one, two = (Continuity(opened(url), 30, shared=True) for _ in range(2))
     asked = asyncio.create_task(two.answer("search", "resp_1"))
     state = asyncio.create_task(two.target_of("search", "sig-1", new=True))
     await asyncio.sleep(0)
@@ -129,7 +140,7 @@ async def test_what_another_process_says_just_now_is_waited_for_and_what_it_dele
 
 
 async def test_nobody_waits_for_an_answer_that_its_provider_keeps(url: str) -> None:
-    kept = Continuity(open_engine(url), 30, shared=True)
+    kept = Continuity(opened(url), 30, shared=True)
     kept.bind("search", ["resp_9"], "openai/gpt")
     asked = asyncio.create_task(kept.answer("search", "resp_9"))
     never = asyncio.create_task(kept.answer("search", "resp_8"))

@@ -1,17 +1,16 @@
 """Keys made at run time, in a real database: what is kept of them, what holds, and that every change is counted."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from contract.errors import LedgerUnavailable
+from ledger.database import open_engine
 from ledger.keys import MAX_GRACE_S, PREFIX, Keys
-from ledger.store import open_engine
-from tests.ledger.rows import sql, url_of
+from ledger.schema import key_secrets, keys, tenancy_changes
+from tests.ledger.rows import emptied, without
 
 
 class Clock:
@@ -27,8 +26,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Keys]:
-    engine = open_engine(url_of(tmp_path / "turnout.db"))
+def store(database: str, clock: Clock) -> Iterator[Keys]:
+    engine = open_engine(database)
+    emptied(engine)
     yield Keys(engine, clock)
     engine.dispose()
 
@@ -41,14 +41,15 @@ def digest(secret: str) -> bytes:
     return sha256(secret.encode()).digest()
 
 
-def test_a_secret_has_256_random_bits_behind_a_prefix_and_only_its_hash_is_kept(store: Keys, tmp_path: Path) -> None:
+def test_a_secret_has_256_random_bits_behind_a_prefix_and_only_its_hash_is_kept(store: Keys) -> None:
     key, secret = store.make("red", "ci", "ada")
     other, another = store.make("red", "ci", "ada")
     assert secret.startswith(PREFIX) and len(secret) == len(PREFIX) + 43 and secret != another and key.id != other.id
     assert key.last4 == secret[-4:] and key.id.startswith("key_") and len(key.id) == 20
     assert holding(store) == {digest(secret): key.id, digest(another): other.id}
-    for file in tmp_path.iterdir():
-        assert secret.encode() not in file.read_bytes() and secret[len(PREFIX) :].encode() not in file.read_bytes()
+    with store.engine.connect() as connection:
+        kept = repr([connection.execute(select(table)).all() for table in (keys, key_secrets, tenancy_changes)])
+    assert key.id in kept and secret[len(PREFIX) :] not in kept
 
 
 def test_what_was_made_is_found_and_listed_in_its_order(store: Keys, clock: Clock) -> None:
@@ -122,28 +123,26 @@ def test_every_change_is_counted_and_a_refusal_is_none(store: Keys) -> None:
     assert store.changes() == 3
 
 
-def test_another_process_sees_the_change_and_its_count(store: Keys, tmp_path: Path) -> None:
-    engine = open_engine(url_of(tmp_path / "turnout.db"))
+def test_another_process_sees_the_change_and_its_count(store: Keys, database: str) -> None:
+    engine = open_engine(database)
     other = Keys(engine)
     key, secret = store.make("red", "ci", "ada")
     assert other.changes() == 1 and holding(other) == {digest(secret): key.id}
     engine.dispose()
 
 
-def test_a_database_that_fails_is_told_as_such(store: Keys, tmp_path: Path) -> None:
-    sql(tmp_path / "turnout.db", "DROP TABLE keys")
-    with pytest.raises(LedgerUnavailable):
-        store.snapshot()
-    with pytest.raises(LedgerUnavailable):
-        store.make("red", "ci", "ada")
-
-
-def test_what_fails_halfway_changes_nothing(store: Keys, tmp_path: Path) -> None:
-    key, secret = store.make("red", "ci", "ada")
-    sql(tmp_path / "turnout.db", "DROP TABLE tenancy_changes")
-    for write in (store.rotate, store.revoke):
+def test_a_database_that_fails_is_told_as_such(store: Keys) -> None:
+    with without(store.engine, "keys"):
         with pytest.raises(LedgerUnavailable):
-            write(key.id)
-    with closing(sqlite3.connect(tmp_path / "turnout.db")) as connection:
-        assert connection.execute("SELECT last4, revoked_at_us FROM keys").fetchall() == [(secret[-4:], None)]
-        assert connection.execute("SELECT digest FROM key_secrets").fetchall() == [(digest(secret),)]
+            store.snapshot()
+        with pytest.raises(LedgerUnavailable):
+            store.make("red", "ci", "ada")
+
+
+def test_what_fails_halfway_changes_nothing(store: Keys) -> None:
+    key, secret = store.make("red", "ci", "ada")
+    with without(store.engine, "tenancy_changes"):
+        for write in (store.rotate, store.revoke):
+            with pytest.raises(LedgerUnavailable):
+                write(key.id)
+    assert store.of() == [key] and key.last4 == secret[-4:] and holding(store) == {digest(secret): key.id}

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,16 +16,23 @@ from ledger.reports import describe_decision, describe_request, usd
 from ledger.row import AttemptRow
 from ledger.store import Ledger
 from ledger.window import GROUPS
-from tests.ledger.rows import FULL_ROW, STARTED_AT_US, row, url_of
+from tests.ledger.rows import FULL_ROW, STARTED_AT_US, emptied, row
 
 Fill = Callable[..., Engine]
 KNOWN = Usage(input_uncached=100, output_visible=10)
 
 
+@pytest.fixture(scope="module")
+def ledger(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    ledger = Ledger(database, spool=tmp_path_factory.mktemp("spool"))
+    yield ledger
+    ledger.close()
+
+
 @pytest.fixture
-def fill(tmp_path: Path) -> Iterator[Fill]:
+def fill(ledger: Ledger) -> Fill:
     """Puts rows into a ledger and gives the engine to ask it with."""
-    ledger = Ledger(url_of(tmp_path / "turnout.db"))
+    emptied(ledger.engine)
 
     def put(*rows: AttemptRow) -> Engine:
         for one in rows:
@@ -34,8 +40,7 @@ def fill(tmp_path: Path) -> Iterator[Fill]:
         assert ledger.flush() and not ledger.dropped
         return ledger.engine
 
-    yield put
-    ledger.close()
+    return put
 
 
 # --- one request -----------------------------------------------------------------------------------------------------------

@@ -12,13 +12,14 @@ from sqlalchemy import Engine, delete, func, select
 
 from contract.scale import PROMPTS, prompt_at
 from contract.usage import Usage
+from ledger.database import open_engine
 from ledger.histogram import Histograms, count, quantile
 from ledger.latency import latency
 from ledger.rollups import roll_up
 from ledger.row import AttemptRow
 from ledger.schema import attempts, latency_rollups, stale_spans, usage_rollups
 from ledger.spent import spent_nusd
-from ledger.store import Ledger, open_engine
+from ledger.store import Ledger
 from ledger.summed import Sums, summed
 from ledger.upkeep import purge
 from ledger.window import TIMES, Window
@@ -54,8 +55,8 @@ ROWS = st.builds(
 
 
 @pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    ledger = Ledger(url_of(tmp_path_factory.mktemp("rollups") / "turnout.db"))
+def ledger(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    ledger = Ledger(database, spool=tmp_path_factory.mktemp("spool"))
     yield ledger
     ledger.close()
 
@@ -116,7 +117,7 @@ def told(found: list[Sums]) -> dict[tuple[Any, ...], dict[str, int | None]]:
 GROUPINGS = [(), ("team",), ("target", "status"), ("day",), ("hour", "policy"), ("minute", "model")]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(ROWS, max_size=30), st.lists(ROWS, max_size=5), st.sampled_from(GROUPINGS), st.integers(0, DAYS_3), st.integers(0, DAYS_3))
 def test_a_report_of_any_time_is_the_sum_of_its_rows(
     ledger: Ledger, rows: list[AttemptRow], late: list[AttemptRow], groups: tuple[str, ...], ago_s: int, length_s: int
@@ -136,7 +137,7 @@ def test_a_report_of_any_time_is_the_sum_of_its_rows(
 LATENCY_GROUPINGS = [(), ("team",), ("target", "prompt"), ("day",), ("hour", "policy")]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(ROWS, max_size=30), st.sampled_from(LATENCY_GROUPINGS), st.sampled_from(["", "red"]), st.integers(0, DAYS_3))
 def test_latencies_of_any_time_are_counted_in_the_buckets_of_the_policy_s_sketches(
     ledger: Ledger, rows: list[AttemptRow], groups: tuple[str, ...], team: str, ago_s: int

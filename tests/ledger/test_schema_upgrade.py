@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from contract.usage import Usage
+from ledger.database import open_engine
 from ledger.queries import attempts_of, spend
 from ledger.schema import VERSION
-from ledger.store import Ledger, open_engine
+from ledger.store import Ledger
 from tests.ledger.rows import STARTED_AT_US, row, sql, url_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -99,7 +100,7 @@ def test_a_database_that_was_brought_up_is_not_touched_again(old: Path) -> None:
     assert sql(old, "PRAGMA schema_version") == before
 
 
-OPENER = "import sys; from ledger.store import open_engine; sys.stdin.read(1); open_engine(sys.argv[1]).dispose()"
+OPENER = "import sys; from ledger.database import open_engine; sys.stdin.read(1); open_engine(sys.argv[1]).dispose()"
 
 
 def test_several_processes_may_bring_up_one_database_at_once(old: Path) -> None:

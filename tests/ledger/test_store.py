@@ -21,10 +21,11 @@ from sqlalchemy import event
 
 from contract.raw import ABSENT
 from contract.usage import Usage
+from ledger.database import LedgerError, open_engine
 from ledger.queries import all_attempts, attempts_of
 from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, VERSION, attempts
-from ledger.store import MAX_DECISIONS, Ledger, LedgerError, open_engine
+from ledger.store import MAX_DECISIONS, Ledger
 from tests.ledger.rows import FULL_ROW, row, sql, url_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -552,10 +553,9 @@ def test_a_database_of_a_later_version_is_refused_and_left_as_it_is(file: Path, 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("postgresql://db/turnout", "cannot be kept in 'postgresql' yet"),
         ("mysql+pymysql://db/turnout", "cannot be kept in"),
-        ("sqlite+aiosqlite:///x.db", "cannot be kept in 'sqlite\\+aiosqlite' yet"),
-        ("sqlitex:///x.db", "cannot be kept in 'sqlitex' yet"),
+        ("sqlite+aiosqlite:///x.db", "cannot be kept in 'sqlite\\+aiosqlite'"),
+        ("sqlitex:///x.db", "cannot be kept in 'sqlitex'"),
         ("turnout.db", "is not a database's URL"),
         ("sqlite", "is not a database's URL"),
         ("", "is not a database's URL"),

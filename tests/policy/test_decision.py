@@ -71,6 +71,14 @@ def test_every_candidate_that_was_weighed_comes_with_its_prediction_in_plain_uni
     }
 
 
+def test_what_an_engine_of_our_own_costs_is_not_known_and_counts_as_nothing() -> None:
+    found = told(Rule(objective="cheapest"), [Fed("fast/m", usd(3, 15)), Fed("cpu", owned=True)])
+    assert [(each["target"], each["cost_usd"], each["list_cost_usd"]) for each in found["candidates"]] == [
+        ("cpu", None, None),
+        ("fast/m", 0.0045, 0.0045),
+    ]
+
+
 def test_what_was_removed_unweighed_has_no_numbers() -> None:
     removed = told()["candidates"][2]
     assert {name for name, value in removed.items() if value is not None} == {"target", "owned", "verdict", "rule"}

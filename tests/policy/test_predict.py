@@ -79,8 +79,9 @@ def test_a_client_s_limit_shortens_what_a_model_would_say() -> None:
     assert seen(Fed("x", samples=0), Ask("r", True, 1000, max_tokens=50)).output_tokens == 50
 
 
-def test_an_owned_engine_costs_nothing_more() -> None:
-    assert seen(Fed("cpu", owned=True)).cost_nusd == 0
+def test_an_owned_engine_costs_nothing_more_and_its_own_cost_is_not_known() -> None:
+    found = seen(Fed("cpu", owned=True))
+    assert (found.effective_nusd, found.cost_nusd, found.list_nusd) == (0, None, None)
 
 
 def test_without_a_price_no_cost_is_known() -> None:

@@ -98,7 +98,7 @@ lives = st.builds(
     ready_at=st.sampled_from([0.0, NOW + 5]),
     busy=st.just("busy"),
     wait_s=st.floats(0, 60),
-    idle=st.booleans(),
+    load=st.integers(0, 100),
 )
 money = st.floats(0, 1e5)
 

@@ -16,7 +16,9 @@ from providers.wires.resuming import asked_on, less, lessened
 def go_on(call: Call, text: str, spent: int) -> Call:
     prompt: Any = msgspec.json.decode(call.fields["prompt"])
     before = prompt[0] if isinstance(prompt, list) else prompt
-    members = {"prompt": Raw(msgspec.json.encode(before + text)), "max_tokens": less(Raw(b"%d" % DEFAULT_MAX_TOKENS), spent)}
+    members = {"prompt": Raw(msgspec.json.encode(before + text))}
+    if spent < DEFAULT_MAX_TOKENS:  # else its server has another default
+        members["max_tokens"] = less(Raw(b"%d" % DEFAULT_MAX_TOKENS), spent)
     return asked_on(call, text, members | lessened(call, spent, "max_tokens"))
 
 

@@ -1,6 +1,8 @@
 """The queue before the slots: never too many, first come first served, and nothing lost however waiters leave."""
 
 import asyncio
+from functools import partial
+from math import inf
 from typing import Any
 
 import pytest
@@ -9,8 +11,29 @@ from hypothesis import strategies as st
 
 from contract.errors import EngineBusy, EngineUnavailable
 from contract.flow import Flow
-from providers.local.admission import Admission
-from providers.local.prefills import Prefills
+from providers.local.admission import Admission, Held
+from providers.local.port import NOTHING, Want
+from providers.local.prefills import BATCH_AT_ONCE, Prefills
+from providers.local.status import EngineStatus
+from providers.local.work import Work
+from providers.reading import Reading
+from tests.providers.local.conftest import engine_spec
+
+
+class Queue(Admission):
+    """An Admission that keeps the places that it gave, to give back any of them."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.places: list[Held] = []
+
+    async def acquire(self, want: Want = NOTHING, wait_s: float = inf) -> Held:
+        place = await super().acquire(want, wait_s)
+        self.places.append(place)
+        return place
+
+    def release(self) -> None:
+        self.places.pop().release()
 
 
 class Crowd:
@@ -35,7 +58,7 @@ class Crowd:
 
     async def _request(self, number: int, slots: int) -> None:
         try:
-            await self.admission.acquire(slots)
+            place = await self.admission.acquire(Want(slots=slots))
         except BaseException:
             self.left.add(number)
             raise
@@ -46,7 +69,7 @@ class Crowd:
             await self.let_go[number].wait()
         finally:
             self.held -= slots
-            self.admission.release(slots)
+            place.release()
 
     async def settle(self) -> None:
         for _ in range(4):
@@ -105,7 +128,7 @@ def check_at_rest(crowd: Crowd, slots: int, max_queue: int) -> None:
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
-    admission = Admission(1, 1, max_wait_s=60)
+    admission = Queue(1, 1, max_wait_s=60)
     await admission.acquire()
     waiter = asyncio.create_task(admission.acquire())
     await asyncio.sleep(0)
@@ -118,7 +141,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None
 
 
 async def test_who_waited_too_long_is_refused_and_leaves_the_queue() -> None:
-    admission = Admission(1, 5, max_wait_s=0.05)
+    admission = Queue(1, 5, max_wait_s=0.05)
     await admission.acquire()
     with pytest.raises(EngineBusy, match="waited"):
         await admission.acquire()
@@ -128,7 +151,7 @@ async def test_who_waited_too_long_is_refused_and_leaves_the_queue() -> None:
 
 
 async def test_a_slot_handed_to_a_waiter_that_is_cancelled_in_that_moment_goes_to_the_next() -> None:
-    admission = Admission(1, 5, max_wait_s=60)
+    admission = Queue(1, 5, max_wait_s=60)
     await admission.acquire()
     first, second = asyncio.create_task(admission.acquire()), asyncio.create_task(admission.acquire())
     await asyncio.sleep(0)
@@ -139,9 +162,9 @@ async def test_a_slot_handed_to_a_waiter_that_is_cancelled_in_that_moment_goes_t
 
 
 async def test_a_large_request_that_leaves_lets_those_behind_it_go() -> None:
-    admission = Admission(2, 5, max_wait_s=60)
+    admission = Queue(2, 5, max_wait_s=60)
     await admission.acquire()
-    large, small = asyncio.create_task(admission.acquire(2)), asyncio.create_task(admission.acquire(1))
+    large, small = asyncio.create_task(admission.acquire(Want(slots=2))), asyncio.create_task(admission.acquire())
     await asyncio.sleep(0)
     assert admission.waiting == 2
     large.cancel()
@@ -150,7 +173,7 @@ async def test_a_large_request_that_leaves_lets_those_behind_it_go() -> None:
 
 
 async def test_those_who_wait_can_be_sent_away_together() -> None:
-    admission = Admission(1, 5, max_wait_s=60)
+    admission = Queue(1, 5, max_wait_s=60)
     await admission.acquire()
     waiters = [asyncio.create_task(admission.acquire()) for _ in range(3)]
     await asyncio.sleep(0)
@@ -165,14 +188,14 @@ async def test_those_who_wait_can_be_sent_away_together() -> None:
 
 async def test_the_free_path_makes_no_future() -> None:
     """`acquire` with a free slot finishes in one step of the coroutine."""
-    admission = Admission(1, 0, max_wait_s=60)
+    admission = Queue(1, 0, max_wait_s=60)
     with pytest.raises(StopIteration):
         admission.acquire().send(None)
     assert admission.running == 1
 
 
 async def test_one_who_has_less_time_leaves_the_queue_sooner() -> None:
-    admission = Admission(1, 5, max_wait_s=60)
+    admission = Queue(1, 5, max_wait_s=60)
     await admission.acquire()
     with pytest.raises(EngineBusy, match=r"waited 0\.05 s"):
         await admission.acquire(wait_s=0.05)
@@ -180,7 +203,7 @@ async def test_one_who_has_less_time_leaves_the_queue_sooner() -> None:
 
 
 async def test_the_expected_wait_is_none_while_a_slot_is_free_and_grows_with_the_queue() -> None:
-    admission = Admission(2, 2, max_wait_s=60)
+    admission = Queue(2, 2, max_wait_s=60)
     await admission.acquire()
     assert (admission.wait_s, admission.place_in_s) == (0.0, 0.0)
     await admission.acquire()
@@ -192,27 +215,29 @@ async def test_the_expected_wait_is_none_while_a_slot_is_free_and_grows_with_the
         expected.append(admission.wait_s)
     assert expected == sorted(expected) and expected[0] < expected[-1] <= 60
     assert 0 < admission.place_in_s <= admission.wait_s, "a place in a full queue comes before a slot"
-    for _ in range(4):
+    for _ in range(2):
         admission.release()
     await asyncio.gather(*waiters)
+    for _ in range(2):
+        admission.release()
     assert (admission.wait_s, admission.place_in_s) == (0.0, 0.0)
 
 
 async def test_an_engine_without_a_queue_has_a_place_when_a_slot_is_free() -> None:
-    admission = Admission(1, 0, max_wait_s=60)
+    admission = Queue(1, 0, max_wait_s=60)
     assert admission.place_in_s == 0.0
     await admission.acquire()
     assert admission.place_in_s > 0.0
 
 
 async def test_batch_work_leaves_a_slot_to_who_is_interactive() -> None:
-    admission, batch = Admission(4, 8, 10.0), Flow("nightly", priority="batch")
+    admission, batch = Queue(4, 8, 10.0), Flow("nightly", priority="batch")
     for _ in range(3):
-        await admission.acquire(flow=batch)
-    waiting = asyncio.create_task(admission.acquire(flow=batch))
+        await admission.acquire(Want(batch))
+    waiting = asyncio.create_task(admission.acquire(Want(batch)))
     await asyncio.sleep(0)
     assert admission.running == 3 and admission.waiting == 1
-    await asyncio.wait_for(admission.acquire(flow=Flow("search")), 1)
+    await asyncio.wait_for(admission.acquire(Want(Flow("search"))), 1)
     assert admission.running == 4 and not waiting.done()
     admission.release()
     admission.release()
@@ -220,18 +245,105 @@ async def test_batch_work_leaves_a_slot_to_who_is_interactive() -> None:
     assert admission.running == 3
 
 
-async def test_prompts_of_batch_work_are_read_a_few_at_a_time() -> None:
-    prefills = Prefills(at_once=100)
-    assert await prefills.enter(60) == 60 and await prefills.enter(40) == 40
-    later = [asyncio.create_task(prefills.enter(size)) for size in (500, 50, 50)]
+def test_prompts_of_batch_work_are_read_a_few_at_a_time() -> None:
+    prefills = Prefills()
+    assert prefills.has_room(BATCH_AT_ONCE * 2, batch=True), "one that is larger than all goes alone"
+    prefills.enter(0.0, 1500, True)
+    assert prefills.has_room(548, batch=True) and not prefills.has_room(549, batch=True)
+    assert prefills.has_room(5000, batch=False), "who is interactive is not held up by it"
+    prefills.leave(1.0, 1500, True, read=True)
+    assert prefills.has_room(549, batch=True)
+
+
+def test_a_prompt_goes_in_only_if_it_is_read_in_the_promised_time() -> None:
+    prefills = Prefills(ttft_s=1.0)
+    prefills.enter(0.0, 1000, False)
+    assert prefills.has_room(10_000, batch=False), "how fast it reads is not known yet"
+    prefills.leave(2.0, 1000, False, read=True)
+    assert prefills.tokens_per_s == 500
+    assert prefills.has_room(10_000, batch=False), "nothing is being read: it would wait for nothing"
+    prefills.enter(9.0, 300, False)
+    assert prefills.has_room(200, batch=False) and not prefills.has_room(201, batch=False)
+    prefills.leave(9.5, 300, False, read=False)
+    assert prefills.tokens_per_s == 400, "the time of one that left unread counts, its tokens do not"
+
+
+async def test_who_would_not_be_read_in_time_waits_until_somebody_s_first_token() -> None:
+    queue = Queue(8, 8, 60, ttft_s=0.001)
+    (await queue.acquire(Want(tokens=5))).read()
+    reading = await queue.acquire(Want(tokens=10_000))
+    later = asyncio.create_task(queue.acquire(Want(tokens=5)))
     await asyncio.sleep(0)
-    prefills.leave(60)
+    assert queue.waiting == 1 and queue.wait_s > 0
+    reading.read()
+    await asyncio.wait_for(later, 10)
+
+
+def looked_at(kv_used: float) -> EngineStatus:
+    status = EngineStatus(engine_spec())
+    status.state = "ready"
+    status.reading = Reading(at=0.0, kv_used=kv_used, kv_tokens=1000)
+    return status
+
+
+async def test_who_finds_no_room_in_the_kv_cache_waits_for_the_next_look_at_it() -> None:
+    queue = Queue(8, 8, 60)
+    await queue.acquire(Want(tokens=100))
+    queue.heard(looked_at(kv_used=0.70))
+    await queue.acquire(Want(tokens=100))
+    later = asyncio.create_task(queue.acquire(Want(tokens=100)))
     await asyncio.sleep(0)
-    assert not any(task.done() for task in later)  # the large one needs all of it, and the small ones came after it
-    prefills.leave(40)
-    assert await asyncio.wait_for(later[0], 1) == 100
-    later[1].cancel()
+    assert queue.waiting == 1, "what went in since the look counts"
+    queue.heard(looked_at(kv_used=0.85))
     await asyncio.sleep(0)
-    prefills.leave(100)
-    assert await asyncio.wait_for(later[2], 1) == 50
-    assert prefills.reading == 50
+    assert queue.waiting == 1
+    queue.heard(looked_at(kv_used=0.60))
+    await asyncio.wait_for(later, 10)
+
+
+async def test_batch_work_that_can_leaves_for_who_is_interactive_the_latest_first() -> None:
+    queue, batch, left = Queue(4, 8, 60), Flow("nightly", priority="batch"), []
+    places = {name: await queue.acquire(Want(batch, leave=partial(left.append, name))) for name in ("first", "second", "third")}
+    await queue.acquire()
+    live = [asyncio.create_task(queue.acquire()) for _ in range(2)]
+    again = asyncio.create_task(queue.acquire(Want(batch)))
+    await asyncio.sleep(0)
+    assert left == ["third"], "one for whose turn it is"
+    places["third"].release()
+    await asyncio.wait_for(live[0], 10)
+    assert left == ["third", "second"] and not again.done()
+    places["second"].release()
+    await asyncio.wait_for(live[1], 10)
+    assert left == ["third", "second"], "nobody interactive waits any more, and batch work waits for its turn"
+    again.cancel()
+
+
+async def test_teams_share_the_engine_s_time_and_not_the_number_of_requests() -> None:
+    """One team's requests take four times as long as the other's: of many, each has half of the time."""
+    took, now, order = {"long": 4.0, "short": 1.0}, [0.0], list[str]()
+    queue = Queue(1, 200, 3600, clock=lambda: now[0])
+    place = await queue.acquire()
+
+    async def one(team: str) -> None:
+        held = await queue.acquire(Want(Flow(team)))
+        order.append(team)
+        now[0] += took[team]
+        held.release()
+
+    tasks = [asyncio.create_task(one(team)) for _ in range(60) for team in took]
+    await asyncio.sleep(0)
+    place.release()
+    await asyncio.wait(tasks, timeout=60)
+    seen = order[:50]
+    assert 0.35 <= seen.count("long") * 4.0 / (seen.count("long") * 4.0 + seen.count("short")) <= 0.65, seen
+
+
+def test_shares_of_the_engine_s_time_add_up_to_the_time_in_which_it_was_busy() -> None:
+    work = Work(0.0)
+    first = work.changed(10.0, 1)
+    second = work.changed(12.0, 2)
+    first_s = work.changed(16.0, 1) - first
+    work.turned(17.0, up=False)  # it is down for a while
+    work.turned(20.0, up=True)
+    second_s = work.changed(21.0, 0) - second
+    assert (first_s, second_s) == (4.0, 4.0) and work.busy_s == 8.0 and work.at(99.0) == 6.0

@@ -24,12 +24,14 @@ from contract.errors import (
     EngineUnavailable,
     UpstreamRejected,
 )
+from contract.flow import NOBODY, Flow
 from contract.patience import Patience
 from providers.http.client import PooledClient
 from providers.http.port import Clocks
 from providers.local.backend import EngineBackend
 from providers.local.supervisor import EngineSupervisor
 from providers.port import Exchange, Marks
+from providers.reading import Reading
 from tests.providers.local.conftest import PATIENCE_S, QUICK, engine_spec, eventually
 from tests.providers.local.raw import busy_slots, fetch
 
@@ -49,10 +51,10 @@ class Engine:
         self.backend = EngineBackend(supervisor, client)
         self.marks = Marks(0.0)
 
-    async def open(self, content: Any = LONG, **fields: Any) -> Exchange:
+    async def open(self, content: Any = LONG, flow: Flow = NOBODY, **fields: Any) -> Exchange:
         self.marks = Marks(monotonic())
         body = {"model": "chat", "messages": [{"role": "user", "content": content}], "temperature": 0, **fields}
-        return await self.backend.open(call_of(body), "cpu", self.marks, "nothing")
+        return await self.backend.open(msgspec.structs.replace(call_of(body), flow=flow), "cpu", self.marks, "nothing")
 
     async def ask(self, content: Any = LONG, **fields: Any) -> bytes:
         exchange = await self.open(content, **fields)
@@ -121,6 +123,40 @@ async def test_a_unary_client_gets_one_whole_answer(engine: Engine) -> None:
     marks = engine.marks
     assert marks.admitted is not None and marks.connected is not None and marks.headers is not None
     assert marks.first_token is not None and marks.ended is not None and marks.bytes_sent > 0 and marks.bytes_received > 0
+
+
+@shared_loop
+async def test_what_an_answer_took_of_the_engine_is_told_for_prompt_and_answer(engine: Engine) -> None:
+    await engine.ask("Say something new: 4711.", max_tokens=16, stream=True)
+    marks = engine.marks
+    assert marks.prefill_s and marks.decode_s and marks.ended and marks.admitted
+    assert marks.prefill_s + marks.decode_s <= marks.ended - marks.started + 0.1
+
+
+@shared_loop
+async def test_a_running_engine_is_looked_at_again_and_again(engine: Engine) -> None:
+    exchange = await engine.open(stream=True, ignore_eos=True)
+    looks: list[Reading] = []
+    engine.supervisor.listeners.append(lambda status: looks.append(status.reading) if status.reading else None)
+    await eventually(lambda: len(looks) > 3 and bool(looks[-1].running) and bool(looks[-1].tokens_per_s) and looks[-1].prefill_tokens == 0)
+    seen = looks[-1]
+    assert (seen.running, seen.waiting, seen.kv_tokens) == (1, 0, 2 * 512)
+    assert seen.kv_used is not None and 0 < seen.kv_used <= 0.5
+    exchange.abort()
+    await eventually(lambda: looks[-1].running == 0 and looks[-1].kv_used == 0)
+
+
+@shared_loop
+async def test_batch_work_makes_room_for_who_is_interactive_and_is_answered_whole_afterwards(engine: Engine) -> None:
+    night = Flow("night", priority="batch")
+    batch = asyncio.create_task(engine.ask(max_tokens=120, flow=night))
+    await eventually(lambda: engine.backend.admission.prefills.batch > 0 and engine.backend.admission.prefills.tokens_per_s is not None)
+    live = [await engine.open(stream=True, ignore_eos=True) for _ in range(2)]
+    assert not batch.done() and (engine.backend.admission.running, engine.backend.admission.waiting) == (2, 1)
+    for exchange in live:
+        exchange.abort()
+    answer = json.loads(await batch)
+    assert answer["usage"]["completion_tokens"] == 120
 
 
 @shared_loop

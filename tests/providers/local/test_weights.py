@@ -37,7 +37,13 @@ def test_what_cannot_be_used_is_refused_in_words(model: str, says: str) -> None:
 
 
 @pytest.mark.parametrize("distribution", ["turnout-no-such-weights", "msgspec"])
-def test_missing_weights_say_how_to_install_them(distribution: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(weights.BUILTIN, "missing", BuiltinWeights(distribution, "run `make install`"))
-    with pytest.raises(WeightsNotFound, match="run `make install`"):
-        resolve_model("builtin:missing")
+def test_missing_weights_say_how_to_get_them_and_are_found_once_they_were_pulled(
+    distribution: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(weights.BUILTIN, "missing", BuiltinWeights(distribution, "1", "0" * 64, "package/file.gguf", "0" * 64))
+    with pytest.raises(WeightsNotFound, match="run `turnout models pull builtin:missing`"):
+        resolve_model("builtin:missing", tmp_path)
+    pulled = weights.pulled_file("missing", tmp_path)
+    pulled.parent.mkdir(parents=True)
+    pulled.write_bytes(b"GGUF")
+    assert resolve_model("builtin:missing", tmp_path) == pulled

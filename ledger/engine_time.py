@@ -1,0 +1,80 @@
+"""Owned engines' hours: how long each was up and busy, what that cost, and what its idle time did; beside the tokens that came of it."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from sqlalchemy import BigInteger, Engine, Float, case, cast, func, insert, select
+
+from ledger.reporting import tokens_of
+from ledger.reports import usd
+from ledger.rollups import INPUTS, OUTPUTS
+from ledger.schema import engine_minutes
+from ledger.summed import summed
+from ledger.window import Window
+
+US_PER_HOUR = 3_600_000_000
+MJ_PER_KWH = 3_600_000_000
+
+
+class EngineTime(msgspec.Struct, frozen=True):
+    """What one engine did in a minute, or a part of one, that ended at `ended_at_us` (Unix time). None: not known."""
+
+    engine: str
+    ended_at_us: int
+    up_us: int
+    busy_us: int
+    energy_mj: int | None = None
+    nusd_per_hour: int | None = None
+
+
+def write(engine: Engine, times: Sequence[EngineTime]) -> None:
+    """Raises SQLAlchemyError."""
+    with engine.begin() as connection:
+        connection.execute(insert(engine_minutes), [{"id": uuid4().hex, **msgspec.structs.asdict(each)} for each in times])
+
+
+def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:
+    """A line for each engine that was up. `idle_usd` is the part of `usd` in which nothing ran; `usd_per_mtok` is of both, over all tokens.
+
+    Money is null where an hour's cost was not known all the time, and energy where some of it was not told.
+    """
+    c = engine_minutes.c
+    hourly = cast(c.nusd_per_hour, Float) / US_PER_HOUR
+    query = (
+        select(
+            c.engine,
+            cast(func.sum(c.up_us), BigInteger),
+            cast(func.sum(c.busy_us), BigInteger),
+            case((func.count() == func.count(c.energy_mj), cast(func.sum(c.energy_mj), BigInteger))),
+            case((func.count() == func.count(c.nusd_per_hour), func.sum(hourly * c.up_us))),
+            case((func.count() == func.count(c.nusd_per_hour), func.sum(hourly * (c.up_us - c.busy_us)))),
+        )
+        .where(c.ended_at_us > window.from_us, c.ended_at_us <= window.to_us)
+        .group_by(c.engine)
+        .order_by(c.engine)
+    )
+    tokens = {sums.group[0]: sums for sums in summed(engine, window, ("provider",), now_s)}
+    lines = []
+    with engine.connect() as connection:
+        for name, up_us, busy_us, energy_mj, cost, idle in connection.execute(query):
+            sums = tokens.get(name)
+            output = None if sums is None else tokens_of(sums, OUTPUTS)
+            total = None if sums is None else (tokens_of(sums, INPUTS) or 0) + (output or 0)
+            lines.append(
+                {
+                    "engine": name,
+                    "up_h": round(up_us / US_PER_HOUR, 4),
+                    "busy_h": round(busy_us / US_PER_HOUR, 4),
+                    "idle_share": round(1 - busy_us / up_us, 4) if up_us else None,
+                    "requests": None if sums is None else sums.requests,
+                    "output_tokens": output,
+                    "busy_tokens_per_s": round(output / busy_us * 1e6, 1) if output and busy_us else None,
+                    "kwh": None if energy_mj is None else round(energy_mj / MJ_PER_KWH, 6),
+                    "usd": usd(None if cost is None else round(cost)),
+                    "idle_usd": usd(None if idle is None else round(idle)),
+                    "usd_per_mtok": round(cost / total / 1_000, 6) if cost is not None and total else None,
+                }
+            )
+    return lines

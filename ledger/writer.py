@@ -1,0 +1,148 @@
+"""Writes groups of rows, a transaction each: without those that no database would take, and once even where a commit's outcome was never heard."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec.structs import astuple
+from sqlalchemy import Engine, Table
+
+from ledger.database import blames_row, cut_after
+from ledger.rollups import US, minute_of, stale
+from ledger.row import AttemptRow
+from ledger.schema import USAGE_CLASSES, attempts, stale_spans
+
+BLOCK = 20  # rows in one statement of SQLite
+CUT_AFTER_S = 30.0  # a server that has not taken a group by then is one that fails
+
+Values = tuple[Any, ...]  # of a row, in the table's order: its name, which is request id and attempt, comes first
+Refused = tuple[tuple[str, int], Exception]
+
+log = structlog.get_logger("turnout.ledger")
+
+
+class GroupWriter:
+    """Called by the ledger's thread alone. Whatever it raises is the database's fault, and nothing of the group is known to be written."""
+
+    def __init__(self, engine: Engine, cut_after_s: float = CUT_AFTER_S) -> None:
+        self._engine = engine
+        self._cut_after_s = cut_after_s
+        self._row = _insert(engine, attempts)
+        columns, _, places = self._row.partition(" VALUES ")
+        self._block = f"{columns} VALUES {', '.join([places] * BLOCK)}"
+        self._stale = _insert(engine, stale_spans)
+        self._in_doubt = False  # the last commit broke off: its rows may be there
+
+    def write(self, group: Sequence[AttemptRow]) -> list[Refused]:
+        """The rows that no database would take come back, the others are safe."""
+        rows: list[Values] = []
+        refused: list[Refused] = []
+        for row in group:
+            try:
+                rows.append(values(row))
+            except (ValueError, TypeError) as exc:
+                refused.append(((row.request_id, row.attempt), exc))
+        with self._transaction() as cursor:
+            self._note_stale(cursor, (row.started_at_us for row in group))
+            refused += self._insert_some(cursor, rows, missing=self._in_doubt)
+            self._in_doubt = True
+        self._in_doubt = False
+        return refused
+
+    def write_missing(self, rows: Sequence[Mapping[str, Any]]) -> list[Refused]:
+        """Those that have no row yet. Rows of an older version have the defaults of the columns that it lacked."""
+        with self._transaction() as cursor:
+            cursor.execute("SELECT purged_s FROM rollup_state")
+            purged_us = cursor.fetchone()[0] * US
+            rows = [row for row in rows if row["started_at_us"] >= purged_us]
+            self._note_stale(cursor, (row["started_at_us"] for row in rows))
+            told = [tuple(row.get(name, DEFAULTS[name]) for name in COLUMNS) for row in rows]
+            return self._insert_some(cursor, told, missing=True) if told else []
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        connection = self._engine.raw_connection()
+        try:
+            with cut_after(connection.dbapi_connection, self._cut_after_s):
+                yield connection.cursor()
+                connection.commit()
+        except BaseException:
+            with suppress(Exception):  # the error that matters is the first one
+                connection.rollback()
+            with suppress(Exception):
+                connection.invalidate()  # nobody knows what state it is in
+            raise
+        finally:
+            connection.close()
+
+    def _note_stale(self, cursor: Any, times_us: Iterable[int]) -> None:
+        cursor.executemany(self._stale, [tuple(entry.values()) for entry in stale({minute_of(at_us) for at_us in times_us})])
+
+    def _insert_some(self, cursor: Any, rows: Sequence[Values], missing: bool) -> list[Refused]:
+        """All but those that no database would take: halved until each of them is alone."""
+        cursor.execute("SAVEPOINT part")
+        try:
+            self._insert_all(cursor, rows, missing)
+        except Exception as exc:
+            if not blames_row(self._engine, exc):
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT part")
+            cursor.execute("RELEASE SAVEPOINT part")
+            if len(rows) == 1:
+                return [(rows[0][:2], exc)]
+            half = len(rows) // 2
+            return self._insert_some(cursor, rows[:half], missing) + self._insert_some(cursor, rows[half:], missing)
+        cursor.execute("RELEASE SAVEPOINT part")
+        return []
+
+    def _insert_all(self, cursor: Any, rows: Sequence[Values], missing: bool) -> None:
+        """A block of rows a statement: the driver gives up Python's lock at each one, and the event loop runs on the same processor."""
+        if self._engine.dialect.name == "postgresql":
+            from ledger import postgresql
+
+            postgresql.insert(cursor, attempts.name, COLUMNS, rows, missing)
+            return
+        ending = " ON CONFLICT DO NOTHING" if missing else ""
+        whole = len(rows) - len(rows) % BLOCK
+        for start in range(0, whole, BLOCK):
+            cursor.execute(self._block + ending, list(chain.from_iterable(rows[start : start + BLOCK])))
+        cursor.executemany(self._row + ending, rows[whole:])
+
+
+def _insert(engine: Engine, table: Table) -> str:
+    return str(table.insert().compile(dialect=engine.dialect, column_keys=[column.name for column in table.columns]))
+
+
+def tell(what: str, **fields: Any) -> None:
+    with suppress(Exception):  # a log that cannot be written must not end the thread
+        log.error(what, **fields)
+
+
+COLUMNS = [str(column.name) for column in attempts.columns]
+DEFAULTS = {column.name: getattr(column.server_default, "arg", None) for column in attempts.columns}
+_USAGE_AT = AttemptRow.__struct_fields__.index("usage")  # AttemptRow and Usage list their fields in the table's order; a test holds them to it
+_NO_USAGE = (None,) * (len(USAGE_CLASSES) + 2)
+
+
+def values(row: AttemptRow) -> tuple[Any, ...]:
+    """A row's column values, in the table's order; the decision, which is its last field, as JSON."""
+    *plain, decision = astuple(row)
+    usage = row.usage
+    if usage is None:
+        counted: tuple[Any, ...] = _NO_USAGE
+    else:
+        *classes, source, raw = astuple(usage)
+        counted = (*classes, source, bytes(raw).decode() if raw else None)
+    return (*plain[:_USAGE_AT], *counted, *plain[_USAGE_AT + 1 :], None if decision is None else _told(decision))
+
+
+def _told(decision: Any) -> str | None:
+    """A decision as JSON; one that cannot be told must not cost the row."""
+    try:
+        return msgspec.json.encode(decision() if callable(decision) else decision).decode()
+    except Exception as exc:  # noqa: BLE001 - it was made elsewhere, and whatever it raises is not the database's fault
+        tell("ledger_decision_untold", error=f"{type(exc).__name__}: {exc}")
+        return None

@@ -1,0 +1,76 @@
+"""Somebody else's engines behind one base URL (vLLM's production stack, llm-d, SGLang, Ray Serve …): how loaded they say they are."""
+
+import asyncio
+from time import monotonic
+
+import msgspec
+import structlog
+
+from contract.errors import AttemptError
+from providers.http.port import Clocks, Endpoint, HttpClient, Origin
+from providers.reading import Reader, Reading, page_of
+
+EVERY_S = 0.2
+LOOK_S = 2.0
+SLOW_S = 5.0  # between two looks where the last one failed
+OLD_S = 2.0  # what was told longer ago says nothing of now
+CLOCKS = Clocks(connect_s=LOOK_S, headers_s=LOOK_S, first_token_s=LOOK_S, idle_s=LOOK_S, total_s=LOOK_S)
+PAGE_LIMIT = 8 << 20
+OK = 200
+
+log = structlog.get_logger("turnout.pool")
+
+
+class Pool:
+    """Looks at a metrics page, five times a second. Whoever starts it stops it. Without news of it nothing is assumed."""
+
+    def __init__(self, name: str, origin: Origin, path: str, client: HttpClient) -> None:
+        self._name = name
+        self._endpoint = Endpoint(origin, path, method="GET")
+        self._client = client
+        self._task: asyncio.Task[None] | None = None
+        self._reading: Reading | None = None
+        self._well = True
+
+    @property
+    def reading(self) -> Reading | None:
+        """The newest, if it is not old."""
+        seen = self._reading
+        return seen if seen is not None and monotonic() - seen.at < OLD_S else None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"metrics of {self._name}")
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        reader = Reader()
+        while True:
+            began = monotonic()
+            error = await self._look(reader)
+            if self._well and error is not None:
+                log.warning("metrics_unreadable", provider=self._name, error=error)
+            self._well = error is None
+            await asyncio.sleep(SLOW_S if error is not None else max(EVERY_S / 4, EVERY_S - (monotonic() - began)))
+
+    async def _look(self, reader: Reader) -> str | None:
+        """What went wrong; None: nothing."""
+        try:
+            response = await self._client.send(self._endpoint, b"", CLOCKS)
+            try:
+                body = await response.read(PAGE_LIMIT)
+            except asyncio.CancelledError:
+                response.abort()
+                raise
+            if response.status != OK:
+                return f"the page answered {response.status}"
+            self._reading = reader.read(monotonic(), page_of(body.decode(errors="replace")))
+        except AttemptError as error:
+            return error.message
+        except (msgspec.MsgspecError, ValueError) as error:
+            return str(error)
+        return None
