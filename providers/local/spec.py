@@ -90,8 +90,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     max_backoff_s: float = 30.0
     max_crashes: int = 5
     crash_window_s: float = 300.0
-    health_every_s: float = 5.0
-    health_timeout_s: float = 10.0
+    health_every_s: float = 1.0
+    health_timeout_s: float = 5.0
     health_failures: int = 3
     stop_grace_s: float = 5.0
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from config.engines import EngineSettings, PurchaseSettings
 from tests.config.files import loaded, places, refused
 
 REFUSED = [
@@ -42,3 +43,32 @@ def test_an_adapter_is_a_target_by_its_name(tmp_path: Path) -> None:
         f"engines: {{g: {{kind: vllm, model: {tmp_path}, adapters: {{a: {tmp_path}/lora}}}}}}\nmodels: {{m: {{targets: [{{engine: g, model: a}}]}}}}"
     )
     assert loaded(tmp_path, text).settings.models["m"].targets[0].model == "a"
+
+
+RAY = "engines: {f: {kind: ray-serve, model: 'builtin:smollm2-135m-instruct', "
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (RAY + "replicas: 2}}", "python is missing"),
+        (RAY + "python: /p, replicas: 3, max_replicas: 2}}", "max_replicas are fewer than replicas"),
+        (RAY + "python: /p, gpus: [0]}}", "gpus is nothing that the kind ray-serve has"),
+        ("engines: {g: {kind: llamacpp, model: m, gpus: [0, 1, 2], replicas: 2}}", "gpus cannot be shared out evenly"),
+        ("engines: {g: {kind: llamacpp, model: m, max_replicas: 2}}", "max_replicas is nothing that the kind llamacpp has"),
+        ("engines: {g: {kind: llamacpp, model: m, gpu_usd_per_hour: 1, purchase: {usd: 9000}}}", "both say what its hour costs"),
+    ],
+)
+def test_what_engines_in_numbers_cannot_be_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    assert any(told in place for place in places(refused(tmp_path, text)))
+
+
+def test_replicas_have_names_and_gpus_of_their_own() -> None:
+    engine = EngineSettings(kind="llamacpp", model="builtin:x", replicas=2, gpus=(0, 1, 2, 3))
+    assert {name: each.gpus for name, each in engine.each("g").items()} == {"g-1": (0, 1), "g-2": (2, 3)}
+    assert list(EngineSettings(kind="ray-serve", model="m", python="/p", replicas=2).each("g")) == ["g"], "Ray's are behind one name"
+
+
+def test_an_hour_of_a_machine_that_was_bought_costs_its_wear_and_its_power() -> None:
+    bought = EngineSettings(kind="llamacpp", model="builtin:x", purchase=PurchaseSettings(usd=8766.0, years=1, power_w=500, usd_per_kwh=0.4))
+    assert bought.usd_per_hour == pytest.approx(1.0 + 0.2)

@@ -49,12 +49,6 @@ def test_every_pattern_of_the_schema_is_one() -> None:
     assert patterns and all(re.compile(pattern) for pattern in patterns)
 
 
-@pytest.mark.parametrize(("section", "field"), [("EngineSettings", "gpu_usd_per_hour")])
-def test_the_schema_allows_nothing_for_what_is_not_supported_yet(section: str, field: str) -> None:
-    node = json_schema()["$defs"][section]["properties"][field]
-    assert node["type"] == "null" and node["description"] == "not supported yet"
-
-
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "configuration.md").read_text(), re.M | re.S)
 
 
