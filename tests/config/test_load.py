@@ -198,7 +198,7 @@ WRONG_VALUES = [
         "1:44: `providers.a.headers.x`: must be printable ASCII, without a space at either end",
     ),
     ('providers: {a: {kind: ollama, api_key: "a\\nb"}}', "1:40: `providers.a.api_key`: holds a space or a character that a key cannot have"),
-    ("engines: {e: {kind: llama, model: m}}", "1:21: `engines.e.kind`: should be 'llamacpp' or 'vllm'; did you mean `llamacpp`?"),
+    ("engines: {e: {kind: llama, model: m}}", "1:21: `engines.e.kind`: should be 'llamacpp', 'vllm' or 'ray-serve'; did you mean `llamacpp`?"),
     ("engines: {e: {kind: llamacpp, model: m, slots: 0}}", "1:48: `engines.e.slots`: should be greater than or equal to 1"),
     (
         "engines: {e: {kind: llamacpp, model: m, context: 100, max_prompt_tokens: 100}}",
