@@ -87,9 +87,7 @@ class Recorder:
         marks, exchange, target = attempt.marks, attempt.exchange, attempt.target
         if marks.ended is None:
             marks.ended = monotonic()
-        usage = None if exchange is None else settled(exchange.usage, status == "ok", len(job.call.body), exchange.tokens_seen)
-        if usage is None and marks.bytes_sent and (status in ("abandoned", "client_closed") or isinstance(error, AttemptTimeout)):
-            usage = unawaited(job.call)
+        usage = _usage(job, attempt, status, error)
         finish = exchange.finish if exchange is not None else None
         code = error.reason if isinstance(error, AttemptError) else error
         cost = cost_nusd(target.price, usage)
@@ -217,6 +215,14 @@ def _slo_met(job: Job, attempt: Attempt, status: Status, usage: Usage | None) ->
         return slo.kept(None if first is None else first - began, ended - began, None if usage is None else usage.output_total)
     last = job.error_status is not None or (status == "cut" and job.rule.recovery != "continue")
     return False if last else None
+
+
+def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None) -> Usage | None:
+    exchange = attempt.exchange
+    usage = None if exchange is None else settled(exchange.usage, status == "ok", len(job.call.body), exchange.tokens_seen)
+    if usage is None and attempt.marks.bytes_sent and (status in ("abandoned", "client_closed") or isinstance(error, AttemptTimeout)):
+        return unawaited(job.call)
+    return usage
 
 
 def _tokens(usage: Usage | None, planning: Planning | None) -> int:

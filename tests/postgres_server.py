@@ -34,8 +34,9 @@ class PostgresServer:
     def __init__(self) -> None:
         self._programs = programs()
         self._folder = Path(tempfile.mkdtemp(prefix="turnout-pg-", dir="/tmp"))  # a folder that another user may enter
-        self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
-        if self._as:
+        # It ends with the thread that started it: a session that is killed leaves no server behind.
+        self._as = ["setpriv", "--pdeathsig=QUIT", *(("--reuid=postgres", "--regid=postgres", "--clear-groups") if os.getuid() == 0 else ())]
+        if os.getuid() == 0:
             shutil.chown(self._folder, "postgres")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -21,7 +21,7 @@ from tests.providers.sse_oracle import events_of
 
 AT_ONCE = 4  # cells that begin together; one that has come to a wait makes room for the next
 BEGINS_S = 0.1
-LATE_AGAIN = 2  # times that a cell which was only late is played again
+LATE_AGAIN = 2  # times that a cell which was late is played again
 PATIENCE_S = 4.0  # of the caller, beyond the longest that its answer may take
 HOLD_MS = 30_000  # more than any fault of the table takes
 NOWHERE = ".".join(["nowhere" * 8] * 5) + ".invalid"  # longer than a name may be, so that no name server is asked
@@ -143,18 +143,19 @@ async def staged(cells: list[Cell], folder: Path) -> AsyncIterator[tuple[Gateway
 
 
 async def play(cells: list[Cell], folder: Path) -> list[list[str]]:
-    """What is wrong with each cell; nothing, where it is as it must be. One that was only late is played again, by itself."""
+    """What is wrong with each cell; nothing, where it is as it must be. One that was late is played again, by itself."""
     found = await together(cells, folder)
     for number, cell in enumerate(cells):
         for again in range(LATE_AGAIN):
-            if only_late(found[number]):
+            if late(found[number]):
                 (folder / f"{number}-{again}").mkdir()
                 [found[number]] = await together([cell], folder / f"{number}-{again}")
     return found
 
 
-def only_late(wrong: list[str]) -> bool:
-    return bool(wrong) and all(each.startswith(LATE) for each in wrong)
+def late(wrong: list[str]) -> bool:
+    """Whatever else is wrong then may be so because the caller had given up."""
+    return any(each.startswith(LATE) for each in wrong)
 
 
 async def together(cells: list[Cell], folder: Path) -> list[list[str]]:

@@ -98,7 +98,7 @@ async def test_a_server_that_is_killed_under_load_and_comes_back_has_every_row_o
             assert [(await host.http.get("/health/ready")).status_code for host in hosts] == [200, 200]
             assert [await status(host, "sk-search") for host in hosts] == [200, 200]
         finally:
-            await asyncio.to_thread(postgres.start)
+            postgres.start()
         before = [load.statuses[200] for load in loads]
         await eventually(lambda: all(load.statuses[200] > count + 20 for load, count in zip(loads, before, strict=True)))
         for load in loads:

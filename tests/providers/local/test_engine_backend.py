@@ -228,15 +228,15 @@ async def test_the_time_in_the_queue_is_taken_off_the_request_s_deadline(engine:
     running = [await engine.open(stream=True, ignore_eos=True) for _ in range(2)]
     body = {"model": "chat", "messages": [{"role": "user", "content": LONG}], "ignore_eos": True, "stream": True}
     began = monotonic()
-    asked = asyncio.create_task(engine.backend.open(call_of(body), "cpu", Marks(began), "nothing", Patience(left_s=1.0)))
+    asked = asyncio.create_task(engine.backend.open(call_of(body), "cpu", Marks(began), "nothing", Patience(left_s=2.0)))
     await eventually(lambda: engine.backend.admission.waiting == 1)
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(1.5)
     running.pop().abort()
     with pytest.raises(AttemptTimeout, match="in all"):
         exchange = await asked
         while await exchange.next():
             pass
-    assert 0.9 < monotonic() - began < 1.6
+    assert 1.9 < monotonic() - began < 3.4
     running.pop().abort()
     assert engine.at_rest()
 
