@@ -171,10 +171,10 @@ class Ours:
             load = world.in_flight(index)
             forecast = stats.forecast(now, streamed=True, prompt_tokens=cold_tokens, load=load)
             ready_at = now if index in ready else now + 1.0
-            live.append(Live(forecast, ready_at, "breaker", world.expected_wait_s(index, now), load == 0))
+            live.append(Live(forecast, ready_at, "breaker", world.expected_wait_s(index, now), load))
         may_explore = rule.explore > 0 and self._exploring.allows(now, rule.explore)
         made = plan(rule, ask, self._admitted, live, now, may_explore, self._slack.miss())
-        second = hedge(rule, made, [each.name for each, state in zip(names, live, strict=True) if state.idle], now, self._hedges)
+        second = hedge(rule, made, [each.name for each, state in zip(names, live, strict=True) if state.load == 0], now, self._hedges)
         return Choice(
             [each.candidate.index for each in made.attempts], None if second is None else (second.after_s, second.planned.candidate.index), made
         )
