@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
+import msgspec
 from fastapi import Depends, FastAPI, Query, Response
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,6 +21,7 @@ from ledger.reporting import report as make_report
 from ledger.reports import describe_decision, describe_request, iso
 from ledger.rollups import roll_up
 from ledger.row import AttemptRow
+from providers.port import Backend
 
 FLUSH_S = 1.0  # how long a report waits for the rows of a moment ago
 
@@ -77,11 +79,18 @@ def add_reports(app: FastAPI, runtime: Runtime) -> None:
     @app.get("/v1/targets", tags=["reports"])
     async def list_targets(caller: Caller) -> dict[str, Any]:
         """The targets behind the models that this key may use, and how each does; how much it did in all only where there is one team."""
-        hidden = () if runtime.keys.one_team else ("attempts", "failures", "output_tokens")
+        hidden = () if runtime.keys.one_team else ("attempts", "failures", "output_tokens", "live")
         allowed = [r for r in runtime.routes.all if caller.models is None or r.name in caller.models]
         seen = {target.label: target for route in allowed for target in route.targets}
-        told = {label: {"target": label, "owned": t.owned, **t.stats.summary(time.monotonic())} for label, t in seen.items()}
-        return {"data": [{name: value for name, value in each.items() if name not in hidden} for each in told.values()]}
+        now = time.monotonic()
+        told = [{"target": label, "owned": t.owned, "live": _live(t.backend), **t.stats.summary(now)} for label, t in seen.items()]
+        return {"data": [{name: value for name, value in each.items() if name not in hidden} for each in told]}
+
+
+def _live(backend: Backend) -> dict[str, Any] | None:
+    """What an engine tells of itself just now, whoever's requests are in it; null: it is not looked at."""
+    seen = backend.reading()
+    return None if seen is None else {name: value for name, value in msgspec.to_builtins(seen).items() if name != "at"}
 
 
 def _add_report(app: FastAPI, runtime: Runtime, name: str, report: Report) -> None:

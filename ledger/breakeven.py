@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine
 
+from ledger.engine_time import usd_per_hour as known_usd_per_hour
 from ledger.reporting import tokens_of
 from ledger.rollups import INPUTS, OUTPUTS
 from ledger.summed import Sums, summed
@@ -48,16 +49,20 @@ class BreakEven(msgspec.Struct, frozen=True):
 
 
 def breakeven(engine: Engine, window: Window, usd_per_hour: Mapping[str, float], now_s: float) -> list[BreakEven]:
-    """`usd_per_hour`: by engine; "" is any other. Engines that the window's traffic did not reach are left out."""
+    """`usd_per_hour`: by engine, instead of what the configuration said then; "" is any other.
+
+    Engines that the window's traffic did not reach are left out.
+    """
     found = summed(engine, window, ("provider", "model_sent", "target"), now_s)
     owned = {sums.group[2]: _tokens(sums) for sums in found if sums.group[0] == sums.group[1]}
     managed = {sums.group[2]: sums for sums in found if sums.group[0] != sums.group[1] and sums.cost_nusd and not sums.unpriced and _tokens(sums)}
     days = max(1e-9, (min(window.to_us / 1e6, now_s) - window.from_us / 1e6) / 86_400)
     all_tokens = sum(map(_tokens, found))
     lines = []
+    known = {**known_usd_per_hour(engine, window), **usd_per_hour}
     for name, tokens in owned.items():
         work = Work(tokens, _most_per_s(engine, window, name, now_s))
-        hourly = usd_per_hour.get(name, usd_per_hour.get(""))
+        hourly = known.get(name, known.get(""))
         lines += [against(name, work, hourly, label, _usd_per_mtok(sums), (days, all_tokens)) for label, sums in managed.items()]
     return lines
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import BigInteger, Engine, Float, case, cast, func, insert, select
 
+from ledger.prices import NUSD_PER_USD
 from ledger.reporting import tokens_of
 from ledger.reports import usd
 from ledger.rollups import INPUTS, OUTPUTS
@@ -33,6 +34,15 @@ def write(engine: Engine, times: Sequence[EngineTime]) -> None:
     """Raises SQLAlchemyError."""
     with engine.begin() as connection:
         connection.execute(insert(engine_minutes), [{"id": uuid4().hex, **msgspec.structs.asdict(each)} for each in times])
+
+
+def usd_per_hour(engine: Engine, window: Window) -> dict[str, float]:
+    """What each engine's hour cost in that time, at most, where it was known."""
+    c = engine_minutes.c
+    within = (c.ended_at_us > window.from_us) & (c.ended_at_us <= window.to_us) & c.nusd_per_hour.is_not(None)
+    with engine.connect() as connection:
+        found = connection.execute(select(c.engine, func.max(c.nusd_per_hour)).where(within).group_by(c.engine))
+        return {name: nusd / NUSD_PER_USD for name, nusd in found}
 
 
 def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:

@@ -104,6 +104,13 @@ async def test_a_request_s_share_of_an_engine_s_time_and_its_cost_stand_in_the_l
     assert told["attempts"][0]["engine"]["prefill_ms"] == row.engine_prefill_us / 1000
 
 
+async def test_what_an_engine_tells_of_itself_is_shown(gateway: Gateway) -> None:
+    targets = (await gateway.http.get("/v1/targets", headers={"authorization": f"Bearer {KEY}"})).json()["data"]
+    live = {target["target"]: target["live"] for target in targets}
+    assert live["cpu-1"]["kv_tokens"] == 512 and live["cpu-1"]["running"] == 0
+    assert live["one/m1"] is None, "nobody tells"
+
+
 async def test_an_engine_s_hours_are_told_busy_and_idle_apart(gateway: Gateway) -> None:
     await gateway.post(body("own", max_tokens=8))
     rows = await gateway.all_rows()

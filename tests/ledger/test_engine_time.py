@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from contract.usage import Usage
 from ledger.database import open_engine
-from ledger.engine_time import EngineTime, engine_lines, write
+from ledger.engine_time import EngineTime, engine_lines, usd_per_hour, write
 from ledger.reporting import report
 from ledger.rollups import roll_up
 from ledger.store import Ledger
@@ -60,5 +60,6 @@ def test_an_hour_costs_the_same_busy_or_not_and_its_idle_part_is_told_apart(engi
         "usd_per_mtok": 3.0,
     }
     assert (cpu["busy_h"], cpu["kwh"], cpu["usd"], cpu["idle_usd"], cpu["usd_per_mtok"]) == (0.5, None, None, None, None), "unknown is null"
+    assert usd_per_hour(engine, WINDOW) == {"gpu": 4.0}
     ((line,), whole) = report(engine, "cost", WINDOW, ("target",), NOW_S)
     assert whole and (line["cost_usd"], line["engine_usd"], line["unpriced"], line["usd_per_mtok"]) == (None, "0.500000000", 0, 0.5)
