@@ -55,8 +55,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 test: check
-	@scripts/install_redis.sh
-	@scripts/install_postgres.sh
+	@scripts/install_servers.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-dev

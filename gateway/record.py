@@ -42,32 +42,17 @@ class Recorder:
     def begins(self, job: Job, attempt: Attempt) -> None:
         """Notes an attempt before anything of it is sent. Should this process die, it stands in the ledger as an estimate: its prompt, or what was
         predicted. Raises LedgerUnavailable."""
-        usage, target = unawaited(job.call), attempt.target
+        usage = unawaited(job.call)
         predicted = {} if attempt.rest else _predicted(attempt.planned.prediction)
         cost = predicted.get("predicted_cost_nusd")
         try:
             self._ledger.begin(
                 AttemptRow(
-                    request_id=job.call.request_id,
-                    attempt=attempt.number,
-                    started_at_us=attempt.started_at_us,
-                    team=job.principal.team,
-                    key_id=job.principal.key_id,
-                    endpoint=job.endpoint,
-                    stream=job.call.stream,
-                    model_asked=job.call.model,
-                    route=job.route.name,
-                    target=target.backend.name,
-                    model_sent=target.model,
+                    **_attempted(job, attempt),
                     status="failed",
-                    reason=attempt.reason,
                     error_code=GATEWAY_LOST,
                     usage=usage,
-                    cost_nusd=cost_nusd(target.price, usage) if cost is None else cost,
-                    prompt_tokens_estimated=job.planning.ask.prompt_tokens if job.planning else None,
-                    organisation=job.principal.organisation,
-                    cache=job.cache,
-                    policy=job.rule.name,
+                    cost_nusd=cost_nusd(attempt.target.price, usage) if cost is None else cost,
                     **predicted,
                 )
             )
@@ -98,19 +83,8 @@ class Recorder:
             job.used_nusd += cost or 0
         self._ledger.append(
             AttemptRow(
-                request_id=job.call.request_id,
-                attempt=attempt.number,
-                started_at_us=attempt.started_at_us,
-                team=job.principal.team,
-                key_id=job.principal.key_id,
-                endpoint=job.endpoint,
-                stream=job.call.stream,
-                model_asked=job.call.model,
-                route=job.route.name,
-                target=target.backend.name,
-                model_sent=target.model,
+                **_attempted(job, attempt),
                 status=status,
-                reason=attempt.reason,
                 error_code=code,
                 http_status=200 if exchange is not None else getattr(error, "upstream_status", None),
                 client_status=job.client.status or job.error_status,
@@ -128,10 +102,6 @@ class Recorder:
                 bytes_upstream=marks.bytes_received,
                 bytes_client=job.client.bytes_sent,
                 billed=billed,
-                prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
-                organisation=job.principal.organisation,
-                cache=job.cache,
-                policy=job.rule.name,
                 slo_met=_slo_met(job, attempt, status, usage),
                 overhead_us=_whole(attempt.overhead_s, 1e6),
                 decision=planning.told if planning and attempt.number == 1 else None,
@@ -143,31 +113,19 @@ class Recorder:
 
     def refused(self, job: Job, code: str, status: int) -> None:
         """The request got no attempt at all: its row says what was decided."""
-        now_us = time.time_ns() // 1000
-        planning = job.planning
         self._ledger.append(
             AttemptRow(
-                request_id=job.call.request_id,
+                **_asked(job),
                 attempt=0,
-                started_at_us=now_us,
-                team=job.principal.team,
-                key_id=job.principal.key_id,
-                endpoint=job.endpoint,
-                stream=job.call.stream,
-                model_asked=job.call.model,
-                route=job.route.name,
+                started_at_us=time.time_ns() // 1000,
                 target="",
                 model_sent="",
                 status="failed",
                 reason="no target",
                 error_code=code,
                 client_status=status,
-                prompt_tokens_estimated=planning.ask.prompt_tokens if planning else None,
-                organisation=job.principal.organisation,
-                cache=job.cache,
-                policy=job.rule.name,
                 slo_met=None if job.rule.slo == NO_SLO else False,
-                decision=planning.told if planning else None,
+                decision=job.planning.told if job.planning else None,
             )
         )
 
@@ -176,15 +134,9 @@ class Recorder:
         client, now = job.client, monotonic()
         self._ledger.append(
             AttemptRow(
-                request_id=job.call.request_id,
+                **_asked(job),
                 attempt=0,
                 started_at_us=time.time_ns() // 1000 - int((now - client.started_at) * 1e6),
-                team=job.principal.team,
-                key_id=job.principal.key_id,
-                endpoint=job.endpoint,
-                stream=job.call.stream,
-                model_asked=job.call.model,
-                route=job.route.name,
                 target="cache",
                 model_sent="",
                 status=told.status,
@@ -195,12 +147,39 @@ class Recorder:
                 end_us=_us(now, client.started_at),
                 cost_nusd=0,
                 bytes_client=client.bytes_sent,
-                organisation=job.principal.organisation,
-                cache=job.cache,
                 saved_nusd=told.saved_nusd,
-                policy=job.rule.name,
             )
         )
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """What every row of a request says alike."""
+    call, principal, planning = job.call, job.principal, job.planning
+    return {
+        "request_id": call.request_id,
+        "team": principal.team,
+        "organisation": principal.organisation,
+        "key_id": principal.key_id,
+        "endpoint": job.endpoint,
+        "stream": call.stream,
+        "model_asked": call.model,
+        "route": job.route.name,
+        "policy": job.rule.name,
+        "cache": job.cache,
+        "prompt_tokens_estimated": planning.ask.prompt_tokens if planning else None,
+    }
+
+
+def _attempted(job: Job, attempt: Attempt) -> dict[str, Any]:
+    """What every row of an attempt says alike."""
+    return {
+        **_asked(job),
+        "attempt": attempt.number,
+        "started_at_us": attempt.started_at_us,
+        "target": attempt.target.backend.name,
+        "model_sent": attempt.target.model,
+        "reason": attempt.reason,
+    }
 
 
 def _slo_met(job: Job, attempt: Attempt, status: Status, usage: Usage | None) -> bool | None:
@@ -232,7 +211,7 @@ def _tokens(usage: Usage | None, planning: Planning | None) -> int:
     return (usage.input_total or 0) + (usage.output_total or 0)
 
 
-def _engine_time(target: Target, marks: Marks) -> dict[str, int | None]:
+def _engine_time(target: Target, marks: Marks) -> dict[str, Any]:
     """What it took of an owned engine, and what that comes to."""
     if marks.prefill_s is None or marks.decode_s is None:
         return {}

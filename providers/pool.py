@@ -7,16 +7,14 @@ import msgspec
 import structlog
 
 from contract.errors import AttemptError
-from providers.http.port import Clocks, Endpoint, HttpClient, Origin
+from providers.http.page import page
+from providers.http.port import Endpoint, HttpClient, Origin
 from providers.reading import Reader, Reading, page_of
 
 EVERY_S = 0.2
 LOOK_S = 2.0
 SLOW_S = 5.0  # between two looks where the last one failed
 OLD_S = 2.0  # what was told longer ago says nothing of now
-CLOCKS = Clocks(connect_s=LOOK_S, headers_s=LOOK_S, first_token_s=LOOK_S, idle_s=LOOK_S, total_s=LOOK_S)
-PAGE_LIMIT = 8 << 20
-OK = 200
 
 log = structlog.get_logger("turnout.pool")
 
@@ -60,14 +58,7 @@ class Pool:
     async def _look(self, reader: Reader) -> str | None:
         """What went wrong; None: nothing."""
         try:
-            response = await self._client.send(self._endpoint, b"", CLOCKS)
-            try:
-                body = await response.read(PAGE_LIMIT)
-            except asyncio.CancelledError:
-                response.abort()
-                raise
-            if response.status != OK:
-                return f"the page answered {response.status}"
+            body = await page(self._client, self._endpoint, LOOK_S)
             self._reading = reader.read(monotonic(), page_of(body.decode(errors="replace")))
         except AttemptError as error:
             return error.message

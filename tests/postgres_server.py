@@ -24,7 +24,7 @@ def programs() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     path = str(found[-1]) if found else shutil.which("initdb")
     if path is None:
-        pytest.skip("PostgreSQL is not installed here, and could not be (scripts/install_postgres.sh says why)")
+        pytest.skip("PostgreSQL is not installed here, and could not be (scripts/install_servers.sh says why)")
     return Path(path).parent
 
 

@@ -40,6 +40,6 @@ def test_two_processes_outlive_their_redis(tmp_path: Path) -> None:
     """docs/two-processes.md, briefly: nobody is told of the loss by an error, and no more is admitted than the page says."""
     assert "bench/store_loss.py\n" in (ROOT / "docs" / "two-processes.md").read_text()
     if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed here, and could not be (scripts/install_redis.sh says why)")
+        pytest.skip("redis-server is not installed here, and could not be (scripts/install_servers.sh says why)")
     told = run("bench/store_loss.py", "--seconds", "6", "--rps", "40")
     assert "answers other than 200 and 429: 0" in told and re.search(r"^ +2 lost +40 +\d+ +\d+ +0 ", told, re.M), told

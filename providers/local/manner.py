@@ -1,8 +1,10 @@
 """How the engines differ for who asks them: what they can do, what they must be kept from, and how they count a prompt."""
 
 import msgspec
+from msgspec.structs import replace
 
 from providers.local.spec import Speaks
+from providers.registry import PROVIDER_KINDS
 from providers.wires.facts import Facts
 
 
@@ -25,7 +27,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
 MANNERS: dict[Speaks, Manner] = {
     # With a text model; what it cannot see, hear or reason about is refused before it is asked. Of several choices it counts the tokens of one.
     "llamacpp": Manner(
-        facts=Facts(images=False, reasoning=False, prefill=True, logprobs=True, n=True, seed=True, top_k=True, reasoning_field="reasoning_content"),
+        facts=replace(PROVIDER_KINDS["llama.cpp"].facts, images=False, audio=False, reasoning=False, n=True),
         count_path="/v1/chat/completions/input_tokens",
         counted="input_tokens",
         counts_first=True,
@@ -35,16 +37,7 @@ MANNERS: dict[Speaks, Manner] = {
         priorities=False,
     ),
     "vllm": Manner(
-        facts=Facts(
-            audio=True,
-            logprobs=True,
-            n=True,
-            seed=True,
-            top_k=True,
-            prefill=True,
-            prefill_with={"continue_final_message": True, "add_generation_prompt": False},
-            reasoning_field="reasoning",
-        ),
+        facts=PROVIDER_KINDS["vllm"].facts,
         count_path="/tokenize",
         counted="count",
         counts_first=False,

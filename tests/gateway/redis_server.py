@@ -18,7 +18,7 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         self.program = shutil.which("redis-server")
         if self.program is None:
-            pytest.skip("redis-server is not installed here, and could not be (scripts/install_redis.sh says why)")
+            pytest.skip("redis-server is not installed here, and could not be (scripts/install_servers.sh says why)")
         self.socket = folder / "redis.sock"
         self.url = f"unix://{self.socket}"
         self._folder = folder
