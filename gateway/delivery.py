@@ -15,7 +15,7 @@ from gateway.metering.admission import headers_of
 from gateway.opening import Opened, begin, left
 from gateway.record import Recorder
 from ledger.prices import cost_nusd
-from ledger.reports import usd
+from ledger.units import usd
 
 STREAM_HEADERS: HeaderList = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 

@@ -14,13 +14,14 @@ from gateway.app_parts import Caller
 from gateway.reports_query import Asked, answer, cursor_of, groups_or_refuse
 from gateway.runtime import Runtime
 from ledger.breakeven import as_lines, breakeven
+from ledger.described import describe_decision, describe_request
 from ledger.listing import requests
 from ledger.queries import attempts_of
-from ledger.reporting import REPORTS, ROLL_UP_S, Report, unpriced
-from ledger.reporting import report as make_report
-from ledger.reports import describe_decision, describe_request, iso
+from ledger.reports import REPORTS, ROLL_UP_S, Report, unpriced
+from ledger.reports import report as make_report
 from ledger.rollups import roll_up
 from ledger.row import AttemptRow
+from ledger.units import iso
 from providers.port import Backend
 
 FLUSH_S = 1.0  # how long a report waits for the rows of a moment ago

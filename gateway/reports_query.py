@@ -11,8 +11,8 @@ from fastapi import Query, Response
 
 from contract.errors import InvalidRequest
 from ledger.lines import as_csv, groups_of
-from ledger.reporting import Report
-from ledger.reports import since_us
+from ledger.reports import Report
+from ledger.units import since_us
 from ledger.window import FOR_EVER_US, NAMES, Window
 
 FILTERS = tuple(name for name in (*NAMES, "target") if name not in ("team", "organisation"))

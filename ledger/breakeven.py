@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Engine
 
 from ledger.engine_time import usd_per_hour as known_usd_per_hour
-from ledger.reporting import tokens_of
+from ledger.reports import tokens_of
 from ledger.rollups import INPUTS, OUTPUTS
 from ledger.summed import Sums, summed
 from ledger.window import Window

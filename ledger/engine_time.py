@@ -8,11 +8,11 @@ import msgspec
 from sqlalchemy import BigInteger, Engine, Float, case, cast, func, insert, select
 
 from ledger.prices import NUSD_PER_USD
-from ledger.reporting import tokens_of
-from ledger.reports import usd
+from ledger.reports import tokens_of
 from ledger.rollups import INPUTS, OUTPUTS
 from ledger.schema import engine_minutes
 from ledger.summed import summed
+from ledger.units import usd
 from ledger.window import Window
 
 US_PER_HOUR = 3_600_000_000

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from ledger.reporting import Report
+from ledger.reports import Report
 
 
 def groups_of(told: str | None, report: Report) -> list[str]:

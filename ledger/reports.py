@@ -1,154 +1,106 @@
-"""What the ledger's rows say, as plain values for JSON: one request told attempt by attempt, the decision about it, sums by group."""
+"""The reports by name: what each may be grouped by, and its lines as plain values, alike for the API and the command line."""
 
-import re
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from sqlalchemy import Engine
 
-from ledger.prices import NUSD_PER_USD
-from ledger.row import AttemptRow, Status
+from ledger import calibration as predictions
+from ledger import latency as latencies
+from ledger.rollups import INPUTS, OUTPUTS, roll_up
 from ledger.schema import USAGE_CLASSES
+from ledger.summed import Sums, summed
+from ledger.units import usd
+from ledger.window import GROUPS, TIMES, Window, iso_s
 
-_FARED: tuple[Status, ...] = ("abandoned", "failed", "cut", "client_closed", "ok")
-_SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-def usd(cost_nusd: int | None) -> str | None:
-    """Nano-dollars as an exact decimal number of dollars; None: not known."""
-    if cost_nusd is None:
-        return None
-    whole, rest = divmod(cost_nusd, NUSD_PER_USD)
-    return f"{whole}.{rest:09}"
+Line = dict[str, Any]
+ROLL_UP_S = 5.0  # how long a report waits for spans that are stale
+NUSD_PER_MTOK_USD = 1_000
 
 
-def seconds(span: str) -> int:
-    """How long a span is. Raises ValueError for what is not like 30m, 24h or 7d."""
-    found = _SPAN.fullmatch(span)
-    if found is None:
-        raise ValueError(f"{span[:40]!r} is not a time span; write 30m, 24h or 7d")
-    return int(found[1]) * _SECONDS[found[2]]
+class Report(msgspec.Struct, frozen=True):
+    """`lines(engine, window, groups, now_s)` raises KeyError for a filter that it cannot heed. `most`: how many groups it takes at once."""
+
+    groups: tuple[str, ...]
+    default: tuple[str, ...]
+    lines: Callable[[Engine, Window, Sequence[str], float], list[Line]]
+    most: int = 4
 
 
-def since_us(span: str, now_s: float) -> int:
-    """The moment so long before `now_s` (Unix time), in microseconds. Raises ValueError as `seconds` does."""
-    return max(0, int((now_s - seconds(span)) * 1e6))
+def report(engine: Engine, name: str, window: Window, groups: Sequence[str], now_s: float, limit_s: float = ROLL_UP_S) -> tuple[list[Line], bool]:
+    """The lines of one report, and whether they are of all rows: roll-ups that take too long to make are left for later. Raises KeyError."""
+    whole = roll_up(engine, now_s, limit_s)
+    return REPORTS[name].lines(engine, window, groups, now_s), whole
 
 
-def describe_request(rows: Sequence[AttemptRow]) -> dict[str, Any]:
-    """One request with its attempts in order, and how it ended.
+def unpriced(engine: Engine, window: Window, now_s: float) -> list[Line]:
+    """The targets with attempts whose cost is not known."""
+    found = [sums for sums in summed(engine, window, ("target",), now_s) if sums.unpriced]
+    return [{"target": sums.group[0], "attempts": sums.unpriced} for sums in sorted(found, key=lambda sums: -sums.unpriced)]
 
-    `cost_usd` is what the team is charged, `absorbed_usd` what the gateway bears; null when one attempt's cost is unknown, or there is none.
-    """
-    last = _decisive(rows)
+
+def _named(groups: Sequence[str], values: Sequence[Any]) -> Line:
+    return {name: iso_s(value) if name in TIMES else value for name, value in zip(groups, values, strict=True)}
+
+
+def _of_sums(line: Callable[[Sums], Line]) -> Callable[[Engine, Window, Sequence[str], float], list[Line]]:
+    def lines(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Line]:
+        return [_named(groups, sums.group) | told for sums in summed(engine, window, groups, now_s) if (told := line(sums))]
+
+    return lines
+
+
+def tokens_of(sums: Sums, names: Sequence[str]) -> int | None:
+    known = [count for name in names if (count := getattr(sums, name)) is not None]
+    return sum(known) if known else None
+
+
+def _usage(sums: Sums) -> Line:
+    counts = {"requests": sums.requests, "attempts": sums.attempts, "failed": sums.failed, "estimated": sums.estimated}
+    totals = {"input_tokens": tokens_of(sums, INPUTS), "output_tokens": tokens_of(sums, OUTPUTS)}
+    return counts | totals | {name: getattr(sums, name) for name in USAGE_CLASSES}
+
+
+def _cost(sums: Sums) -> Line:
+    """`usd_per_mtok`: of all tokens, where every attempt's cost is known."""
+    tokens = (tokens_of(sums, INPUTS) or 0) + (tokens_of(sums, OUTPUTS) or 0)
+    known = [nusd for nusd in (sums.cost_nusd, sums.engine_nusd) if nusd is not None]
+    paid = sum(known) if known and not sums.unpriced else None
     return {
-        "request_id": last.request_id,
-        "team": last.team,
-        "key_id": last.key_id,
-        "endpoint": last.endpoint,
-        "model": last.model_asked,
-        "route": last.route,
-        "stream": last.stream,
-        "status": last.status,
-        "client_status": last.client_status,
-        "cost_usd": _sum(row.cost_nusd for row in rows if row.priced and row.billed == "team"),
-        "absorbed_usd": _sum(row.cost_nusd for row in rows if row.priced and row.billed == "gateway"),
-        "attempts": [_attempt(row) for row in rows],
+        "requests": sums.requests,
+        "cost_usd": usd(sums.cost_nusd),
+        "absorbed_usd": usd(sums.absorbed_nusd),
+        "saved_usd": usd(sums.saved_nusd),
+        "engine_usd": usd(sums.engine_nusd),
+        "unpriced": sums.unpriced,
+        "usd_per_mtok": round(paid / tokens / NUSD_PER_MTOK_USD, 6) if tokens and paid is not None else None,
     }
 
 
-def describe_decision(rows: Sequence[AttemptRow]) -> dict[str, Any]:
-    """What was decided about a request, as it was stored (policy.plan.Decision), and what then happened. null: nothing was decided or kept."""
-    last = _decisive(rows)
-    decision = next((row.decision for row in rows if row.decision is not None), None)
-    return {
-        "request_id": last.request_id,
-        "time": iso(rows[0].started_at_us),
-        "team": last.team,
-        "endpoint": last.endpoint,
-        "model": last.model_asked,
-        "stream": last.stream,
-        "status": last.status,
-        "decision": None if decision is None else msgspec.json.decode(msgspec.json.encode(decision)),
-        "attempts": [_attempt(row) for row in rows],
-    }
+def _slo(sums: Sums) -> Line:
+    """Nothing of a group to which nothing was promised."""
+    judged = sums.slo_met + sums.slo_missed
+    return {"requests": judged, "met": sums.slo_met, "missed": sums.slo_missed, "attained": round(sums.slo_met / judged, 6)} if judged else {}
 
 
-def _decisive(rows: Sequence[AttemptRow]) -> AttemptRow:
-    """The attempt that says how the request ended: of two runners of a race the one that fared better, whichever began first."""
-    return max(rows, key=lambda row: (_FARED.index(row.status), row.client_status is not None, row.attempt))
+def _latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Line]:
+    found = latencies.latency(engine, window, groups, now_s)
+    return [_named(groups, each.group) | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
 
 
-def _sum(costs: Iterable[int | None]) -> str | None:
-    found = list(costs)
-    known = [cost for cost in found if cost is not None]
-    return usd(sum(known)) if known and len(known) == len(found) else None
+def _calibration(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Line]:
+    (by,) = groups
+    if unknown := window.filters.keys() - {"team"}:
+        raise KeyError(min(unknown))
+    found = predictions.calibration(engine, window.from_us, by, window.filters.get("team"), window.to_us)
+    return [{by: each.group} | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
 
 
-def iso(at_us: int) -> str:
-    """A moment of Unix time, in UTC."""
-    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat()
-
-
-def _ms(us: int | None) -> float | None:
-    return None if us is None else us / 1000
-
-
-def _attempt(row: AttemptRow) -> dict[str, Any]:
-    times = {
-        "queue": row.queue_us,
-        "connect": row.connect_us,
-        "headers": row.headers_us,
-        "first_token": row.first_token_us,
-        "end": row.end_us,
-    }
-    return {
-        "attempt": row.attempt,
-        "target": row.target,
-        "model": row.model_sent,
-        "started_at": iso(row.started_at_us),
-        "status": row.status,
-        "reason": row.reason,
-        "error": row.error_code,
-        "upstream_status": row.http_status,
-        "ms": {name: _ms(us) for name, us in times.items()},
-        "usage": _usage(row),
-        "cost_usd": usd(row.cost_nusd),
-        "engine": _engine(row),
-        "billed": row.billed,
-        "predicted": _predicted(row),
-        "finish_reason": row.finish_reason,
-        "native_finish_reason": row.native_finish_reason,
-        "upstream_id": row.upstream_id,
-        "bytes": {"request": row.bytes_request, "upstream": row.bytes_upstream, "client": row.bytes_client},
-    }
-
-
-def _engine(row: AttemptRow) -> dict[str, Any] | None:
-    """Its share of an owned engine's time."""
-    if row.engine_prefill_us is None:
-        return None
-    return {"prefill_ms": _ms(row.engine_prefill_us), "decode_ms": _ms(row.engine_decode_us), "usd": usd(row.engine_nusd)}
-
-
-def _predicted(row: AttemptRow) -> dict[str, Any] | None:
-    told = {
-        "prompt_tokens": row.prompt_tokens_estimated,
-        "ttft_p95_ms": _ms(row.predicted_ttft_us),
-        "end_ms": _ms(row.predicted_end_us),
-        "end_p95_ms": _ms(row.predicted_end_p95_us),
-        "output_tokens": row.predicted_output_tokens,
-        "cost_usd": usd(row.predicted_cost_nusd),
-        "p_slo": row.predicted_p_slo,
-    }
-    return told if any(value is not None for value in told.values()) else None
-
-
-def _usage(row: AttemptRow) -> dict[str, Any] | None:
-    if row.usage is None:
-        return None
-    counts = {name: getattr(row.usage, name) for name in USAGE_CLASSES}
-    raw = row.usage.raw
-    return {**counts, "source": row.usage.source, "raw": msgspec.json.decode(raw) if raw else None}
+REPORTS: Mapping[str, Report] = {
+    "usage": Report(GROUPS, ("model",), _of_sums(_usage)),
+    "cost": Report(GROUPS, ("target",), _of_sums(_cost)),
+    "slo": Report(GROUPS, ("policy",), _of_sums(_slo)),
+    "latency": Report(latencies.GROUPS, ("target",), _latency),
+    "calibration": Report(tuple(predictions.GROUPS), ("target",), _calibration, most=1),
+}

@@ -83,7 +83,7 @@ def _foreseen(settings: "Settings", team: str | None, model: str, ask: "Ask", da
 
 def _show_stored(request_id: str, database: str | None, config: Path | None, as_json: bool) -> None:
     from gateway.cli.ledger_commands import attempt_lines
-    from ledger.reports import describe_decision
+    from ledger.described import describe_decision
 
     rows = rows_or_exit(open_ledger(database, config), request_id)
     told = describe_decision(rows)

@@ -56,8 +56,8 @@ def reprice(
     from gateway.pricing import entry_of, price_of
     from ledger import repricing
     from ledger.prices import Price
-    from ledger.reports import usd
     from ledger.rollups import roll_up
+    from ledger.units import usd
 
     settings = load_or_exit(config).settings
 

@@ -178,7 +178,7 @@ def _known_team(settings: "Settings", team: str) -> None:
 
 
 def _seconds(span: str, option: str) -> int:
-    from ledger.reports import seconds
+    from ledger.units import seconds
 
     try:
         return seconds(span)

@@ -27,7 +27,7 @@ def spend(
     from msgspec.structs import asdict
 
     from ledger import queries, window
-    from ledger.reports import usd
+    from ledger.units import usd
 
     since_us = since_or_exit(since)
     one_of(by, window.GROUPS, "--by")
@@ -48,7 +48,7 @@ def trace(
     as_json: JsonOption = False,
 ) -> None:
     """Show every attempt of one request: target, status, times, tokens, cost, and what had been predicted."""
-    from ledger.reports import describe_request
+    from ledger.described import describe_request
 
     rows = rows_or_exit(open_ledger(database, config), request_id)
     report = describe_request(rows)

@@ -21,7 +21,7 @@ SinceOption = Annotated[str, typer.Option(help="how far back: 30m, 24h, 7d …")
 
 def since_or_exit(since: str) -> int:
     """The moment so long ago, in microseconds of Unix time; exit code 2 for what is not a time span."""
-    from ledger.reports import since_us
+    from ledger.units import since_us
 
     try:
         return since_us(since, time.time())

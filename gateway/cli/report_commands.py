@@ -45,11 +45,11 @@ def _command(name: str) -> Any:
         as_json: JsonOption = False,
         as_csv: CsvOption = False,
     ) -> None:
-        from ledger import reporting
+        from ledger import reports
 
         since_us, groups = since_or_exit(since), _groups(name, group_by)
         window = _window(since_us, team)
-        lines, _ = reporting.report(open_ledger(database, config), name, window, groups, time.time(), limit_s=float("inf"))
+        lines, _ = reports.report(open_ledger(database, config), name, window, groups, time.time(), limit_s=float("inf"))
         if as_csv:
             from ledger.lines import as_csv as written
 
@@ -104,12 +104,12 @@ def unpriced(
     since: SinceOption = "30d", team: TeamOption = None, database: DatabaseOption = None, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """List the targets with attempts whose cost is not known. Exit code 1 where there are any."""
-    from ledger import reporting
+    from ledger import reports
     from ledger.rollups import roll_up
 
     window, engine, now = _window(since_or_exit(since), team), open_ledger(database, config), time.time()
     roll_up(engine, now)
-    found = reporting.unpriced(engine, window, now)
+    found = reports.unpriced(engine, window, now)
     if as_json:
         typer.echo(json.dumps(found))
     else:
@@ -126,7 +126,7 @@ def _window(since_us: int, team: str | None) -> Any:
 
 def _groups(name: str, told: str | None) -> list[str]:
     from ledger.lines import groups_of
-    from ledger.reporting import REPORTS
+    from ledger.reports import REPORTS
 
     try:
         return groups_of(told, REPORTS[name])

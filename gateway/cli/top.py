@@ -52,10 +52,10 @@ def top(  # noqa: PLR0913 - typer reads the options from here
 def _lines(engine: "Engine", since: str, team: str | None) -> list[dict[str, Any]]:
     """A line for each target that was asked."""
     from ledger.latency import latency
-    from ledger.reporting import tokens_of
-    from ledger.reports import usd
+    from ledger.reports import tokens_of
     from ledger.rollups import OUTPUTS, roll_up
     from ledger.summed import summed
+    from ledger.units import usd
     from ledger.window import Window
 
     now = time.time()

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from ledger.reports import describe_request
+from ledger.described import describe_request
 from ledger.row import AttemptRow
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.upstream import Upstream, silent, status

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from gateway.app import create_app
 from gateway.endpoints import ENDPOINTS
-from ledger.reporting import REPORTS
+from ledger.reports import REPORTS
 from tests.gateway.conftest import Gateway, running
 from tests.gateway.upstream import Exchange, Upstream, chunk, completion
 

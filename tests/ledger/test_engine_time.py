@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from contract.usage import Usage
 from ledger.database import open_engine
 from ledger.engine_time import EngineTime, engine_lines, usd_per_hour, write
-from ledger.reporting import report
+from ledger.reports import report
 from ledger.rollups import roll_up
 from ledger.store import Ledger
 from ledger.window import Window

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from contract.usage import Usage
+from ledger.described import describe_decision, describe_request
 from ledger.queries import Spend, all_attempts, attempts_of, spend
-from ledger.reports import describe_decision, describe_request, usd
 from ledger.row import AttemptRow
 from ledger.store import Ledger
+from ledger.units import usd
 from ledger.window import GROUPS
 from tests.ledger.rows import FULL_ROW, STARTED_AT_US, emptied, row
 

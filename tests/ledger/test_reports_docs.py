@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.reporting import REPORTS
+from ledger.reports import REPORTS
 from tests.command import turnout
 from tests.ledger.rows import row
 from tests.ledger.test_commands import KNOWN, ago, fill
