@@ -3,6 +3,7 @@
 The installed command itself is run by tests/gateway/test_command.py.
 """
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -24,7 +25,7 @@ PACKAGES = ("gateway.cli", "config", "ledger")  # what the verbs import only whe
 
 def turnout(*args: str, cwd: Path, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """As subprocess.run with its output captured as text, and with nothing on stdin."""
-    _, server = _server()
+    server = _server()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         asked = json.dumps({"args": args, "cwd": str(cwd), "env": dict(os.environ if env is None else env)})
         socket.send_fds(server, [asked.encode()], [out.fileno(), err.fileno()])
@@ -35,13 +36,19 @@ def turnout(*args: str, cwd: Path, env: Mapping[str, str] | None = None) -> "sub
 
 
 @functools.cache
-def _server() -> tuple["subprocess.Popen[bytes]", socket.socket]:
-    """It ends when the tests do, for then its socket is closed."""
+def _server() -> socket.socket:
+    """It ends when its socket is closed: with the tests."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = subprocess.Popen([sys.executable, "-I", __file__, str(its.fileno())], pass_fds=[its.fileno()], stdin=subprocess.DEVNULL)
     its.close()
     ours.settimeout(PATIENCE_S)
-    return process, ours
+    atexit.register(_end, process, ours)
+    return ours
+
+
+def _end(process: "subprocess.Popen[bytes]", server: socket.socket) -> None:
+    server.close()
+    process.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager
