@@ -10,12 +10,13 @@ from config.values import Like, Milliseconds, ModelName, PositiveUsd, Seconds, S
 
 EngineKind = Literal["llamacpp", "vllm", "ray-serve"]
 # Weights that vLLM quantizes itself while it loads them, or reads as quantized; what a checkpoint says of itself needs no setting.
-# vllm/model_executor/layers/quantization/__init__.py of 0.26 to 0.33.
+# vllm/model_executor/layers/quantization/__init__.py and vllm/config/quantization.py of 0.32. On weights that are not quantized 0.26 takes `fp8`
+# (as on the H100 of docs/gpu.md), 0.32 only the names with `_per_`.
 QUANTIZATIONS: dict[EngineKind, tuple[str, ...]] = {
     "llamacpp": (),
     "vllm": (
-        *("auto", "fp8", "int8", "awq", "awq_marlin", "gptq", "gptq_marlin"),
-        *("compressed-tensors", "modelopt", "nvfp4", "mxfp4", "mxfp8", "torchao"),
+        *("auto", "fp8", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block", "int8_per_channel_weight_only", "nvfp4_per_token", "mxfp8", "mxfp4"),
+        *("awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "modelopt", "modelopt_fp4", "torchao"),
     ),
 }
 OF_VLLM = (

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from sqlalchemy import Engine
 
 from config.settings import Settings
-from contract.errors import ModelNotFound
+from contract.errors import InvalidRequest, ModelNotFound
 from gateway.planner import admitted_by
 from gateway.routes import RouteTable
 from gateway.rules import Caps
@@ -23,7 +23,7 @@ def foresee(settings: Settings, team: str | None, model: str, ask: Ask, ledger: 
     """The decision for a team's request, every target taken to be ready and idle, its limits and budgets to have room.
 
     `team` None: one without a policy of its own. `ledger`: what the targets are known by; None: nothing is known of them.
-    Raises ModelNotFound, KeyError for a team that is not configured, WeightsNotFound, SQLAlchemyError.
+    Raises ModelNotFound, InvalidRequest (a longer answer than the team may have), KeyError (no such team), WeightsNotFound, SQLAlchemyError.
     """
     its = None if team is None else settings.teams[team]
     builder = Builder(settings)
@@ -34,8 +34,10 @@ def foresee(settings: Settings, team: str | None, model: str, ask: Ask, ledger: 
     rule = who.rule if who is not None and who.rule is not None else route.rule
     if who is not None and who.max_nusd is not None:
         rule = Caps().capped(rule, who.max_nusd)
-    if who is not None and ask.max_tokens is None:
-        ask = replace(ask, max_tokens=who.max_tokens)
+    if who is not None and who.max_tokens is not None:
+        if ask.max_tokens is not None and ask.max_tokens > who.max_tokens:
+            raise InvalidRequest(f"{ask.max_tokens} tokens are more than this team may ask for: {who.max_tokens} at most", param="max_tokens")
+        ask = replace(ask, max_tokens=who.max_tokens if ask.max_tokens is None else ask.max_tokens)
     now = time.monotonic()
     if ledger is not None:
         warm_start(ledger, {key: stats for key, (stats, _) in builder.known.items()}, now, time.time())

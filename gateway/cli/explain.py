@@ -58,7 +58,7 @@ def _foreseen(settings: "Settings", team: str | None, model: str, ask: "Ask", da
     from msgspec import to_builtins
 
     from config.load import suggestion
-    from contract.errors import ModelNotFound
+    from contract.errors import InvalidRequest, ModelNotFound
     from gateway.foresight import foresee
     from ledger.database import shown
     from providers.local.weights import WeightsNotFound
@@ -75,6 +75,8 @@ def _foreseen(settings: "Settings", team: str | None, model: str, ask: "Ask", da
         may_use = None if team is None else settings.teams[team].models
         names = settings.models if may_use is None else may_use
         raise typer.BadParameter(f"{error}{suggestion(model, names)}", param_hint="--model") from error
+    except InvalidRequest as error:
+        raise typer.BadParameter(error.message, param_hint="--max-tokens") from error
     except WeightsNotFound as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 from click.testing import Result
 from typer.testing import CliRunner
 
 from config.load import load
+from contract.errors import InvalidRequest
 from gateway.cli.main import app
 from gateway.cli.settings import known_kinds
 from gateway.foresight import foresee
@@ -225,4 +227,6 @@ def test_what_a_team_may_spend_on_a_request_is_part_of_the_decision(tmp_path: Pa
     ask = Ask("", True, 1000)
     poor, rich = (foresee(settings, team, "m", ask, None) for team in ("poor", "rich"))
     assert rich.chosen == "one/dear" and rich.max_tokens is None
+    with pytest.raises(InvalidRequest, match="60 tokens are more than this team may ask for: 50 at most"):
+        foresee(settings, "poor", "m", msgspec.structs.replace(ask, max_tokens=60), None)
     assert poor.chosen is None and poor.max_tokens == 50 and poor.candidates[0].rule.startswith("max_usd_per_request: about $")
