@@ -1,6 +1,6 @@
 """Answers that several processes share, in Redis: one namespace, each with its time to live. And whose turn it is to ask for a new one.
 
-Nobody waits for Redis longer than DEADLINE_S. One that fails or is late is left alone for a while and for as long as the process knows it to be lost,
+Nobody waits for Redis longer than its deadline. One that fails or is late is left alone for a while and as long as the process knows it to be lost,
 and then tried by one request at a time. Implements `cache.port.Store`.
 """
 
@@ -41,8 +41,9 @@ class _Lost(Exception):
 class RedisStore:
     """Whoever makes it closes it. `lost`: whether the process knows, from who looks in the background, that this Redis is lost."""
 
-    def __init__(self, url: str, lost: Callable[[], bool]) -> None:
-        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=DEADLINE_S, retry=ONCE_MORE)
+    def __init__(self, url: str, lost: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
+        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=deadline_s, retry=ONCE_MORE)
+        self._deadline_s = deadline_s
         self._lost = lost
         self._under_way: set[asyncio.Task[Any]] = set()
         self._rest_until = 0.0
@@ -108,7 +109,7 @@ class RedisStore:
                 task.cancel()  # again and again: the client loses one that comes while it reads
             await asyncio.wait(self._under_way, timeout=DEADLINE_S)
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 await self._redis.aclose()
         except (RedisError, OSError, TimeoutError):
             return
@@ -124,7 +125,7 @@ class RedisStore:
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         try:
-            done, _ = await asyncio.wait({task}, timeout=DEADLINE_S)
+            done, _ = await asyncio.wait({task}, timeout=self._deadline_s)
             if not done:
                 raise TimeoutError
             answer = task.result()

@@ -53,6 +53,7 @@ class StateSettings(Section):
         "sqlite:///var/turnout.db", repr=False, description="the ledger; a file's folder, else `var`, also holds the bootstrap key"
     )
     redis: RedisUrl | None = Field(None, description="shares limits, budgets, cached answers and what is learned of targets between processes")
+    redis_deadline_ms: int = Field(50, ge=1, le=10_000, description="nobody waits for Redis longer; one that takes longer is taken as lost")
     on_store_loss: Literal["local", "closed", "open"] = Field(
         "local", description="without its Redis a process admits by its share of the limits and budgets, nobody, or everybody"
     )

@@ -227,12 +227,16 @@ class Builder:
         return (self.client,) if self.httpx_client is None else (self.client, self.httpx_client)
 
     def sharing(self) -> "Sharing | None":
-        url = self.settings.state.redis
-        if url is None:
+        state = self.settings.state
+        if state.redis is None:
             return None
         from gateway.sharing import Sharing  # redis-py takes a while to import, and one process alone does without
 
-        return Sharing(url.get_secret_value(), lambda: {key: stats for key, (stats, _) in self.known.items()})
+        return Sharing(
+            state.redis.get_secret_value(),
+            lambda: {key: stats for key, (stats, _) in self.known.items()},
+            deadline_s=state.redis_deadline_ms / 1000,
+        )
 
     def admin(self, watch: KeyWatch, meter: MeterPort, listener: socket.socket | None) -> "AdminServer | None":
         if self.settings.admin is None:
@@ -341,8 +345,8 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
     if bootstrap is not None:
         principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap), overrides=ALL)))
     continuity = Continuity(ledger.engine, settings.state.responses_days, shared=host is not None)
-    redis, recorder = settings.state.redis, Recorder(ledger)
-    meter = meter_of(None if redis is None else redis.get_secret_value(), settings.state.on_store_loss, ledger, settings.server.workers)
+    recorder = Recorder(ledger)
+    meter = meter_of(settings.state, ledger, settings.server.workers)
     alerts = None if settings.alerts is None else Alerts(settings.alerts, builder.client, meter, ledger.engine)
     caches = caches_of(settings, builder.rules.values(), routes, recorder, meter.lost)
     keys = KeyTable(principals)

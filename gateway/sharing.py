@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from policy.stats import TargetStats
 
 EVERY_S = 3.0
-DEADLINE_S = 0.05  # of one exchange with Redis
+DEADLINE_S = 0.05  # of one exchange with Redis, where nothing else is set
 KEPT_ROUNDS = 10  # what a process published outlives it by so many rounds
 MAX_TARGETS = 500  # the busiest that are published: about 2 MB
 PREFIX = "turnout:stats:2:"  # 2: the form of a dump
@@ -34,8 +34,17 @@ log = structlog.get_logger("turnout.sharing")
 class Sharing:
     """One process's part. `targets` tells the statistics there are now. Whoever starts it stops it."""
 
-    def __init__(self, url: str, targets: Callable[[], Mapping[Key, TargetStats]], *, every_s: float = EVERY_S, prefix: str = PREFIX) -> None:
-        self._redis = Redis.from_url(url, socket_timeout=DEADLINE_S, socket_connect_timeout=DEADLINE_S, retry=Retry(NoBackoff(), 0))
+    def __init__(
+        self,
+        url: str,
+        targets: Callable[[], Mapping[Key, TargetStats]],
+        *,
+        every_s: float = EVERY_S,
+        prefix: str = PREFIX,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self._redis = Redis.from_url(url, socket_timeout=deadline_s, socket_connect_timeout=deadline_s, retry=Retry(NoBackoff(), 0))
+        self._deadline_s = deadline_s
         self._targets = targets
         self._every_s = every_s
         self._members = f"{prefix}members"
@@ -56,10 +65,10 @@ class Sharing:
             await asyncio.wait({self._task}, timeout=DEADLINE_S)
         self._task = None
         with suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 await self._redis.delete(self._prefix + self._own)
         with suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 await self._redis.aclose()
 
     async def _run(self) -> None:
@@ -78,7 +87,7 @@ class Sharing:
         """One round. Raises RedisError, OSError or TimeoutError; what was known of the others then stays."""
         mine = await self._dumped()
         kept_ms = int(self._every_s * KEPT_ROUNDS * 1000)
-        async with asyncio.timeout(DEADLINE_S), self._redis.pipeline(transaction=False) as pipe:
+        async with asyncio.timeout(self._deadline_s), self._redis.pipeline(transaction=False) as pipe:
             pipe.set(self._prefix + self._own, mine, px=kept_ms)
             pipe.sadd(self._members, self._own)
             pipe.smembers(self._members)
@@ -86,11 +95,11 @@ class Sharing:
         others = sorted({member for member in members if isinstance(member, bytes)} - {self._own})
         if not others:
             return
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(self._deadline_s):
             dumps = await self._redis.mget([self._prefix + name for name in others])
         await self._take_in([dump for dump in dumps if isinstance(dump, bytes)])
         if gone := [name for name, dump in zip(others, dumps, strict=True) if dump is None]:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 await self._redis.srem(self._members, *gone)
 
     async def _dumped(self) -> bytes:

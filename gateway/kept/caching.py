@@ -263,7 +263,7 @@ def caches_of(settings: Settings, rules: Iterable[Rule], routes: RouteTable, rec
         return Caches(recorder, Memory(size - apart), None, likeness)
     from cache.redis import RedisStore  # redis-py takes a while to import, and one process alone does without
 
-    return Caches(recorder, Memory(size - apart), RedisStore(state.redis.get_secret_value(), lost), likeness)
+    return Caches(recorder, Memory(size - apart), RedisStore(state.redis.get_secret_value(), lost, state.redis_deadline_ms / 1000), likeness)
 
 
 def _own_entry(job: Job, found: T) -> T | None:

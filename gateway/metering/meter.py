@@ -4,11 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.settings import StateSettings
 from contract.errors import LedgerUnavailable
 from ledger.spent import charged, spent_nusd
 from ledger.store import Ledger
@@ -117,12 +118,12 @@ class MemoryMeter:
             task.exception()  # whoever waits raises it; perhaps nobody does any more
 
 
-def meter_of(redis_url: str | None, on_loss: Literal["local", "closed", "open"], ledger: Ledger, workers: int = 1) -> MeterPort:
+def meter_of(state: StateSettings, ledger: Ledger, workers: int = 1) -> MeterPort:
     """One process's own, or that of all the processes which share a Redis. `workers`: of this gateway."""
-    if redis_url is None:
+    if state.redis is None:
         return MemoryMeter(LedgerSpent(ledger))
     from gateway.metering.redis_meter import RedisMeter  # redis-py takes a while to import, and one process alone does without
 
-    meter = RedisMeter(redis_url, LedgerSpent(ledger), on_loss)
+    meter = RedisMeter(state.redis.get_secret_value(), LedgerSpent(ledger), state.on_store_loss, deadline_s=state.redis_deadline_ms / 1000)
     meter.workers = workers
     return meter

@@ -1,6 +1,6 @@
 """The Redis that limits and budgets are kept in: steps of lua/meter.lua, those of many requests in one exchange; and whether it is well.
 
-Nothing waits for it longer than DEADLINE_S of this process's own running time: while the process itself is held up, Redis is not to blame.
+Nothing waits for it longer than a deadline of this process's own running time: while the process itself is held up, Redis is not to blame.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 DEADLINE_S = 0.05
+NOT_ASKED = "not asked yet"
 SLICES = 5  # that the deadline is made of
 SLOW_SLICES = 2  # an exchange that took more was slow
 SLOW_AT_ONCE = 8  # slow exchanges one after the other: it is as good as lost
@@ -50,7 +51,7 @@ class RedisStore:
         self._wake = asyncio.Event()
         self._lane: asyncio.Task[None] | None = None
         self._slow = 0
-        self.lost: str | None = "not asked yet"
+        self.lost: str | None = NOT_ASKED
 
     def open(self) -> None:
         self._lane = asyncio.create_task(self._run(), name="meter-store")
@@ -84,7 +85,7 @@ class RedisStore:
         if self._slow:
             self.lost = "slow"
         elif self.lost is not None:
-            log.warning("limits and budgets are shared by Redis")
+            (log.info if self.lost is NOT_ASKED else log.warning)("limits and budgets are shared by Redis")
             self.lost = None
         return self.lost is None
 

@@ -32,4 +32,4 @@ def test_the_times_are_those_of_the_code() -> None:
         0.02,
         8,
     )
-    assert "a lease of 30 s" in PAGES["limits"] and "50 ms" in PAGES["limits"] and "over 20 ms, eight times" in PAGES["limits"]
+    assert "a lease of 30 s" in PAGES["limits"] and "50 ms" in PAGES["limits"] and "20 ms, eight times" in PAGES["limits"]

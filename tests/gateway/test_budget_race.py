@@ -17,7 +17,7 @@ BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}]
 WORST_NUSD = len(BODY) * 1000 + 10 * 2000
 COST_NUSD = USAGE["prompt_tokens"] * 1000 + USAGE["completion_tokens"] * 2000  # type: ignore[operator]
 CONFIG = """
-state: {{database: "sqlite:///{folder}/turnout.db", redis: "{redis}"}}
+state: {{database: "sqlite:///{folder}/turnout.db", redis: "{redis}", redis_deadline_ms: 5000}}
 providers: {{up: {{kind: openai-compatible, base_url: "{upstream}", api_key: k}}}}
 models: {{m: {{targets: [{{provider: up, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 2}}}}]}}}}
 teams: {{t: {{keys: [{key}], budget: {{usd: {usd:.9f}, window: total}}}}}}

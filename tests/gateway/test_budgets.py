@@ -23,7 +23,7 @@ TARGET = "{provider: one, model: m1, price: {input_usd_per_mtok: 1, output_usd_p
 DEAR = "{provider: one, model: dear, price: {input_usd_per_mtok: 100, output_usd_per_mtok: 200}}"
 FREE = "{provider: one, model: free, price: free}"
 TEMPLATE = """
-state: {{database: "sqlite:///{folder}/turnout.db", redis: {redis}}}
+state: {{database: "sqlite:///{folder}/turnout.db", redis: {redis}, redis_deadline_ms: 5000}}
 providers: {{one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}}}
 models: {{m: {{targets: [{targets}]}}, "x/*": {{targets: [{{provider: one, model: "*"}}]}}}}
 organisations: {{acme: {{{organisation}}}}}

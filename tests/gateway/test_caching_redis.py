@@ -35,7 +35,7 @@ async def another(one: Upstream, redis: RedisServer, tmp_path_factory: pytest.Te
 
         async def start(**settings: str) -> Gateway:
             folder = tmp_path_factory.mktemp("world")
-            return await stack.enter_async_context(world(folder, one, state=f', redis: "{redis.url}"', **settings))
+            return await stack.enter_async_context(world(folder, one, state=f', redis: "{redis.url}", redis_deadline_ms: 5000', **settings))
 
         yield start
 

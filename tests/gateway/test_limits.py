@@ -17,7 +17,7 @@ from tests.gateway.upstream import Exchange, Upstream, completion, good, status
 
 ASK = [{"role": "user", "content": "Hi"}]
 TEMPLATE = """
-state: {{database: "sqlite:///{folder}/turnout.db", redis: {redis}}}
+state: {{database: "sqlite:///{folder}/turnout.db", redis: {redis}, redis_deadline_ms: 5000}}
 providers: {{one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}}}
 models: {{m: {{targets: [{{provider: one, model: m1, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 2}}}}]}}}}
 organisations: {{acme: {{{organisation}}}}}

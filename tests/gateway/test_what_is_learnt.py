@@ -50,7 +50,7 @@ async def test_what_one_gateway_learns_its_neighbour_knows(one: Upstream, tmp_pa
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         folder.mkdir()
-    yamls = [CONFIG.format(folder=folder, redis=f', redis: "{redis.url}"', one=one.base_url, key=KEY) for folder in folders]
+    yamls = [CONFIG.format(folder=folder, redis=f', redis: "{redis.url}", redis_deadline_ms: 5000', one=one.base_url, key=KEY) for folder in folders]
     async with running(yamls[0], folders[0]) as first, running(yamls[1], folders[1]) as second:
         for _ in range(8):
             await first.post(ASK)

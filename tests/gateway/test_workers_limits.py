@@ -10,7 +10,7 @@ from tests.gateway.upstream import Upstream
 from tests.gateway.workers import KEY, serving
 
 LIMITED = """
-state: {{database: "sqlite:///{folder}/turnout.db", redis: "{redis}"}}
+state: {{database: "sqlite:///{folder}/turnout.db", redis: "{redis}", redis_deadline_ms: 5000}}
 providers: {{one: {{kind: openai-compatible, base_url: "{one}", api_key: sk-x}}}}
 models: {{solo: {{targets: [{{provider: one, model: m1, price: free}}]}}}}
 teams: {{search: {{keys: [{key}], limits: {{rpm: 30}}}}}}

@@ -16,7 +16,7 @@ from tests.gateway.workers import KEY, Client, eventually, serving
 pytestmark = pytest.mark.timeout(60)
 
 TWO = """
-state: {{database: "sqlite:///{folder}/turnout.db", redis: "{redis}"}}
+state: {{database: "sqlite:///{folder}/turnout.db", redis: "{redis}", redis_deadline_ms: 5000}}
 providers:
   one: {{kind: openai-compatible, base_url: "{one}", api_key: sk-x}}
   two: {{kind: openai-compatible, base_url: "{two}", api_key: sk-x}}
