@@ -61,22 +61,23 @@ class _Kept(Generic[T]):
         self._renew_s = renew_s
         self._value: T | None = None
         self._fetched_at = self._tried_at = float("-inf")
+        self._failed = False  # the last try
         self._lock = asyncio.Lock()
 
     async def get(self, *, other_than: T | None = None) -> T:
-        """`other_than`: what the caller found wanting. Raises SignInUnavailable when there is nothing."""
+        """`other_than`: what the caller found wanting. Raises SignInUnavailable when there is nothing, or nothing newer could be fetched."""
         async with self._lock:
             value, now = self._value, time.monotonic()
             if value is not None and value is not other_than and now - self._fetched_at < KEPT_S:
                 return value
             if now - self._tried_at >= self._renew_s:
-                self._tried_at = now
+                self._tried_at, self._failed = now, True
                 try:
                     value = self._value = await self._fetch()
-                    self._fetched_at = now
+                    self._fetched_at, self._failed = now, False
                 except SignInUnavailable as exc:
                     log.warning("the identity provider cannot be used", reason=exc.message)
-            if value is None:
+            if value is None or (value is other_than and self._failed):
                 raise SignInUnavailable("the identity provider cannot be reached just now; try again, or use the admin key")
             return value
 

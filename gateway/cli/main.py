@@ -1,5 +1,6 @@
 """The command line: every verb registered on one typer app. Exit codes: 0 ok, 1 findings, 2 usage."""
 
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -49,4 +50,24 @@ for module in COMMANDS:
 
 
 def main() -> None:
-    app()
+    """A database that is locked or gone is a finding, not a failure of ours."""
+    try:
+        app()
+    except Exception as exc:
+        told = _of_the_database(exc)
+        if told is None:
+            raise
+        typer.echo(told, err=True)
+        sys.exit(1)
+
+
+def _of_the_database(exc: BaseException) -> str | None:
+    """None: it is about something else. What was never imported has not failed."""
+    errors, database = sys.modules.get("contract.errors"), sys.modules.get("sqlalchemy.exc")
+    if errors is not None and isinstance(exc, errors.LedgerUnavailable):
+        exc = exc.__cause__ or exc
+    if database is None or not isinstance(exc, database.OperationalError):
+        return None
+    from ledger.database import said
+
+    return f"the ledger's database cannot be used just now: {said(exc)}; try again when nothing else holds it"

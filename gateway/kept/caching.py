@@ -7,7 +7,7 @@ had, one of those that waited leads in its turn, and who waited for that one too
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import inf
 from time import monotonic
 from typing import TypeVar
@@ -23,7 +23,7 @@ from gateway.job import Job
 from gateway.kept.cacheable import entry_of, key_for, owner_of, saved_by, shared
 from gateway.kept.flights import Flight
 from gateway.kept.likeness import Likeness, Question, Run
-from gateway.metering.admission import headers_of
+from gateway.metering.admission import Admission, headers_of
 from gateway.record import FromCache, Recorder
 from gateway.routes import RouteTable
 from ledger.row import CacheUse
@@ -250,20 +250,22 @@ class Caches:
         return None if self._store is None else _own_entry(job, await self._store.get(key))
 
 
-def caches_of(settings: Settings, rules: Iterable[Rule], routes: RouteTable, recorder: Recorder, lost: Callable[[], bool]) -> Caches | None:
-    """None: nobody's answers are kept. `lost`: whether Redis is, where there is one."""
+def caches_of(settings: Settings, rules: Iterable[Rule], routes: RouteTable, recorder: Recorder, admission: Admission) -> Caches | None:
+    """None: nobody's answers are kept."""
     state = settings.state
     semantic = {name: team.semantic_cache for name, team in settings.teams.items() if team.semantic_cache is not None}
     if not semantic and not any(rule.caching is not None for rule in rules):
         return None
     size = state.cache_mb << 20
     apart = size // 4 if semantic else 0
-    likeness = Likeness(semantic, routes.find, Likenesses(apart)) if semantic else None
+    likeness = Likeness(semantic, routes.find, Likenesses(apart), admission) if semantic else None
     if state.redis is None:
         return Caches(recorder, Memory(size - apart), None, likeness)
     from cache.redis import RedisStore  # redis-py takes a while to import, and one process alone does without
 
-    return Caches(recorder, Memory(size - apart), RedisStore(state.redis.get_secret_value(), lost, state.redis_deadline_ms / 1000), likeness)
+    return Caches(
+        recorder, Memory(size - apart), RedisStore(state.redis.get_secret_value(), admission.meter.lost, state.redis_deadline_ms / 1000), likeness
+    )
 
 
 def _own_entry(job: Job, found: T) -> T | None:

@@ -1,7 +1,7 @@
 """Answers for questions that mean the same: what a request's question is, its embedding, and who may have whose answer.
 
 The embedding is an ordinary request of the team's own: attempted, priced and in the ledger, but never itself looked up. When it cannot be had in
-EMBED_S, the question is like no other.
+EMBED_S, or not be paid for, the question is like no other.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from gateway.endpoints import ENDPOINTS
 from gateway.identity import new_request_id
 from gateway.job import Job
 from gateway.kept.cacheable import asked
+from gateway.metering.admission import Admission
 from gateway.routes import Route
 
 EMBED_S = 2.0
@@ -52,10 +53,11 @@ class Question(NamedTuple):
 
 
 class Likeness:
-    """`teams`: those that asked for it. `find`: a model's name to its route."""
+    """`teams`: those that asked for it. `find`: a model's name to its route. `admission` reserves what an embedding may cost."""
 
-    def __init__(self, teams: Mapping[str, SemanticSettings], find: Callable[[str], Route | None], memory: Likenesses) -> None:
+    def __init__(self, teams: Mapping[str, SemanticSettings], find: Callable[[str], Route | None], memory: Likenesses, admission: Admission) -> None:
         self._teams = teams
+        self._admission = admission
         self._find = find
         self._memory = memory
 
@@ -88,14 +90,13 @@ class Likeness:
         call = endpoint.read(new_request_id(), body, [])
         own = Job(call, endpoint.name, job.principal, route, route.rule, tape, endpoint.words, granted=job.granted)
         try:
-            async with asyncio.timeout(EMBED_S):
+            async with asyncio.timeout(EMBED_S), self._admission.beside(own):
                 await run(own)
             return msgspec.json.decode(b"".join([piece for _, piece in tape.pieces]), type=_Embedded).data[0].embedding
         except (TurnoutError, TimeoutError, msgspec.DecodeError, IndexError):
             return None
         finally:
-            job.used_tokens += own.used_tokens  # it counts with the request that it was made for
-            job.used_nusd += own.used_nusd
+            job.used_tokens += own.used_tokens  # they count with the request that it was made for
 
 
 def question_in(call: Call) -> tuple[str, dict[str, msgspec.Raw]] | None:

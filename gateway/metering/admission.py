@@ -1,5 +1,7 @@
 """Before a request goes on: its upper bound is reserved at every level that counts it, in its turn; afterwards it is settled at what it used."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from math import inf
 from time import monotonic
 
@@ -15,7 +17,7 @@ from gateway.metering.meter import MeterPort
 from gateway.metering.waiting import WAITED_FOR, Lines
 from gateway.planner import admitted_by
 from gateway.record import Recorder
-from policy.quota import Budget, Granted, Left, Refused, Scope, Used, Want
+from policy.quota import NO_LIMITS, Budget, Granted, Left, Refused, Scope, Used, Want
 
 DEGRADED = (b"x-turnout-degraded", b"limiter")
 
@@ -58,6 +60,25 @@ class Admission:
         self._lines.freed(granted.scopes, monotonic() - job.granted_at)
         if self._alerts is not None and job.used_nusd:
             self._alerts.spent(granted.scopes)
+
+    @asynccontextmanager
+    async def beside(self, job: Job) -> AsyncIterator[None]:
+        """For a request that the gateway itself makes for one of a team's: it takes no turn, but its money is reserved like any other's.
+
+        Raises BudgetExhausted, StoreUnavailable, LedgerUnavailable.
+        """
+        scopes = tuple(msgspec.structs.replace(scope, limits=NO_LIMITS) for scope in job.principal.scopes if scope.budgets)
+        if not scopes:
+            yield
+            return
+        want = self._afford(job, bounds_of(job.call, job.route, job.rule, True), Want(0, 0))
+        granted = await self.meter.reserve(job.call.request_id, scopes, want)
+        if isinstance(granted, Refused):
+            raise _refusal(job, granted)
+        try:
+            yield
+        finally:
+            self.meter.settle(granted, Used(0, job.used_nusd))
 
     # --- in turn ---------------------------------------------------------------------------------------------------------
     async def _reserve(self, job: Job, want: Want) -> Granted | Refused:

@@ -150,3 +150,13 @@ def test_teams_are_listed_with_their_keys_whether_there_is_a_database_or_not(run
     assert keys()["ads"] == {"of_the_file": 0, "made": 1}
     table = run("teams", "list").stdout
     assert re.search(r"-\s+search\s+solo\s", table) and "sk-of-the-file" not in table
+
+
+def test_a_ledger_that_somebody_holds_is_told_in_a_line(run: Run, tmp_path: Path) -> None:
+    run("keys", "create", "--team", "search")
+    with closing(sqlite3.connect(tmp_path / "var/turnout.db")) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        told = run("keys", "create", "--team", "search", code=1).stderr
+        holder.rollback()
+    assert "database is locked" in told and "try again" in told and "Traceback" not in told
+    assert len(listed(run)) == 1

@@ -320,3 +320,10 @@ async def test_keys_that_are_known_are_used_while_the_provider_is_down(provider:
     newer = provider.sign({"groups": ["gateway-admins"], "sub": "another robot"})
     provider.control(down=True)
     assert await asked(browser, url, newer) == 200
+
+
+async def test_a_token_whose_key_cannot_be_looked_up_is_not_called_wrong(provider: OidcServer, url: str, browser: Browser) -> None:
+    assert await asked(browser, url, provider.sign({"groups": ["gateway-admins"]})) == 200
+    unknown = provider.sign({"groups": ["gateway-admins"]}, {"kid": "made up"}, forged=True)
+    provider.control(down=True)
+    assert await asked(browser, url, unknown) == 503

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.caching_world import COST, row_of, use
+from tests.gateway.caching_world import COST, Gate, row_of, use
 from tests.gateway.conftest import Gateway, running
 from tests.gateway.upstream import Exchange, Upstream, status
 
@@ -152,3 +152,21 @@ async def test_it_has_its_time(one: Upstream, tmp_path: Path) -> None:
         while told != "miss":
             await asyncio.sleep(0.05)
             told = use(await ask(gateway, ALIKE + " " * len(told)))
+
+
+async def test_an_embedding_is_reserved_before_it_is_asked_for(one: Upstream, tmp_path: Path) -> None:
+    """The budget has room for one embedding at a time and not for two; the answers themselves cost nothing."""
+    gate = Gate(embeds)
+    one.plays["e1"] = gate
+    more = "}, budget: {usd: 0.0001, window: day"
+    async with running(CONFIG.format(folder=tmp_path, one=one.base_url, price="free", more=more), tmp_path) as gateway:
+        first = asyncio.create_task(ask(gateway, ASKED))
+        await gate.asked.wait()
+        second = await ask(gateway, ALIKE)
+        gate.open.set()
+        assert [(answer.status_code, use(answer)) for answer in (await first, second)] == [(200, "miss"), (200, "miss")]
+        third = await ask(gateway, "How do I change my password?")
+        assert len([seen for seen in one.journal if seen.body["model"] == "e1"]) == 2, "what the first did not use is there again"
+        assert third.status_code == 200
+        row = await row_of(gateway, third)
+        assert row.cost_nusd == 0
