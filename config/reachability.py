@@ -203,8 +203,19 @@ class _Reachability:
                 yield problem("no model and no team names this policy", "policies", name, key=True, advice=True)
             if policy.hedge is not None and policy.fallback == "none":
                 yield problem("fallback: none leaves no second target to hedge with", "policies", name, "hedge", advice=True)
+            elif policy.hedge is not None and not any(len(model.targets) > 1 or self._replicas(model) > 1 for model in self._under(name)):
+                yield problem("no model that it decides has a second target to hedge with", "policies", name, "hedge", advice=True)
             if policy.fallback == "local" and not settings.engines:
                 yield problem("there is no engine to fall back to", "policies", name, "fallback", advice=True)
+
+    def _under(self, policy: str) -> list[ModelSettings]:
+        """The models that a policy may decide."""
+        teams = self.settings.teams.values()
+        anyhow = any(team.policy == policy or "policy" in team.allowed_overrides for team in teams)
+        return [model for model in self.settings.models.values() if anyhow or model.policy == policy]
+
+    def _replicas(self, model: ModelSettings) -> int:
+        return max(self.settings.engines[target.engine].replicas if target.engine else 1 for target in model.targets)
 
     # --- cycles --------------------------------------------------------------------------------------------------------
     def cycles(self) -> Iterator[Problem]:

@@ -234,6 +234,11 @@ ADVICE = [
     (MODEL + "policies: {p: {}}\nteams: {t: {keys: [k], overrides: [policy]}}", []),
     (MODEL + "policies: {p: {}}\nteams: {t: {keys: [k], policy: p}}", []),
     (MODEL + "policies: {p: {hedge: {}, fallback: none}}\nteams: {t: {policy: p}}", ["2:23: fallback: none leaves no second target to hedge with"]),
+    (
+        "models: {m: {policy: p, targets: [{provider: eu}]}, n: {targets: [{provider: eu}, {engine: e}]}}\npolicies: {p: {hedge: {}}}",
+        ["2:23: no model that it decides has a second target to hedge with"],
+    ),
+    (MODEL + "policies: {p: {hedge: {}}}\nteams: {t: {policy: p}}", []),
 ]  # fmt: skip
 
 
