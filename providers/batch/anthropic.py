@@ -17,14 +17,29 @@ import msgspec
 
 from contract.errors import AttemptError, MalformedResponse
 from providers.batch.openai_files import CLOCK_SLACK_S, MAX_PAGES, PAGE
-from providers.batch.port import Asked, BatchRow, Counts, Job, JobRef, JobState, Limits, NotYetKnown, Part, Refused, RowResult, RowState, Submission
+from providers.batch.port import (
+    MOST_ROWS,
+    Asked,
+    BatchRow,
+    Counts,
+    Job,
+    JobRef,
+    JobState,
+    Limits,
+    NotYetKnown,
+    Part,
+    Refused,
+    RowResult,
+    RowState,
+    Submission,
+)
 from providers.batch.rows import Form, Rows, Told, read_line
 from providers.batch.session import Session, answered, decoded
 from providers.batch.stopping import stop
 from providers.batch.times import unix_s
 from providers.http.upload import FileBody
 
-LIMITS = Limits(rows=100_000, size=256_000_000, endpoints=frozenset({"/v1/messages"}))
+LIMITS = Limits(rows=MOST_ROWS, size=256_000_000, endpoints=frozenset({"/v1/messages"}))
 PATH = "/messages/batches"
 STATES: dict[str, JobState] = {"in_progress": "running", "canceling": "cancelling"}
 ROW_STATES: dict[str, RowState] = {"succeeded": "succeeded", "errored": "errored", "canceled": "cancelled", "expired": "expired"}

@@ -13,7 +13,7 @@ import msgspec
 from contract.errors import AttemptError, MalformedResponse
 from providers.address import page_address
 from providers.batch.openai_files import CLOCK_SLACK_S, MAX_PAGES, PAGE
-from providers.batch.port import Asked, BatchRow, Counts, Job, JobRef, JobState, Limits, Part, Refused, RowResult, Submission
+from providers.batch.port import MOST_ROWS, Asked, BatchRow, Counts, Job, JobRef, JobState, Limits, Part, Refused, RowResult, Submission
 from providers.batch.rows import Form, Rows, Told, read_line
 from providers.batch.session import Session, answered, decoded, header
 from providers.batch.stopping import stop
@@ -21,8 +21,8 @@ from providers.batch.times import unix_s
 from providers.http.upload import FileBody
 from providers.wires.gemini.path import model_path
 
-# rows: no number is documented; the file's size is the limit
-LIMITS = Limits(rows=1_000_000, size=2_000_000_000, endpoints=frozenset({"generateContent"}))
+# of rows no number is documented
+LIMITS = Limits(rows=MOST_ROWS, size=2_000_000_000, endpoints=frozenset({"generateContent"}))
 STATES: dict[str, JobState] = {
     "PENDING": "queued",
     "RUNNING": "running",
@@ -163,7 +163,11 @@ class GeminiBatches:
         origin, path = page_address(header(headers, b"x-goog-upload-url").decode("ascii", "replace"))
         if origin != self._uploads.origin or not path.startswith(self._uploads.base_path):
             raise MalformedResponse("the provider named an address of somebody else's to send a file to")
-        finish = ((b"x-goog-upload-offset", b"0"), (b"x-goog-upload-command", b"upload, finalize"))
+        finish = (
+            (b"content-type", b"application/jsonl"),
+            (b"x-goog-upload-offset", b"0"),
+            (b"x-goog-upload-command", b"upload, finalize"),
+        )
         body = FileBody(file=part.file, size=part.size)
         answer = await self._uploads.send_file("POST", path.removeprefix(self._uploads.base_path), body, finish)
         return decoded(answer, _File).file.name

@@ -11,13 +11,13 @@ from urllib.parse import quote
 import msgspec
 
 from providers.batch.openai_files import CLOCK_SLACK_S, KEY_FIELD, MAX_PAGES, PAGE, Files, told
-from providers.batch.port import HOUR_S, Asked, BatchRow, Counts, Job, JobRef, JobState, Limits, Part, Refused, RowResult, Submission
+from providers.batch.port import HOUR_S, MOST_ROWS, Asked, BatchRow, Counts, Job, JobRef, JobState, Limits, Part, Refused, RowResult, Submission
 from providers.batch.rows import Form, Rows
 from providers.batch.session import Session, decoded
 from providers.batch.stopping import stop
 
 LIMITS = Limits(
-    rows=1_000_000,
+    rows=MOST_ROWS,
     size=512_000_000,
     endpoints=frozenset({"/v1/chat/completions", "/v1/embeddings"}),
     windows_s=(HOUR_S, 7 * 24 * HOUR_S),

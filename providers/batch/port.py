@@ -24,6 +24,7 @@ ENDED: frozenset[JobState] = frozenset({"completed", "partial", "failed", "expir
 ROW_ID = re.compile(r"[A-Za-z0-9]{1,40}")
 KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,50}[A-Za-z0-9])?")
 HOUR_S = 3600
+MOST_ROWS = 100_000  # of one job, also where a provider takes more: so much is remembered while results are read
 
 
 class BatchRow(msgspec.Struct, frozen=True):
@@ -159,8 +160,7 @@ class BatchClient(Protocol):
     async def status(self, ref: JobRef) -> Job: ...
 
     def results(self, ref: JobRef, asked: Asked) -> AsyncIterator[RowResult]:
-        """What is told of the rows of a job that ended, in any order, a row twice if the provider says so. `asked`: the calls behind ids, a
-        hundred at once."""
+        """What is told of the rows of a job that ended, each row once, in any order. `asked`: the calls behind ids, a hundred at once."""
 
     async def cancel(self, ref: JobRef) -> Job:
         """Stops what has not begun. A job that has ended stays as it is."""

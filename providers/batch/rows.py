@@ -119,16 +119,20 @@ class Rows:
     ) -> AsyncGenerator[RowResult, None]:
         """The lines as results. One that cannot be read, or whose row nobody asked for, is logged and left out: its row has no result.
 
-        `told` raises MalformedResponse.
+        Of a row that is told of twice the first holds. `told` raises MalformedResponse.
         """
+        given: set[str] = set()
         async with aclosing(_groups(lines, told)) as groups:
             async for group in groups:
+                group = [each for each in group if each.id not in given]
                 calls = await asked([each.id for each in group])
                 for each in group:
                     call = calls.get(each.id)
                     if call is None:
                         log.warning("batch_result_of_no_row", row=each.id)
+                    if call is None or each.id in given:
                         continue
+                    given.add(each.id)
                     yield self._result(each, call, model)
 
     def _result(self, told: Told, call: Call, model: str) -> RowResult:

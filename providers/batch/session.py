@@ -21,7 +21,7 @@ PAGE_LIMIT = 16 << 20  # bytes of a page that tells of jobs
 LINE_LIMIT = 64 << 20  # bytes of one result
 ELSEWHERE = (301, 302, 303, 307, 308)
 EMPTY_SHA256 = sha256(b"").hexdigest()
-RESUMES = 3  # of one download, without a line in between
+RESUMES = 3  # of one download that come no further than those before
 PAGE_CLOCKS = Clocks(connect_s=10.0, headers_s=60.0, first_token_s=60.0, idle_s=60.0, total_s=120.0)
 FILE_CLOCKS = Clocks(connect_s=10.0, headers_s=120.0, first_token_s=120.0, idle_s=120.0, total_s=4 * 3600.0)
 
@@ -35,7 +35,11 @@ class Signer(Protocol):
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
-    """The two clients that everybody shares: `pages` for what is small and for downloads, `files` for what is sent in pieces."""
+    """The two clients that everybody shares: `pages` for what is asked, `files` for what is sent.
+
+    A pooled connection that proves dead is replaced, and its request sent once more (`providers.http.port.HttpClient.send`). The request that
+    makes a job must not be: it goes by `files`, whose connections serve one request each.
+    """
 
     pages: HttpClient
     files: HttpxClient
@@ -75,7 +79,8 @@ class Session:
         if body is not None:
             headers = ((b"content-type", b"application/json"), *headers)
         endpoint = self._endpoint(method, path, headers, sha256(sent).hexdigest())
-        return await self._whole(await self._channel.pages.send(endpoint, sent, PAGE_CLOCKS))
+        client = self._channel.files if method == "POST" else self._channel.pages
+        return await self._whole(await client.send(endpoint, sent, PAGE_CLOCKS))
 
     async def send_file(self, method: str, path: str, body: FileBody, headers: HeaderTuple, body_sha256: str = "") -> bytes:
         """Sends a file once. `body_sha256`: of the whole body, where requests are signed."""
@@ -96,20 +101,19 @@ class Session:
             raise
 
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
-        """The lines of a file, none of them empty. A download that is cut begins anew, and gives what it has not given."""
-        given = failures = 0
+        """The lines of a file, none of them empty. A download that is cut begins anew, and lines come again: in another order, for all we know."""
+        furthest = failures = 0
         while True:
-            at = 0
+            count = 0
             try:
                 async with aclosing(self._lines_once(path)) as lines:
                     async for line in lines:
-                        at += 1
-                        if at > given:
-                            given, failures = at, 0
-                            yield line
+                        count += 1
+                        yield line
                 return
             except (StreamCut, ConnectionLost, AttemptTimeout):
-                failures += 1
+                failures = 1 if count > furthest else failures + 1
+                furthest = max(furthest, count)
                 if failures > RESUMES:
                     raise
 
