@@ -89,23 +89,25 @@ class Rows:
                 except (RequestError, AttemptError) as error:
                     refused(row.id, error)
                     continue
-                file = writing.get(endpoint)
-                if file is not None and file.rows and not file.fits(row.id, body):
-                    yield await writing.pop(endpoint).close()
-                    file = None
-                if file is None:
-                    target = _Target(f"{key}-{begun}", model, endpoint, self._limits, self._form)
-                    file = writing[endpoint] = _Writing(await asyncio.to_thread(_new_file, folder), target)
+                if endpoint not in writing:
+                    writing[endpoint] = await self._begun(folder, f"{key}-{begun}", model, endpoint)
                     begun += 1
-                if file.fits(row.id, body):
-                    await file.add(row.id, body)
-                else:
+                if writing[endpoint].never_fits(row.id, body):
                     refused(row.id, TargetCannot(f"the request is larger than the {self._limits.size} bytes that a batch may have at the provider"))
+                    continue
+                if not writing[endpoint].fits(row.id, body):
+                    yield await writing.pop(endpoint).close()
+                    writing[endpoint] = await self._begun(folder, f"{key}-{begun}", model, endpoint)
+                    begun += 1
+                await writing[endpoint].add(row.id, body)
             for endpoint in [endpoint for endpoint, file in writing.items() if file.rows]:
                 yield await writing.pop(endpoint).close()
         finally:
             for file in writing.values():
                 file.discard()
+
+    async def _begun(self, folder: Path, key: str, model: str, endpoint: str) -> "_Writing":
+        return _Writing(await asyncio.to_thread(_new_file, folder), _Target(key, model, endpoint, self._limits, self._form))
 
     def _asked(self, row: BatchRow, model: str) -> tuple[bytes, str]:
         """The row's body in the provider's format, and its endpoint."""
@@ -178,6 +180,11 @@ class _Writing:
         if self._next[0] != id_:
             self._next = (id_, self._target.form.line(self._target.key, id_, self._target.endpoint, body))
         return self._next[1]
+
+    def never_fits(self, id_: str, body: bytes) -> bool:
+        """Whether it is too large for any part."""
+        form = self._target.form
+        return len(form.before) + len(self._line(id_, body)) + len(form.after) > self._target.limits.size
 
     def fits(self, id_: str, body: bytes) -> bool:
         form, limits = self._target.form, self._target.limits

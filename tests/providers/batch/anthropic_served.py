@@ -32,7 +32,7 @@ class ServedAnthropic(ServedBatches):
     async def create(self, x: Exchange, _: str) -> None:
         rows = x.seen.body["requests"]
         ids = [row["custom_id"] for row in rows]
-        if len(set(ids)) < len(ids) or any(not 1 <= len(id_) <= 64 for id_ in ids) or x.seen.head["anthropic-version"] != "2023-06-01":
+        if len(set(ids)) < len(ids) or any(not 1 <= len(id_) <= 64 for id_ in ids) or "anthropic-version" not in x.seen.head:
             await self.json(x, self.error(400), 400)
             return
         job = ServedJob(self.name("msgbatch"), rows, {})
