@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.gateway.conftest import pytest_asyncio_loop_factories
 from tests.providers.batch.worlds import SERVERS, World, world_of
+
+__all__ = ["pytest_asyncio_loop_factories"]
 
 
 @pytest.fixture(params=SERVERS)

@@ -112,14 +112,16 @@ def text_of(result: RowResult) -> str:
 
 
 @asynccontextmanager
-async def world_of(name: str, folder: Path) -> AsyncIterator[World]:
+async def world_of(name: str, folder: Path, root: str = "") -> AsyncIterator[World]:
+    """`root`: of another server that stands in the provider's place."""
     server = SERVERS[name]()
     await server.upstream.start()
+    root = root or server.root
     pages, files = PooledClient(), HttpxClient()
     region = amazon.REGION if name == "bedrock" else ""
-    chosen = Chosen(name=name, base_url=server.root + PATHS.get(name, "/v1"), key="sk-test", region=region, api_version="2026-01-01")
+    chosen = Chosen(name=name, base_url=root + PATHS.get(name, "/v1"), key="sk-test", region=region, api_version="2026-01-01")
     place = bedrock.Place(bucket=amazon.BUCKET, prefix="turnout", role_arn=amazon.ROLE)
-    urls = {"control_url": server.root, "bucket_url": server.root + "/{bucket}"}
+    urls = {"control_url": root, "bucket_url": root + "/{bucket}"}
     setting = Setting(
         kind=PROVIDER_KINDS[name],
         chosen=chosen,
