@@ -130,7 +130,7 @@ def told(mark: str, line: bytes) -> Told:
     return Told(id=id_, state=state, status=STATUS_OF_TYPE.get(type_ or "", 500), body=bytes(read.result.error))
 
 
-ROWS = Form(request_line, before=b'{"requests":[', between=b",\n", after=b"]}")
+ROWS = Form(request_line, headers=frozenset({b"anthropic-beta"}), before=b'{"requests":[', between=b",\n", after=b"]}")
 
 
 class AnthropicBatches:
@@ -148,7 +148,7 @@ class AnthropicBatches:
 
     async def submit(self, part: Part, submission: Submission) -> Job:
         body = FileBody(file=part.file, size=part.size)
-        answer = await self._session.send_file("POST", PATH, body, ((b"content-type", b"application/json"),))
+        answer = await self._session.send_file("POST", PATH, body, ((b"content-type", b"application/json"), *part.headers))
         created = decoded(answer, _Batch)
         return _job(created, JobRef(created.id, submission.key, submission.model))
 

@@ -4,6 +4,7 @@ https://developers.openai.com/api/reference/resources/batches, https://learn.mic
 https://console.groq.com/docs/batch. What differs between the three stands in a `Flavour`.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
-from contract.errors import AttemptError
+from contract.errors import AttemptError, UpstreamOverloaded, UpstreamRejected
 from providers.batch.port import HOUR_S, Asked, BatchRow, Counts, Job, JobRef, JobState, Limits, Part, Refused, RowResult, RowState, Submission
 from providers.batch.rows import Form, Rows, Told, read_line
 from providers.batch.session import Session, answered, decoded, form
@@ -23,6 +24,9 @@ NAME = "turnout-{key}.jsonl"
 PAGE = 100
 MAX_PAGES = 100
 CLOCK_SLACK_S = 600.0  # how far the provider's clock may be from ours
+UNDER_WAY = ("pending", "running", "notRunning")  # Azure's words for a file that it is still reading
+UNUSABLE = ("error", "failed", "canceled", "deleted")
+FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 60.0  # in all some three minutes
 STATES: dict[str, JobState] = {
     "validating": "validating",
     "in_progress": "running",
@@ -80,8 +84,9 @@ class _Batches(msgspec.Struct):
     has_more: bool | None = None
 
 
-class FileRef(msgspec.Struct):
+class _File(msgspec.Struct):
     id: str
+    status: str | None = None
 
 
 class _Response(msgspec.Struct):
@@ -132,10 +137,20 @@ class Files:
         self._upload = upload
 
     async def send(self, part: Part, key: str, fields: Mapping[str, str]) -> str:
-        """A part's id there."""
+        """A part's id there, once it may be used. Raises UpstreamRejected for a file that the provider cannot use."""
         before, after, headers = form(fields, NAME.format(key=key), f"turnout-{uuid4().hex}")
         body = FileBody(file=part.file, size=part.size, before=before, after=after)
-        return decoded(await self._session.send_file("POST", self._base + self._upload, body, headers), FileRef).id
+        file = decoded(await self._session.send_file("POST", self._base + self._upload, body, headers), _File)
+        pause_s = FIRST_PAUSE_S
+        while file.status in UNDER_WAY:
+            if pause_s > MOST_PAUSE_S:
+                raise UpstreamOverloaded("the provider takes too long to make a batch's file ready")
+            await asyncio.sleep(pause_s)
+            pause_s *= 1.5
+            file = decoded(await self._session.call("GET", f"{self._base}/files/{quote(file.id, safe='')}"), _File)
+        if file.status in UNUSABLE:
+            raise UpstreamRejected("the provider cannot use the batch's file")
+        return file.id
 
     async def lines(self, *ids: str | None) -> AsyncGenerator[bytes, None]:
         """The lines of those that there are, one file after the other."""

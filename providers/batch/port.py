@@ -53,7 +53,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Rows as the provider takes them, in a file of ours: as many as one job may have. Whoever asked for it deletes the file.
 
     `key`: the job's name, of the key that was given and the part's number. `endpoint`: what every row of it asks, as the provider calls it.
-    `size`: bytes.
+    `size`: bytes. `headers`: of the rows' clients, which go on with the job.
     """
 
     key: str
@@ -63,6 +63,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     model: str
     endpoint: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def submission(self, since_s: float, window_s: int = 24 * HOUR_S, known: frozenset[str] = frozenset()) -> Submission:
         return Submission(key=self.key, model=self.model, rows=self.rows, since_s=since_s, window_s=window_s, known=known)

@@ -14,6 +14,7 @@ import structlog
 
 from contract.call import Call, Dialect, Drop
 from contract.errors import AttemptError, MalformedResponse, RequestError, TargetCannot, TurnoutError
+from providers.address import HeaderTuple
 from providers.batch.port import KEY, ROW_ID, Asked, BatchRow, Limits, Part, Refused, RowResult, RowState
 from providers.routes import Prepared, Route
 
@@ -36,10 +37,12 @@ class Form(msgspec.Struct, frozen=True):
     """A family's file: what stands before, between and after its rows, and how one row is written.
 
     `line`: the part's key, a row's id, its endpoint and its body to one line of JSON. `endpoint`: a route's path to what `Limits.endpoints` holds.
+    `headers`: those of a client that go on with its rows' job.
     """
 
     line: Callable[[str, str, str, bytes], bytes]
     endpoint: Callable[[str], str] = endpoint_of
+    headers: frozenset[bytes] = frozenset()
     before: bytes = b""
     between: bytes = b"\n"
     after: bytes = b"\n"
@@ -74,10 +77,10 @@ class Rows:
         return prepared
 
     async def parts(self, rows: AsyncIterator[BatchRow], model: str, folder: Path, key: str, refused: Refused) -> AsyncGenerator[Part, None]:
-        """See `providers.batch.port.BatchClient.parts`. A part holds rows of one endpoint."""
+        """See `providers.batch.port.BatchClient.parts`. A part holds rows of one endpoint, whose clients sent the same headers."""
         if KEY.fullmatch(key) is None:
             raise ValueError(f"{key!r} cannot be a batch's key")
-        writing: dict[str, _Writing] = {}
+        writing: dict[_Alike, _Writing] = {}
         begun = count = 0
         try:
             async for row in rows:
@@ -85,36 +88,37 @@ class Rows:
                 if count % PAUSE == 0:
                     await asyncio.sleep(0)
                 try:
-                    body, endpoint = self._asked(row, model)
+                    body, alike = self._asked(row, model)
                 except (RequestError, AttemptError) as error:
                     refused(row.id, error)
                     continue
-                if endpoint not in writing:
-                    writing[endpoint] = await self._begun(folder, f"{key}-{begun}", model, endpoint)
+                if alike not in writing:
+                    writing[alike] = await self._begun(folder, f"{key}-{begun}", model, alike)
                     begun += 1
-                if writing[endpoint].never_fits(row.id, body):
+                if writing[alike].never_fits(row.id, body):
                     refused(row.id, TargetCannot(f"the request is larger than the {self._limits.size} bytes that a batch may have at the provider"))
                     continue
-                if not writing[endpoint].fits(row.id, body):
-                    yield await writing.pop(endpoint).close()
-                    writing[endpoint] = await self._begun(folder, f"{key}-{begun}", model, endpoint)
+                if not writing[alike].fits(row.id, body):
+                    yield await writing.pop(alike).close()
+                    writing[alike] = await self._begun(folder, f"{key}-{begun}", model, alike)
                     begun += 1
-                await writing[endpoint].add(row.id, body)
-            for endpoint in [endpoint for endpoint, file in writing.items() if file.rows]:
-                yield await writing.pop(endpoint).close()
+                await writing[alike].add(row.id, body)
+            for alike in [alike for alike, file in writing.items() if file.rows]:
+                yield await writing.pop(alike).close()
         finally:
             for file in writing.values():
                 file.discard()
 
-    async def _begun(self, folder: Path, key: str, model: str, endpoint: str) -> "_Writing":
-        return _Writing(await asyncio.to_thread(_new_file, folder), _Target(key, model, endpoint, self._limits, self._form))
+    async def _begun(self, folder: Path, key: str, model: str, alike: "_Alike") -> "_Writing":
+        return _Writing(await asyncio.to_thread(_new_file, folder), _Target(key, model, alike, self._limits, self._form))
 
-    def _asked(self, row: BatchRow, model: str) -> tuple[bytes, str]:
-        """The row's body in the provider's format, and its endpoint."""
+    def _asked(self, row: BatchRow, model: str) -> tuple[bytes, "_Alike"]:
+        """The row's body in the provider's format, and what it must have in common with the others of its part."""
         if ROW_ID.fullmatch(row.id) is None:
             raise ValueError(f"{row.id!r} cannot be a row's id")
         prepared = self.prepare(row.call, model)
-        return _one_line(prepared.body), self._form.endpoint(prepared.path)
+        headers = tuple(pair for pair in row.call.headers if pair[0] in self._form.headers)
+        return _one_line(prepared.body), _Alike(self._form.endpoint(prepared.path), headers)
 
     async def results(
         self, lines: AsyncGenerator[bytes, None], told: Callable[[bytes], Told], model: str, asked: Asked
@@ -153,12 +157,19 @@ class Rows:
         return RowResult(id=told.id, state="succeeded", answer=answer, notes=prepared.notes)
 
 
+class _Alike(msgspec.Struct, frozen=True):
+    """What all rows of a part have in common."""
+
+    endpoint: str
+    headers: HeaderTuple
+
+
 class _Target(msgspec.Struct, frozen=True):
     """What a part is of."""
 
     key: str
     model: str
-    endpoint: str
+    alike: _Alike
     limits: Limits
     form: Form
 
@@ -178,7 +189,7 @@ class _Writing:
 
     def _line(self, id_: str, body: bytes) -> bytes:
         if self._next[0] != id_:
-            self._next = (id_, self._target.form.line(self._target.key, id_, self._target.endpoint, body))
+            self._next = (id_, self._target.form.line(self._target.key, id_, self._target.alike.endpoint, body))
         return self._next[1]
 
     def never_fits(self, id_: str, body: bytes) -> bool:
@@ -221,7 +232,8 @@ class _Writing:
             size=self._size,
             sha256=self._hash.hexdigest(),
             model=target.model,
-            endpoint=target.endpoint,
+            endpoint=target.alike.endpoint,
+            headers=target.alike.headers,
         )
 
     def _finish(self) -> None:

@@ -24,6 +24,7 @@ class ServedOpenAI(ServedBatches):
         super().__init__()
         self.base = base
         self.windows = windows
+        self.file_words: list[str] = []  # what the next answers about a file call its state, before it is processed
 
     def routes(self) -> list[Route]:
         return [*self.file_routes(), *self.job_routes()]
@@ -33,6 +34,7 @@ class ServedOpenAI(ServedBatches):
         return [
             ("POST", files, self.upload),
             ("GET", files, self.list_files),
+            ("GET", f"{files}/*", self.get_file),
             ("GET", f"{files}/*/content", self.content),
             ("DELETE", f"{files}/*", self.delete_file),
         ]
@@ -68,8 +70,12 @@ class ServedOpenAI(ServedBatches):
             "created_at": 1,
             "filename": name,
             "purpose": self.PURPOSE,
-            "status": "processed",
+            "status": self.file_words.pop(0) if self.file_words else "processed",
         }
+
+    async def get_file(self, x: Exchange, id_: str) -> None:
+        found = id_ in self.files
+        await self.json(x, self.file(id_) if found else self.error(404), 200 if found else 404)
 
     async def list_files(self, x: Exchange, _: str) -> None:
         await self.json(x, {"object": "list", "data": [self.file(id_) for id_ in self.files], "has_more": False})

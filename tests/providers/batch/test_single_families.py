@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 from time import time
 
+import msgspec
 import pytest
 
-from contract.errors import AttemptError, MalformedResponse, TargetCannot
+from contract.errors import AttemptError, MalformedResponse, TargetCannot, UpstreamRejected
 from providers.batch.port import HOUR_S, JobRef, NotYetKnown, Submission, row_id
 from providers.batch.table import limits_of
 from providers.registry import PROVIDER_KINDS
 from tests.gateway.upstream import Exchange
 from tests.providers.batch.amazon_served import ServedAmazon
 from tests.providers.batch.gemini_served import ServedGemini
+from tests.providers.batch.openai_served import ServedOpenAI
 from tests.providers.batch.worlds import question, world_of
 
 
@@ -91,6 +93,31 @@ async def test_anthropic_s_rows_carry_the_mark_of_their_submission(tmp_path: Pat
         assert (len(mark), id_) == (16, row_id(0))
         await world.ended(job.ref)
         assert await world.results(JobRef(job.ref.id, "other-0", job.ref.model)) == {}, "results of another submission are not ours"
+
+
+async def test_a_beta_that_rows_want_goes_with_their_job_alone(tmp_path: Path) -> None:
+    async with world_of("anthropic", tmp_path) as world:
+        beta = ((b"anthropic-beta", b"context-1m-2025-08-07"),)
+        wanting = msgspec.structs.replace(question(1), headers=(*beta, (b"anthropic-version", b"2026-10-21")))
+        parts = await world.parts([question(0), wanting, question(2)])
+        assert [(part.rows, part.headers) for part in parts] == [(2, ()), (1, beta)]
+        for part in parts:
+            await world.client.submit(part, part.submission(time()))
+        heads = [seen.head for seen in world.server.upstream.journal]
+        assert [head.get("anthropic-beta") for head in heads] == [None, "context-1m-2025-08-07"]
+        assert {head["anthropic-version"] for head in heads} == {"2023-06-01"}
+
+
+async def test_a_file_is_waited_for_until_it_may_be_used(tmp_path: Path) -> None:
+    async with world_of("azure", tmp_path) as world:
+        assert isinstance(world.server, ServedOpenAI)
+        world.server.file_words = ["pending", "running"]
+        job = await world.submitted([question(0)])
+        assert job.state == "validating"
+        world.server.file_words = ["pending", "error"]
+        with pytest.raises(UpstreamRejected):
+            await world.submitted([question(0)])
+        assert len(world.server.jobs) == 1
 
 
 async def test_anthropic_s_batches_are_told_apart_when_they_end(tmp_path: Path) -> None:
