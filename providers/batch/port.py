@@ -131,6 +131,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     percent_off: int | None = 50
     expires: bool = True
 
+    def cost_nusd(self, live_nusd: int | None) -> int | None:
+        """What a row costs in a batch, in nano-dollars rounded half up, by what it would cost live."""
+        if live_nusd is None or self.percent_off is None:
+            return None
+        return (live_nusd * (100 - self.percent_off) + 50) // 100
+
 
 class NotYetKnown(Exception):
     """Whether the submission became a job cannot be told yet: ask again later, and submit nothing until then."""
