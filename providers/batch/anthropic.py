@@ -188,9 +188,8 @@ class AnthropicBatches:
     async def status(self, ref: JobRef) -> Job:
         return _job(decoded(await self._session.call("GET", f"{PATH}/{quote(ref.id, safe='')}"), _Batch), ref)
 
-    async def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
-        async for result in self._rows.results(self._lines(ref.id), partial(told, mark_of(ref.key)), ref.model, asked):
-            yield result
+    def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+        return self._rows.results(self._lines(ref.id), partial(told, mark_of(ref.key)), ref.model, asked)
 
     async def cancel(self, ref: JobRef) -> Job:
         request = self._session.call("POST", f"{PATH}/{quote(ref.id, safe='')}/cancel")

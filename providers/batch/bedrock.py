@@ -171,15 +171,16 @@ class BedrockBatches:
     async def status(self, ref: JobRef) -> Job:
         return _job(decoded(await self._session.call("GET", f"{JOBS}/{quote(ref.id, safe='')}"), _Job), ref)
 
-    async def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
-        async for result in self._rows.results(self._lines(ref), told, ref.model, asked):
-            yield result
+    def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+        return self._rows.results(self._lines(ref), told, ref.model, asked)
 
     async def _lines(self, ref: JobRef) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._objects(f"{self._place.folder(ref.key)}/output/")) as names:
             async for name in names:
-                if name.endswith(".jsonl.out"):
-                    async for line in self._bucket.lines(f"/{quote(name)}"):
+                if not name.endswith(".jsonl.out"):
+                    continue
+                async with aclosing(self._bucket.lines(f"/{quote(name)}")) as lines:
+                    async for line in lines:
                         yield line
 
     async def _objects(self, prefix: str) -> AsyncGenerator[str, None]:

@@ -4,6 +4,7 @@ https://ai.google.dev/gemini-api/docs/batch-api, https://ai.google.dev/api/batch
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -191,12 +192,16 @@ class GeminiBatches:
     async def status(self, ref: JobRef) -> Job:
         return _job(await self._operation(ref), ref)
 
-    async def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+    def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+        return self._rows.results(self._lines(ref), told, ref.model, asked)
+
+    async def _lines(self, ref: JobRef) -> AsyncGenerator[bytes, None]:
         file = _responses(await self._operation(ref))
         if file is None:
             return
-        async for result in self._rows.results(self._downloads.lines(f"{_path(file)}:download?alt=media"), told, ref.model, asked):
-            yield result
+        async with aclosing(self._downloads.lines(f"{_path(file)}:download?alt=media")) as lines:
+            async for line in lines:
+                yield line
 
     async def cancel(self, ref: JobRef) -> Job:
         request = self._session.call("POST", f"{_path(ref.id)}:cancel", {})

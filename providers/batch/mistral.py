@@ -4,6 +4,7 @@ https://docs.mistral.ai/capabilities/batch, https://docs.mistral.ai/api/endpoint
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -105,10 +106,14 @@ class MistralBatches:
     async def status(self, ref: JobRef) -> Job:
         return _job(await self._told(ref), ref)
 
-    async def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+    def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+        return self._rows.results(self._lines(ref), told, ref.model, asked)
+
+    async def _lines(self, ref: JobRef) -> AsyncGenerator[bytes, None]:
         job = await self._told(ref)
-        async for result in self._rows.results(self._files.lines(job.output_file, job.error_file), told, ref.model, asked):
-            yield result
+        async with aclosing(self._files.lines(job.output_file, job.error_file)) as lines:
+            async for line in lines:
+                yield line
 
     async def cancel(self, ref: JobRef) -> Job:
         request = self._session.call("POST", f"{JOBS}/{quote(ref.id, safe='')}/cancel")

@@ -6,6 +6,7 @@ https://console.groq.com/docs/batch. What differs between the three stands in a 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
@@ -155,8 +156,9 @@ class Files:
     async def lines(self, *ids: str | None) -> AsyncGenerator[bytes, None]:
         """The lines of those that there are, one file after the other."""
         for id_ in filter(None, ids):
-            async for line in self._session.lines(f"{self._base}/files/{quote(id_, safe='')}/content"):
-                yield line
+            async with aclosing(self._session.lines(f"{self._base}/files/{quote(id_, safe='')}/content")) as lines:
+                async for line in lines:
+                    yield line
 
     async def delete(self, *ids: str | None) -> None:
         """Those that are gone already count for deleted."""
@@ -220,11 +222,14 @@ class OpenAIBatches:
     async def status(self, ref: JobRef) -> Job:
         return _job(await self._batch(ref), ref)
 
-    async def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+    def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+        return self._rows.results(self._lines(ref), told, ref.model, asked)
+
+    async def _lines(self, ref: JobRef) -> AsyncGenerator[bytes, None]:
         batch = await self._batch(ref)
-        lines = self._files.lines(batch.output_file_id, batch.error_file_id)
-        async for result in self._rows.results(lines, told, ref.model, asked):
-            yield result
+        async with aclosing(self._files.lines(batch.output_file_id, batch.error_file_id)) as lines:
+            async for line in lines:
+                yield line
 
     async def cancel(self, ref: JobRef) -> Job:
         request = self._session.call("POST", f"{self._path}/{quote(ref.id, safe='')}/cancel")

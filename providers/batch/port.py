@@ -8,7 +8,7 @@ Times are Unix time in seconds. Unknown is None.
 """
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -152,7 +152,7 @@ class BatchClient(Protocol):
     name: str
     limits: Limits
 
-    def parts(self, rows: AsyncIterator[BatchRow], model: str, folder: Path, key: str, refused: Refused) -> AsyncIterator[Part]:
+    def parts(self, rows: AsyncIterator[BatchRow], model: str, folder: Path, key: str, refused: Refused) -> AsyncGenerator[Part, None]:
         """The rows in files within the limits: the same files for the same rows. `key` matches `KEY` and names what the rows are of.
 
         `refused` is told of each row that the provider cannot be asked.
@@ -166,8 +166,11 @@ class BatchClient(Protocol):
 
     async def status(self, ref: JobRef) -> Job: ...
 
-    def results(self, ref: JobRef, asked: Asked) -> AsyncIterator[RowResult]:
-        """What is told of the rows of a job that ended, each row once, in any order. `asked`: the calls behind ids, a hundred at once."""
+    def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+        """What is told of the rows of a job that ended, each row once, in any order. `asked`: the calls behind ids, a hundred at once.
+
+        Who stops before the end closes it (`contextlib.aclosing`): that ends the download.
+        """
 
     async def cancel(self, ref: JobRef) -> Job:
         """Stops what has not begun. A job that has ended stays as it is."""

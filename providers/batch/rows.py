@@ -93,14 +93,14 @@ class Rows:
                     refused(row.id, error)
                     continue
                 if alike not in writing:
-                    writing[alike] = await self._begun(folder, f"{key}-{begun}", model, alike)
+                    writing[alike] = self._begun(folder, f"{key}-{begun}", model, alike)
                     begun += 1
                 if writing[alike].never_fits(row.id, body):
                     refused(row.id, TargetCannot(f"the request is larger than the {self._limits.size} bytes that a batch may have at the provider"))
                     continue
                 if not writing[alike].fits(row.id, body):
                     yield await writing.pop(alike).close()
-                    writing[alike] = await self._begun(folder, f"{key}-{begun}", model, alike)
+                    writing[alike] = self._begun(folder, f"{key}-{begun}", model, alike)
                     begun += 1
                 await writing[alike].add(row.id, body)
             for alike in [alike for alike, file in writing.items() if file.rows]:
@@ -109,8 +109,9 @@ class Rows:
             for file in writing.values():
                 file.discard()
 
-    async def _begun(self, folder: Path, key: str, model: str, alike: "_Alike") -> "_Writing":
-        return _Writing(await asyncio.to_thread(_new_file, folder), _Target(key, model, alike, self._limits, self._form))
+    def _begun(self, folder: Path, key: str, model: str, alike: "_Alike") -> "_Writing":
+        file = NamedTemporaryFile(dir=folder, prefix="batch-", suffix=".part", delete=False)  # noqa: SIM115
+        return _Writing(file, _Target(key, model, alike, self._limits, self._form))
 
     def _asked(self, row: BatchRow, model: str) -> tuple[bytes, "_Alike"]:
         """The row's body in the provider's format, and what it must have in common with the others of its part."""
@@ -244,10 +245,6 @@ class _Writing:
         """The caller goes no further: what was written is of no use."""
         self._file.close()
         Path(self._file.name).unlink(missing_ok=True)
-
-
-def _new_file(folder: Path) -> IO[bytes]:
-    return NamedTemporaryFile(dir=folder, prefix="batch-", suffix=".part", delete=False)
 
 
 async def _groups(lines: AsyncGenerator[bytes, None], told: Callable[[bytes], Told]) -> AsyncGenerator[list[Told], None]:

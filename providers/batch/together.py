@@ -4,6 +4,7 @@ https://docs.together.ai/docs/inference/batch/manage, https://docs.together.ai/r
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -93,10 +94,14 @@ class TogetherBatches:
     async def status(self, ref: JobRef) -> Job:
         return _job(await self._told(ref), ref)
 
-    async def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+    def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+        return self._rows.results(self._lines(ref), told, ref.model, asked)
+
+    async def _lines(self, ref: JobRef) -> AsyncGenerator[bytes, None]:
         job = await self._told(ref)
-        async for result in self._rows.results(self._files.lines(job.output_file_id, job.error_file_id), told, ref.model, asked):
-            yield result
+        async with aclosing(self._files.lines(job.output_file_id, job.error_file_id)) as lines:
+            async for line in lines:
+                yield line
 
     async def cancel(self, ref: JobRef) -> Job:
         request = self._session.call("POST", f"{JOBS}/{quote(ref.id, safe='')}/cancel")

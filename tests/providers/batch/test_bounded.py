@@ -1,10 +1,11 @@
 """However large a batch's files are, what is held of them stays small; and a slow reader holds the provider back, not the gateway."""
 
 import asyncio
+import itertools
 import json
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from time import time
 
@@ -100,3 +101,55 @@ async def test_a_part_is_sent_as_it_is_read(tmp_path: Path) -> None:
     assert job.state == "validating"
     assert received[0] > 40_000_000 and len(received) == 2
     assert peak < HELD
+
+
+async def test_who_needs_no_more_results_ends_the_download(tmp_path: Path) -> None:
+    gone = asyncio.Event()
+    job = {"id": "b", "status": "completed", "output_file_id": "f"}
+
+    async def serve(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"/content" not in request:
+            body = json.dumps(job).encode()
+            writer.write(head(len(body)) + body)
+            return
+        writer.write(head(1 << 40))
+        try:
+            for number in itertools.count():
+                writer.write(line_of(number))
+                await writer.drain()
+        except ConnectionError:
+            gone.set()
+            raise
+
+    async with raw_server(serve) as root, world_of("openai", tmp_path, root) as world:
+        world.calls = dict.fromkeys(map(row_id, range(ROWS)), question(0))
+        async with aclosing(world.client.results(JobRef("b", "k-0", "m"), world.asked)) as results:
+            async for _ in results:
+                break
+        async with asyncio.timeout(30):
+            await gone.wait()
+
+
+async def test_a_part_that_is_no_longer_to_be_sent_is_let_go_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "part"
+    file.write_bytes(BIG.encode() * 2000)
+    part = Part(key="k-0", file=file, rows=1, size=file.stat().st_size, sha256="", model="m", endpoint="/v1/chat/completions")
+    begun, stopped, gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def serve(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.set()
+        await stopped.wait()
+        with suppress(ConnectionError):
+            while await reader.read(65536):
+                pass
+        gone.set()
+
+    async with raw_server(serve) as root, world_of("openai", tmp_path, root) as world:
+        sending = asyncio.create_task(world.client.submit(part, part.submission(time())))
+        await begun.wait()
+        sending.cancel()
+        await asyncio.wait([sending])
+        stopped.set()
+        assert sending.cancelled()
+        async with asyncio.timeout(30):
+            await gone.wait()
