@@ -22,10 +22,13 @@ CONCURRENCY = 8
 
 
 def register(app: typer.Typer) -> None:
-    batch = typer.Typer(help="Batches.", no_args_is_help=True)
-    batch.command("plan")(plan_command)
-    batch.callback()(lambda: None)  # so that `plan` stays a verb of its own while there is no other
-    app.add_typer(batch, name="batch")
+    """Among the verbs of `turnout batch`, whoever brings the others."""
+    group = next((each.typer_instance for each in app.registered_groups if each.name == "batch"), None)
+    if group is None:
+        group = typer.Typer(help="Batches.", no_args_is_help=True)
+        group.callback()(lambda: None)  # so that `plan` stays a verb of its own while there is no other
+        app.add_typer(group, name="batch")
+    group.command("plan")(plan_command)
 
 
 def plan_command(  # noqa: PLR0913 - a command's options are its parameters
