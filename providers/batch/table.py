@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from contract.call import Drop
-from providers.address import Chosen, address_of, headers_of, page_address
+from providers.address import Chosen, address_of, headers_of, native_dialects, page_address
 from providers.batch import anthropic, bedrock, gemini, mistral, openai_files, together
 from providers.batch.port import BatchClient, Limits
 from providers.batch.rows import Form, Rows
@@ -58,7 +58,10 @@ def _session(setting: Setting, prefix: str = "") -> Session:
 
 
 def _rows(setting: Setting, limits: Limits, form: Form) -> Rows:
-    return Rows(routes_of(setting.kind, setting.chosen), setting.drop, limits, form)
+    """What the provider speaks live, but has no batches of, is translated to what it has."""
+    kind, chosen = setting.kind, setting.chosen
+    spoken = tuple(dialect for dialect, path in native_dialects(kind, chosen).items() if form.endpoint(path) in limits.endpoints)
+    return Rows(routes_of(kind, msgspec.structs.replace(chosen, dialects=spoken)), setting.drop, limits, form)
 
 
 def _openai(flavour: openai_files.Flavour) -> Callable[[Setting], BatchClient]:

@@ -15,7 +15,7 @@ from tests.gateway.upstream import Exchange
 from tests.providers.batch.amazon_served import ServedAmazon
 from tests.providers.batch.gemini_served import ServedGemini
 from tests.providers.batch.openai_served import ServedOpenAI
-from tests.providers.batch.worlds import question, world_of
+from tests.providers.batch.worlds import call, question, world_of
 
 
 @pytest.mark.parametrize(("hours", "window"), [(1, "24h"), (24, "24h"), (30, "24h"), (48, "2d"), (1000, "7d")])
@@ -34,6 +34,46 @@ async def test_a_timeout_in_hours_is_kept_within_what_is_taken(tmp_path: Path, n
         await world.client.submit(part, part.submission(time(), 1000 * HOUR_S))
         (job,) = world.server.jobs.values()
         assert job.told[field] == hours
+
+
+@pytest.mark.parametrize("name", ["groq", "together", "mistral"])
+async def test_what_is_no_batch_of_the_provider_s_goes_as_what_is(tmp_path: Path, name: str) -> None:
+    """Groq speaks Responses and Together legacy completions, but only live."""
+    asked = [
+        call({"model": "ours", "input": "Bonjour"}, "openai_responses"),
+        call({"model": "ours", "prompt": "Il était"}, "openai_completions"),
+    ]
+    async with world_of(name, tmp_path) as world:
+        job = await world.submitted(asked)
+        (served,) = world.server.jobs.values()
+        assert served.told["endpoint"] == "/v1/chat/completions"
+        await world.ended(job.ref)
+        results = await world.results(job.ref)
+        first, second = (json.loads(results[n].answer.body) for n in range(2) if results[n].answer)
+        assert first["object"] == "response" and first["output"][0]["content"][0]["text"] == "answer to Bonjour"
+        assert second["object"] == "text_completion" and "answer to" in second["choices"][0]["text"]
+
+
+async def test_embeddings_come_back_with_their_usage(tmp_path: Path) -> None:
+    async with world_of("openai", tmp_path) as world:
+        job = await world.submitted([call({"model": "ours", "input": ["one", "three"]}, "openai_embeddings")])
+        await world.ended(job.ref)
+        answer = (await world.results(job.ref))[0].answer
+        assert answer is not None and answer.usage is not None and answer.usage.input_total == 4
+        assert [each["embedding"][0] for each in json.loads(answer.body)["data"]] == [3.0, 5.0]
+
+
+async def test_openai_s_own_endpoints_are_asked_in_its_own_words(tmp_path: Path) -> None:
+    asked = [
+        call({"model": "ours", "input": "a", "store": False}, "openai_responses"),
+        call({"model": "ours", "prompt": "b"}, "openai_completions"),
+        question(2),
+    ]
+    for name in ("openai", "azure"):
+        async with world_of(name, tmp_path) as world:
+            parts = await world.parts(asked)
+            assert [part.endpoint for part in parts] == ["/v1/responses", "/v1/completions", "/v1/chat/completions"]
+            assert json.loads(parts[0].file.read_bytes())["body"] == {"model": "their-model", "input": "a", "store": False}
 
 
 async def test_openai_knows_no_window_but_a_day(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from contract.call import Call
 from contract.errors import TurnoutError
-from gateway.peek import CHAT, EMBEDDINGS, MESSAGES, Form, Reader
+from gateway.peek import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, Form, Reader
 from providers.address import Chosen
 from providers.batch import bedrock
 from providers.batch.polling import Pace, watch
@@ -41,7 +41,7 @@ SERVERS = {
     "bedrock": amazon.ServedAmazon,
 }
 PATHS = {"azure": "/openai", "groq": "/openai/v1", "gemini": "/v1beta", "bedrock": ""}
-FORMS: dict[str, Form] = {"openai_chat": CHAT, "anthropic_messages": MESSAGES, "openai_embeddings": EMBEDDINGS}
+FORMS: dict[str, Form] = {form.dialect: form for form in (CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES)}
 
 
 def call(body: Mapping[str, Any], dialect: str = "openai_chat") -> Call:
