@@ -53,8 +53,8 @@ class Flavour(msgspec.Struct, frozen=True, kw_only=True):
 
 _CHAT = frozenset({"/v1/chat/completions"})
 _ALL = _CHAT | {"/v1/responses", "/v1/completions", "/v1/embeddings"}
-OPENAI = Flavour(limits=Limits(rows=50_000, size=200_000_000, endpoints=_ALL))
-AZURE = Flavour(limits=Limits(rows=50_000, size=200_000_000, endpoints=_ALL, expires=False), base="/v1")
+OPENAI = Flavour(limits=Limits(rows=50_000, size=200_000_000, endpoints=_ALL, inputs=50_000))
+AZURE = Flavour(limits=Limits(rows=50_000, size=200_000_000, endpoints=_ALL, expires=False, inputs=50_000), base="/v1")
 GROQ = Flavour(limits=Limits(rows=50_000, size=200_000_000, endpoints=_CHAT, windows_s=(24 * HOUR_S, 7 * 24 * HOUR_S)), days=True)
 
 

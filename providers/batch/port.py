@@ -120,7 +120,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What one job may hold. `size`: bytes of its file. `windows_s`: the shortest and the longest time it can be given.
 
     `endpoints`: what its rows may ask, as the provider calls it. `percent_off` the price of the same request made live; None: not the same for
-    every model. `expires`: whether a job that is late is given up.
+    every model. `expires`: whether a job that is late is given up. `inputs`: texts to be embedded, in all rows together.
     """
 
     rows: int
@@ -130,6 +130,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     windows_s: tuple[int, int] = (24 * HOUR_S, 24 * HOUR_S)
     percent_off: int | None = 50
     expires: bool = True
+    inputs: int | None = None
 
     def cost_nusd(self, live_nusd: int | None) -> int | None:
         """What a row costs in a batch, in nano-dollars rounded half up, by what it would cost live."""

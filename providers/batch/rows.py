@@ -98,11 +98,12 @@ class Rows:
                 if writing[alike].never_fits(row.id, body):
                     refused(row.id, TargetCannot(f"the request is larger than the {self._limits.size} bytes that a batch may have at the provider"))
                     continue
-                if not writing[alike].fits(row.id, body):
+                inputs = _inputs(row.call)
+                if not writing[alike].fits(row.id, body, inputs):
                     yield await writing.pop(alike).close()
                     writing[alike] = self._begun(folder, f"{key}-{begun}", model, alike)
                     begun += 1
-                await writing[alike].add(row.id, body)
+                await writing[alike].add(row.id, body, inputs)
             for alike in [alike for alike, file in writing.items() if file.rows]:
                 yield await writing.pop(alike).close()
         finally:
@@ -186,6 +187,7 @@ class _Writing:
         self._held_size = self._size = len(before)
         self._hash = sha256()
         self.rows = 0
+        self._inputs = 0
         self._next: tuple[str, bytes] = ("", b"")  # the row that was looked at last, and its line
 
     def _line(self, id_: str, body: bytes) -> bytes:
@@ -198,16 +200,18 @@ class _Writing:
         form = self._target.form
         return len(form.before) + len(self._line(id_, body)) + len(form.after) > self._target.limits.size
 
-    def fits(self, id_: str, body: bytes) -> bool:
+    def fits(self, id_: str, body: bytes, inputs: int) -> bool:
         form, limits = self._target.form, self._target.limits
         size = self._size + len(self._line(id_, body)) + len(form.after) + (len(form.between) if self.rows else 0)
-        return self.rows < limits.rows and size <= limits.size
+        few = limits.inputs is None or not self.rows or self._inputs + inputs <= limits.inputs
+        return few and self.rows < limits.rows and size <= limits.size
 
-    async def add(self, id_: str, body: bytes) -> None:
+    async def add(self, id_: str, body: bytes, inputs: int) -> None:
         if self.rows:
             self._hold(self._target.form.between)
         self._hold(self._line(id_, body))
         self.rows += 1
+        self._inputs += inputs
         if self._held_size >= FLUSH:
             await asyncio.to_thread(self._flush)
 
@@ -263,6 +267,16 @@ async def _groups(lines: AsyncGenerator[bytes, None], told: Callable[[bytes], To
                 group, held = [], 0
     if group:
         yield group
+
+
+def _inputs(call: Call) -> int:
+    """How many texts are to be embedded."""
+    if call.dialect != "openai_embeddings":
+        return 0
+    if bytes(call.fields["input"])[:1] != b"[":
+        return 1
+    given = msgspec.json.decode(call.fields["input"], type=list[msgspec.Raw])
+    return 1 if given and bytes(given[0])[:1].isdigit() else len(given)  # numbers are the tokens of one
 
 
 def _one_line(body: bytes) -> bytes:

@@ -59,6 +59,17 @@ async def test_a_part_holds_no_more_bytes_than_a_job_may_have(tmp_path: Path, ki
         assert {each["params"]["model"] for each in requests} == {"theirs"}
 
 
+async def test_a_part_holds_no_more_texts_to_embed_than_a_job_may_have(tmp_path: Path) -> None:
+    inputs: list[Any] = [["a", "b", "c"], "d", [1, 2, 3, 4, 5], [[1], [2]], ["e", "f", "g"]]
+
+    async def given() -> AsyncIterator[BatchRow]:
+        for number, each in enumerate(inputs):
+            yield BatchRow(row_id(number), call({"model": "m", "input": each}, "openai_embeddings"))
+
+    parts, _ = await parts_of(rows_of("openai", openai_files.ROWS, inputs=4), given(), tmp_path)
+    assert [part.rows for part in parts] == [2, 2, 1]
+
+
 async def test_a_row_that_is_too_large_for_any_job_is_refused_and_the_others_go(tmp_path: Path) -> None:
     async def given() -> AsyncIterator[BatchRow]:
         for number in range(3):
