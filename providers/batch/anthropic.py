@@ -16,8 +16,9 @@ from urllib.parse import quote
 import msgspec
 
 from contract.errors import AttemptError, MalformedResponse
-from providers.batch.openai_files import CLOCK_SLACK_S, MAX_PAGES, PAGE
+from providers.batch.openai_files import CLOCK_SLACK_S, PAGE
 from providers.batch.port import (
+    MAX_PAGES,
     MOST_ROWS,
     Asked,
     BatchRow,
@@ -32,6 +33,7 @@ from providers.batch.port import (
     RowResult,
     RowState,
     Submission,
+    too_many,
 )
 from providers.batch.rows import Form, Rows, Told, read_line
 from providers.batch.session import Session, answered, decoded
@@ -171,6 +173,8 @@ class AnthropicBatches:
             if not page.has_more or page.last_id is None:
                 break
             after = f"&after_id={quote(page.last_id, safe='')}"
+        else:
+            raise too_many(submission.key)
         if undecided:
             raise NotYetKnown(f"a batch of as many rows is in progress; whether it is {submission.key!r} shows when it ends")
         return None

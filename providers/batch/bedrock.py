@@ -16,8 +16,23 @@ import msgspec
 
 from contract.errors import AttemptError, MalformedResponse, TargetCannot
 from providers.address import HeaderTuple
-from providers.batch.openai_files import CLOCK_SLACK_S, MAX_PAGES
-from providers.batch.port import HOUR_S, Asked, BatchRow, Counts, Job, JobRef, JobState, Limits, Part, Refused, RowResult, Submission
+from providers.batch.openai_files import CLOCK_SLACK_S
+from providers.batch.port import (
+    HOUR_S,
+    MAX_PAGES,
+    Asked,
+    BatchRow,
+    Counts,
+    Job,
+    JobRef,
+    JobState,
+    Limits,
+    Part,
+    Refused,
+    RowResult,
+    Submission,
+    too_many,
+)
 from providers.batch.rows import Form, Rows, Told, read_line
 from providers.batch.session import Session, answered, decoded
 from providers.batch.stopping import stop
@@ -166,7 +181,7 @@ class BedrockBatches:
             if page.next_token is None:
                 return None
             token = f"&nextToken={quote(page.next_token, safe='')}"
-        return None
+        raise too_many(submission.key)
 
     async def status(self, ref: JobRef) -> Job:
         return _job(decoded(await self._session.call("GET", f"{JOBS}/{quote(ref.id, safe='')}"), _Job), ref)

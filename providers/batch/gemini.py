@@ -13,8 +13,23 @@ import msgspec
 
 from contract.errors import AttemptError, MalformedResponse
 from providers.address import page_address
-from providers.batch.openai_files import CLOCK_SLACK_S, MAX_PAGES, PAGE
-from providers.batch.port import MOST_ROWS, Asked, BatchRow, Counts, Job, JobRef, JobState, Limits, Part, Refused, RowResult, Submission
+from providers.batch.openai_files import CLOCK_SLACK_S, PAGE
+from providers.batch.port import (
+    MAX_PAGES,
+    MOST_ROWS,
+    Asked,
+    BatchRow,
+    Counts,
+    Job,
+    JobRef,
+    JobState,
+    Limits,
+    Part,
+    Refused,
+    RowResult,
+    Submission,
+    too_many,
+)
 from providers.batch.rows import Form, Rows, Told, read_line
 from providers.batch.session import Session, answered, decoded, header
 from providers.batch.stopping import stop
@@ -184,7 +199,7 @@ class GeminiBatches:
             if not page.next_page_token or (times and max(times) < submission.since_s - CLOCK_SLACK_S):
                 return None
             token = f"&pageToken={quote(page.next_page_token, safe='')}"
-        return None
+        raise too_many(submission.key)
 
     async def _operation(self, ref: JobRef) -> _Operation:
         return decoded(await self._session.call("GET", _path(ref.id)), _Operation)

@@ -11,8 +11,24 @@ from urllib.parse import quote
 
 import msgspec
 
-from providers.batch.openai_files import CLOCK_SLACK_S, KEY_FIELD, MAX_PAGES, PAGE, Files, told
-from providers.batch.port import HOUR_S, MOST_ROWS, Asked, BatchRow, Counts, Job, JobRef, JobState, Limits, Part, Refused, RowResult, Submission
+from providers.batch.openai_files import CLOCK_SLACK_S, KEY_FIELD, PAGE, Files, told
+from providers.batch.port import (
+    HOUR_S,
+    MAX_PAGES,
+    MOST_ROWS,
+    Asked,
+    BatchRow,
+    Counts,
+    Job,
+    JobRef,
+    JobState,
+    Limits,
+    Part,
+    Refused,
+    RowResult,
+    Submission,
+    too_many,
+)
 from providers.batch.rows import Form, Rows
 from providers.batch.session import Session, decoded
 from providers.batch.stopping import stop
@@ -98,7 +114,7 @@ class MistralBatches:
             oldest = jobs[-1].created_at if jobs else None
             if len(jobs) < PAGE or (oldest is not None and oldest < submission.since_s - CLOCK_SLACK_S):
                 return None
-        return None
+        raise too_many(submission.key)
 
     async def _told(self, ref: JobRef) -> _Job:
         return decoded(await self._session.call("GET", f"{JOBS}/{quote(ref.id, safe='')}"), _Job)

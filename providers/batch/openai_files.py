@@ -14,7 +14,23 @@ from uuid import uuid4
 import msgspec
 
 from contract.errors import AttemptError, UpstreamOverloaded, UpstreamRejected
-from providers.batch.port import HOUR_S, Asked, BatchRow, Counts, Job, JobRef, JobState, Limits, Part, Refused, RowResult, RowState, Submission
+from providers.batch.port import (
+    HOUR_S,
+    MAX_PAGES,
+    Asked,
+    BatchRow,
+    Counts,
+    Job,
+    JobRef,
+    JobState,
+    Limits,
+    Part,
+    Refused,
+    RowResult,
+    RowState,
+    Submission,
+    too_many,
+)
 from providers.batch.rows import Form, Rows, Told, read_line
 from providers.batch.session import Session, answered, decoded, form
 from providers.batch.stopping import stop
@@ -23,7 +39,6 @@ from providers.http.upload import FileBody
 KEY_FIELD = "turnout_key"
 NAME = "turnout-{key}.jsonl"
 PAGE = 100
-MAX_PAGES = 100
 CLOCK_SLACK_S = 600.0  # how far the provider's clock may be from ours
 UNDER_WAY = ("pending", "running", "notRunning")  # Azure's words for a file that it is still reading
 UNUSABLE = ("error", "failed", "canceled", "deleted")
@@ -210,11 +225,10 @@ class OpenAIBatches:
             for batch in batches:
                 if batch.metadata is not None and batch.metadata.get(KEY_FIELD) == submission.key:
                     return _job(batch, JobRef(batch.id, submission.key, submission.model))
-            oldest = batches[-1].created_at if batches else None
-            if not page.has_more or not batches or (oldest is not None and oldest < submission.since_s - CLOCK_SLACK_S):
+            if not page.has_more or not batches or _all_older(batches, submission.since_s):
                 return None
             after = f"&after={quote(batches[-1].id, safe='')}"
-        return None
+        raise too_many(submission.key)
 
     async def _batch(self, ref: JobRef) -> _Batch:
         return decoded(await self._session.call("GET", f"{self._path}/{quote(ref.id, safe='')}"), _Batch)
@@ -238,6 +252,12 @@ class OpenAIBatches:
     async def forget(self, ref: JobRef) -> None:
         batch = await self._batch(ref)
         await self._files.delete(batch.input_file_id, batch.output_file_id, batch.error_file_id)
+
+
+def _all_older(batches: list[_Batch], since_s: float) -> bool:
+    """Whether what follows in the list was made before; a list that does not begin with the newest is read to its end."""
+    first, last = batches[0].created_at, batches[-1].created_at
+    return first is not None and last is not None and first >= last and last < since_s - CLOCK_SLACK_S
 
 
 def _job(batch: _Batch, ref: JobRef) -> Job:

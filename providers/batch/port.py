@@ -143,6 +143,14 @@ class NotYetKnown(Exception):
     """Whether the submission became a job cannot be told yet: ask again later, and submit nothing until then."""
 
 
+MAX_PAGES = 100  # of a list of jobs
+
+
+def too_many(key: str) -> NotYetKnown:
+    """For a list that does not end."""
+    return NotYetKnown(f"the provider lists so many jobs that {key!r} was not found among the {MAX_PAGES} first pages")
+
+
 Asked = Callable[[Sequence[str]], Awaitable[Mapping[str, Call]]]
 Refused = Callable[[str, TurnoutError], None]
 

@@ -232,3 +232,32 @@ def test_every_provider_whose_batches_we_speak_tells_its_limits() -> None:
     known = {name: limits_of(kind) for name, kind in PROVIDER_KINDS.items()}
     spoken = {"openai", "azure", "anthropic", "gemini", "mistral", "bedrock", "groq", "together"}
     assert {name for name, limits in known.items() if limits is not None} == spoken
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+async def test_a_list_without_an_end_is_no_proof_that_there_is_no_job(tmp_path: Path, name: str) -> None:
+    async with world_of(name, tmp_path) as world:
+        _, submission = await world.part()
+        job = {"id": "x", "status": "completed", "created_at": 4e9} if name == "openai" else {"id": "x", "processing_status": "ended"}
+
+        async def endless(x: Exchange) -> None:
+            await x.respond(200, json.dumps({"data": [job], "has_more": True, "last_id": "x"}).encode())
+
+        world.server.upstream.default = endless
+        with pytest.raises(NotYetKnown, match="batch-7-0"):
+            await world.client.find(submission)
+
+
+async def test_a_list_that_begins_with_the_oldest_is_read_to_its_end(tmp_path: Path) -> None:
+    async with world_of("groq", tmp_path) as world:
+        old = [{"id": f"old{n}", "status": "completed", "created_at": n} for n in range(2)]
+        ours = {"id": "ours", "status": "in_progress", "created_at": time(), "metadata": {"turnout_key": "batch-7-0"}}
+
+        async def oldest_first(x: Exchange) -> None:
+            page = {"data": [ours], "has_more": False} if "after=old1" in x.seen.head[":path"] else {"data": old, "has_more": True}
+            await x.respond(200, json.dumps(page).encode())
+
+        _, submission = await world.part()
+        world.server.upstream.default = oldest_first
+        found = await world.client.find(submission)
+        assert found is not None and found.ref.id == "ours"
