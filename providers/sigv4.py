@@ -29,7 +29,10 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What is signed. `path` as it is sent, percent-encoded; `headers` those to be signed beside host and date, names in lower case."""
+    """What is signed. `path` as it is sent, percent-encoded; `headers` those to be signed beside host and date, names in lower case.
+
+    `body_sha256`: in hexadecimal, of a body that is not at hand; "": it is `body`.
+    """
 
     method: str
     host: str
@@ -37,6 +40,7 @@ class Request(msgspec.Struct, frozen=True):
     query: str = ""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = b""
+    body_sha256: str = ""
 
 
 def sign(request: Request, credentials: Credentials, scope: Scope, now: datetime) -> list[tuple[bytes, bytes]]:
@@ -50,12 +54,12 @@ def sign(request: Request, credentials: Credentials, scope: Scope, now: datetime
     canonical = b"\n".join(
         [
             request.method.encode(),
-            quote(request.path or "/", safe="/-_.~").encode(),  # encoded once more, for every service but S3
+            (request.path if scope.service == "s3" else quote(request.path or "/", safe="/-_.~")).encode(),  # elsewhere encoded once more
             _query(request.query).encode(),
             *(name + b":" + b" ".join(value.split()) for name, value in signed),
             b"",
             names,
-            sha256(request.body).hexdigest().encode(),
+            (request.body_sha256 or sha256(request.body).hexdigest()).encode(),
         ]
     )
     day = f"{stamp[:8]}/{scope.region}/{scope.service}/aws4_request"

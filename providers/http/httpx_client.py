@@ -31,8 +31,8 @@ class HttpxClient:
         self._releases: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def send(self, endpoint: Endpoint, body: bytes, clocks: Clocks) -> "HttpxResponse":
-        """See `providers.http.port.HttpClient.send`."""
+    async def send(self, endpoint: Endpoint, body: bytes | AsyncIterator[bytes], clocks: Clocks) -> "HttpxResponse":
+        """See `providers.http.port.HttpClient.send`. A body in pieces needs its content-length among the headers."""
         if self._closed:
             raise ConnectFailed("the gateway's HTTP client is closed")
         return await _Request(self._client_for(endpoint.origin), endpoint, body, clocks, self._releases).send()
@@ -60,7 +60,14 @@ class HttpxClient:
 class _Request:
     """One request up to its response's head."""
 
-    def __init__(self, client: httpx2.AsyncClient, endpoint: Endpoint, body: bytes, clocks: Clocks, releases: set[asyncio.Task[None]]) -> None:
+    def __init__(
+        self,
+        client: httpx2.AsyncClient,
+        endpoint: Endpoint,
+        body: bytes | AsyncIterator[bytes],
+        clocks: Clocks,
+        releases: set[asyncio.Task[None]],
+    ) -> None:
         origin = endpoint.origin
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         url = f"{'https' if origin.tls else 'http'}://{host}:{origin.port}{endpoint.path}"

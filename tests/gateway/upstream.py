@@ -167,7 +167,7 @@ class Upstream:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                 headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
                 raw = await reader.readexactly(int(headers.get("content-length", 0)))
-                is_json = headers.get("content-type", "application/json").startswith("application/json")
+                is_json = headers.get("content-type", "application/json").partition(";")[0] == "application/json"
                 seen = Seen(
                     {":method": head[0].split(" ")[0], ":path": head[0].split(" ")[1], **headers}, raw, json.loads(raw) if raw and is_json else None
                 )

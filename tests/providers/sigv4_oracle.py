@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
@@ -22,6 +22,10 @@ class SignedAt(SigV4Auth):  # type: ignore[misc]
         return str(request.headers["Authorization"])
 
 
+class S3SignedAt(SignedAt, S3SigV4Auth):  # type: ignore[misc]
+    """S3's way: the path as it is, the body's hash in a header."""
+
+
 def authorization(
     method: str,
     url: str,
@@ -35,4 +39,5 @@ def authorization(
 ) -> str:
     """The `authorization` that Amazon wants for it. `headers` those that were signed, without host and date; `stamp` as in `x-amz-date`."""
     request = AWSRequest(method=method, url=url, headers=dict(headers), data=body)
-    return SignedAt(Credentials(*key), service, region, stamp).authorization(request)
+    signed = S3SignedAt if service == "s3" else SignedAt
+    return signed(Credentials(*key), service, region, stamp).authorization(request)

@@ -1,0 +1,94 @@
+"""The ways in which a batch may run, by a configuration and what the ledger has measured: what `policy.batch_plan` chooses from."""
+
+import msgspec
+from sqlalchemy import Engine
+
+from config.settings import Settings
+from gateway.foresight import foresee
+from ledger.prices import NUSD_PER_USD
+from policy.ask import Ask
+from policy.batch_plan import Way
+from policy.decision import Considered
+from providers.batch.port import Limits
+from providers.batch.table import limits_of
+from providers.registry import PROVIDER_KINDS
+
+TURNAROUND_S = 24 * 3600.0  # in which every provider aims to end a batch (docs/batch-providers.md)
+NOT_MEASURED = "its speed is not known: nothing was measured there yet"
+NO_BUCKET = "its batches need a bucket and a role, which the configuration does not name"
+
+
+class Sized(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch in numbers. `prompt_tokens`: of a row on average, about; `max_tokens`: the limit on a row's answer; None: there is none.
+
+    `endpoint`: what its rows ask, as `/v1/chat/completions`.
+    """
+
+    model: str
+    endpoint: str
+    rows: int
+    prompt_tokens: int
+    max_tokens: int | None = None
+
+
+def ways_of(settings: Settings, team: str | None, sized: Sized, concurrency: int, ledger: Engine | None) -> list[Way]:
+    """Every target of the model, live and by batch API. `concurrency`: how many rows at once. Raises as `gateway.foresight.foresee`."""
+    ask = Ask(request_id="", streamed=False, prompt_tokens=sized.prompt_tokens, max_tokens=sized.max_tokens)
+    decided = foresee(settings, team, sized.model, ask, ledger)
+    most_per_s = _most_per_s(settings, team, sized)
+    ways = []
+    for each in decided.candidates:
+        barred = each.rule if each.verdict == "removed" else ""
+        ways.append(_at_a_speed(settings, each, sized, concurrency, most_per_s, barred))
+        if not each.owned and (limits := _limits(settings, each.target)) is not None:
+            ways.append(_by_batch(settings, each, sized, limits, barred))
+    return ways
+
+
+def _at_a_speed(settings: Settings, each: Considered, sized: Sized, concurrency: int, most_per_s: float | None, barred: str) -> Way:
+    """As live calls, or on an engine of our own as many at once as it computes."""
+    slots = min(concurrency, settings.engine_replicas[each.target.partition("/")[0]].slots) if each.owned else concurrency
+    speed = slots / each.finish_s if each.finish_s else None
+    if speed is not None and most_per_s is not None and not each.owned:
+        speed = min(speed, most_per_s)
+    return Way(
+        target=each.target,
+        kind="engine" if each.owned else "realtime",
+        all_nusd=_all_nusd(each, sized),
+        rows_per_s=speed or 0.0,
+        barred=barred or ("" if speed is not None else NOT_MEASURED),
+    )
+
+
+def _by_batch(settings: Settings, each: Considered, sized: Sized, limits: Limits, barred: str) -> Way:
+    live = _all_nusd(each, sized)
+    kind = settings.providers[each.target.partition("/")[0]].kind
+    if not barred and sized.endpoint == "/v1/embeddings" and sized.endpoint not in limits.endpoints:
+        barred = "it has no batches of embeddings"
+    return Way(
+        target=each.target,
+        kind="provider_batch",
+        all_nusd=live if limits.percent_off is None else limits.cost_nusd(live),  # a discount that is not known is not counted on
+        start_s=TURNAROUND_S,
+        min_rows=limits.min_rows,
+        barred=barred or (NO_BUCKET if kind == "bedrock" else ""),
+    )
+
+
+def _limits(settings: Settings, target: str) -> Limits | None:
+    return limits_of(PROVIDER_KINDS[settings.providers[target.partition("/")[0]].kind])
+
+
+def _all_nusd(each: Considered, sized: Sized) -> int | None:
+    usd = each.cost_usd if each.owned else each.list_cost_usd
+    return None if usd is None else round(usd * NUSD_PER_USD * sized.rows)
+
+
+def _most_per_s(settings: Settings, team: str | None, sized: Sized) -> float | None:
+    """What the team's own limits let through; None: it has none."""
+    limits = None if team is None else settings.teams[team].limits
+    if limits is None:
+        return None
+    tokens = sized.prompt_tokens + (sized.max_tokens or 0)
+    rates = [rate for rate in (limits.rpm and limits.rpm / 60, limits.tpm and limits.tpm / 60 / max(1, tokens)) if rate]
+    return min(rates, default=None)

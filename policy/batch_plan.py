@@ -1,0 +1,290 @@
+"""Where a batch runs: the cheapest of a provider's batch API, idle engines and paced live calls, or several of them, that end by the deadline.
+
+All ways share one kind of work, so the cheapest allotment fills the cheapest way with what it can do in time, then the next. A way that takes
+a minimum of rows is either used for at least that many or not at all: both are tried. When nothing ends in time, the plan that ends first
+is given and says that it does not. Money in nano-dollars; times in seconds from now. Unknown is None.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain, combinations
+from math import ceil, floor, inf
+from typing import Literal
+
+import msgspec
+
+WayKind = Literal["provider_batch", "engine", "realtime"]
+MOST_MINIMUMS = 8  # ways with a minimum whose use and disuse are both tried; more of them are left out, the dearest first
+BISECTIONS = 60
+LONGEST_S = 30 * 86400.0
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """One target in one manner. `all_nusd`: what the whole batch would cost there; None: its price is not known.
+
+    It ends n rows in `start_s + n / rows_per_s`: a provider's batch API takes `start_s` for however many; an engine, or live calls paced
+    under limits, work at a speed. `rows_per_s` None: all at once. `max_rows`: that it may be given in all. `barred`: why it may not be used.
+    """
+
+    target: str
+    kind: WayKind
+    all_nusd: int | None
+    start_s: float = 0.0
+    rows_per_s: float | None = None
+    min_rows: int = 1
+    max_rows: int | None = None
+    barred: str = ""
+
+    def time_s(self, rows: int) -> float:
+        """How long it takes for so many."""
+        if rows == 0:
+            return 0.0
+        if self.rows_per_s is None:
+            return self.start_s
+        return self.start_s + rows / self.rows_per_s if self.rows_per_s > 0 else inf
+
+    def capacity(self, by_s: float, rows: int) -> int:
+        """How many of so many rows it ends by then."""
+        most = rows if self.max_rows is None else min(rows, self.max_rows)
+        if self.start_s > by_s:
+            return 0
+        if self.rows_per_s is not None:
+            most = min(most, floor((by_s - self.start_s) * self.rows_per_s + 1e-9))
+        return most if most >= self.min_rows else 0
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """What one way is given."""
+
+    way: Way
+    rows: int
+    cost_nusd: int | None
+    ends_s: float
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """`ends_s`: when the last row is done; None: no way takes them all. `unplaced`: rows that no way takes. `cost_nusd` None: a price is unknown."""
+
+    shares: tuple[Share, ...]
+    cost_nusd: int | None
+    ends_s: float | None
+    in_time: bool
+    unplaced: int = 0
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+    """What one way alone would come to. `ends_s` None: it does not take all rows. `why_not`: why it is not enough; "": it is."""
+
+    way: Way
+    cost_nusd: int | None
+    ends_s: float | None
+    why_not: str
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A share under way. `done` None: it does not tell. `window_s`: since its start, after which it is given up; None: never."""
+
+    way: Way
+    rows: int
+    elapsed_s: float
+    done: int | None = None
+    window_s: float | None = None
+
+    @property
+    def left(self) -> int:
+        return self.rows - (self.done or 0)
+
+    def speed(self) -> float | None:
+        """Rows a second as it went so far; None: it has shown none."""
+        return self.done / self.elapsed_s if self.done and self.elapsed_s > 0 else None
+
+    def ends_s(self) -> float:
+        """When it is done, from now: by its own speed, or else by what was expected of it, and past that by the end of its window."""
+        speed = self.speed()
+        if speed is not None:
+            return self.left / speed
+        expected = self.way.time_s(self.rows) - self.elapsed_s
+        if expected > 0:
+            return expected
+        return inf if self.window_s is None else max(0.0, self.window_s - self.elapsed_s)
+
+
+class Replan(msgspec.Struct, frozen=True, kw_only=True):
+    """`keep`: shares that go on, with how many of their rows. `stop`: those to be cancelled. `plan`: for the rows that were taken back."""
+
+    keep: tuple[tuple[Running, int], ...]
+    stop: tuple[Running, ...]
+    plan: Plan
+
+
+def plan(rows: int, deadline_s: float, ways: Sequence[Way]) -> Plan:
+    """The cheapest that ends all rows by the deadline; where nothing does, what ends them first."""
+    usable = [way for way in ways if not way.barred]
+    found = _cheapest(rows, deadline_s, rows, usable)
+    if found is not None:
+        return _as_plan(found, rows, rows, deadline_s)
+    if (fastest_s := _fastest(rows, usable)) is not None and (found := _cheapest(rows, fastest_s, rows, usable)) is not None:
+        return _as_plan(found, rows, rows, deadline_s)
+    most = _filled(LONGEST_S, rows, sorted(usable, key=_dearness))
+    return _as_plan(most, rows, rows, deadline_s)
+
+
+def outlooks(rows: int, deadline_s: float, ways: Iterable[Way]) -> list[Outlook]:
+    """Each way by itself, the cheapest first."""
+    return [_outlook(way, rows, deadline_s) for way in sorted(ways, key=_dearness)]
+
+
+def replan(deadline_s: float, total: int, running: Sequence[Running], ways: Sequence[Way], margin: float = 0.0) -> Replan:
+    """What to do about shares that will be late. `deadline_s`: from now; `total`: the whole batch's rows, which `Way.all_nusd` is for.
+
+    A share is late when it ends after the deadline less `margin` of it. An engine's or live calls' late share keeps the rows that it can still
+    do; a provider's late job is cancelled whole, but only where its rows end sooner elsewhere than it would itself.
+    """
+    by_s = deadline_s * (1 - margin)
+    keep: list[tuple[Running, int]] = []
+    late: list[tuple[Running, int]] = []
+    for share in running:
+        stays = share.left if share.ends_s() <= by_s else _still_done(share, by_s)
+        (keep if stays == share.left else late).append((share, stays))
+    while True:
+        freed = sum(share.left - stays for share, stays in late)
+        plan_ = _planned(freed, by_s, total, _what_is_left(ways, [*keep, *late], by_s))
+        worse = [
+            (share, stays) for share, stays in late if share.way.kind == "provider_batch" and (plan_.ends_s is None or plan_.ends_s >= share.ends_s())
+        ]
+        if not worse:
+            stop = tuple(share for share, stays in late if stays == 0)
+            kept = tuple(keep) + tuple((share, stays) for share, stays in late if stays)
+            return Replan(keep=kept, stop=stop, plan=plan_)
+        spared = max(worse, key=lambda each: -each[0].ends_s())  # the one that ends first has the best reason to stay
+        late.remove(spared)
+        keep.append((spared[0], spared[0].left))
+
+
+def _still_done(share: Running, by_s: float) -> int:
+    if share.way.kind == "provider_batch":
+        return 0
+    speed = share.speed() or share.way.rows_per_s or 0.0
+    return min(share.left, floor(speed * by_s))
+
+
+def _what_is_left(ways: Sequence[Way], busy: Sequence[tuple[Running, int]], by_s: float) -> list[Way]:
+    """The ways with what they have left besides what they go on with: those that work at a speed begin anew when they are done."""
+    left = []
+    for way in ways:
+        taken = [(share, stays) for share, stays in busy if share.way.target == way.target and share.way.kind == way.kind]
+        if not taken:
+            left.append(way)
+            continue
+        if any(stays < share.left for share, stays in taken):
+            continue  # it is late: it gets nothing back
+        rows = sum(stays for _, stays in taken)
+        start_s = max(way.start_s, max(share.ends_s() for share, _ in taken)) if way.rows_per_s is not None else way.start_s
+        most = None if way.max_rows is None else max(0, way.max_rows - rows)
+        left.append(msgspec.structs.replace(way, start_s=start_s, max_rows=most))
+    return left
+
+
+def _planned(rows: int, by_s: float, total: int, ways: Sequence[Way]) -> Plan:
+    """`plan` of a part of the batch."""
+    found = plan(rows, by_s, ways)
+    shares = tuple(msgspec.structs.replace(share, cost_nusd=_cost(share.way, share.rows, total)) for share in found.shares)
+    return msgspec.structs.replace(found, shares=shares, cost_nusd=_sum(shares))
+
+
+def _dearness(way: Way) -> tuple[bool, int, float]:
+    """The order in which ways are filled: the cheapest first, of equals the one that is done first; a price that is not known is the dearest."""
+    return (way.all_nusd is None, way.all_nusd or 0, way.start_s)
+
+
+def _cheapest(rows: int, by_s: float, total: int, ways: Sequence[Way]) -> list[tuple[Way, int]] | None:
+    """Who is given how many, all ended by then; None: they cannot all be."""
+    ordered = sorted(ways, key=_dearness)
+    free = [way for way in ordered if way.min_rows <= 1]
+    bound = [way for way in ordered if way.min_rows > 1 and way.capacity(by_s, rows)][:MOST_MINIMUMS]
+    best: list[tuple[Way, int]] | None = None
+    for used in chain.from_iterable(combinations(bound, size) for size in range(len(bound) + 1)):
+        found = _allotted(rows, by_s, sorted([*free, *used], key=_dearness), used)
+        if found is not None and (best is None or _worth(found, total) < _worth(best, total)):
+            best = found
+    return best
+
+
+def _allotted(rows: int, by_s: float, ordered: Sequence[Way], used: Sequence[Way]) -> list[tuple[Way, int]] | None:
+    """Each of `used` at least its minimum, the rest as it is cheapest."""
+    spare = rows - sum(way.min_rows for way in used)
+    if spare < 0:
+        return None
+    given = []
+    for way in ordered:
+        least = way.min_rows if way in used else 0
+        more = min(spare, way.capacity(by_s, rows) - least)
+        spare -= more
+        if least + more:
+            given.append((way, least + more))
+    return given if spare == 0 else None
+
+
+def _filled(by_s: float, rows: int, ordered: Sequence[Way]) -> list[tuple[Way, int]]:
+    """As many rows as the ways take, in that order."""
+    given = []
+    for way in ordered:
+        take = min(rows, way.capacity(by_s, rows))
+        if take >= way.min_rows:
+            given.append((way, take))
+            rows -= take
+    return given
+
+
+def _fastest(rows: int, ways: Sequence[Way]) -> float | None:
+    """The shortest time in which the ways, together, end all rows; None: in none."""
+    if _cheapest(rows, LONGEST_S, rows, ways) is None:
+        return None
+    low, high = 0.0, LONGEST_S
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _cheapest(rows, middle, rows, ways) is not None else (middle, high)
+    return high
+
+
+def _worth(given: Sequence[tuple[Way, int]], total: int) -> tuple[int, int, float]:
+    """Fewer rows of unknown price, then less money, then sooner."""
+    unknown = sum(rows for way, rows in given if way.all_nusd is None)
+    known = sum(_cost(way, rows, total) or 0 for way, rows in given)
+    return unknown, known, max((way.time_s(rows) for way, rows in given), default=0.0)
+
+
+def _cost(way: Way, rows: int, total: int) -> int | None:
+    """A part of what all rows cost, rounded half up."""
+    return None if way.all_nusd is None or not total else (2 * way.all_nusd * rows + total) // (2 * total)
+
+
+def _sum(shares: Sequence[Share]) -> int | None:
+    costs = [share.cost_nusd for share in shares]
+    return None if any(cost is None for cost in costs) else sum(cost for cost in costs if cost is not None)
+
+
+def _as_plan(given: Sequence[tuple[Way, int]], rows: int, total: int, deadline_s: float) -> Plan:
+    shares = tuple(Share(way=way, rows=count, cost_nusd=_cost(way, count, total), ends_s=way.time_s(count)) for way, count in given)
+    unplaced = rows - sum(share.rows for share in shares)
+    ends_s = None if unplaced else max((share.ends_s for share in shares), default=0.0)
+    in_time = ends_s is not None and ends_s <= deadline_s + 1e-6
+    return Plan(shares=shares, cost_nusd=None if unplaced else _sum(shares), ends_s=ends_s, in_time=in_time, unplaced=unplaced)
+
+
+def _outlook(way: Way, rows: int, deadline_s: float) -> Outlook:
+    cost = _cost(way, rows, rows)
+    if way.barred:
+        return Outlook(way=way, cost_nusd=cost, ends_s=None, why_not=way.barred)
+    if rows < way.min_rows:
+        return Outlook(way=way, cost_nusd=cost, ends_s=None, why_not=f"it takes no fewer than {way.min_rows} rows")
+    if way.max_rows is not None and rows > way.max_rows:
+        return Outlook(way=way, cost_nusd=cost, ends_s=None, why_not=f"it takes no more than {way.max_rows} rows")
+    ends_s = way.time_s(rows)
+    if ends_s == inf:
+        return Outlook(way=way, cost_nusd=cost, ends_s=None, why_not="its speed is not known")
+    late = f"it ends {_hours(ends_s - deadline_s)} after the deadline" if ends_s > deadline_s else ""
+    return Outlook(way=way, cost_nusd=cost, ends_s=ends_s, why_not=late)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{ceil(seconds / 60)} min"
