@@ -75,6 +75,12 @@ class KeyTable:
                 return self._find(value.strip())
         raise AuthenticationFailed("no API key was sent; send it as `Authorization: Bearer KEY`")
 
+    def of_id(self, key_id: str) -> Principal | None:
+        """Whom the key with this id stands for, if there is one that is valid."""
+        now = time.time()
+        valid = (each for each in self._by_digest.values() if each.key_id == key_id and (each.expires_at is None or now < each.expires_at))
+        return next(valid, None)
+
     def _find(self, key: bytes) -> Principal:
         principal = self._by_digest.get(sha256(key).digest())
         if principal is None or (principal.expires_at is not None and time.time() >= principal.expires_at):
