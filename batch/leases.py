@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, bindparam, exists, select, update
 
 from batch.schema import SUMS, TALLIES, batch_rows, batches
@@ -70,7 +71,7 @@ def reclaim(engine: Engine, worker: str, ids: Sequence[str], now_us: int, alone:
 def settle(connection: Connection, worker: str, outcomes: Sequence[Outcome], now_us: int) -> list[bool]:
     """Writes what became of rows, in the caller's transaction; for each whether it counts. False: the row was another's by then.
 
-    A row of a batch that was cancelled or has expired meanwhile, and that would have to be asked again, ends with its batch.
+    A row of a batch that was cancelled or has expired meanwhile, and that has no answer, ends as its batch does.
     """
     ids = sorted({outcome.row.batch_id for outcome in outcomes})
     connection.execute(update(batches).where(batches.c.id.in_(ids)).values(repeated=batches.c.repeated))
@@ -102,9 +103,7 @@ def _held(connection: Connection, worker: str, outcomes: Iterable[Outcome]) -> d
 
 def _ended(outcome: Outcome, statuses: dict[str, str]) -> Outcome:
     status = statuses.get(outcome.row.batch_id, "")
-    if outcome.state != "pending" or status not in CLOSING:
-        return outcome
-    return Outcome(row=outcome.row, state=CLOSING[status], request_id=outcome.request_id, counts=outcome.counts)
+    return replace(outcome, state=CLOSING[status]) if status in CLOSING and outcome.state in ("pending", "cancelled") else outcome
 
 
 _WRITE = (

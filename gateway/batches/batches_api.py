@@ -91,10 +91,8 @@ def add_batches(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/v1/batches/{batch_id}/cancel", tags=["batches"])
     async def cancel_batch(batch_id: str, caller: Caller) -> dict[str, Any]:
-        """Stops it at once: what was answered stays, and is in its files when it is `cancelled`."""
+        """Stops it at once: what was answered stays, and is in its files when it is `cancelled`. One that has ended stays as it is."""
         batch = await found(desk, caller.team, batch_id, "openai")
-        if batch.ended:
-            raise InvalidRequest(f"the batch is {batch.status} already", code="batch_ended")
         stopped = await desk.ask(partial(desk.store.cancel, caller.team, batch.id, now_us()))
         desk.executor.look()
         return openai_told(stopped or batch)

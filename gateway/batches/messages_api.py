@@ -96,10 +96,8 @@ def _add_reading(app: FastAPI, desk: Desk) -> None:
 def _add_ending(app: FastAPI, desk: Desk) -> None:
     @app.post("/v1/messages/batches/{batch_id}/cancel", tags=["batches"])
     async def cancel_message_batch(batch_id: str, caller: Caller) -> dict[str, Any]:
-        """Stops it at once; its results are there when it has ended."""
+        """Stops it at once; its results are there when it has ended. One that has ended stays as it is."""
         batch = await found(desk, caller.team, batch_id, "anthropic")
-        if batch.ended:
-            raise InvalidRequest("the batch has ended already", code="batch_ended")
         stopped = await desk.ask(partial(desk.store.cancel, caller.team, batch.id, now_us()))
         desk.executor.look()
         return anthropic_told(stopped or batch)
@@ -142,4 +140,7 @@ def _checked(desk: Desk, batch: Batch, caller: Principal, draft: Draft) -> list[
 
 
 def _where(fault: Fault) -> str:
-    return "" if fault.line is None else f"requests.{fault.line - 1}{'.params.' + fault.param if fault.param else ''}: "
+    if fault.line is None:
+        return ""
+    field = "" if fault.param is None else ".custom_id" if fault.param == "custom_id" else f".params.{fault.param}"
+    return f"requests.{fault.line - 1}{field}: "

@@ -49,7 +49,7 @@ def after(error: TurnoutError, attempts: int, most: int, jitter: float) -> Again
     if attempts + 1 >= most:
         return None
     if isinstance(error, AuthenticationFailed):
-        return Again(MOST_S / most, True, True)
+        return Again(SOON_S, True, True)
     if isinstance(error, AttemptsExhausted) and status_of(error)[0] in RETRYABLE:
         return Again(min(MOST_S, SOON_S ** (attempts + 1)) * (0.5 + jitter / 2), True, False)
     return None
