@@ -7,7 +7,7 @@ ledger holds to be paid by the gateway.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -79,11 +79,12 @@ class _Group:
 
 
 class Commits:
-    """Results on their way to the database, a group at a time. `pending`: those that are not there yet."""
+    """Results on their way to the database, a group at a time. `pending`: those that are not there yet; `written` is called when some are."""
 
-    def __init__(self, ledger: Ledger, worker: str) -> None:
+    def __init__(self, ledger: Ledger, worker: str, written: Callable[[], None]) -> None:
         self._ledger = ledger
         self._worker = worker
+        self._written = written
         self._waiting: deque[Result] = deque()
         self._under_way: _Group | None = None
         self._alone = 0  # how many are to be written each by itself
@@ -124,6 +125,7 @@ class Commits:
         self._next()
         if not self.pending:
             self._all_there.set()
+        self._written()
 
     def _tell_apart(self, group: _Group, error: Exception) -> None:
         """One of them is what no database takes: each alone, and of that one only that it failed."""

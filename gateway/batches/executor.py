@@ -35,7 +35,6 @@ LOOK_S = 0.25  # between two looks at what batches there are, and whether one wa
 FAILED_S = 1.0  # until the database is asked again after it failed
 TIDY_S = 60.0
 AHEAD = 2  # leased rows, those that are asked included, as a multiple of the rows asked at once
-MOST_PENDING = 2000  # results that may wait for the database
 
 log = structlog.get_logger("turnout.batches")
 
@@ -63,7 +62,7 @@ class Executor:
         self.worker = token_hex(8)
         self._asking = Asking(runtime, settings.attempts)
         self.upkeep = Upkeep(store, folder, runtime, self.worker)
-        self._commits = Commits(runtime.ledger, self.worker)
+        self._commits = Commits(runtime.ledger, self.worker, self._go_on)
         self._telling = None if settings.webhook is None else Telling(settings.webhook, runtime.clients[0], store)
         self._active: dict[str, Batch] = {}
         self._ready: dict[str, deque[Leased]] = defaultdict(deque)  # leased, not asked yet
@@ -181,7 +180,7 @@ class Executor:
     async def _lease(self) -> None:
         """Rows for the places that will be free, from every team in turn, from a team's oldest batch first."""
         waiting = sum(map(len, self._ready.values()))
-        if waiting > self._concurrency // 2 or self._commits.pending > MOST_PENDING:
+        if waiting > self._concurrency // 2:
             return
         wanted = AHEAD * self._concurrency - waiting - len(self._running)
         now, teams = monotonic(), defaultdict(list)
@@ -205,14 +204,20 @@ class Executor:
             self._files[batch.id] = os.open(self._folder.path(batch.source), os.O_RDONLY)
         return True
 
+    @property
+    def _places(self) -> int:
+        """How many more rows may be asked. What was answered and is not written yet counts: it would be asked again if this process died."""
+        running = len(self._running)
+        return min(self._concurrency - running, AHEAD * self._concurrency - running - self._commits.pending)
+
     def _fill(self) -> None:
         """Batches in turn, a row each, while places are free."""
         now = monotonic()
-        while len(self._running) < self._concurrency and not self._stopping:
+        while (places := self._places) > 0 and not self._stopping:
             open_ids = [id for id, rows in self._ready.items() if rows and self._resting.get(id, 0.0) <= now and id in self._active]
             if not open_ids:
                 return
-            for id in open_ids[: self._concurrency - len(self._running)]:
+            for id in open_ids[:places]:
                 self._begin(self._active[id], self._ready[id].popleft())
 
     def _begin(self, batch: Batch, row: Leased) -> None:
@@ -238,6 +243,10 @@ class Executor:
         del self._running[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("asking a row of a batch failed", exc_info=error)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """A place may be free, or a batch may be at its end."""
         self._fill()
         self._wake.set()
 
