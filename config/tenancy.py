@@ -94,6 +94,7 @@ class TeamSettings(_Tenant):
     priority: Literal["interactive", "batch"] = Field("interactive", description="batch waits until nobody interactive does")
     weight: Annotated[float, Field(gt=0, le=1_000)] = Field(1.0, description="its share of what has to be waited for, beside other teams'")
     semantic_cache: SemanticSettings | None = None
+    batch_budget: BudgetSettings | None = Field(None, description="money for rows of its batches, within its `budget`")
 
     @property
     def allowed_overrides(self) -> frozenset[str]:

@@ -23,9 +23,9 @@ from gateway.metering.admission import Admission
 from gateway.pipeline import Pipeline
 from gateway.record import Recorder
 from gateway.runtime import Runtime
+from gateway.scopes import batch_scope
 from ledger.row import ANSWERED, AttemptRow
-
-PREFIX = "batch."  # of an endpoint's name in the ledger
+from ledger.spent import BATCH
 
 log = structlog.get_logger("turnout.batches")
 
@@ -109,10 +109,14 @@ class Asking:
             raise AuthenticationFailed("the API key that this batch was made with is not valid any more")
         known = self._principals.get(batch.key_id)
         if known is None or known[0] is not principal:
-            flow = principal.flow
-            known = principal, replace(principal, flow=Flow(flow.name or batch.team, flow.weight, "batch"))
-            self._principals[batch.key_id] = known
+            known = self._principals[batch.key_id] = principal, self._behind(principal)
         return known[1]
+
+    def _behind(self, principal: Principal) -> Principal:
+        """The principal as its batches ask: behind everybody who is interactive, and within the team's own budget for them."""
+        team, flow = self._runtime.settings.teams.get(principal.team), principal.flow
+        own = () if team is None or team.batch_budget is None else (batch_scope(principal.team, team.batch_budget),)
+        return replace(principal, flow=Flow(flow.name or principal.team, flow.weight, "batch"), scopes=(*principal.scopes, *own))
 
     @staticmethod
     def _again(row: Leased, request_id: str, again: Again) -> Outcome:
@@ -122,7 +126,7 @@ class Asking:
 
 def replace_name(endpoint: InferenceEndpoint) -> InferenceEndpoint:
     """The endpoint as rows of batches stand in the ledger."""
-    return InferenceEndpoint(PREFIX + endpoint.name, endpoint.read, endpoint.words, endpoint.media)
+    return InferenceEndpoint(BATCH + endpoint.name, endpoint.read, endpoint.words, endpoint.media)
 
 
 def _failed(row: Leased, request_id: str, endpoint: InferenceEndpoint, error: TurnoutError) -> Outcome:

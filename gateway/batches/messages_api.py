@@ -81,7 +81,8 @@ def _add_reading(app: FastAPI, desk: Desk) -> None:
     @app.get("/v1/messages/batches/{batch_id}", tags=["batches"])
     async def get_message_batch(batch_id: str, caller: Caller) -> dict[str, Any]:
         """One batch of messages of the team."""
-        return anthropic_told(await found(desk, caller.team, batch_id, "anthropic"))
+        batch = await found(desk, caller.team, batch_id, "anthropic")
+        return anthropic_told(batch, await desk.ask(partial(desk.store.targets, batch.id)))
 
     @app.get("/v1/messages/batches/{batch_id}/results", tags=["batches"])
     async def get_message_batch_results(batch_id: str, caller: Caller) -> Response:

@@ -86,13 +86,14 @@ def own_told(batch: Batch, targets: Mapping[str, int] | None) -> dict[str, Any]:
     return {
         "cost_usd": batch.cost_nusd / NUSD_PER_USD,
         "unpriced_rows": batch.unpriced,
+        "tokens": {"input": batch.input_tokens, "output": batch.output_tokens},
         "repeated_rows": batch.repeated,
         "rows": {"succeeded": batch.succeeded, "errored": batch.errored, "cancelled": batch.cancelled, "expired": batch.expired},
         **({} if targets is None else {"targets": dict(targets)}),
     }
 
 
-def anthropic_told(batch: Batch) -> dict[str, Any]:
+def anthropic_told(batch: Batch, targets: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Counts of rows that ended stay 0 until the batch has, as in Anthropic's API; `turnout` tells them as they are."""
     counts = {"succeeded": 0, "errored": 0, "canceled": 0, "expired": 0, "processing": batch.total}
     if batch.ended:
@@ -109,7 +110,7 @@ def anthropic_told(batch: Batch) -> dict[str, Any]:
         "cancel_initiated_at": _moment(batch.cancelling_at_us),
         "archived_at": None,
         "results_url": f"/v1/messages/batches/{batch.id}/results" if batch.ended and batch.output_file else None,
-        "turnout": own_told(batch, None),
+        "turnout": own_told(batch, targets),
     }
 
 
