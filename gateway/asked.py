@@ -43,6 +43,8 @@ async def job_of(runtime: Runtime, endpoint: InferenceEndpoint, call: Call, prin
     route, rule, call = bounded(runtime, call, principal, headers)
     if not runtime.keys.one_team:
         call = msgspec.structs.replace(own_prompt_key(call, principal.team), flow=principal.flow)
+    elif principal.flow.priority == "batch":
+        call = msgspec.structs.replace(call, flow=principal.flow)
     bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
     return Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target, headers=headers)
 
