@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import cycle, islice
 from secrets import token_hex
 from time import monotonic
 from typing import NamedTuple
@@ -34,6 +35,8 @@ from ledger.database import said
 LOOK_S = 0.25  # between two looks at what batches there are, and whether one was cancelled
 FAILED_S = 1.0  # until the database is asked again after it failed
 TIDY_S = 60.0
+STEP, STEP_S = 2, 0.001  # rows that are begun together, and the time until the next ones are
+MOST_LATE_S = 0.1
 AHEAD = 2  # leased rows, those that are asked included, as a multiple of the rows asked at once
 
 log = structlog.get_logger("turnout.batches")
@@ -70,6 +73,8 @@ class Executor:
         self._work: dict[str, asyncio.Task[None]] = {}  # whole batches that are checked or finished
         self._resting: dict[str, float] = {}  # batch -> when its rows are asked again
         self._files: dict[str, int] = {}
+        self._filling: asyncio.TimerHandle | None = None
+        self._late_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._stopping = False
@@ -84,6 +89,8 @@ class Executor:
         self._wake.set()
         if self._task is not None:
             await self._task
+        if self._filling is not None:
+            self._filling.cancel()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, *self._work.values(), return_exceptions=True)
@@ -211,14 +218,22 @@ class Executor:
         return min(self._concurrency - running, AHEAD * self._concurrency - running - self._commits.pending)
 
     def _fill(self) -> None:
-        """Batches in turn, a row each, while places are free."""
+        """Batches in turn, a row each, while places are free; a few at a time, so that live requests have their turn between them."""
+        if self._filling is not None:
+            return
         now = monotonic()
-        while (places := self._places) > 0 and not self._stopping:
-            open_ids = [id for id, rows in self._ready.items() if rows and self._resting.get(id, 0.0) <= now and id in self._active]
-            if not open_ids:
-                return
-            for id in open_ids[:places]:
-                self._begin(self._active[id], self._ready[id].popleft())
+        open_ids = [id for id, rows in self._ready.items() if rows and self._resting.get(id, 0.0) <= now and id in self._active]
+        places = 0 if self._stopping else min(self._places, STEP)
+        for id in islice(cycle(open_ids), max(0, places)):
+            if rows := self._ready[id]:
+                self._begin(self._active[id], rows.popleft())
+        if open_ids and places == STEP:
+            self._filling = asyncio.get_running_loop().call_later(STEP_S + self._late_s, self._fill_on, now + STEP_S + self._late_s)
+
+    def _fill_on(self, due: float) -> None:
+        """A loop that is late has others waiting: rows leave it as much time as it was late."""
+        self._filling, self._late_s = None, min(MOST_LATE_S, max(0.0, monotonic() - due))
+        self._fill()
 
     def _begin(self, batch: Batch, row: Leased) -> None:
         client = RowClient()
