@@ -43,6 +43,7 @@ class Ledger:
         self.last_error: str | None = None
         self._rows: deque[AttemptRow] = deque()
         self._joined: deque[Joined] = deque()
+        self._joined_gone = 0  # those that left it; guarded by _written
         self._wake = threading.Event()
         self._asleep = False
         self._max_pending = max_pending
@@ -108,9 +109,9 @@ class Ledger:
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Waits until what was appended so far is written; False when it was not in time."""
         with self._written:
-            goal = self._gone + len(self._rows)
+            goal, joined = self._gone + len(self._rows), self._joined_gone + len(self._joined)
             self._wake.set()
-            return self._written.wait_for(lambda: self._gone >= goal and not self._aside, timeout_s)
+            return self._written.wait_for(lambda: self._gone >= goal and self._joined_gone >= joined and not self._aside, timeout_s)
 
     def close(self) -> None:
         """Writes what is left and closes. Idempotent."""
@@ -184,11 +185,18 @@ class Ledger:
                 if isinstance(exc, SQLAlchemyError | OSError | self._driver_error) and not blames_row(self.engine, cause):
                     raise
                 tell("ledger_joined_failed", error=f"{type(exc).__name__}: {said(exc)}")
-                self._joined.popleft().ended(exc)
+                self._end_joined(exc)
                 continue
             self._count(refused)
             self._spool.over(keys)
-            self._joined.popleft().ended(None)
+            self._end_joined(None)
+
+    def _end_joined(self, error: Exception | None) -> None:
+        with self._written:
+            joined = self._joined.popleft()
+            self._joined_gone += 1
+            self._written.notify_all()
+        joined.ended(error)
 
     def _count(self, refused: Sequence[Refused]) -> None:
         """Rows that no database would take are lost."""
@@ -241,7 +249,7 @@ class Ledger:
     def _lose(self) -> None:
         """The end: what is still here will never be written. What was joined is left to what stands for it in the spool."""
         while self._joined:
-            self._joined.popleft().ended(LedgerUnavailable("the ledger was closed"))
+            self._end_joined(LedgerUnavailable("the ledger was closed"))
         if left := list(self._rows):
             self._lost += len(left)
             tell("ledger_rows_lost", rows=len(left), error=self.last_error)

@@ -14,7 +14,7 @@ from contract.errors import LedgerUnavailable
 from gateway.batches.executor import Executor
 from gateway.batches.leader import Leader
 from gateway.runtime import Runtime
-from ledger.database import state_folder
+from ledger.database import spool_folder, state_folder
 
 Found = TypeVar("Found")
 
@@ -28,7 +28,7 @@ class Desk:
         self.runtime = runtime
         self.folder = Folder(beside / "files" if settings.batch.folder is None else Path(settings.batch.folder))
         self.store = Store(runtime.ledger.engine)
-        self._leader = Leader(beside / "batch.lock")
+        self._leader = Leader(spool_folder(settings.state.database).with_suffix(".batch.lock"))
         self._executor: Executor | None = None
 
     async def start(self) -> None:

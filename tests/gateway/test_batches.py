@@ -270,3 +270,23 @@ async def test_a_key_that_is_no_more_asks_nothing(one: Upstream, tmp_path: Path)
         batch = await ended(gateway.sdk.with_options(api_key="sk-other"), batch)
         (line,) = (await lines(gateway.sdk.with_options(api_key="sk-other"), batch.error_file_id)).values()
     assert line["response"]["status_code"] == 401 and len(one.journal) == 1
+
+
+async def test_what_is_old_goes_with_its_files(one: Upstream, tmp_path: Path) -> None:
+    text = config(f"sqlite:///{tmp_path}/turnout.db", one.base_url, more=", retention_days: 1")
+    async with running(text, tmp_path) as gateway:
+        kept = {"output_expires_after": {"anchor": "created_at", "seconds": 7200}}
+        batch = await ended(gateway.sdk, await made(gateway.sdk, [row("a")], **kept))
+        output = await gateway.sdk.files.retrieve(batch.output_file_id or "")
+        assert output.expires_at == output.created_at + 7200
+        with gateway.runtime.ledger.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE batches SET ended_at_us = 1")
+            connection.exec_driver_sql("UPDATE files SET expires_at_us = 1")
+        with pytest.raises(openai.NotFoundError):
+            await gateway.sdk.files.content(output.id)
+    async with running(text, tmp_path) as gateway:
+        async with asyncio.timeout(30):
+            while list((tmp_path / "files").iterdir()):
+                await asyncio.sleep(0.02)
+        with pytest.raises(openai.NotFoundError):
+            await gateway.sdk.batches.retrieve(batch.id)
