@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import FastAPI, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from batch.states import Batch
 from contract.errors import InvalidRequest, NotFound
@@ -21,8 +21,16 @@ MAX_PAGE = 100
 MAX_METADATA = 16
 KEPT = ("x-turnout-", "anthropic-beta", "anthropic-version")  # what such names begin with
 
-Key = Annotated[str, Field(max_length=64)]
-Value = Annotated[str, Field(max_length=512)]
+
+def _storable(text: str) -> str:
+    """JSON may hold halves of a character."""
+    text.encode()  # raises UnicodeEncodeError, which is a ValueError
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Key = Annotated[Text, Field(max_length=64)]
+Value = Annotated[Text, Field(max_length=512)]
 
 
 class OutputExpiresAfter(BaseModel):
@@ -37,9 +45,9 @@ class NewBatch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    input_file_id: str
-    endpoint: str
-    completion_window: str = "24h"
+    input_file_id: Text
+    endpoint: Text
+    completion_window: Text = "24h"
     metadata: Annotated[dict[Key, Value], Field(max_length=MAX_METADATA)] | None = None
     output_expires_after: OutputExpiresAfter | None = None
 

@@ -23,11 +23,15 @@ from gateway.batches.upkeep import now_us
 AT_ONCE = 1 << 18  # bytes that are handed to the disk together
 LEAST_LIFE_S, MOST_LIFE_S = 3600, 2_592_000  # as in OpenAI's API
 MAX_NAME = 500
+_FIELDS = {"file": {"type": "string", "format": "binary"}, "purpose": {"const": "batch"}}
+_EXPIRY = {f"expires_after[{name}]": {"type": "string"} for name in ("anchor", "seconds")}
+FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
+    "type": "object", "required": [*_FIELDS], "properties": {**_FIELDS, **_EXPIRY}}}}}}  # fmt: skip
 MAX_PAGE = 10_000
 
 
 def add_files(app: FastAPI, desk: Desk) -> None:
-    @app.post("/v1/files", tags=["files"])
+    @app.post("/v1/files", tags=["files"], openapi_extra=FORM)
     async def upload_file(request: Request, caller: Caller) -> dict[str, Any]:
         """Takes a file of rows for a batch: a form with `file` and `purpose=batch`."""
         draft = await asyncio.to_thread(desk.folder.new)

@@ -23,10 +23,13 @@ from gateway.batches.upkeep import RESULTS, check_of, headers_of, now_us
 PATH = "/v1/messages"
 MAX_PAGE = 1000
 DAY_S = 86_400
+_ROW = {"type": "object", "required": ["custom_id", "params"], "properties": {"custom_id": {"type": "string"}, "params": {"type": "object"}}}
+BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {
+    "type": "object", "required": ["requests"], "properties": {"requests": {"type": "array", "items": _ROW}}}}}}}  # fmt: skip
 
 
 def add_message_batches(app: FastAPI, desk: Desk) -> None:
-    @app.post("/v1/messages/batches", tags=["batches"])
+    @app.post("/v1/messages/batches", tags=["batches"], openapi_extra=BODY)
     async def create_message_batch(request: Request, caller: Caller) -> dict[str, Any]:
         """A batch of the requests in the body."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

@@ -1,7 +1,10 @@
 """`turnout batch` against a running gateway: submitted, watched, fetched, cancelled; and what it says when something is wrong."""
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +16,7 @@ from gateway.cli.batch_client import Looks, Progress
 from tests.command import turnout
 from tests.gateway.batching import COST_NUSD, chat, config, ended, jsonl, made, row
 from tests.gateway.conftest import KEY, Gateway, running
-from tests.gateway.test_command import clean_env
+from tests.gateway.test_command import COMMAND, clean_env
 from tests.gateway.test_message_batches import asked
 from tests.gateway.upstream import Upstream, silent, status
 
@@ -43,6 +46,28 @@ async def test_a_file_is_submitted_watched_and_its_results_fetched(gateway: Gate
     told = json.loads((await run(gateway, tmp_path, "status", id, "--json")).stdout)
     assert (told["status"], told["total"], told["rows"]["succeeded"], told["cost_usd"]) == ("completed", 20, 20, 20 * COST_NUSD / 1e9)
     assert id in (await run(gateway, tmp_path, "status")).stdout
+
+
+async def test_on_a_terminal_there_is_a_bar(gateway: Gateway, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(jsonl([row(f"r{n}") for n in range(20)]))
+    ours, its = pty.openpty()
+    env = clean_env(TURNOUT_URL=gateway.url, TURNOUT_KEY=KEY, TERM="xterm", COLUMNS="140")
+    process = await asyncio.create_subprocess_exec(
+        *(COMMAND, "batch", "submit", "rows.jsonl", "--watch"), cwd=tmp_path, env=env, stdout=its, stderr=its
+    )
+    os.close(its)
+
+    def shown() -> str:
+        seen = b""
+        with contextlib.suppress(OSError):  # the terminal is closed: the command has ended
+            while piece := os.read(ours, 65536):
+                seen += piece
+        return seen.decode()
+
+    text = await asyncio.to_thread(shown)
+    os.close(ours)
+    assert await process.wait() == 0, text
+    assert "━" in text and "20/20" in text and "one 100%" in text
 
 
 async def test_a_fault_is_told_by_its_line_and_is_exit_code_1(gateway: Gateway, tmp_path: Path) -> None:
