@@ -1,7 +1,8 @@
 """The batches of one gateway: where they are kept, and who works at them. Made with the app, started and stopped with it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,3 +56,11 @@ class Desk:
             return await asyncio.to_thread(question)
         except SQLAlchemyError as exc:
             raise LedgerUnavailable("files and batches cannot be read or written just now") from exc
+
+    @contextmanager
+    def disk(self) -> Iterator[None]:
+        """Raises LedgerUnavailable where the disk takes nothing."""
+        try:
+            yield
+        except OSError as exc:
+            raise LedgerUnavailable("the disk takes no files just now; try again when it has room") from exc

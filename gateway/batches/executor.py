@@ -85,13 +85,13 @@ class Executor:
 
     async def stop(self) -> None:
         """Rows that are asked are given back; what is known of the others is written, within bounds."""
-        self._stopping = True
+        self._stopping = self.upkeep.stopping = True
         self._wake.set()
         if self._task is not None:
             await self._task
         if self._filling is not None:
             self._filling.cancel()
-        for task in self._running:
+        for task in (*self._running, *(self._work[name] for name in ("telling",) if name in self._work)):
             task.cancel()
         await asyncio.gather(*self._running, *self._work.values(), return_exceptions=True)
         for rows in self._ready.values():
@@ -131,18 +131,17 @@ class Executor:
 
     async def _turn(self) -> None:
         now = monotonic()
-        if now - self._looked_at >= LOOK_S:
+        looks = now - self._looked_at >= LOOK_S
+        if looks:
             self._looked_at = now
             found = await asyncio.to_thread(self._store.active)
             self._active = {batch.id: batch for batch in found if batch.status != "validating" or self._folder.has(batch.source)}
             self._let_go()
             await self._keep(now)
-        for batch in list(self._active.values()):
-            if batch.status == "validating":
-                self._begin_work(batch, self.upkeep.check)
         await self._lease()
         self._fill()
-        await self._end_batches()
+        if looks:
+            await self._lead_on()
         if self._telling is not None and self._telling.due() and "telling" not in self._work:
             self._start_work("telling", self._telling.tell)
 
@@ -175,6 +174,7 @@ class Executor:
             batch = self._active.get(id)
             if batch is None or batch.status != "in_progress":
                 self._give_back(self._ready.pop(id))
+        self._resting = {id: until for id, until in self._resting.items() if id in self._active}
         asked = {running.batch.id for running in self._running.values()}
         for id in [id for id in self._files if id not in self._active and id not in asked]:
             os.close(self._files.pop(id))
@@ -185,7 +185,7 @@ class Executor:
 
     # --- rows ------------------------------------------------------------------------------------------------------
     async def _lease(self) -> None:
-        """Rows for the places that will be free, from every team in turn, from a team's oldest batch first."""
+        """Rows for the places that will be free: alike from every team, and from each of its batches."""
         waiting = sum(map(len, self._ready.values()))
         if waiting > self._concurrency // 2:
             return
@@ -196,10 +196,11 @@ class Executor:
                 teams[batch.team].append(batch)
         for left, of_team in zip(range(len(teams), 0, -1), teams.values(), strict=True):
             share = max(1, wanted // left)
-            for batch in of_team:
+            for others, batch in zip(range(len(of_team), 0, -1), of_team, strict=True):
                 if share <= 0:
                     break
-                got = await asyncio.to_thread(leases.lease, self._store.engine, batch.id, self.worker, share, now_us(), self._until())
+                some = max(1, share // others)
+                got = await asyncio.to_thread(leases.lease, self._store.engine, batch.id, self.worker, some, now_us(), self._until())
                 self._ready[batch.id].extend(got)
                 share -= len(got)
                 wanted -= len(got)
@@ -263,20 +264,24 @@ class Executor:
     def _go_on(self) -> None:
         """A place may be free, or a batch may be at its end."""
         self._fill()
+        if not self._running and not self._commits.pending:
+            self._looked_at = -1e9
         self._wake.set()
 
     # --- whole batches -----------------------------------------------------------------------------------------------
-    async def _end_batches(self) -> None:
-        """Batches of which nothing is left to do come to their end."""
+    async def _lead_on(self) -> None:
+        """Batches whose file waits are checked; those of which nothing is left to do come to their end."""
         busy = {running.batch.id for running in self._running.values()} | {id for id, rows in self._ready.items() if rows}
         for batch in list(self._active.values()):
-            if batch.status == "validating" or batch.id in self._work:
+            if batch.id in self._work or batch.id in busy:
+                continue
+            if batch.status == "validating":
+                self._begin_work(batch, self.upkeep.check)
                 continue
             if batch.status in ("cancelling", "expiring"):
                 await asyncio.to_thread(self._store.end_pending, batch, now_us())
-            if batch.id in busy or self._commits.pending or await asyncio.to_thread(self._store.open_rows, batch.id):
-                continue
-            self._begin_work(batch, self.upkeep.finish)
+            if not await asyncio.to_thread(self._store.open_rows, batch.id):
+                self._begin_work(batch, self.upkeep.finish)
 
     def _begin_work(self, batch: Batch, do: Work) -> None:
         if batch.id not in self._work:

@@ -34,13 +34,14 @@ def add_files(app: FastAPI, desk: Desk) -> None:
     @app.post("/v1/files", tags=["files"], openapi_extra=FORM)
     async def upload_file(request: Request, caller: Caller) -> dict[str, Any]:
         """Takes a file of rows for a batch: a form with `file` and `purpose=batch`."""
-        draft = await asyncio.to_thread(desk.folder.new)
-        try:
-            form = await _received(request, draft, desk)
-            file = _file_of(form, caller.team, desk.executor.upkeep.expiry(now_us()))
-            await asyncio.to_thread(draft.keep, file.id)
-        finally:
-            await asyncio.to_thread(draft.drop)
+        with desk.disk():
+            draft = await asyncio.to_thread(desk.folder.new)
+            try:
+                form = await _received(request, draft, desk)
+                file = _file_of(form, caller.team, desk.executor.upkeep.expiry(now_us()))
+                await asyncio.to_thread(draft.keep, file.id)
+            finally:
+                await asyncio.to_thread(draft.drop)
         try:
             await desk.ask(partial(desk.store.add_file, file))
         except BaseException:

@@ -49,13 +49,14 @@ def add_message_batches(app: FastAPI, desk: Desk) -> None:
             in_progress_at_us=now,
             expires_at_us=now + DAY_S * US,
         )
-        draft = await asyncio.to_thread(desk.folder.new)
-        try:
-            await written(request, desk.runtime.limits.body_idle_s, _Bounded(draft.file).write)
-            places = await asyncio.to_thread(_checked, desk, batch, caller, draft)
-            await asyncio.to_thread(draft.keep, source)
-        finally:
-            await asyncio.to_thread(draft.drop)
+        with desk.disk():
+            draft = await asyncio.to_thread(desk.folder.new)
+            try:
+                await written(request, desk.runtime.limits.body_idle_s, _Bounded(draft.file).write)
+                places = await asyncio.to_thread(_checked, desk, batch, caller, draft)
+                await asyncio.to_thread(draft.keep, source)
+            finally:
+                await asyncio.to_thread(draft.drop)
         made = replace(batch, total=len(places))
         try:
             await desk.ask(partial(desk.store.add, made, places))

@@ -52,7 +52,7 @@ def headers_of(batch: Batch) -> HeaderList:
 
 
 class Upkeep:
-    """`worker`: under whose name it is done. `lease_s`: how long a batch is claimed for."""
+    """`worker`: under whose name it is done."""
 
     def __init__(self, store: Store, folder: Folder, runtime: Runtime, worker: str) -> None:
         self._store = store
@@ -60,6 +60,7 @@ class Upkeep:
         self._runtime = runtime
         self._worker = worker
         self._settings = runtime.settings.batch
+        self.stopping = False  # a check under way is given up: it begins anew after the next start
 
     def claim(self, batch: Batch) -> bool:
         now = now_us()
@@ -82,7 +83,7 @@ class Upkeep:
         try:
             with self._folder.open(batch.source) as file:
                 for places in checking.places(file):
-                    if not self._store.add_places(batch.id, self._worker, self._until(now_us()), places):
+                    if self.stopping or not self._store.add_places(batch.id, self._worker, self._until(now_us()), places):
                         return
         except FileNotFoundError:
             return
