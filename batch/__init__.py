@@ -1,1 +1,1 @@
-"""Files and batches: durable rows, leases, planner, workers. Empty until their issue."""
+"""Files and batches: durable rows, leases, workers' results; what a file of rows holds and what is wrong with it."""

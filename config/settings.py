@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from config.engines import EngineSettings
 from config.section import Section
-from config.tenancy import AdminSettings, AlertSettings, CacheSettings, OrganisationSettings, TeamSettings
+from config.tenancy import AdminSettings, AlertSettings, BatchSettings, CacheSettings, OrganisationSettings, TeamSettings
 from config.values import (
     LIST,
     SECTION,
@@ -313,6 +313,7 @@ class Settings(Section):
     server: ServerSettings = ServerSettings()
     state: StateSettings = StateSettings()
     ledger: LedgerSettings = LedgerSettings()
+    batch: BatchSettings = BatchSettings()
     providers: dict[Name, ProviderSettings] = Field({})
     engines: dict[Name, EngineSettings] = Field({})
     models: dict[ModelName, ModelSettings] = Field({})

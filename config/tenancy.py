@@ -94,6 +94,7 @@ class TeamSettings(_Tenant):
     priority: Literal["interactive", "batch"] = Field("interactive", description="batch waits until nobody interactive does")
     weight: Annotated[float, Field(gt=0, le=1_000)] = Field(1.0, description="its share of what has to be waited for, beside other teams'")
     semantic_cache: SemanticSettings | None = None
+    batch_budget: BudgetSettings | None = Field(None, description="money for rows of its batches, within its `budget`")
 
     @property
     def allowed_overrides(self) -> frozenset[str]:
@@ -144,3 +145,23 @@ class AlertSettings(Section):
 
     url: Url
     secret: SecretStr = Field(description="`whsec_` and base64, or any text")
+
+
+class WebhookSettings(Section):
+    """Told when a batch ends, in the form and with the signature of OpenAI's webhooks."""
+
+    url: Url
+    secret: SecretStr = Field(description="`whsec_` and base64, or any text")
+
+
+class BatchSettings(Section):
+    """Files and batches."""
+
+    folder: str | None = Field(
+        None, min_length=1, description="where files lie; default: beside the database. Hosts that share a database share this folder"
+    )
+    concurrency: int = Field(16, ge=1, le=1000, description="rows that are asked at once by a gateway, however many its processes")
+    attempts: int = Field(5, ge=1, le=20, description="of one row, each with all that its policy does, before its failure stands")
+    lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(30.0, description="a worker that is not heard of for so long loses its rows to others")
+    retention_days: int | None = Field(30, ge=1, le=3650, description="how long files and ended batches are kept; null: until they are deleted")
+    webhook: WebhookSettings | None = None

@@ -10,6 +10,10 @@ from fastapi.openapi.utils import get_openapi
 from gateway.app_errors import add_errors
 from gateway.app_parts import Caller
 from gateway.auth import no_such_model
+from gateway.batches.batches_api import add_batches
+from gateway.batches.desk import Desk
+from gateway.batches.files_api import add_files
+from gateway.batches.messages_api import add_message_batches
 from gateway.openapi import INFERENCE_PATHS
 from gateway.reports_api import add_reports
 from gateway.responses_api import add_responses
@@ -19,12 +23,16 @@ from gateway.runtime import Runtime
 def create_app(runtime: Runtime, version: str) -> FastAPI:
     """The app around a runtime whose engines and ledger it starts and stops with itself."""
 
+    desk = Desk(runtime)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await runtime.start()
+        await desk.start()
         try:
             yield
         finally:
+            await desk.stop()
             await runtime.stop()
 
     app = FastAPI(title="Turnout", version=version, lifespan=lifespan, description="A provider-agnostic inference gateway with local fallback.")
@@ -33,6 +41,9 @@ def create_app(runtime: Runtime, version: str) -> FastAPI:
     _add_models(app, runtime)
     add_responses(app, runtime)
     add_reports(app, runtime)
+    add_files(app, desk)
+    add_message_batches(app, desk)
+    add_batches(app, desk)
     _add_health(app, runtime)
     add_errors(app, "GET /docs lists what there is")
     return app

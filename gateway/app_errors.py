@@ -30,6 +30,8 @@ def add_errors(app: FastAPI, elsewhere: str) -> None:
         path = request.scope["path"][:100]
         if exc.status_code == 405:
             return answer(request, MethodNotAllowed(f"{path} does not take {request.method}"))
+        if exc.status_code == 400:
+            return answer(request, InvalidRequest("the body cannot be read: it is no JSON, or not valid UTF-8"))
         return answer(request, NotFound(f"there is nothing at {path}; {elsewhere}"))
 
     @app.exception_handler(RequestValidationError)

@@ -64,6 +64,9 @@ class KeyTable:
         """What was made, by SHA-256. `teams`: all that ever had a key, for what they left behind is still theirs."""
         self.one_team = len({principal.team for principal in self._static.values()} | set(teams)) <= 1
         self._by_digest = {**made, **self._static}
+        self._by_id: dict[str, list[Principal]] = {}
+        for principal in self._by_digest.values():
+            self._by_id.setdefault(principal.key_id, []).append(principal)
 
     def principal(self, headers: Headers) -> Principal:
         """Reads `authorization: Bearer KEY` or `x-api-key: KEY`. Raises AuthenticationFailed."""
@@ -74,6 +77,11 @@ class KeyTable:
             elif name == b"x-api-key":
                 return self._find(value.strip())
         raise AuthenticationFailed("no API key was sent; send it as `Authorization: Bearer KEY`")
+
+    def of_id(self, key_id: str) -> Principal | None:
+        """Whom the key with this id stands for, if there is one that is valid."""
+        now = time.time()
+        return next((each for each in self._by_id.get(key_id, ()) if each.expires_at is None or now < each.expires_at), None)
 
     def _find(self, key: bytes) -> Principal:
         principal = self._by_digest.get(sha256(key).digest())

@@ -6,33 +6,16 @@ Everything that is not one of these routes goes to the app, with `x-request-id` 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import structlog
 
-from contract.call import Call
-from contract.errors import (
-    AttemptsExhausted,
-    ClientClosed,
-    InvalidRequest,
-    MethodNotAllowed,
-    RequestTimeout,
-    TurnoutError,
-    UnsupportedField,
-    UpstreamRejected,
-)
-from gateway.auth import no_such_model
-from gateway.binding import resolve
+from contract.errors import AttemptsExhausted, ClientClosed, MethodNotAllowed, RequestTimeout, TurnoutError
+from gateway.asked import job_of, name_the_fault
 from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
-from gateway.job import Job
-from gateway.metering.bounds import limited
-from gateway.overrides import overridden
-from gateway.prompt_cache import own_prompt_key
 from gateway.runtime import Runtime
 from providers.wires.port import Dialect
-from providers.wires.table import DIALECTS
 
 log = structlog.get_logger("turnout.edge")
 
@@ -78,25 +61,12 @@ class FastPath:
             raise MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}")
         limits = runtime.limits
         call = endpoint.read(request_id, await client.body(headers, limits.max_body_bytes, limits.body_idle_s, endpoint.media), headers)
-        route = runtime.routes.find(call.model)
-        if route is None:
-            raise no_such_model(call.model)
-        principal.require_route(route.name, call.model)
-        rule, call = overridden(principal.rule or route.rule, call, headers, principal, runtime.rules)
-        if principal.max_nusd is not None:
-            rule = runtime.caps.capped(rule, principal.max_nusd)
-        if principal.max_tokens is not None:
-            call = limited(call, principal.max_tokens)
-        if not runtime.keys.one_team:
-            call = msgspec.structs.replace(own_prompt_key(call, principal.team), flow=principal.flow)
         client.guard()
-        bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
-        job = Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target, headers=headers)
+        job = await job_of(runtime, endpoint, call, principal, client, headers)
         try:
             await runtime.pipeline.run(job)
         except TurnoutError as error:
-            if isinstance(error, AttemptsExhausted) and isinstance(error.last, UpstreamRejected) and error.param is None:
-                _name_the_fault(call, error)
+            name_the_fault(job.call, error)
             error.decision = "" if job.planning is None else job.planning.plan.why
             error.cache = job.cache or ""
             raise
@@ -137,16 +107,3 @@ class FastPath:
             await send(message)
 
         await self._app(scope, receive, send_with_id)
-
-
-def _name_the_fault(call: Call, error: AttemptsExhausted) -> None:
-    """A provider refused the request without naming a field: decoding it in full names the one whose type is wrong, if one is. Off the hot path."""
-    dialect = DIALECTS.get(call.dialect)
-    if dialect is None:
-        return
-    try:
-        dialect.decode_request(call.body)
-    except UnsupportedField:
-        return  # unknown to us is not wrong
-    except InvalidRequest as fault:
-        error.message, error.param = fault.message, fault.param

@@ -26,7 +26,7 @@ class Pipeline:
 
     def __init__(self, recorder: Recorder, keeper: Keeper, admission: Admission, caches: Caches | None = None) -> None:
         self._recorder = recorder
-        self._keeper = keeper
+        self.keeper = keeper
         self._admission = admission
         self._caches = caches
 
@@ -61,7 +61,7 @@ class Pipeline:
             raise error
         attempts = Attempts(job, planning, self._recorder)
         opened = await attempts.opened()
-        await Delivery(job, attempts, self._recorder, self._keeper).deliver(opened)
+        await Delivery(job, attempts, self._recorder, self.keeper).deliver(opened)
 
 
 def _nobody(job: Job, planning: Planning, now: float) -> TurnoutError:

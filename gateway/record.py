@@ -2,7 +2,7 @@
 
 import time
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,7 +14,6 @@ from gateway.learning import learn
 from gateway.routes import Target
 from ledger.prices import cost_nusd
 from ledger.row import ANSWERED, AttemptRow, Billed, Status
-from ledger.store import Ledger
 from policy.prediction import Prediction
 from policy.rule import NO_SLO
 from providers.port import Marks
@@ -33,10 +32,18 @@ class FromCache(msgspec.Struct, frozen=True, kw_only=True):
     client_status: int | None = None  # where no answer had begun
 
 
+class Books(Protocol):
+    """Where rows go: the ledger, or what holds them for it."""
+
+    def begin(self, row: AttemptRow) -> None: ...
+    def forget(self, request_id: str, attempt: int) -> None: ...
+    def append(self, row: AttemptRow) -> None: ...
+
+
 class Recorder:
     """Writes rows and statistics; never fails a request."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Books) -> None:
         self._ledger = ledger
 
     def begins(self, job: Job, attempt: Attempt) -> None:

@@ -154,6 +154,10 @@ class Runtime:
         await asyncio.to_thread(self.upkeep.stop)
         self.ledger.close()
 
+    @property
+    def settings(self) -> Settings:
+        return self.key_watch.settings
+
     def readiness(self) -> dict[str, object]:
         """`status` ok, or what is in the way; engines with their state, the ledger with what waits to be written."""
         ledger = {"pending": self.ledger.pending, "dropped": self.ledger.dropped, "error": self.ledger.last_error}

@@ -65,8 +65,17 @@ def scope_of(kind: ScopeKind, name: str, tenant: Tenant) -> Scope:
         kind,
         name,
         NO_LIMITS if limits is None else Limits(limits.rpm, limits.tpm, limits.concurrency, limits.max_wait_s),
-        tuple(Budget(nusd(each.usd), each.window, each.on_exhausted, each.alert_at) for each in tenant.budgets),
+        tuple(_budget(each) for each in tenant.budgets),
     )
+
+
+def batch_scope(team: str, budget: BudgetSettings) -> Scope:
+    """Where a team's rows of batches count besides."""
+    return Scope("batch", team, NO_LIMITS, (_budget(budget),))
+
+
+def _budget(told: BudgetSettings) -> Budget:
+    return Budget(nusd(told.usd), told.window, told.on_exhausted, told.alert_at)
 
 
 def levels_of(settings: Settings, team: str, key: Tenant | None) -> list[Tenant]:

@@ -8,14 +8,15 @@ from sqlalchemy import Engine, func, select
 from ledger.rollups import DAY, US
 from ledger.schema import attempts, rollup_state, usage_rollups
 
-SPENDERS = {"organisation": attempts.c.organisation, "team": attempts.c.team, "key": attempts.c.key_id}
+SPENDERS = {"organisation": attempts.c.organisation, "team": attempts.c.team, "key": attempts.c.key_id, "batch": attempts.c.team}
+BATCH = "batch."  # what the endpoints of batches' rows begin with
 AT_ONCE = 500  # ids in one statement
 
 
-def spent_nusd(engine: Engine, kind: Literal["organisation", "team", "key"], name: str, since_s: int, but: Sequence[str] = ()) -> int:
+def spent_nusd(engine: Engine, kind: Literal["organisation", "team", "key", "batch"], name: str, since_s: int, but: Sequence[str] = ()) -> int:
     """By attempts that began at `since_s` (Unix time) or later, without those of the requests `but`.
 
-    Days whose rows are gone are told by their roll-ups.
+    Days whose rows are gone are told by their roll-ups; of a team's batches these tell nothing, so that only rows which are kept count.
     """
     columns, days = attempts.c, usage_rollups.c
     gone = select(func.coalesce(func.sum(days.cost_nusd), 0)).where(
@@ -30,10 +31,13 @@ def spent_nusd(engine: Engine, kind: Literal["organisation", "team", "key"], nam
         columns.started_at_us >= since_s * US,
         columns.billed == "team",
     )
+    if kind == "batch":
+        query = query.where(columns.endpoint.startswith(BATCH, autoescape=True))
     if but:
         query = query.where(columns.request_id.not_in(but))
     with engine.connect() as connection:
-        return int(connection.execute(query).scalar_one()) + int(connection.execute(gone).scalar_one())
+        rows = int(connection.execute(query).scalar_one())
+        return rows if kind == "batch" else rows + int(connection.execute(gone).scalar_one())
 
 
 def charged(engine: Engine, request_ids: Sequence[str]) -> dict[str, int]:

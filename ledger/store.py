@@ -11,12 +11,13 @@ from itertools import islice
 from pathlib import Path
 
 from msgspec.structs import replace
+from sqlalchemy.exc import SQLAlchemyError
 
 from contract.errors import LedgerUnavailable
-from ledger.database import open_engine, said, spool_folder
+from ledger.database import blames_row, open_engine, said, spool_folder
 from ledger.row import AttemptRow
 from ledger.spool import Spool
-from ledger.writer import COLUMNS, GroupWriter, Refused, tell, values
+from ledger.writer import COLUMNS, GroupWriter, Joined, Refused, tell, values
 
 GATHER_S = 0.03  # how long a group is gathered before it is committed
 GROUP = 5_000  # rows in one transaction
@@ -33,6 +34,7 @@ class Ledger:
     def __init__(self, url: str, *, max_pending: int = MAX_PENDING, spool: Path | None = None) -> None:
         self.engine = open_engine(url)
         self._writer = GroupWriter(self.engine)
+        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         self._spool = Spool(spool_folder(url) if spool is None else spool, COLUMNS)
         self._aside = False  # rows may wait in the spool
         self._put = 0  # of them, those of this process
@@ -40,6 +42,8 @@ class Ledger:
         self._taken_over = False  # what processes that are gone left there
         self.last_error: str | None = None
         self._rows: deque[AttemptRow] = deque()
+        self._joined: deque[Joined] = deque()
+        self._joined_gone = 0  # those that left it; guarded by _written
         self._wake = threading.Event()
         self._asleep = False
         self._max_pending = max_pending
@@ -97,12 +101,17 @@ class Ledger:
             self._asleep = False
             self._wake.set()
 
+    def join(self, joined: Joined) -> None:
+        """Rows that are to be written together with something else; they wait in memory while the database fails, and are never put aside."""
+        self._joined.append(joined)
+        self._wake.set()
+
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Waits until what was appended so far is written; False when it was not in time."""
         with self._written:
-            goal = self._gone + len(self._rows)
+            goal, joined = self._gone + len(self._rows), self._joined_gone + len(self._joined)
             self._wake.set()
-            return self._written.wait_for(lambda: self._gone >= goal and not self._aside, timeout_s)
+            return self._written.wait_for(lambda: self._gone >= goal and self._joined_gone >= joined and not self._aside, timeout_s)
 
     def close(self) -> None:
         """Writes what is left and closes. Idempotent."""
@@ -121,7 +130,7 @@ class Ledger:
     def _run(self) -> None:
         backoff_s, well_at = BACKOFF_S, time.monotonic()
         while True:
-            if not self._rows and not self._aside and self._taken_over:
+            if not self._rows and not self._joined and not self._aside and self._taken_over:
                 if self._closing:
                     return
                 self._sleep()
@@ -144,7 +153,7 @@ class Ledger:
     def _sleep(self) -> None:
         self._wake.clear()
         self._asleep = True
-        if not self._rows and not self._closing:  # looked at again after the flag: an append in between is not missed
+        if not self._rows and not self._joined and not self._closing:  # looked at again after the flag: an append in between is not missed
             self._wake.wait()
         self._asleep = False
 
@@ -154,15 +163,40 @@ class Ledger:
             self._drain()
             group = list(islice(self._rows, GROUP))
             bad = self._writer.write(group) if group else []
+            self._count(bad)
+            self._safe(group)
+            self._write_joined()
         except Exception as exc:  # noqa: BLE001 - whatever a driver raises, the rows stay and are tried again
             if self.last_error is None:
                 tell("ledger_write_failed", error=said(exc))
             self.last_error = f"{type(exc).__name__}: {said(exc)}"
             return False
-        self._count(bad)
         self.last_error = None
-        self._safe(group)
         return True
+
+    def _write_joined(self) -> None:
+        """Raises what is the database's fault; a fault of whoever joined would be the same the next time."""
+        while self._joined:
+            joined = self._joined[0]
+            try:
+                keys, refused = self._writer.write_joined(joined)
+            except Exception as exc:
+                cause = getattr(exc, "orig", exc)
+                if isinstance(exc, SQLAlchemyError | OSError | self._driver_error) and not blames_row(self.engine, cause):
+                    raise
+                tell("ledger_joined_failed", error=f"{type(exc).__name__}: {said(exc)}")
+                self._end_joined(exc)
+                continue
+            self._count(refused)
+            self._spool.over(keys)
+            self._end_joined(None)
+
+    def _end_joined(self, error: Exception | None) -> None:
+        with self._written:
+            joined = self._joined.popleft()
+            self._joined_gone += 1
+            self._written.notify_all()
+        joined.ended(error)
 
     def _count(self, refused: Sequence[Refused]) -> None:
         """Rows that no database would take are lost."""
@@ -213,7 +247,9 @@ class Ledger:
         self._spool.over((row.request_id, row.attempt) for row in group)
 
     def _lose(self) -> None:
-        """The end: what is still here will never be written."""
+        """The end: what is still here will never be written. What was joined is left to what stands for it in the spool."""
+        while self._joined:
+            self._end_joined(LedgerUnavailable("the ledger was closed"))
         if left := list(self._rows):
             self._lost += len(left)
             tell("ledger_rows_lost", rows=len(left), error=self.last_error)

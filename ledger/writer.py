@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 from msgspec.structs import astuple
-from sqlalchemy import Engine, Table
+from sqlalchemy import Connection, Engine, Table
 
 from ledger.database import blames_row, cut_after
 from ledger.rollups import US, minute_of, stale
@@ -22,6 +22,16 @@ Values = tuple[Any, ...]  # of a row, in the table's order: its name, which is r
 Refused = tuple[tuple[str, int], Exception]
 
 log = structlog.get_logger("turnout.ledger")
+
+
+class Joined(Protocol):
+    """Rows that are written together with something else in the same database, or not at all."""
+
+    def write(self, connection: Connection) -> Sequence[AttemptRow]:
+        """Called in the transaction, by the ledger's thread, again when that failed. It begins with a change, and gives the rows."""
+
+    def ended(self, error: Exception | None) -> None:
+        """It is committed; or, with an error, it will never be. By the same thread."""
 
 
 class GroupWriter:
@@ -38,13 +48,7 @@ class GroupWriter:
 
     def write(self, group: Sequence[AttemptRow]) -> list[Refused]:
         """The rows that no database would take come back, the others are safe."""
-        rows: list[Values] = []
-        refused: list[Refused] = []
-        for row in group:
-            try:
-                rows.append(values(row))
-            except (ValueError, TypeError) as exc:
-                refused.append(((row.request_id, row.attempt), exc))
+        rows, refused = _told_values(group)
         with self._transaction() as cursor:
             self._note_stale(cursor, (row.started_at_us for row in group))
             refused += self._insert_some(cursor, rows, missing=self._in_doubt)
@@ -61,6 +65,26 @@ class GroupWriter:
             self._note_stale(cursor, (row["started_at_us"] for row in rows))
             told = [tuple(row.get(name, DEFAULTS[name]) for name in COLUMNS) for row in rows]
             return self._insert_some(cursor, told, missing=True) if told else []
+
+    def write_joined(self, joined: "Joined") -> tuple[list[tuple[str, int]], list[Refused]]:
+        """What somebody else has to write, and the rows that belong to it, in one transaction: the names of these, and which no database would take.
+
+        Once even where a commit's outcome was never heard, as far as `joined` can be written twice.
+        """
+        with self._engine.connect() as connection:
+            raw = connection.connection
+            try:
+                with cut_after(raw.dbapi_connection, self._cut_after_s), connection.begin():
+                    rows = joined.write(connection)
+                    told, refused = _told_values(rows)
+                    cursor = raw.cursor()
+                    self._note_stale(cursor, (row.started_at_us for row in rows))
+                    refused += self._insert_some(cursor, told, missing=True) if told else []
+            except BaseException:
+                with suppress(Exception):
+                    connection.invalidate()
+                raise
+        return [(row.request_id, row.attempt) for row in rows], refused
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -110,6 +134,17 @@ class GroupWriter:
         for start in range(0, whole, BLOCK):
             cursor.execute(self._block + ending, list(chain.from_iterable(rows[start : start + BLOCK])))
         cursor.executemany(self._row + ending, rows[whole:])
+
+
+def _told_values(group: Sequence[AttemptRow]) -> tuple[list[Values], list[Refused]]:
+    rows: list[Values] = []
+    refused: list[Refused] = []
+    for row in group:
+        try:
+            rows.append(values(row))
+        except (ValueError, TypeError) as exc:
+            refused.append(((row.request_id, row.attempt), exc))
+    return rows, refused
 
 
 def _insert(engine: Engine, table: Table) -> str:

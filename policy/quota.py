@@ -11,7 +11,7 @@ import msgspec
 Window = Literal["day", "week", "month", "total"]
 Exhausted = Literal["local", "reject"]
 Dimension = Literal["requests", "tokens", "concurrency", "budget"]
-ScopeKind = Literal["organisation", "team", "key"]
+ScopeKind = Literal["organisation", "team", "key", "batch"]  # batch: a team's rows of batches
 
 
 class Limits(msgspec.Struct, frozen=True):

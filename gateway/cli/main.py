@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import (
+    batch_commands,
     batch_plan,
     chat,
     config_commands,
@@ -44,7 +45,7 @@ def options(_: Annotated[bool, typer.Option("--version", callback=_show_version,
 
 COMMANDS = (
     *(serve, chat, model_commands, engine_commands, config_commands, ledger_commands),
-    *(report_commands, top, history_commands, explain, key_commands, batch_plan),
+    *(report_commands, top, history_commands, explain, key_commands, batch_commands, batch_plan),
 )
 for module in COMMANDS:
     module.register(app)

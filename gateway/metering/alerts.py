@@ -1,39 +1,33 @@
 """Tells a webhook, signed, when a budget reaches one of its thresholds: once for each window, over restarts and processes.
 
-What was seen is in the ledger's database before anybody is told; what could not be told is tried again, by whichever process lives. The
-signature is that of Standard Webhooks (standardwebhooks.com): HMAC-SHA256 over `id.timestamp.body`.
+What was seen is in the ledger's database before anybody is told; what could not be told is tried again, by whichever process lives.
 """
 
 import asyncio
-import hmac
 import time
-from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryError
 
 from config.tenancy import AlertSettings
-from contract.errors import AttemptError, LedgerUnavailable, StoreUnavailable, UpstreamError
+from contract.errors import LedgerUnavailable, StoreUnavailable
 from gateway.metering.meter import MeterPort
+from gateway.metering.webhook import Webhook
 from ledger import alerts as book
 from ledger.alerts import Alert
 from ledger.prices import NUSD_PER_USD
 from policy.quota import Scope, Spending
-from providers.http.port import Clocks, Endpoint, HttpClient, Origin
+from providers.http.port import HttpClient
 
 LOOK_S = 0.5  # from a spent dollar to the look whether a threshold was reached
 AGAIN_S = 30.0  # between two looks for what could not be told
-ATTEMPTS = 3
-CLOCKS = Clocks(connect_s=3, headers_s=10, first_token_s=10, idle_s=5, total_s=15)
-MAX_ANSWER = 1 << 16
 
 log = structlog.get_logger("turnout.alerts")
 
@@ -42,12 +36,7 @@ class Alerts:
     """Whoever starts it stops it."""
 
     def __init__(self, settings: AlertSettings, client: HttpClient, meter: MeterPort, engine: Engine) -> None:
-        url = urlsplit(settings.url)
-        tls = url.scheme == "https"
-        self._origin = Origin(url.hostname or "", url.port or (443 if tls else 80), tls)
-        self._path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        self._secret = _key_of(settings.secret.get_secret_value())
-        self._client = client
+        self._webhook = Webhook(settings.url, settings.secret.get_secret_value(), client)
         self._meter = meter
         self._engine = engine
         self._touched: dict[str, Scope] = {}
@@ -107,31 +96,12 @@ class Alerts:
     async def _tell(self) -> None:
         for alert in await asyncio.to_thread(book.claim, self._engine):
             try:
-                async for attempt in AsyncRetrying(
-                    retry=retry_if_exception_type(AttemptError), wait=wait_exponential_jitter(1, 8), stop=stop_after_attempt(ATTEMPTS)
-                ):
-                    with attempt:
-                        await self._post(alert)
+                await self._webhook.tell(alert.id, msgspec.json.encode(told_as(alert)))
             except RetryError as exc:
                 error = exc.last_attempt.exception()
                 log.warning("the webhook of budgets cannot be told just now", alert=alert.id, error=getattr(error, "reason", type(error).__name__))
                 continue
             await asyncio.to_thread(book.told, self._engine, alert.id)
-
-    async def _post(self, alert: Alert) -> None:
-        """Raises AttemptError."""
-        body, at = msgspec.json.encode(told_as(alert)), str(int(time.time()))
-        headers = (
-            (b"content-type", b"application/json"),
-            (b"webhook-id", alert.id.encode()),
-            (b"webhook-timestamp", at.encode()),
-            (b"webhook-signature", signature(self._secret, alert.id, at, body).encode()),
-        )
-        response = await self._client.send(Endpoint(self._origin, self._path, headers), body, CLOCKS)
-        status = response.status
-        await response.read(MAX_ANSWER)
-        if not 200 <= status < 300:
-            raise UpstreamError(f"the webhook answered {status}")
 
 
 def reached(scope: Scope, spending: Spending) -> list[Alert]:
@@ -170,14 +140,6 @@ def told_as(alert: Alert) -> dict[str, Any]:
             "on_exhausted": alert.on_exhausted,
         },
     }
-
-
-def signature(secret: bytes, id: str, at: str, body: bytes) -> str:
-    return "v1," + b64encode(hmac.digest(secret, f"{id}.{at}.".encode() + body, "sha256")).decode()
-
-
-def _key_of(secret: str) -> bytes:
-    return b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
 
 
 def _id(scope: Scope, window: str, start_s: int, nusd: int, share: float) -> str:

@@ -101,7 +101,7 @@ UNKNOWN_KEYS = [
     ("sever: {port: 1}", "1:1: `sever` is not a key of the configuration; did you mean `server`?"),
     (
         "zzz: 1",
-        "1:1: `zzz` is not a key of the configuration; known: admin, alerts,"
+        "1:1: `zzz` is not a key of the configuration; known: admin, alerts, batch,"
         " engines, ledger, models, organisations, policies, providers, server, state, teams",
     ),
     ("server: {prot: 1}", "1:10: `prot` is not a key of server; did you mean `port`?"),

@@ -58,9 +58,20 @@ THINGS = {
     "DELETE /v1/responses/{response_id}": "response",
     "GET /v1/requests/{request_id}": "request",
     "GET /v1/decisions/{request_id}": "request",
+    "GET /v1/files/{file_id}": "file",
+    "GET /v1/files/{file_id}/content": "file",
+    "DELETE /v1/files/{file_id}": "file",
+    "GET /v1/batches/{batch_id}": "batch",
+    "POST /v1/batches/{batch_id}/cancel": "batch",
+    "GET /v1/messages/batches/{batch_id}": "message batch",
+    "GET /v1/messages/batches/{batch_id}/results": "message batch",
+    "POST /v1/messages/batches/{batch_id}/cancel": "message batch",
+    "DELETE /v1/messages/batches/{batch_id}": "message batch",
 }
+MAKERS = {"POST /v1/files", "POST /v1/batches", "POST /v1/messages/batches"}
 EMPTY = {"GET /v1/reports/breakeven"}  # for who uses no engine
-LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/requests"} | {f"GET /v1/reports/{name}" for name in REPORTS}
+BATCHES = {"GET /v1/files", "GET /v1/batches", "GET /v1/messages/batches"}
+LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/requests"} | BATCHES | {f"GET /v1/reports/{name}" for name in REPORTS}
 INFERENCE = {f"POST {path}" for path in ENDPOINTS}
 
 
@@ -71,9 +82,14 @@ class Red:
     gateway: Gateway
     request: str
     response: str
+    file: str = "file-none"
+    batch: str = "batch_none"
+    message_batch: str = "msgbatch_none"
 
     def path(self, template: str) -> str:
-        return template.replace("{model:path}", "red").replace("{response_id}", self.response).replace("{request_id}", self.request)
+        batch = self.message_batch if template.startswith("/v1/messages") else self.batch
+        named = template.replace("{model:path}", "red").replace("{response_id}", self.response).replace("{request_id}", self.request)
+        return named.replace("{file_id}", self.file).replace("{batch_id}", batch)
 
     async def ask(self, route: str, caller: str, thing: str = "") -> httpx2.Response:
         method, template = route.split(" ")
@@ -121,6 +137,24 @@ async def red(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> A
         yield Red(gateway, chat.headers["x-request-id"], answer.json()["id"])
 
 
+async def batches_of(red: Red) -> None:
+    """Two new batches of the red team that have ended: those before may have been deleted."""
+    asked, http, headers = body_of("")["json"], red.gateway.http, {"authorization": "Bearer sk-red"}
+    row = {"custom_id": "red", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "red", "messages": asked["messages"]}}
+    form = {"files": {"file": ("red.jsonl", json.dumps(row).encode())}, "data": {"purpose": "batch"}}
+    red.file = (await http.post("/v1/files", headers=headers, **form)).json()["id"]
+    new = {"input_file_id": red.file, "endpoint": "/v1/chat/completions", "completion_window": "24h", "metadata": {"of": "red"}}
+    red.batch = (await http.post("/v1/batches", headers=headers, json=new)).json()["id"]
+    message = {"model": "red", "max_tokens": 5, "messages": asked["messages"]}
+    made = await http.post("/v1/messages/batches", headers=headers, json={"requests": [{"custom_id": "red", "params": message}]})
+    red.message_batch = made.json()["id"]
+    async with asyncio.timeout(60):
+        while (await http.get(f"/v1/batches/{red.batch}", headers=headers)).json()["status"] != "completed":
+            await asyncio.sleep(0.02)
+        while (await http.get(f"/v1/messages/batches/{red.message_batch}", headers=headers)).json()["processing_status"] != "ended":
+            await asyncio.sleep(0.02)
+
+
 async def kept_answer(red: Red) -> str:
     """A new answer of the red team: the one before may have been deleted."""
     answer = await red.gateway.post({"model": "red", "input": "Hi"}, key="sk-red", path="/v1/responses")
@@ -131,7 +165,7 @@ async def kept_answer(red: Red) -> str:
 async def test_every_route_is_in_the_table(red: Red) -> None:
     app = create_app(red.gateway.runtime, "test")
     found = {f"{method} {route.path}" for route in app.routes if isinstance(route, Route) for method in route.methods or () if method != "HEAD"}
-    assert found | INFERENCE == PUBLIC | LISTS | EMPTY | INFERENCE | set(THINGS)
+    assert found | INFERENCE == PUBLIC | LISTS | EMPTY | INFERENCE | MAKERS | set(THINGS)
 
 
 @pytest.mark.parametrize("caller", KEYS)
@@ -146,12 +180,17 @@ async def test_what_is_public_holds_nothing_of_a_team(red: Red, route: str, call
 @pytest.mark.parametrize("route", THINGS)
 async def test_a_thing_of_another_team_is_not_there(red: Red, route: str, caller: str, status: int) -> None:
     red.response = await kept_answer(red)
+    if THINGS[route] in ("file", "batch", "message batch"):
+        await batches_of(red)
     answer = await red.ask(route, caller, THINGS[route])
     assert answer.status_code == status
     if status != 200:
         assert "Red's own" not in answer.text
-        still = await red.ask("GET /v1/responses/{response_id}", "own", "response")
-        assert still.status_code == 200  # nobody else deleted or cancelled it
+        still = {"file": "GET /v1/files/{file_id}/content", "batch": "GET /v1/batches/{batch_id}"}.get(THINGS[route])
+        if THINGS[route] == "message batch":
+            still = "GET /v1/messages/batches/{batch_id}/results"
+        own = await red.ask(still or "GET /v1/responses/{response_id}", "own", THINGS[route])
+        assert own.status_code == 200 and 'cancelled_at": 1' not in own.text  # nobody else deleted or cancelled it
 
 
 async def test_what_is_not_ours_and_what_is_not_at_all_are_told_apart_by_nobody(red: Red) -> None:
@@ -165,11 +204,34 @@ async def test_what_is_not_ours_and_what_is_not_at_all_are_told_apart_by_nobody(
 
 @pytest.mark.parametrize("route", sorted(LISTS))
 async def test_a_list_holds_what_is_the_caller_s_own(red: Red, route: str) -> None:
+    if route in BATCHES and red.file == "file-none":
+        await batches_of(red)
     ours, theirs = await red.ask(route, "own"), await red.ask(route, "other")
     assert (ours.status_code, theirs.status_code) == (200, 200)
     assert "red" in ours.text or "one/m-red" in ours.text
     assert "red" not in theirs.text
     assert (await red.ask(route, "nobody")).status_code == (await red.ask(route, "unknown")).status_code == 401
+
+
+@pytest.mark.parametrize("caller", ["nobody", "unknown"])
+@pytest.mark.parametrize("route", sorted(MAKERS))
+async def test_nothing_is_made_for_who_has_no_key(red: Red, route: str, caller: str) -> None:
+    assert (await red.ask(route, caller)).status_code == 401
+
+
+async def test_another_team_s_file_makes_no_batch(red: Red) -> None:
+    await batches_of(red)
+    new = {"input_file_id": red.file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    theirs = await red.gateway.post(new, key="sk-blue", path="/v1/batches")
+    nobody_s = await red.gateway.post(new | {"input_file_id": "file-none"}, key="sk-blue", path="/v1/batches")
+    assert theirs.status_code == nobody_s.status_code == 400
+    assert theirs.json()["error"]["code"] == nobody_s.json()["error"]["code"] == "file_not_found"
+
+
+async def test_another_team_s_model_is_no_row_of_a_batch(red: Red) -> None:
+    message = {"model": "red", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+    answer = await red.gateway.post({"requests": [{"custom_id": "a", "params": message}]}, key="sk-blue", path="/v1/messages/batches")
+    assert answer.status_code == 400 and "requests.0.params.model" in answer.text
 
 
 @pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 200), ("unknown", 401), ("own", 200)])
