@@ -14,6 +14,7 @@ from gateway.cli import (
     key_commands,
     ledger_commands,
     model_commands,
+    replay,
     report_commands,
     serve,
     top,
@@ -42,7 +43,7 @@ def options(_: Annotated[bool, typer.Option("--version", callback=_show_version,
 
 COMMANDS = (
     *(serve, chat, model_commands, engine_commands, config_commands, ledger_commands),
-    *(report_commands, top, history_commands, explain, key_commands),
+    *(report_commands, top, history_commands, explain, replay, key_commands),
 )
 for module in COMMANDS:
     module.register(app)
