@@ -86,6 +86,7 @@ class Replay:
         while self._estimates and self._estimates[0][0] <= now:
             _, _, each = heappop(self._estimates)
             each.teach(self._places.known[each.target][0])
+            self._planner.taught(each.target, each.at)
         while self._results and self._results[0][0] <= now:
             at, _, place, made, outcome = heappop(self._results)
             _learn(place, made, outcome, at)

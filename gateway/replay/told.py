@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from policy.forecast import Forecast
+from policy.prediction import Outlook
 from policy.rule import NO_SLO, Slo
+from policy.slack import CONFIDENT
 
 BOUND = "the request's state is bound to another target"
 CANNOT = "cannot: "
@@ -17,12 +20,37 @@ class _Promised(msgspec.Struct, frozen=True):
     deadline_ms: float | None = None
 
 
-class _Considered(msgspec.Struct, frozen=True):
+class Considered(msgspec.Struct, frozen=True):
+    """A target as the decision saw it (policy/decision.py)."""
+
     target: str
     verdict: str
     rule: str
+    p_slo: float | None = None
+    ttft_ms: float | None = None
+    ttft_p95_ms: float | None = None
+    finish_s: float | None = None
+    finish_p95_s: float | None = None
+    tokens_per_s: float | None = None
+    output_tokens: float | None = None
     cost_usd: float | None = None
     list_cost_usd: float | None = None
+    samples: float | None = None
+
+    @property
+    def price_factor(self) -> float:
+        """What an answer was thought to cost, as a share of its list price."""
+        return 1.0 if self.cost_usd is None or not self.list_cost_usd else self.cost_usd / self.list_cost_usd
+
+    def forecast(self, slo: Slo, asked: int) -> Forecast | None:
+        """That answers just `asked` as it was predicted then; None: nothing was."""
+        if self.output_tokens is None or self.samples is None:
+            return None
+        p = self.p_slo
+        meets = slo == NO_SLO or (p is not None and p >= CONFIDENT)
+        times = (_seconds(self.ttft_ms), _seconds(self.ttft_p95_ms), self.finish_s, self.finish_p95_s, self.tokens_per_s)
+        seen = Outlook(p, meets, *times, self.output_tokens)
+        return Forecast(self.samples, output_mean=self.output_tokens, waste_factor=max(1.0, self.price_factor), memo={asked: seen})
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -31,7 +59,7 @@ class Told(msgspec.Struct, frozen=True):
     chosen: str | None = None
     max_tokens: int | None = None
     slo: _Promised | None = None
-    candidates: tuple[_Considered, ...] = ()
+    candidates: tuple[Considered, ...] = ()
 
     @property
     def needs(self) -> frozenset[str]:
@@ -52,17 +80,15 @@ class Told(msgspec.Struct, frozen=True):
         slo = self.slo
         if slo is None:
             return NO_SLO
-        seconds = (None if each is None else each / 1000 for each in (slo.ttft_p95_ms, slo.deadline_ms))
-        ttft_s, deadline_s = seconds
-        return Slo(ttft_s, slo.tokens_per_s, deadline_s)
+        return Slo(_seconds(slo.ttft_p95_ms), slo.tokens_per_s, _seconds(slo.deadline_ms))
 
-    def saved_nusd(self) -> Mapping[str, float]:
-        """Target -> what of its prompt's price was thought to be saved by its prefix cache."""
-        return {
-            each.target: (each.list_cost_usd - each.cost_usd) * 1e9
-            for each in self.candidates
-            if each.cost_usd is not None and each.list_cost_usd is not None and each.cost_usd < each.list_cost_usd
-        }
+    @property
+    def seen(self) -> Mapping[str, Considered]:
+        return {each.target: each for each in self.candidates}
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 NOTHING_TOLD = Told()
