@@ -145,12 +145,16 @@ class Clairvoyant(Fixed):
 
 
 class Ours:
-    """policy/ as the gateway drives it (gateway/planner.py, gateway/learning.py), with a rule's objective."""
+    """policy/ as the gateway drives it (gateway/planner.py, gateway/learning.py), with a rule's objective. `weights`: the targets' shares."""
 
-    def __init__(self, rule: Rule, scenario: Scenario, world: World) -> None:
+    def __init__(self, rule: Rule, scenario: Scenario, world: World, weights: Sequence[float] = ()) -> None:
         self._rule = rule
         self._world = world
-        candidates = tuple(Candidate(index, each.name, each.slots > 0, rates=each.rates, weight=None) for index, each in enumerate(scenario.targets))
+        shares: Sequence[float | None] = weights or [None] * len(scenario.targets)
+        candidates = tuple(
+            Candidate(index, each.name, each.slots > 0, rates=each.rates, weight=share)
+            for index, (each, share) in enumerate(zip(scenario.targets, shares, strict=True))
+        )
         self._admitted = admit(rule, candidates)
         self._stats = [TargetStats() for _ in candidates]
         self._affinity = Affinity()

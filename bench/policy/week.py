@@ -37,46 +37,56 @@ TARGETS = (
 )
 PRICES = {"premium/large": (2.5, 10.0, 2.5), "middle/medium": (0.8, 3.2, 0.08), "cheap/small": (0.3, 1.2, 0.3)}  # USD a million
 
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """As the configuration has it, and as the policy package does. `targets`: in their order; `weights`: their shares."""
+
+    written: str
+    rule: Rule
+    targets: tuple[Target, ...] = TARGETS
+    weights: tuple[float, ...] = ()
+
+
+PREMIUM_, MIDDLE_, CHEAP_, CPU = TARGETS
+PROMISE = "slo: {ttft_p95_ms: 1000, deadline_ms: 30000}"
 POLICIES = {
-    "fast": "{objective: fastest, slo: {ttft_p95_ms: 1000, deadline_ms: 30000}, explore: 0.05}",
-    "frugal": "{objective: cheapest, slo: {ttft_p95_ms: 1000, deadline_ms: 30000}}",
-    "spread": "{objective: ordered}",
-}
-RULES = {
-    "fast": Rule("fast", "fastest", slo=SLO, explore=0.05),
-    "frugal": Rule("frugal", "cheapest", slo=SLO, explore=0.02),
-    "spread": Rule("spread", "ordered"),
+    "spread": Policy("{objective: ordered}", Rule("spread"), weights=(3, 3, 2, 2)),
+    "fast": Policy(f"{{objective: fastest, {PROMISE}, explore: 0.05}}", Rule("fast", "fastest", slo=SLO, explore=0.05)),
+    "frugal": Policy(f"{{objective: cheapest, {PROMISE}}}", Rule("frugal", "cheapest", slo=SLO, explore=0.02)),
+    "cheap-first": Policy("{objective: ordered}", Rule("cheap-first"), (CHEAP_, MIDDLE_)),
+    "own-first": Policy("{objective: ordered}", Rule("own-first"), (CPU, PREMIUM_)),
 }
 
 
-def config(policy: str, weights: tuple[float, ...] = ()) -> str:
-    """turnout.yaml for the week's targets under one of POLICIES. `weights`: shares of the targets, in turn."""
+def config(name: str) -> str:
+    """turnout.yaml for the week under one of POLICIES."""
+    policy = POLICIES[name]
     listed = []
-    for place, target in enumerate(TARGETS):
-        share = f", weight: {weights[place]:g}" if weights else ""
+    for place, target in enumerate(policy.targets):
+        share = f", weight: {policy.weights[place]:g}" if policy.weights else ""
         provider, _, model = target.name.partition("/")
         if target.slots:
             listed.append(f"      - {{engine: {provider}{share}}}")
             continue
         price = "price: {{input_usd_per_mtok: {}, output_usd_per_mtok: {}, cache_read_usd_per_mtok: {}}}".format(*PRICES[target.name])
         listed.append(f"      - {{provider: {provider}, model: {model}, {price}{share}}}")
-    providers = [each.name.partition("/")[0] for each in TARGETS if not each.slots]
+    engine = f'  cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: {SLOTS}, context: 65536}}'
     return "\n".join(
         [
             'state: {database: "sqlite:///turnout.db"}',
             "providers:",
-            *(f'  {name}: {{kind: openai-compatible, base_url: "http://127.0.0.1:9100/v1"}}' for name in providers),
-            "engines:",
-            f'  cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", slots: {SLOTS}, context: 65536}}',
+            *(f'  {name}: {{kind: openai-compatible, base_url: "http://127.0.0.1:9100/v1"}}' for name in ("premium", "middle", "cheap")),
+            *(["engines:", engine] if CPU in policy.targets else []),
             "models:",
             f"  {MODEL}:",
-            f"    policy: {policy}",
+            f"    policy: {name}",
             "    targets:",
             *listed,
             "policies:",
-            *(f"  {name}: {text}" for name, text in POLICIES.items() if name == policy),
+            f"  {name}: {policy.written}",
             "teams:",
-            "  search: {keys: [sk-search], budget: {usd: 8, window: day}}",
+            "  search: {keys: [sk-search], budget: {usd: 2, window: day}}",
             "  support: {keys: [sk-support]}",
             "  trial: {keys: [sk-trial]}",
             "",
@@ -84,29 +94,62 @@ def config(policy: str, weights: tuple[float, ...] = ()) -> str:
     )
 
 
-def week(seed: int, requests: int, days: float = DAYS) -> Scenario:
-    """About so many requests, most of them at noon."""
-    seconds = days * DAY_S
-    made = traffic(seed, seconds, requests / seconds, day(DAY_S, 0.3, 1.7))
-    return Scenario("week", "a week of three teams", TARGETS, made, SLO)
+@dataclass(frozen=True, slots=True)
+class Week:
+    """About so many requests of three teams, most of them at noon; `days`: a week, or less of one."""
+
+    requests: int
+    seed: int = 1
+    days: float = DAYS
+
+    @property
+    def seconds(self) -> float:
+        return self.days * DAY_S
+
+    def scenario(self, policy: Policy) -> Scenario:
+        made = traffic(self.seed, self.seconds, self.requests / self.seconds, day(DAY_S, 0.3, 1.7))
+        return Scenario("week", "a week of three teams", policy.targets, made, SLO)
+
+    def record(self, folder: Path, name: str, ends_us: int) -> "Truth":
+        """Makes `folder`/turnout.db, whose last request comes before `ends_us` (Unix time), and the turnout.yaml that was in force."""
+        (folder / "turnout.yaml").write_text(config(name))
+        ledger = open_engine(f"sqlite:///{folder}/turnout.db")
+        run = Recording(self, POLICIES[name], ends_us, ledger)
+        run.run()
+        ledger.dispose()
+        return run.truth
+
+    def truth(self, name: str) -> "Truth":
+        """What a policy would really have come to."""
+        run = Recording(self, POLICIES[name], 0)
+        run.run()
+        return run.truth
 
 
 @dataclass(slots=True)
 class Truth:
-    """What really came of a policy: `first`: requests by whom they asked first; of streams that were answered, `ttft_s`."""
+    """What really came of a policy. `first`: requests by whom they asked first; `ttft_s`: of those that were answered."""
 
     result: Result
     first: dict[str, int] = field(default_factory=dict)
     ttft_s: list[float] = field(default_factory=list)
 
+    @property
+    def cost_usd(self) -> float:
+        return self.result.cost_nusd / 1e9
+
+    @property
+    def p95_ttft_ms(self) -> float:
+        return sorted(self.ttft_s)[len(self.ttft_s) * 95 // 100] * 1000
+
 
 class Recording(Simulation):
-    """A run whose attempts become rows. `ends_us`: Unix time of the scenario's end, `seconds` its length."""
+    """A run whose attempts become rows, where there is a ledger."""
 
-    def __init__(self, scenario: Scenario, rule: Rule, seed: int, ends_us: int, seconds: float, ledger: Engine | None = None) -> None:
-        self.rule = rule
-        super().__init__(scenario, lambda told, world: Ours(rule, told, world), Chance(seed))
-        self._origin_us = ends_us - int(seconds * 1e6)
+    def __init__(self, week: Week, policy: Policy, ends_us: int, ledger: Engine | None = None) -> None:
+        self.rule = policy.rule
+        super().__init__(week.scenario(policy), lambda told, world: Ours(policy.rule, told, world, policy.weights), Chance(week.seed))
+        self._origin_us = ends_us - int(week.seconds * 1e6)
         self._writer = None if ledger is None else GroupWriter(ledger)
         self._rows: list[AttemptRow] = []
         self._numbers: dict[int, int] = {}
@@ -191,20 +234,3 @@ class Recording(Simulation):
 
 def team_of(request: Request) -> str:
     return TEAMS[crc32(request.id.encode()) % len(TEAMS)]
-
-
-def record(folder: Path, scenario: Scenario, policy: str, ends_us: int, seconds: float = DAYS * DAY_S, seed: int = 1) -> Truth:
-    """Makes `folder`/turnout.db and the turnout.yaml that was in force."""
-    (folder / "turnout.yaml").write_text(config(policy))
-    ledger = open_engine(f"sqlite:///{folder}/turnout.db")
-    run = Recording(scenario, RULES[policy], seed, ends_us, seconds, ledger)
-    run.run()
-    ledger.dispose()
-    return run.truth
-
-
-def truth(scenario: Scenario, policy: str, seed: int = 1) -> Truth:
-    """What another policy would really have come to."""
-    run = Recording(scenario, RULES[policy], seed, 0, 0.0)
-    run.run()
-    return run.truth

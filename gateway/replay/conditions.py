@@ -20,6 +20,7 @@ _UNITS: Mapping[str, Mapping[str, float]] = {  # unit of a figure -> what may be
     "share": {"": 1.0, "%": 0.01},
     "count": {"": 1.0},
 }
+DIGITS = 9  # nano-dollars; what lies beyond is a float's own
 
 Told = Mapping[str, Any]  # `Sums.told`
 
@@ -77,7 +78,7 @@ class Condition(msgspec.Struct, frozen=True):
         if self.sign and then is not None:
             seen = now / then - 1 if self.relative else now - then
             shown = f"{_shown(then, figure.unit)} to {shown}, {seen:+.2%}" if self.relative else f"{_shown(then, figure.unit)} to {shown}"
-        return f"{self.text}: {shown}" if _COMPARE[self.compare](seen, self.value) else None
+        return f"{self.text}: {shown}" if _COMPARE[self.compare](round(seen, DIGITS), self.value) else None
 
 
 def condition(text: str) -> Condition:
@@ -95,7 +96,7 @@ def condition(text: str) -> Condition:
     units = _UNITS[figure.unit]
     if not relative and unit not in units:
         raise ValueError(f"{text[:60]!r}: {name} is in {_about(figure.unit)}; a change in percent has a sign, such as {name}{compare}+10%")
-    value = number * (0.01 if relative else units[unit])
+    value = round(number * (0.01 if relative else units[unit]), DIGITS)
     return Condition(text.strip(), name, compare, sign, -value if sign == "-" else value, relative)
 
 
