@@ -28,6 +28,7 @@ TEAMS = ("search", "search", "search", "support", "support", "trial")  # of six 
 CODES = {"upstream_error": "upstream_error", "timeout": "upstream_timeout", "rate_limited": "upstream_rate_limited"}
 SLO = Slo(ttft_s=1.0, deadline_s=30.0)
 SLOTS = 2
+BUDGET_USD = 1.5  # of the first team, for a day
 AT_ONCE = 2_000
 TARGETS = (
     but(PREMIUM, name="premium/large"),
@@ -86,7 +87,7 @@ def config(name: str) -> str:
             "policies:",
             f"  {name}: {policy.written}",
             "teams:",
-            "  search: {keys: [sk-search], budget: {usd: 2, window: day}}",
+            f"  search: {{keys: [sk-search], budget: {{usd: {BUDGET_USD}, window: day}}}}",
             "  support: {keys: [sk-support]}",
             "  trial: {keys: [sk-trial]}",
             "",

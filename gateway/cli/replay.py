@@ -84,7 +84,7 @@ def _show(told: dict[str, Any], since: str) -> None:
     left = {"kept_answers": "answered from the cache", "refused": "refused before a plan", "not_served": "for models that the configuration has not"}
     if aside := [f"{requests[name]} {words}" for name, words in left.items() if requests[name]]:
         typer.echo(f"not planned again: {', '.join(aside)}")
-    typer.echo(f"no evidence: {without['requests']} requests, {without['share']:.1%}; they are in none of the figures below but first choices")
+    typer.echo(f"no evidence: {without['requests']} requests, {without['share']:.1%}; of the figures, they are in the first choices alone")
     print_table(["", "recorded", "replayed", "change", "requests"], list(_figures(told)), "")
     typer.echo("")
     head = ["first choice", "recorded", "share", "replayed", "share", "no evidence", "little known"]

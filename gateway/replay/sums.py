@@ -6,7 +6,8 @@ from typing import Any
 from gateway.replay.budgets import Budgets
 from gateway.replay.outcome import Outcome
 from gateway.replay.quantiles import Quantiles
-from ledger.units import iso, usd
+from ledger.units import usd
+from ledger.window import iso_s
 
 NOBODY = "(nobody)"
 UNPLANNED = ("kept_answers", "refused", "not_served")
@@ -88,12 +89,12 @@ class Sums:
                 {
                     "scope": each.scope.id,
                     "window": each.budget.window,
-                    "from": None if each.budget.window == "total" else iso(each.start_s * 1_000_000),
+                    "from": None if each.budget.window == "total" else iso_s(each.start_s),
                     "budget_usd": usd(each.budget.nusd),
                     "recorded_usd": usd(each.recorded_nusd),
                     "replayed_usd": usd(each.replayed_nusd),
-                    "recorded_beyond": None if each.recorded_beyond_us is None else iso(each.recorded_beyond_us),
-                    "replayed_beyond": None if each.replayed_beyond_us is None else iso(each.replayed_beyond_us),
+                    "recorded_beyond": None if each.recorded_beyond_us is None else iso_s(each.recorded_beyond_us // 1_000_000),
+                    "replayed_beyond": None if each.replayed_beyond_us is None else iso_s(each.replayed_beyond_us // 1_000_000),
                 }
                 for each in self.budgets.exceeded
             ],

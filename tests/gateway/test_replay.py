@@ -3,7 +3,6 @@
 import json
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from bench.policy.week import TEAMS, Truth, Week, config
+from bench.policy.week import BUDGET_USD, TEAMS, Truth, Week, config
 from contract.usage import Usage
 from gateway.cli.main import app
 from tests.command import turnout as command
@@ -126,12 +125,14 @@ def test_a_replay_is_the_same_whenever_it_is_made(spread: Lived) -> None:
 
 # --- evidence --------------------------------------------------------------------------------------------------------------
 def test_without_recorded_answers_of_a_target_nothing_is_claimed_of_it(fast: Lived, tmp_path: Path) -> None:
-    """`own-first`'s engine is known, `new` is not: who would go there is in no figure."""
-    text = config("own-first").replace("      - {engine: cpu}\n", "      - {provider: middle, model: unheard}\n")
+    """Nobody ever asked for the first target's model: who would go there is in no figure."""
+    text = config("own-first").replace("      - {engine: cpu}\n", "      - {provider: middle, model: unheard, price: free}\n")
     (tmp_path / "new.yaml").write_text(text)
     done = CliRunner().invoke(app, ["replay", str(tmp_path / "new.yaml"), "--database", f"sqlite:///{fast.folder}/turnout.db", "--json"])
     told = json.loads(done.stdout)
-    assert told["no_evidence"] == {"requests": told["requests"]["planned"], "share": 1.0} and told["requests"]["compared"] == 0
+    assert (
+        done.exit_code == 0 and told["no_evidence"] == {"requests": told["requests"]["planned"], "share": 1.0} and told["requests"]["compared"] == 0
+    )
     assert told["cost"]["replayed_usd"] is None and told["ttft"]["replayed_p95_ms"] is None and told["failed"]["replayed"] is None
     (unheard,) = [each for each in told["targets"] if each["target"] == "middle/unheard"]
     assert unheard["no_evidence"] == unheard["replayed"] == told["requests"]["planned"]
@@ -196,7 +197,7 @@ def test_a_budget_that_the_replayed_spending_exceeds_is_told_with_the_moment(spr
     told = json.loads(done.stdout)
     assert told["budgets"] and {each["scope"] for each in told["budgets"]} == {"team:search"}
     for each in told["budgets"]:
-        assert float(each["replayed_usd"]) > float(each["budget_usd"]) == 2.0 and each["replayed_beyond"] is not None
+        assert float(each["replayed_usd"]) > float(each["budget_usd"]) == BUDGET_USD and each["replayed_beyond"] is not None
         assert each["recorded_beyond"] is None or each["recorded_beyond"] >= each["replayed_beyond"]
     frugal = spread.replayed("frugal")
     assert all(each["replayed_beyond"] is None for each in frugal["budgets"])
@@ -225,9 +226,6 @@ def test_an_empty_ledger_says_so_and_holds_no_condition(tmp_path: Path, argument
     done = command("replay", "new.yaml", "--database", fill(tmp_path / "empty.db"), *arguments, cwd=tmp_path)
     assert done.returncode == code and done.stdout == "no request of the last 7d can be planned again\n"
     assert done.stderr == ("failed: cost>+10%: not known\n" if code else "")
-
-
-Broken = Callable[[Path], None]
 
 
 @pytest.mark.parametrize(
