@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, and_, or_, select
+from sqlalchemy import ColumnElement, Engine, and_, func, or_, select
 
 from ledger.row import ANSWERED
 from ledger.schema import attempts
@@ -88,6 +88,16 @@ def history(engine: Engine, from_us: int, to_us: int) -> Iterator[Recorded]:
         at_us, id, number = rows[-1].started_at_us, rows[-1].request_id, rows[-1].attempt
         later = or_(_c.request_id > id, and_(_c.request_id == id, _c.attempt > number))
         window = [_c.started_at_us >= at_us, _c.started_at_us < to_us, or_(_c.started_at_us > at_us, later)]
+
+
+def starts_of(engine: Engine, from_us: int, to_us: int, rows: int) -> list[int]:
+    """Where each part begins, if that time is cut into parts of so many attempts, in order (Unix time): `from_us` first. Raises SQLAlchemyError."""
+    inside = (_c.started_at_us >= from_us, _c.started_at_us < to_us)
+    with engine.connect() as connection:
+        count = connection.execute(select(func.count()).select_from(attempts).where(*inside)).scalar_one()
+        ordered = select(_c.started_at_us).where(*inside).order_by(_c.started_at_us).limit(1)
+        found = {int(connection.execute(ordered.offset(at)).scalar_one()) for at in range(rows, count, rows)}
+    return [from_us, *sorted(found - {from_us})]
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

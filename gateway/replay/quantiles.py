@@ -16,6 +16,10 @@ class Quantiles:
         self._counts[floor(log2(max(LEAST_S, seconds)) * STEPS)] += 1
         self.count += 1
 
+    def merge(self, other: "Quantiles") -> None:
+        self._counts += other._counts
+        self.count += other.count
+
     def ms(self, share: float) -> float | None:
         """What a `share` of all does not exceed, in milliseconds; None: there is none."""
         goal, below = share * self.count, 0

@@ -59,8 +59,10 @@ class Replay:
         self._number = count()
 
     def run(self, rows: Iterable[Recorded]) -> None:
-        """`rows`: from the span's origin to its end, in the order in which they began."""
+        """`rows`: from the span's origin on, in the order in which they began; what comes after the span is evidence."""
         for event in Past(rows, self._evidence, self._evidence.window_s, self._span.origin_us):
+            if event.row.started_at_us >= self._span.to_us:
+                return
             now = self._at(event.row)
             self._until(now)
             if event.request is not None:

@@ -1,9 +1,10 @@
 """What a replay adds up to: both sides of every request that was planned again, and what is not in it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from gateway.replay.budgets import Budgets
+from gateway.replay.budgets import Budgets, Spent
 from gateway.replay.outcome import Outcome
 from gateway.replay.quantiles import Quantiles
 from ledger.units import usd
@@ -30,6 +31,13 @@ class Side:
             self.end.add(found.total_s)
             if found.ttft_s is not None:
                 self.ttft.add(found.ttft_s)
+
+    def merge(self, other: "Side") -> None:
+        self.cost_nusd += other.cost_nusd
+        self.failed += other.failed
+        self.slo_met += other.slo_met
+        self.ttft.merge(other.ttft)
+        self.end.merge(other.end)
 
 
 class Sums:
@@ -65,8 +73,24 @@ class Sums:
         self.then.add(then, kept[0] if judged else None, priced)
         self.now.add(now, kept[1] if judged else None, priced)
 
-    def told(self, owned: frozenset[str]) -> dict[str, Any]:
-        """As the command prints it. Unknown is None. `owned`: names of the configuration's engines."""
+    def merge(self, other: "Sums") -> None:
+        """Another part of the same replay."""
+        for mine, theirs in (
+            *((self.unplanned, other.unplanned), (self.first_then, other.first_then), (self.first_now, other.first_now)),
+            *((self.no_evidence, other.no_evidence), (self.not_known, other.not_known)),
+        ):
+            mine.update(theirs)
+        self.then.merge(other.then)
+        self.now.merge(other.now)
+        self.budgets.add(other.budgets)
+        self.planned += other.planned
+        self.same += other.same
+        self.compared += other.compared
+        self.priced += other.priced
+        self.slo_judged += other.slo_judged
+
+    def told(self, owned: frozenset[str], exceeded: Sequence[Spent]) -> dict[str, Any]:
+        """As the command prints it. Unknown is None. `owned`: names of the configuration's engines. `exceeded`: of `budgets`."""
         without, then, now = sum(self.no_evidence.values()), self.then, self.now
         return {
             "requests": {"recorded": self.planned + self.unplanned.total(), "planned": self.planned, "compared": self.compared}
@@ -93,10 +117,10 @@ class Sums:
                     "budget_usd": usd(each.budget.nusd),
                     "recorded_usd": usd(each.recorded_nusd),
                     "replayed_usd": usd(each.replayed_nusd),
-                    "recorded_beyond": None if each.recorded_beyond_us is None else iso_s(each.recorded_beyond_us // 1_000_000),
-                    "replayed_beyond": None if each.replayed_beyond_us is None else iso_s(each.replayed_beyond_us // 1_000_000),
+                    "recorded_beyond": None if each.recorded_beyond_s is None else iso_s(each.recorded_beyond_s),
+                    "replayed_beyond": None if each.replayed_beyond_s is None else iso_s(each.replayed_beyond_s),
                 }
-                for each in self.budgets.exceeded
+                for each in exceeded
             ],
         }
 
