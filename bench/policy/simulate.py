@@ -51,17 +51,17 @@ class Result:
 
 
 @dataclass(slots=True)
-class _Job:
+class Job:
     request: Request
     choice: Choice
     left: list[int]
     made: int = 0
-    running: "list[_Attempt]" = field(default_factory=list)
+    running: "list[Attempt]" = field(default_factory=list)
     answered: bool = False
 
 
 @dataclass(slots=True)
-class _Attempt:
+class Attempt:
     index: int
     began: float
     load: int
@@ -111,15 +111,15 @@ class Simulation:
             self.result.failed += 1
             return
         choice = self._strategy.choose(request, now, ready)
-        job = _Job(request, choice, list(choice.order))
+        job = Job(request, choice, list(choice.order))
         self._attempt(now, job, job.left.pop(0))
         if choice.hedge is not None:
             self._later(now + choice.hedge[0], self._hedge, job, choice.hedge[1])
 
-    def _attempt(self, now: float, job: _Job, index: int, counted: bool = True) -> None:
+    def _attempt(self, now: float, job: Job, index: int, counted: bool = True) -> None:
         load = self._world.in_flight(index)
         outcome = self._world.begin(index, job.request, now)
-        attempt = _Attempt(index, now, load, self._breakers[index].begin(now), outcome, job.made == 0)
+        attempt = Attempt(index, now, load, self._breakers[index].begin(now), outcome, job.made == 0)
         job.made += counted
         job.running.append(attempt)
         if outcome.failure is None:
@@ -128,7 +128,7 @@ class Simulation:
         else:
             self._later(now + outcome.ttft_s, self._fail, job, attempt)
 
-    def _hedge(self, now: float, job: _Job, index: int) -> None:
+    def _hedge(self, now: float, job: Job, index: int) -> None:
         if job.answered or index not in job.left or not job.running or not job.running[0].first:
             return
         job.left.remove(index)
@@ -136,7 +136,7 @@ class Simulation:
         self._strategy.hedged(index, job.choice, now)
         self._attempt(now, job, index, counted=False)
 
-    def _first_token(self, now: float, job: _Job, attempt: _Attempt) -> None:
+    def _first_token(self, now: float, job: Job, attempt: Attempt) -> None:
         if attempt.over:
             return
         job.answered = True
@@ -148,7 +148,7 @@ class Simulation:
                 self._breakers[other.index].gave_up(other.held)
         job.running = [attempt]
 
-    def _end(self, now: float, job: _Job, attempt: _Attempt) -> None:
+    def _end(self, now: float, job: Job, attempt: Attempt) -> None:
         if attempt.over:
             return
         request, outcome, slo, result = job.request, attempt.outcome, self._scenario.slo, self.result
@@ -162,7 +162,7 @@ class Simulation:
         result.attained += attained
         self._strategy.ended(now, late=not attained)
 
-    def _fail(self, now: float, job: _Job, attempt: _Attempt) -> None:
+    def _fail(self, now: float, job: Job, attempt: Attempt) -> None:
         if attempt.over:
             return
         index, outcome, breaker = attempt.index, attempt.outcome, self._breakers[attempt.index]

@@ -11,7 +11,7 @@ from policy.affinity import Affinity
 from policy.ask import NOTHING, Ask
 from policy.explore import ExploreBudget
 from policy.hedge import HedgeBudget, hedge
-from policy.plan import plan
+from policy.plan import Plan, plan
 from policy.predict import TYPICAL_OUTPUT, Live
 from policy.residency import Candidate, admit
 from policy.rule import Rule
@@ -23,11 +23,15 @@ MEASURED = 0.02  # of the requests, which both we and the least-latency baseline
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`order`: targets by number, to be tried in turn. `hedge`: seconds until a second attempt begins at another target, and which."""
+    """`order`: targets by number, to be tried in turn. `hedge`: seconds until a second attempt begins at another target, and which.
+
+    `plan`, `ask`: how our own objectives came to it.
+    """
 
     order: list[int]
     hedge: tuple[float, int] | None = None
-    plan: object = None
+    plan: Plan | None = None
+    ask: Ask | None = None
 
 
 class Strategy(Protocol):
@@ -141,12 +145,16 @@ class Clairvoyant(Fixed):
 
 
 class Ours:
-    """policy/ as the gateway drives it (gateway/planner.py, gateway/learning.py), with a rule's objective."""
+    """policy/ as the gateway drives it (gateway/planner.py, gateway/learning.py), with a rule's objective. `weights`: the targets' shares."""
 
-    def __init__(self, rule: Rule, scenario: Scenario, world: World) -> None:
+    def __init__(self, rule: Rule, scenario: Scenario, world: World, weights: Sequence[float] = ()) -> None:
         self._rule = rule
         self._world = world
-        candidates = tuple(Candidate(index, each.name, each.slots > 0, rates=each.rates, weight=None) for index, each in enumerate(scenario.targets))
+        shares: Sequence[float | None] = weights or [None] * len(scenario.targets)
+        candidates = tuple(
+            Candidate(index, each.name, each.slots > 0, rates=each.rates, weight=share)
+            for index, (each, share) in enumerate(zip(scenario.targets, shares, strict=True))
+        )
         self._admitted = admit(rule, candidates)
         self._stats = [TargetStats() for _ in candidates]
         self._affinity = Affinity()
@@ -175,9 +183,8 @@ class Ours:
         may_explore = rule.explore > 0 and self._exploring.allows(now, rule.explore)
         made = plan(rule, ask, self._admitted, live, now, may_explore, self._slack.miss())
         second = hedge(rule, made, [each.name for each, state in zip(names, live, strict=True) if state.load == 0], now, self._hedges)
-        return Choice(
-            [each.candidate.index for each in made.attempts], None if second is None else (second.after_s, second.planned.candidate.index), made
-        )
+        then = None if second is None else (second.after_s, second.planned.candidate.index)
+        return Choice([each.candidate.index for each in made.attempts], then, made, ask)
 
     def answered(self, request: Request, choice: Choice, index: int, load: int, outcome: Outcome, now: float, first: bool) -> None:
         cached = outcome.cached_tokens
@@ -197,8 +204,9 @@ class Ours:
         self._affinity.note(request.prefixes, self._admitted.allowed[index].name, now)
         self._hedges.spent(now, outcome.cost_nusd)
         extra = None
-        explored = first and choice.plan.exploring  # type: ignore[attr-defined]
-        if explored and len(attempts := choice.plan.attempts) > 1 and (best := attempts[1].prediction.effective_nusd) is not None:  # type: ignore[attr-defined]
+        explored = first and choice.plan is not None and choice.plan.exploring
+        attempts = () if choice.plan is None else choice.plan.attempts
+        if explored and len(attempts) > 1 and (best := attempts[1].prediction.effective_nusd) is not None:
             extra = outcome.cost_nusd - best
         self._exploring.answered(outcome.cost_nusd, extra)
         if explored:
@@ -207,14 +215,15 @@ class Ours:
     def failed(self, choice: Choice, index: int, outcome: Outcome, now: float, first: bool) -> None:
         assert outcome.failure is not None
         self._stats[index].failed(now, streamed=True, code=outcome.failure, limited=outcome.failure == "rate_limited", paid=bool(outcome.cost_nusd))
-        if first and choice.plan.exploring:  # type: ignore[attr-defined]
+        if first and choice.plan is not None and choice.plan.exploring:
             self._exploring.explored(failed=True)
 
     def ended(self, now: float, late: bool) -> None:
         self._slack.answered(now, late)
 
     def hedged(self, index: int, choice: Choice, now: float) -> None:
-        prediction = next(each.prediction for each in choice.plan.attempts if each.candidate.index == index)  # type: ignore[attr-defined]
+        assert choice.plan is not None
+        prediction = next(each.prediction for each in choice.plan.attempts if each.candidate.index == index)
         self._hedges.hedged(now, prediction.effective_nusd)
 
 

@@ -17,6 +17,7 @@ from gateway.cli import (
     key_commands,
     ledger_commands,
     model_commands,
+    replay,
     report_commands,
     serve,
     top,
@@ -45,7 +46,7 @@ def options(_: Annotated[bool, typer.Option("--version", callback=_show_version,
 
 COMMANDS = (
     *(serve, chat, model_commands, engine_commands, config_commands, ledger_commands),
-    *(report_commands, top, history_commands, explain, key_commands, batch_commands, batch_plan),
+    *(report_commands, top, history_commands, explain, replay, key_commands, batch_commands, batch_plan),
 )
 for module in COMMANDS:
     module.register(app)
