@@ -73,7 +73,7 @@ async def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as folder:
         redis = RedisServer(Path(folder)).start()
-        meter = RedisMeter(redis.url, NothingSpent())
+        meter = RedisMeter(redis.url, NothingSpent(), deadline_s=5.0)
         await meter.start()
         try:
             await admit(meter, "warm")

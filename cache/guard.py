@@ -15,7 +15,7 @@ def _words(text: str) -> frozenset[str]:
 
 _NEGATIONS = _words(
     "not no never without cannot cant dont doesnt didnt isnt arent wasnt werent wont wouldnt shouldnt couldnt hasnt havent hadnt none nothing nobody "
-    "neither nor nowhere except unable lacks lacking "
+    "neither nor nowhere except unable lacks lacking yet "
     "nicht kein keine keinen keinem keiner keines nie niemals ohne nichts niemand "
     "pas jamais sans aucun aucune rien personne "
     "nunca sin ningún ninguna ninguno nada nadie jamás "
@@ -28,6 +28,11 @@ _NUMBERS = _words(
     "first second third fourth fifth last next previous both "
     "eins zwei drei vier fünf sechs sieben acht neun zehn deux trois quatre cinq sept huit neuf dix dos tres cuatro cinco seis siete ocho nueve diez"
 )
+_SCOPES = _words(
+    "only just all every each any some most least more less fewer best worst max min maximum minimum exactly "
+    "nur alle jede jeder jedes mehr weniger tous toutes chaque plus moins seulement todos todas cada más menos solo sólo"
+)
+_NEGATING = ("un", "in", "im", "il", "ir", "dis", "non")  # before a word
 _TIMES = _words(
     "january february march april june july august september october november december monday tuesday wednesday thursday friday saturday sunday "
     "today tomorrow yesterday tonight now morning evening night weekend week month year daily weekly monthly yearly before after since until "
@@ -71,6 +76,10 @@ def difference(one: str, other: str) -> str | None:
         return "negation"
     if _figures(a) != _figures(b):
         return "number"
+    if _scopes(a) != _scopes(b):
+        return "scope"
+    if _negated(a) != _negated(b) or _opposed(a, b):
+        return "negation"
     if (asks := _asking(a)) and (asked := _asking(b)) and asks != asked:
         return "question word"
     return _names(one, other, a, b) or _swapped(a, b)
@@ -84,6 +93,23 @@ def _counted(words: list[str], known: frozenset[str]) -> object:
     """Which of them there are; of negations only how many, since each language has several for one."""
     found = [word for word in words if word in known]
     return len(found) if known is _NEGATIONS else Counter(found)
+
+
+def _scopes(words: list[str]) -> Counter[str]:
+    """Of what there is to be: all of it, only that, the cheapest."""
+    return Counter(word for word in words if word in _SCOPES or (len(word) > 5 and word.endswith("est")))
+
+
+def _negated(words: list[str]) -> list[str]:
+    """How the words begin that follow a negation, small ones aside."""
+    follow = [next((word for word in words[at + 1 :] if word not in _SMALL), "") for at, word in enumerate(words) if word in _NEGATIONS]
+    return sorted(word[:4] for word in follow)
+
+
+def _opposed(a: list[str], b: list[str]) -> bool:
+    """A word of the one with a negating syllable before it in the other."""
+    one, other = set(a) - set(b), set(b) - set(a)
+    return any(prefix + x in ys for prefix in _NEGATING for xs, ys in ((one, other), (other, one)) for x in xs if len(x) > 2)
 
 
 def _figures(words: list[str]) -> list[str]:

@@ -32,7 +32,7 @@ def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tu
             if each.label in held
         }
     needs = _needs(call, route.lacking) if route.lacking and rule.drop != "everything" else NOBODY
-    return Ask(call.request_id, call.stream, prompt_tokens, limit_of(call), needs, bound_to, warm)
+    return Ask(call.request_id, call.stream, prompt_tokens, limit_of(call), needs, bound_to, warm, choices=call.choices)
 
 
 def _prompt_tokens(body: bytes) -> int:

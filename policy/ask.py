@@ -13,7 +13,7 @@ class Ask(msgspec.Struct, frozen=True):
     `prompt_tokens`: estimated from its length. `max_tokens`: the client's own limit on the answer. `needs`: what not every target can do
     (`tools`, `images`, `audio`, `files`, `n`). `warm`: target -> how many of the prompt's tokens its prefix cache is likely to hold,
     where a prompt that begins alike was answered there; by what such prompts were told before.
-    `batch`: it may wait, and is charged the batch price.
+    `choices`: answers that it wants, each as long as one. `batch`: it may wait, and is charged the batch price.
     """
 
     request_id: str
@@ -24,3 +24,4 @@ class Ask(msgspec.Struct, frozen=True):
     bound_to: str | None = None
     warm: Mapping[str, int] = NOTHING
     batch: bool = False
+    choices: int = 1

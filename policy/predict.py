@@ -52,7 +52,7 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
         cached: float = ask.warm.get(target.name, 0) if ask.warm else 0
         if (share := forecast.cache_share) is not None and prompt_tokens * share > cached:
             cached = prompt_tokens * share
-        listed = prompt_tokens * rates.input + seen.output_tokens * rates.output + rates.request
+        listed = prompt_tokens * rates.input + seen.output_tokens * rates.output * ask.choices + rates.request
         cost = listed - cached * (rates.input - rates.cache_read)
         if ask.batch:
             cost *= target.batch_factor

@@ -30,6 +30,7 @@ OnLoss = Literal["local", "closed", "open"]
 
 PREFIX = "turnout:meter:1:"  # 1: the form of what is kept
 LEASE_S = 30.0
+START_S = 2.0  # that a process waits for Redis before it begins without it
 PULSE_S = 0.25  # between two looks at Redis
 MAX_PAUSE_S = 2.0  # where it is lost
 WRITTEN_S = 0.1  # rows of what was settled are in the ledger by then, when its database is well
@@ -87,8 +88,13 @@ class RedisMeter:
 
     # --- the port ------------------------------------------------------------------------------------------------------
     async def start(self) -> None:
+        """Waits for a Redis that starts at the same time, or answers late because everything does: what others hold there is not known without it."""
         self.store.open()
+        until = monotonic() + START_S
         await self._look()
+        while self.store.lost is not None and monotonic() < until:
+            await asyncio.sleep(POLL_S)
+            await self._look()
         self._task = asyncio.create_task(self._keep(), name="meter-leases")
 
     async def stop(self) -> None:

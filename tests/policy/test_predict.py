@@ -79,6 +79,11 @@ def test_a_client_s_limit_shortens_what_a_model_would_say() -> None:
     assert seen(Fed("x", samples=0), Ask("r", True, 1000, max_tokens=50)).output_tokens == 50
 
 
+def test_each_of_the_answers_that_a_request_wants_is_paid_for() -> None:
+    found = seen(Fed("x", usd(1, 5), samples=0), Ask("r", True, 1000, max_tokens=20, choices=50))
+    assert found.cost_nusd == pytest.approx(1000 * 1e3 + 50 * 20 * 5e3)
+
+
 def test_an_owned_engine_costs_nothing_more_and_its_own_cost_is_not_known() -> None:
     found = seen(Fed("cpu", owned=True))
     assert (found.effective_nusd, found.cost_nusd, found.list_nusd) == (0, None, None)
