@@ -148,6 +148,17 @@ async def test_a_cancelled_batch_stops_its_upstreams_within_a_second_and_keeps_w
     assert (await gateway.sdk.batches.cancel(batch.id)).status == "cancelled"
 
 
+async def test_a_batch_may_be_cancelled_at_any_moment(gateway: Gateway, one: Upstream) -> None:
+    one.plays["m1"] = echo
+    for moment in range(15):
+        batch = await made(gateway.sdk, [row(f"r{n}") for n in range(60)])
+        await asyncio.sleep(moment / 100)
+        await gateway.sdk.batches.cancel(batch.id)
+        batch = await ended(gateway.sdk, batch)
+        found = {**await lines(gateway.sdk, batch.output_file_id), **await lines(gateway.sdk, batch.error_file_id)}
+        assert batch.request_counts is not None and len(found) == batch.request_counts.total in (0, 60), batch
+
+
 async def test_a_batch_whose_time_is_over_expires_with_what_it_has(gateway: Gateway, one: Upstream) -> None:
     one.plays["m1"] = [echo, silent]
     batch = await made(gateway.sdk, [row("a"), row("b"), row("c")])
