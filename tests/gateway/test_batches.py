@@ -301,3 +301,33 @@ async def test_what_is_old_goes_with_its_files(one: Upstream, tmp_path: Path) ->
                 await asyncio.sleep(0.02)
         with pytest.raises(openai.NotFoundError):
             await gateway.sdk.batches.retrieve(batch.id)
+
+
+async def test_a_late_answer_is_not_the_row_s_and_is_paid_by_the_gateway(gateway: Gateway, one: Upstream) -> None:
+    """Another worker took the row over while this one waited for its provider."""
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def held(x: Exchange) -> None:
+        asked.set()
+        await go.wait()
+        await echo(x)
+
+    one.plays["m1"] = held
+    batch = await made(gateway.sdk, [row("a")])
+    await asyncio.wait_for(asked.wait(), 30)
+    engine = gateway.runtime.ledger.engine
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE batch_rows SET worker = 'another', fence = fence + 1, lease_until_us = 9000000000000000")
+    go.set()
+    async with asyncio.timeout(30):
+        while not (found := await gateway.all_rows()):
+            await asyncio.sleep(0.02)
+    assert [(each.status, each.billed) for each in found] == [("ok", "gateway")]
+    batch = await gateway.sdk.batches.retrieve(batch.id)
+    assert batch.request_counts is not None and batch.request_counts.completed == 0
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE batch_rows SET lease_until_us = 1")
+    batch = await ended(gateway.sdk, batch)
+    assert set(await lines(gateway.sdk, batch.output_file_id)) == {"a"} and len(one.journal) == 2
+    charged = [each.cost_nusd for each in await gateway.all_rows() if each.billed == "team"]
+    assert charged == [COST_NUSD] and batch.model_extra is not None and batch.model_extra["turnout"]["repeated_rows"] == 1
