@@ -68,6 +68,13 @@ async def test_a_row_that_fails_by_chance_is_asked_again_elsewhere(gateway: Gate
     assert batch.model_extra is not None and batch.model_extra["turnout"]["targets"] == {"two": 5}
 
 
+async def test_what_a_row_cost_is_unknown_where_its_price_is(one: Upstream, tmp_path: Path) -> None:
+    text = config(f"sqlite:///{tmp_path}/turnout.db", one.base_url)
+    async with running(text.replace(", price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}", ""), tmp_path) as gateway:
+        batch = await ended(gateway.sdk, await made(gateway.sdk, [row("a"), row("b")]))
+    assert batch.model_extra is not None and batch.model_extra["turnout"]["unpriced_rows"] == 2
+
+
 async def test_a_row_outlives_a_target_that_is_down_for_a_while(gateway: Gateway, one: Upstream) -> None:
     one.plays["m1"] = [status(429, retry_after="1"), echo]
     batch = await ended(gateway.sdk, await made(gateway.sdk, [row("a")]))
