@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Container
 from random import random
 from time import monotonic
 
@@ -58,7 +59,7 @@ class RowClient:
 
 
 class Asking:
-    """Asks rows. `attempts`: how often one may fail. `rest`: called with a batch's id and seconds when it had better wait."""
+    """Asks rows. `attempts`: how often one may fail."""
 
     def __init__(self, runtime: Runtime, attempts: int) -> None:
         self._runtime = runtime
@@ -66,7 +67,7 @@ class Asking:
         self._books = HeldBooks(runtime.ledger)
         recorder = Recorder(self._books)
         self._pipeline = Pipeline(recorder, runtime.pipeline.keeper, Admission(runtime.meter, recorder, runtime.alerts))
-        self._endpoints = {path: replace_name(endpoint) for path, endpoint in ENDPOINTS.items()}
+        self._endpoints = {path: _named(endpoint) for path, endpoint in ENDPOINTS.items()}
         self._principals: dict[str, tuple[Principal, Principal]] = {}
 
     async def ask(self, batch: Batch, headers: HeaderList, row: Leased, body: bytes, client: RowClient) -> tuple[Result, Again | None]:
@@ -88,7 +89,7 @@ class Asking:
         rows = self._books.take(request_id)
         if outcome.state == "pending":
             rows = [each for each in rows if each.attempt]
-        return Result(replace(outcome, used=_used(rows), target=_target(rows)), rows), again
+        return Result(replace(outcome, used=_used(rows, self._runtime.engines), target=_target(rows)), rows), again
 
     async def _answered(self, batch: Batch, headers: HeaderList, row: Leased, body: bytes, client: RowClient, request_id: str) -> Outcome:
         """Raises TurnoutError."""
@@ -124,7 +125,7 @@ class Asking:
         return Outcome(row=row, state="pending", request_id=request_id, counts=again.counts, not_before_us=at_us)
 
 
-def replace_name(endpoint: InferenceEndpoint) -> InferenceEndpoint:
+def _named(endpoint: InferenceEndpoint) -> InferenceEndpoint:
     """The endpoint as rows of batches stand in the ledger."""
     return InferenceEndpoint(BATCH + endpoint.name, endpoint.read, endpoint.words, endpoint.media)
 
@@ -136,13 +137,13 @@ def _failed(row: Leased, request_id: str, endpoint: InferenceEndpoint, error: Tu
     return Outcome(row=row, state="errored", request_id=request_id, status_code=shape.status, answer=body, counts=True)
 
 
-def _used(rows: list[AttemptRow]) -> Used | None:
-    """What the team is charged for."""
-    charged = [row for row in rows if row.billed == "team" and row.usage is not None]
+def _used(rows: list[AttemptRow], owned: Container[str]) -> Used | None:
+    """What the team is charged for. An engine of the gateway's own is paid by the hour, not by the row."""
+    charged = [row for row in rows if row.billed == "team" and row.attempt and (row.usage is not None or row.status in ANSWERED)]
     if not charged:
         return None
     usages = [row.usage for row in charged if row.usage is not None]
-    costs = [row.cost_nusd for row in charged]
+    costs = [0 if row.target in owned else row.cost_nusd for row in charged]
     return Used(
         input_tokens=sum(usage.input_total or 0 for usage in usages),
         cached_tokens=sum(usage.cache_read or 0 for usage in usages),

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from batch import leases
 from batch.checking import body_of
 from batch.folder import Folder
-from batch.states import Batch, Leased, Outcome
+from batch.states import Batch, Leased, Outcome, RowState
 from batch.store import Store
 from gateway.batches.asking import Asking, RowClient
 from gateway.batches.books import Commits, Result
@@ -35,6 +35,7 @@ from ledger.database import said
 LOOK_S = 0.25  # between two looks at what batches there are, and whether one was cancelled
 FAILED_S = 1.0  # until the database is asked again after it failed
 TIDY_S = 60.0
+TELLING, TIDYING = "telling", "tidying"
 STEP, STEP_S = 2, 0.001  # rows that are begun together, and the time until the next ones are
 MOST_LATE_S = 0.1
 AHEAD = 2  # leased rows, those that are asked included, as a multiple of the rows asked at once
@@ -48,6 +49,7 @@ Work = Callable[[Batch], object]
 
 class _Running(NamedTuple):
     batch: Batch
+    row: Leased
     client: RowClient
 
 
@@ -91,7 +93,7 @@ class Executor:
             await self._task
         if self._filling is not None:
             self._filling.cancel()
-        for task in (*self._running, *(self._work[name] for name in ("telling",) if name in self._work)):
+        for task in (*self._running, *[work for name, work in self._work.items() if name == TELLING]):
             task.cancel()
         await asyncio.gather(*self._running, *self._work.values(), return_exceptions=True)
         for rows in self._ready.values():
@@ -142,8 +144,8 @@ class Executor:
         self._fill()
         if looks:
             await self._lead_on()
-        if self._telling is not None and self._telling.due() and "telling" not in self._work:
-            self._start_work("telling", self._telling.tell)
+        if self._telling is not None and self._telling.due() and TELLING not in self._work:
+            self._start_work(TELLING, self._telling.tell)
 
     async def _keep(self, now: float) -> None:
         """Its own leases are held, others' that ran out come back, batches that are late expire."""
@@ -156,9 +158,9 @@ class Executor:
                 if back:
                     log.warning("rows of a worker that is gone are asked again", rows=back)
             self._kept_at = now
-        if now - self._tidied_at >= TIDY_S and "tidy" not in self._work:
+        if now - self._tidied_at >= TIDY_S and TIDYING not in self._work:
             self._tidied_at = now
-            self._start_work("tidy", self.upkeep.tidy)
+            self._start_work(TIDYING, self.upkeep.tidy)
 
     def _until(self) -> int:
         return now_us() + int(self._lease_s * US)
@@ -239,7 +241,7 @@ class Executor:
     def _begin(self, batch: Batch, row: Leased) -> None:
         client = RowClient()
         task = asyncio.create_task(self._ask(batch, row, client), name=f"{batch.id} {row.line}")
-        self._running[task] = _Running(batch, client)
+        self._running[task] = _Running(batch, row, client)
         task.add_done_callback(self._over)
 
     async def _ask(self, batch: Batch, row: Leased, client: RowClient) -> None:
@@ -256,9 +258,13 @@ class Executor:
             self._give_back(self._ready[batch.id])
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
-        if not task.cancelled() and (error := task.exception()) is not None:
+        running = self._running.pop(task)
+        if task.cancelled():  # before its first step: nothing was sent
+            state: RowState = "cancelled" if running.client.left else "pending"
+            self._commits.add(Result(Outcome(row=running.row, state=state), []))
+        elif (error := task.exception()) is not None:
             log.error("asking a row of a batch failed", exc_info=error)
+            self._commits.add(Result(Outcome(row=running.row, state="errored", counts=True), []))
         self._go_on()
 
     def _go_on(self) -> None:

@@ -68,6 +68,13 @@ async def test_a_row_that_fails_by_chance_is_asked_again_elsewhere(gateway: Gate
     assert batch.model_extra is not None and batch.model_extra["turnout"]["targets"] == {"two": 5}
 
 
+async def test_what_a_row_cost_is_unknown_where_its_price_is(one: Upstream, tmp_path: Path) -> None:
+    text = config(f"sqlite:///{tmp_path}/turnout.db", one.base_url)
+    async with running(text.replace(", price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}", ""), tmp_path) as gateway:
+        batch = await ended(gateway.sdk, await made(gateway.sdk, [row("a"), row("b")]))
+    assert batch.model_extra is not None and batch.model_extra["turnout"]["unpriced_rows"] == 2
+
+
 async def test_a_row_outlives_a_target_that_is_down_for_a_while(gateway: Gateway, one: Upstream) -> None:
     one.plays["m1"] = [status(429, retry_after="1"), echo]
     batch = await ended(gateway.sdk, await made(gateway.sdk, [row("a")]))
@@ -146,6 +153,17 @@ async def test_a_cancelled_batch_stops_its_upstreams_within_a_second_and_keeps_w
     errors = await lines(gateway.sdk, batch.error_file_id)
     assert set(errors) == {f"r{n}" for n in range(40)} and {line["error"]["code"] for line in errors.values()} == {"batch_cancelled"}
     assert (await gateway.sdk.batches.cancel(batch.id)).status == "cancelled"
+
+
+async def test_a_batch_may_be_cancelled_at_any_moment(gateway: Gateway, one: Upstream) -> None:
+    one.plays["m1"] = echo
+    for moment in range(15):
+        batch = await made(gateway.sdk, [row(f"r{n}") for n in range(60)])
+        await asyncio.sleep(moment / 100)
+        await gateway.sdk.batches.cancel(batch.id)
+        batch = await ended(gateway.sdk, batch)
+        found = {**await lines(gateway.sdk, batch.output_file_id), **await lines(gateway.sdk, batch.error_file_id)}
+        assert batch.request_counts is not None and len(found) == batch.request_counts.total in (0, 60), batch
 
 
 async def test_a_batch_whose_time_is_over_expires_with_what_it_has(gateway: Gateway, one: Upstream) -> None:
@@ -290,3 +308,33 @@ async def test_what_is_old_goes_with_its_files(one: Upstream, tmp_path: Path) ->
                 await asyncio.sleep(0.02)
         with pytest.raises(openai.NotFoundError):
             await gateway.sdk.batches.retrieve(batch.id)
+
+
+async def test_a_late_answer_is_not_the_row_s_and_is_paid_by_the_gateway(gateway: Gateway, one: Upstream) -> None:
+    """Another worker took the row over while this one waited for its provider."""
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def held(x: Exchange) -> None:
+        asked.set()
+        await go.wait()
+        await echo(x)
+
+    one.plays["m1"] = held
+    batch = await made(gateway.sdk, [row("a")])
+    await asyncio.wait_for(asked.wait(), 30)
+    engine = gateway.runtime.ledger.engine
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE batch_rows SET worker = 'another', fence = fence + 1, lease_until_us = 9000000000000000")
+    go.set()
+    async with asyncio.timeout(30):
+        while not (found := await gateway.all_rows()):
+            await asyncio.sleep(0.02)
+    assert [(each.status, each.billed) for each in found] == [("ok", "gateway")]
+    batch = await gateway.sdk.batches.retrieve(batch.id)
+    assert batch.request_counts is not None and batch.request_counts.completed == 0
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE batch_rows SET lease_until_us = 1")
+    batch = await ended(gateway.sdk, batch)
+    assert set(await lines(gateway.sdk, batch.output_file_id)) == {"a"} and len(one.journal) == 2
+    charged = [each.cost_nusd for each in await gateway.all_rows() if each.billed == "team"]
+    assert charged == [COST_NUSD] and batch.model_extra is not None and batch.model_extra["turnout"]["repeated_rows"] == 1

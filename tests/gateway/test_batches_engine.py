@@ -29,6 +29,7 @@ async def test_a_live_request_takes_the_place_of_a_batch_s_row_and_no_row_is_los
         assert counts is not None and counts.completed <= 1, "it waited behind rows of the batch"
         batch = await ended(gateway.sdk, batch, 110)
         assert set(await lines(gateway.sdk, batch.output_file_id)) == {"r0", "r1", "r2", "r3"}
+        assert batch.model_extra is not None and (batch.model_extra["turnout"]["unpriced_rows"], batch.model_extra["turnout"]["cost_usd"]) == (0, 0)
         billed = [each for each in await gateway.all_rows() if each.billed == "team"]
         assert len(billed) == 5 and sum(each.engine_decode_us or 0 for each in billed) > 0
 
