@@ -3,8 +3,11 @@
 import asyncio
 from pathlib import Path
 
+from sqlalchemy import func, select
+
+from batch.schema import batch_rows
 from tests.gateway.batching import COST_NUSD, chat, config, ended, lines, made, row, until
-from tests.gateway.conftest import running
+from tests.gateway.conftest import Gateway, running
 from tests.gateway.upstream import Exchange, Upstream, good
 
 
@@ -27,6 +30,12 @@ async def test_rows_wait_for_room_under_their_team_s_limit_and_none_is_lost(one:
     assert most <= 2
 
 
+def refused(gateway: Gateway) -> int:
+    """Rows that had no room, and wait for some."""
+    with gateway.runtime.ledger.engine.connect() as connection:
+        return connection.execute(select(func.count()).where(batch_rows.c.not_before_us > 0)).scalar_one()
+
+
 async def test_a_budget_of_its_own_holds_a_batch_and_leaves_live_requests_alone(one: Upstream, tmp_path: Path) -> None:
     room = 5 * COST_NUSD / 1e9
     own = f", budget: {{usd: 1, window: total}}, batch_budget: {{usd: {room}, window: total}}"
@@ -34,7 +43,9 @@ async def test_a_budget_of_its_own_holds_a_batch_and_leaves_live_requests_alone(
         batch = await made(gateway.sdk, [row(f"r{n}", chat("hi", max_tokens=5)) for n in range(20)])
         await until(gateway.sdk, batch, lambda each: each.request_counts is not None and each.request_counts.completed >= 1)
         assert (await gateway.post(chat("live", max_tokens=5))).status_code == 200
-        await asyncio.sleep(1.0)  # were there room, all rows would be done by now
+        async with asyncio.timeout(30):
+            while not refused(gateway):
+                await asyncio.sleep(0.02)
         batch = await gateway.sdk.batches.retrieve(batch.id)
         assert batch.status == "in_progress"
         spent = sum(each.cost_nusd or 0 for each in await gateway.all_rows() if each.endpoint.startswith("batch."))
