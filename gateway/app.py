@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from gateway.app_errors import add_errors
 from gateway.app_parts import Caller
 from gateway.auth import no_such_model
+from gateway.metrics.serving import add_metrics
 from gateway.openapi import INFERENCE_PATHS
 from gateway.reports_api import add_reports
 from gateway.responses_api import add_responses
@@ -33,6 +34,7 @@ def create_app(runtime: Runtime, version: str) -> FastAPI:
     _add_models(app, runtime)
     add_responses(app, runtime)
     add_reports(app, runtime)
+    add_metrics(app, runtime.observing.gate, runtime.observing.gathering)
     _add_health(app, runtime)
     add_errors(app, "GET /docs lists what there is")
     return app

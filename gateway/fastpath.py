@@ -31,6 +31,8 @@ from gateway.metering.bounds import limited
 from gateway.overrides import overridden
 from gateway.prompt_cache import own_prompt_key
 from gateway.runtime import Runtime
+from gateway.telemetry.trace import trace_of
+from gateway.watching import Ended
 from providers.wires.port import Dialect
 from providers.wires.table import DIALECTS
 
@@ -55,8 +57,10 @@ class FastPath:
             return await self._pass_on(scope, receive, send, request_id)
         client = Client(receive, send)
         runtime = self.runtime
+        job: Job | None = None
         try:
-            await self._answer(runtime, client, scope, endpoint, request_id)
+            job = await self._job(runtime, client, scope, endpoint, request_id)
+            await self._answer(runtime, job)
         except TurnoutError as error:
             await self._refuse(endpoint.words, client, error, request_id)
         except asyncio.CancelledError:
@@ -70,8 +74,9 @@ class FastPath:
             await self._refuse(endpoint.words, client, TurnoutError("the gateway failed; the request id leads to its log"), request_id)
         finally:
             client.unguard()
+            runtime.observing.watching.ended(Ended(request_id, endpoint.name, client, job))
 
-    async def _answer(self, runtime: Runtime, client: Client, scope: Scope, endpoint: InferenceEndpoint, request_id: str) -> None:
+    async def _job(self, runtime: Runtime, client: Client, scope: Scope, endpoint: InferenceEndpoint, request_id: str) -> Job:
         headers: HeaderList = scope["headers"]
         principal = runtime.keys.principal(headers)
         if scope["method"] != "POST":
@@ -91,12 +96,15 @@ class FastPath:
             call = msgspec.structs.replace(own_prompt_key(call, principal.team), flow=principal.flow)
         client.guard()
         bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
-        job = Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target, headers=headers)
+        trace = trace_of(headers, runtime.observing.watching.sample)
+        return Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target, headers=headers, trace=trace)
+
+    async def _answer(self, runtime: Runtime, job: Job) -> None:
         try:
             await runtime.pipeline.run(job)
         except TurnoutError as error:
             if isinstance(error, AttemptsExhausted) and isinstance(error.last, UpstreamRejected) and error.param is None:
-                _name_the_fault(call, error)
+                _name_the_fault(job.call, error)
             error.decision = "" if job.planning is None else job.planning.plan.why
             error.cache = job.cache or ""
             raise

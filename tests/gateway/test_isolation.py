@@ -61,6 +61,7 @@ THINGS = {
 }
 EMPTY = {"GET /v1/reports/breakeven"}  # for who uses no engine
 LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/requests"} | {f"GET /v1/reports/{name}" for name in REPORTS}
+OPERATORS = {"GET /metrics"}  # no team's
 INFERENCE = {f"POST {path}" for path in ENDPOINTS}
 
 
@@ -131,7 +132,7 @@ async def kept_answer(red: Red) -> str:
 async def test_every_route_is_in_the_table(red: Red) -> None:
     app = create_app(red.gateway.runtime, "test")
     found = {f"{method} {route.path}" for route in app.routes if isinstance(route, Route) for method in route.methods or () if method != "HEAD"}
-    assert found | INFERENCE == PUBLIC | LISTS | EMPTY | INFERENCE | set(THINGS)
+    assert found | INFERENCE == PUBLIC | LISTS | EMPTY | OPERATORS | INFERENCE | set(THINGS)
 
 
 @pytest.mark.parametrize("caller", KEYS)
@@ -177,6 +178,13 @@ async def test_a_list_holds_what_is_the_caller_s_own(red: Red, route: str) -> No
 async def test_what_is_of_nobody_here_is_empty_for_all(red: Red, route: str, caller: str, status: int) -> None:
     answer = await red.ask(route, caller)
     assert answer.status_code == status and (status != 200 or answer.json()["data"] == [])
+
+
+@pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 403), ("unknown", 401), ("own", 403)])
+@pytest.mark.parametrize("route", sorted(OPERATORS))
+async def test_what_is_of_all_teams_is_no_team_s(red: Red, route: str, caller: str, status: int) -> None:
+    answer = await red.ask(route, caller)
+    assert answer.status_code == status and "turnout_" not in answer.text
 
 
 @pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 404), ("unknown", 401)])
