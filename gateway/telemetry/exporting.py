@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from importlib.metadata import version
 from random import random
@@ -86,20 +86,26 @@ class Exporter:
         await asyncio.wait(tasks)
         try:
             async with asyncio.timeout(LAST_S):
-                await self._export_traces()
-                await self._export_metrics()
+                await self._guarded(self._export_traces)
+                await self._guarded(self._export_metrics)
         except TimeoutError:
             log.warning("telemetry was not exported to its end", requests=len(self._waiting))
 
     async def _keep_traces(self) -> None:
         while True:
             await asyncio.sleep(GATHER_S)
-            await self._export_traces()
+            await self._guarded(self._export_traces)
 
     async def _keep_metrics(self) -> None:
         while True:
             await asyncio.sleep(self._every_s)
-            await self._export_metrics()
+            await self._guarded(self._export_metrics)
+
+    async def _guarded(self, export: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await export()
+        except Exception as exc:  # the task's top: one batch that cannot be told must not end all later ones
+            log.error("telemetry failed", exc_info=exc)
 
     async def _export_traces(self) -> None:
         while self._waiting:
@@ -114,15 +120,12 @@ class Exporter:
     async def _send(self, path: str, message: Message, requests: int) -> None:
         """Tries a few times, then gives up what it was given."""
         try:
-            async for attempt in AsyncRetrying(
-                stop=stop_after_attempt(ATTEMPTS), wait=wait_exponential_jitter(0.2, 2.0), retry=retry_if_exception_type(_Again), reraise=True
-            ):
+            waits = wait_exponential_jitter(multiplier=0.2, max=2.0)
+            retrying = AsyncRetrying(stop=stop_after_attempt(ATTEMPTS), wait=waits, retry=retry_if_exception_type(_Again), reraise=True)
+            async for attempt in retrying:
                 with attempt:
                     await self._post(path, message.SerializeToString())
-        except _Again as error:
-            self.dropped += requests
-            self._told(str(error))
-        except _Refused as error:
+        except (_Again, _Refused) as error:
             self.dropped += requests
             self._told(str(error))
         else:
