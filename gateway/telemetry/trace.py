@@ -48,8 +48,12 @@ def trace_of(headers: list[tuple[bytes, bytes]], sample: Callable[[], bool] | No
 
     A `traceparent` that is not well-formed, or stands twice, is as none.
     """
-    found = [value for name, value in headers if name == b"traceparent"]
-    if len(found) == 1 and (match := _PARENT.fullmatch(found[0])) is not None and _valid(match):
+    parents = 0
+    for name, value in headers:
+        if name == b"traceparent":
+            parents += 1
+            parent = value
+    if parents == 1 and (match := _PARENT.fullmatch(parent)) is not None and _valid(match):
         state = b",".join(value for name, value in headers if name == b"tracestate")
         told: Headers = ((b"tracestate", state),) if _STATE.fullmatch(state) else ()
         return Trace(match[2].decode(), match[3].decode(), int(match[4], 16) & SAMPLED, told)
