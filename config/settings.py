@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from config.engines import EngineSettings
 from config.section import Section
+from config.telemetry import MetricsSettings, TelemetrySettings
 from config.tenancy import AdminSettings, AlertSettings, BatchSettings, CacheSettings, OrganisationSettings, TeamSettings
 from config.values import (
     LIST,
@@ -322,6 +323,8 @@ class Settings(Section):
     teams: dict[Name, TeamSettings] = Field({})
     admin: AdminSettings | None = Field(None, description="default: no admin API; the command line works without it")
     alerts: AlertSettings | None = Field(None, description="default: nobody is told of spent budgets")
+    metrics: MetricsSettings = MetricsSettings()
+    telemetry: TelemetrySettings | None = Field(None, description="default: no traces are made")
 
     @property
     def engine_replicas(self) -> dict[str, EngineSettings]:

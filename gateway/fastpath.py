@@ -14,7 +14,10 @@ from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
+from gateway.job import Job
 from gateway.runtime import Runtime
+from gateway.telemetry.trace import trace_of
+from gateway.watching import Ended
 from providers.wires.port import Dialect
 
 log = structlog.get_logger("turnout.edge")
@@ -38,8 +41,10 @@ class FastPath:
             return await self._pass_on(scope, receive, send, request_id)
         client = Client(receive, send)
         runtime = self.runtime
+        job: Job | None = None
         try:
-            await self._answer(runtime, client, scope, endpoint, request_id)
+            job = await self._job(runtime, client, scope, endpoint, request_id)
+            await self._answer(runtime, job)
         except TurnoutError as error:
             await self._refuse(endpoint.words, client, error, request_id)
         except asyncio.CancelledError:
@@ -53,8 +58,9 @@ class FastPath:
             await self._refuse(endpoint.words, client, TurnoutError("the gateway failed; the request id leads to its log"), request_id)
         finally:
             client.unguard()
+            runtime.observing.watching.ended(Ended(request_id, endpoint.name, client, job))
 
-    async def _answer(self, runtime: Runtime, client: Client, scope: Scope, endpoint: InferenceEndpoint, request_id: str) -> None:
+    async def _job(self, runtime: Runtime, client: Client, scope: Scope, endpoint: InferenceEndpoint, request_id: str) -> Job:
         headers: HeaderList = scope["headers"]
         principal = runtime.keys.principal(headers)
         if scope["method"] != "POST":
@@ -63,6 +69,10 @@ class FastPath:
         call = endpoint.read(request_id, await client.body(headers, limits.max_body_bytes, limits.body_idle_s, endpoint.media), headers)
         client.guard()
         job = await job_of(runtime, endpoint, call, principal, client, headers)
+        job.trace = trace_of(headers, runtime.observing.watching.sample)
+        return job
+
+    async def _answer(self, runtime: Runtime, job: Job) -> None:
         try:
             await runtime.pipeline.run(job)
         except TurnoutError as error:

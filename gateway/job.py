@@ -13,6 +13,7 @@ from contract.errors import AttemptError, AttemptTimeout
 from gateway.auth import Principal
 from gateway.client import HeaderList, Receiver
 from gateway.routes import Route, Target
+from gateway.telemetry.trace import Trace
 from ledger.row import CacheUse
 from policy.ask import Ask
 from policy.decision import Decision
@@ -72,6 +73,8 @@ class Job:
     used_nusd: int = 0
     headers: HeaderList = field(default_factory=list)
     cache: CacheUse | None = None  # None: its policy keeps no answers
+    cut: bool = False  # another request's answer that it was given ended early
+    trace: Trace | None = None  # None: its client sent no trace context, and nobody records one
     giving: Giving | None = None  # what its client is given; the newest, where another target went on
 
 

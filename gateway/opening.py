@@ -31,6 +31,8 @@ async def begin(job: Job, attempt: Attempt, patience: Patience | None, recorder:
     """
     rule = job.rule
     recorder.begins(job, attempt)
+    if job.trace is not None:
+        attempt.marks.trace = job.trace.headers(attempt.number)
     try:
         exchange = attempt.exchange = await attempt.target.backend.open(call or job.call, attempt.target.model, attempt.marks, rule.drop, patience)
         piece = await exchange.next()

@@ -11,6 +11,7 @@ from contract.usage import Usage
 from gateway.accounting import settled, unawaited
 from gateway.job import Attempt, Job, Planning
 from gateway.learning import learn
+from gateway.metrics.counts import Counts
 from gateway.routes import Target
 from ledger.prices import cost_nusd
 from ledger.row import ANSWERED, AttemptRow, Billed, Status
@@ -43,8 +44,9 @@ class Books(Protocol):
 class Recorder:
     """Writes rows and statistics; never fails a request."""
 
-    def __init__(self, ledger: Books) -> None:
+    def __init__(self, ledger: Books, counts: Counts) -> None:
         self._ledger = ledger
+        self._counts = counts
 
     def begins(self, job: Job, attempt: Attempt) -> None:
         """Notes an attempt before anything of it is sent. Should this process die, it stands in the ledger as an estimate: its prompt, or what was
@@ -88,7 +90,8 @@ class Recorder:
         if billed == "team" and job.granted is not None:
             job.used_tokens += _tokens(usage, planning)
             job.used_nusd += cost or 0
-        self._ledger.append(
+        self._keep(
+            job,
             AttemptRow(
                 **_attempted(job, attempt),
                 status=status,
@@ -114,13 +117,16 @@ class Recorder:
                 decision=planning.told if planning and attempt.number == 1 else None,
                 **_engine_time(target, marks),
                 **({} if attempt.rest else _predicted(attempt.planned.prediction)),
-            )
+            ),
+            _given_after_s(job, attempt),
+            queued=target.owned,
         )
         learn(job, attempt, status, error, usage, cost)
 
     def refused(self, job: Job, code: str, status: int) -> None:
         """The request got no attempt at all: its row says what was decided."""
-        self._ledger.append(
+        self._keep(
+            job,
             AttemptRow(
                 **_asked(job),
                 attempt=0,
@@ -133,13 +139,15 @@ class Recorder:
                 client_status=status,
                 slo_met=None if job.rule.slo == NO_SLO else False,
                 decision=job.planning.told if job.planning else None,
-            )
+            ),
         )
 
     def kept(self, job: Job, told: FromCache) -> None:
         """The request was answered by what another one asked for: no target was asked, and it costs nothing."""
         client, now = job.client, monotonic()
-        self._ledger.append(
+        job.cut = told.status == "cut"
+        self._keep(
+            job,
             AttemptRow(
                 **_asked(job),
                 attempt=0,
@@ -155,8 +163,16 @@ class Recorder:
                 cost_nusd=0,
                 bytes_client=client.bytes_sent,
                 saved_nusd=told.saved_nusd,
-            )
+            ),
+            None if told.began is None or not job.call.stream else told.began - client.started_at,
         )
+
+    def _keep(self, job: Job, row: AttemptRow, first_s: float | None = None, queued: bool = False) -> None:
+        """In the ledger, the counts and the trace: the same row, so that they cannot disagree."""
+        self._ledger.append(row)
+        self._counts.row(row, first_s, queued)
+        if job.trace is not None:
+            job.trace.rows.append(row)
 
 
 def _asked(job: Job) -> dict[str, Any]:
@@ -201,6 +217,14 @@ def _slo_met(job: Job, attempt: Attempt, status: Status, usage: Usage | None) ->
         return slo.kept(None if first is None else first - began, ended - began, None if usage is None else usage.output_total)
     last = job.error_status is not None or (status == "cut" and job.rule.recovery != "continue")
     return False if last else None
+
+
+def _given_after_s(job: Job, attempt: Attempt) -> float | None:
+    """From the request's head to the first output of a stream; None: its client is not given this answer, or saw the beginning of another."""
+    first, giving = attempt.marks.first_token, job.giving
+    if first is None or giving is None or giving.attempt is not attempt or attempt.rest or not job.call.stream:
+        return None
+    return first - job.client.started_at
 
 
 def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None) -> Usage | None:

@@ -102,5 +102,10 @@ class RouteTable:
         return self._exact
 
     @property
+    def known(self) -> list[Route]:
+        """All, and patterns' routes for the names that were asked for lately."""
+        return [*self.all, *self._matched.values()]
+
+    @property
     def all(self) -> list[Route]:
         return [*self._exact.values(), *(route for _, _, route in self._patterns)]

@@ -25,6 +25,8 @@ from gateway.key_watch import KeyWatch
 from gateway.metering.admission import Admission
 from gateway.metering.alerts import Alerts
 from gateway.metering.meter import MeterPort, meter_of
+from gateway.metrics.counts import Counts
+from gateway.observing import Observing, Parts, observing
 from gateway.overrides import ALL
 from gateway.pipeline import Pipeline
 from gateway.pricing import price_of
@@ -103,6 +105,7 @@ class Runtime:
     worker: int | None  # its number, where several serve
     key_watch: KeyWatch
     admin: "AdminServer | None"
+    observing: Observing
     stopping: bool = False
 
     async def start(self) -> None:
@@ -119,6 +122,7 @@ class Runtime:
         if self.alerts is not None:
             await self.alerts.start()
         self.hours.start()
+        self.observing.start()
         for pool in self.pools:
             pool.start()
 
@@ -143,6 +147,7 @@ class Runtime:
         for backend in self.backends:
             await backend.aclose()
         await self.hours.stop()
+        await self.observing.stop()
         for pool in self.pools:
             await pool.stop()
         for engine in self.engines.values():
@@ -349,13 +354,16 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
     if bootstrap is not None:
         principals.append((bootstrap, Principal(BOOTSTRAP_TEAM, key_id_of(bootstrap), overrides=ALL)))
     continuity = Continuity(ledger.engine, settings.state.responses_days, shared=host is not None)
-    recorder = Recorder(ledger)
+    counts = Counts()
+    recorder = Recorder(ledger, counts)
     meter = meter_of(settings.state, ledger, settings.server.workers)
     alerts = None if settings.alerts is None else Alerts(settings.alerts, builder.client, meter, ledger.engine)
     admission = Admission(meter, recorder, alerts)
     caches = caches_of(settings, builder.rules.values(), routes, recorder, admission)
     keys = KeyTable(principals)
     watch = KeyWatch(Keys(ledger.engine), keys, settings, builder.rules)
+    backends = tuple(builder.backends.values())
+    parts = Parts(routes, ledger, meter, keys, builder.engines, backends, builder.client, bootstrap)
     return Runtime(
         routes=routes,
         rules=builder.rules,
@@ -370,7 +378,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         pools=tuple(builder.pools),
         hours=EngineHours(builder.own_engines(), ledger.engine),
         clients=builder.clients,
-        backends=tuple(builder.backends.values()),
+        backends=backends,
         bootstrap_key=bootstrap,
         known=builder.known,
         sharing=builder.sharing(),
@@ -380,5 +388,6 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         worker=None if host is None else host.worker,
         key_watch=watch,
         admin=builder.admin(watch, meter, admin),
+        observing=observing(settings, counts, parts, host),
         example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
     )

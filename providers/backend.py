@@ -78,6 +78,8 @@ class HttpBackend:
         if spec.signer is not None:
             signed = await spec.signer.headers(host_header(spec.origin), endpoint.path, prepared.body)
             endpoint = Endpoint(endpoint.origin, endpoint.path, (*endpoint.headers, *signed))
+        if marks.trace:
+            endpoint = Endpoint(endpoint.origin, endpoint.path, (*endpoint.headers, *marks.trace))
         clocks = spec.clocks if prepared.tap is not None else spec.unary_clocks
         if patience is not None:
             clocks = within(clocks, patience, prepared.tap is not None)

@@ -33,6 +33,7 @@ class Marks(msgspec.Struct):
     key_id: str | None = None  # the provider's key that was sent, where there is a choice
     prefill_s: float | None = None  # of an owned engine's time, its share; None: it was in none
     decode_s: float | None = None
+    trace: tuple[tuple[bytes, bytes], ...] = ()  # headers that carry the request's trace upstream
 
 
 class Exchange(Protocol):

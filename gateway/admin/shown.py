@@ -18,6 +18,8 @@ def settings_shown(settings: Settings) -> dict[str, Any]:
         provider["headers"] = dict.fromkeys(provider["headers"], HIDDEN)
         if "access_key_id" in provider.get("credentials", {}):
             provider["credentials"]["access_key_id"] = HIDDEN
+    if "telemetry" in told:
+        told["telemetry"]["headers"] = dict.fromkeys(told["telemetry"]["headers"], HIDDEN)
     if "alerts" in told:
         told["alerts"]["url"] = "/".join(told["alerts"]["url"].split("/")[:3]) + f"/{HIDDEN}"
     return told

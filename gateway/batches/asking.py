@@ -65,7 +65,7 @@ class Asking:
         self._runtime = runtime
         self._attempts = attempts
         self._books = HeldBooks(runtime.ledger)
-        recorder = Recorder(self._books)
+        recorder = Recorder(self._books, runtime.observing.watching.counts)
         self._pipeline = Pipeline(recorder, runtime.pipeline.keeper, Admission(runtime.meter, recorder, runtime.alerts))
         self._endpoints = {path: _named(endpoint) for path, endpoint in ENDPOINTS.items()}
         self._principals: dict[str, tuple[Principal, Principal]] = {}

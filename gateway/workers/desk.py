@@ -60,6 +60,10 @@ class Desk:
     def queues(self) -> list[tuple[EngineSpec, Admission]]:
         return [(engine.spec, self._queues[name]) for name, engine in self._engines.items()]
 
+    def pages(self) -> dict[str, str]:
+        """What the engines tell of themselves, as it was read last."""
+        return {name: engine.page for name, engine in self._engines.items() if engine.page}
+
     def state(self) -> tuple[EngineTold | QueueTold, ...]:
         """How all engines and queues are now."""
         return (*(state_of(engine) for engine in self._engines.values()), *(self._queue(name) for name in self._queues))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gateway.metrics.gathering import Others
 from providers.local.port import Slots, Supervisor
 
 
@@ -12,7 +13,8 @@ class SharedEngine(NamedTuple):
 
 
 class Host(NamedTuple):
-    """`worker`: its number, from 1."""
+    """`worker`: its number, from 1. `others`: what it and the others counted; None: nobody asks."""
 
     worker: int
     engines: Mapping[str, SharedEngine]
+    others: Others | None = None

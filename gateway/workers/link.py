@@ -9,22 +9,25 @@ from time import monotonic
 import structlog
 
 from contract.errors import EngineBusy, EngineError
+from gateway.workers.counting import Telling
 from gateway.workers.host import Host, SharedEngine
 from gateway.workers.messages import (
     Acquire,
+    AllCounted,
     Channel,
     Down,
     EngineTold,
     Granted,
     Hang,
     Leave,
-    Listening,
     MakeRoom,
     Orders,
     QueueTold,
     Read,
     ReadingTold,
     Refused,
+    TellCounts,
+    Up,
     address_in,
 )
 from providers.local.port import Want
@@ -33,7 +36,7 @@ from providers.local.spec import EngineSpec
 from providers.local.status import EngineStatus
 from providers.local.work import Work
 
-Say = Callable[[Acquire | Read | Leave | Hang | Listening], None]
+Say = Callable[[Acquire | Read | Leave | Hang], None]
 
 log = structlog.get_logger("turnout.workers")
 
@@ -157,27 +160,34 @@ class Link:
         self._end = end
         self._on_lost = on_lost
         self._channel: Channel[Down] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._engines = {spec.name: RemoteEngine(spec, self.say) for spec in orders.engines}
         self._slots = {spec.name: RemoteSlots(spec.name, self.say) for spec in orders.engines}
-        self.host = Host(orders.worker, {name: SharedEngine(engine, self._slots[name]) for name, engine in self._engines.items()})
+        self._telling = Telling(self.say)
+        shared = {name: SharedEngine(engine, self._slots[name]) for name, engine in self._engines.items()}
+        self.host = Host(orders.worker, shared, self._telling)
         for told in orders.told:
             self._take(told)
 
     async def start(self) -> None:
         self._channel = Channel(*await asyncio.open_unix_connection(sock=self._end), Down)
-        self._task = asyncio.create_task(self._listen(self._channel), name="link to the parent")
+        self._tasks = [
+            asyncio.create_task(self._listen(self._channel), name="link to the parent"),
+            asyncio.create_task(self._telling.push(), name="counts to the parent"),
+        ]
 
     async def stop(self) -> None:
         """Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-            await asyncio.wait([task])
+        if tasks:
+            await asyncio.wait(tasks)
+            self._telling.tell()
         if self._channel is not None:
-            self._channel.close()
+            await self._channel.ended()
 
-    def say(self, message: Acquire | Read | Leave | Hang | Listening) -> None:
+    def say(self, message: Up) -> None:
         if self._channel is not None:
             self._channel.send(message)
 
@@ -198,5 +208,7 @@ class Link:
                 self._engines[message.engine].seen(message.reading)
             case QueueTold() | Granted() | Refused() | MakeRoom():
                 self._slots[message.engine].take(message)
+            case TellCounts() | AllCounted():
+                self._telling.take(message)
             case Orders():
                 log.error("orders came twice")

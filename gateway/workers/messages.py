@@ -5,6 +5,7 @@ The pair has no name, so nobody else can come in, and its end is seen at once by
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ from providers.local.status import EngineState, EngineStatus
 from providers.reading import Reading
 
 LENGTH_BYTES = 4
+ENDED_S = 1.0
 SLOW_BYTES = 1 << 20  # waiting to be read by the other side: what will be said anew is left out meanwhile
 
 
@@ -86,7 +88,21 @@ class MakeRoom(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
-Down = Orders | EngineTold | QueueTold | ReadingTold | Granted | Refused | MakeRoom
+class TellCounts(msgspec.Struct, frozen=True, tag=True):
+    """What did you count so far? The answer names the round."""
+
+    round: int
+
+
+class AllCounted(msgspec.Struct, frozen=True, tag=True):
+    """What all workers counted, an encoded `gateway.metrics.snapshot.Snapshot`. `pages`: the engines' own metrics."""
+
+    id: int
+    snapshot: bytes
+    pages: dict[str, str]
+
+
+Down = Orders | EngineTold | QueueTold | ReadingTold | Granted | Refused | MakeRoom | TellCounts | AllCounted
 
 
 # --- a worker's --------------------------------------------------------------------------------------------------------
@@ -130,7 +146,20 @@ class Hang(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Up = Listening | Acquire | Read | Leave | Hang
+class Counted(msgspec.Struct, frozen=True, tag=True):
+    """What this worker counted since its start. `round`: 0 where nobody asked."""
+
+    round: int
+    snapshot: bytes
+
+
+class AskCounts(msgspec.Struct, frozen=True, tag=True):
+    """What did all count?"""
+
+    id: int
+
+
+Up = Listening | Acquire | Read | Leave | Hang | Counted | AskCounts
 
 In = TypeVar("In")
 
@@ -162,6 +191,13 @@ class Channel(Generic[In]):
 
     def close(self) -> None:
         self._writer.close()
+
+    async def ended(self) -> None:
+        """Closes it once what was said is the other side's, or that does not listen for ENDED_S."""
+        self._writer.close()
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(ENDED_S):
+                await self._writer.wait_closed()
 
 
 def framed(message: Down | Up) -> bytes:

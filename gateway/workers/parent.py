@@ -18,8 +18,9 @@ import uvloop
 from config.settings import Settings
 from gateway.engine_hours import EngineHours
 from gateway.server import BACKLOG, GRACE_S, Sockets
+from gateway.workers.counting import Sums
 from gateway.workers.desk import Desk
-from gateway.workers.messages import Listening, Orders
+from gateway.workers.messages import AskCounts, Counted, Listening, Orders
 from gateway.workers.process import WorkerProcess, end_of
 from gateway.workers.restarts import MOST, WINDOW_S, Restarts
 from gateway.workers.tally import ABSENT, Tally
@@ -80,6 +81,7 @@ class Parent:
         self._settings = pickle.dumps(plan.settings)
         self._sockets = sockets
         self._desk = desk
+        self._sums = Sums(desk.pages)
         self._tally = Tally.of(plan.settings.server.workers)
         self._on_listening: Callable[[str], None] | None = on_listening
         self._workers: dict[int, WorkerProcess] = {}  # by their place
@@ -134,6 +136,7 @@ class Parent:
         except OSError as exc:
             return 0.0, f"could not be started: {exc}"
         counter = self._desk.open(worker.channel)
+        self._sums.open(worker.channel)
         try:
             worker.channel.send(Orders(place, self._settings, self._plan.bootstrap_key, self._desk.specs, self._desk.state()))
             if self._stop.is_set():
@@ -141,10 +144,13 @@ class Parent:
             while (message := await worker.channel.receive()) is not None:
                 if isinstance(message, Listening):
                     self._listens(place, worker, message)
+                elif isinstance(message, Counted | AskCounts):
+                    self._sums.take(worker.channel, message)
                 else:
                     self._desk.take(counter, message)
         finally:
             self._desk.close(counter)
+            self._sums.close(worker.channel)
             self._tally[place] = ABSENT
             code = await worker.end(LATE_S)
             del self._workers[place]

@@ -28,6 +28,7 @@ from contract.errors import (
 from contract.finish import Finish
 from contract.patience import Patience
 from contract.usage import BYTES_PER_TOKEN, Usage
+from providers.address import HeaderTuple
 from providers.backend import read_error
 from providers.exchange import ReadyExchange
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, within
@@ -143,14 +144,14 @@ class EngineBackend:
         if wants_tools(asked.chat):
             await self._check_tools(address)
         await self._check_length(body, address)
-        response = await self._send(CHAT_PATH, body, address, clocks)
+        response = await self._send(CHAT_PATH, body, address, clocks, marks.trace)
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
             raise await self._refusal(response, body, address)
         return asked.exchange(response, marks)
 
-    async def _send(self, path: str, body: bytes, address: EngineAddress, clocks: Clocks | None = None) -> HttpResponse:
-        headers = ((b"content-type", b"application/json"), (b"authorization", address.authorization))
+    async def _send(self, path: str, body: bytes, address: EngineAddress, clocks: Clocks | None = None, trace: HeaderTuple = ()) -> HttpResponse:
+        headers = ((b"content-type", b"application/json"), (b"authorization", address.authorization), *trace)
         return await self._client.send(Endpoint(address.origin, path, headers), body, clocks or self._spec.clocks)
 
     def _check_choices(self, call: Call) -> None:

@@ -16,6 +16,8 @@ class Supervisor(Protocol):
 
     spec: EngineSpec
     state: EngineState
+    generation: int
+    page: str
     reading: Reading | None
 
     @property

@@ -25,6 +25,7 @@ class EngineStatus:
         self.state: EngineState = "stopped"
         self.generation = 0
         self.reading: Reading | None = None  # the newest look at the child that is ready
+        self.page = ""  # its own metrics, as they were read for that
         self.listeners: list[Callable[[EngineStatus], None]] = []  # told of every change, and of every look
         self._expected_at = 0.0
         self._changed = asyncio.Event()
@@ -58,6 +59,8 @@ class EngineStatus:
         self._expected_at = monotonic() + ready_in_s
         self._changed.set()  # those who come later wait for the next change
         self._changed = asyncio.Event()
+        if state != "ready":
+            self.page = ""
         self.seen(self.reading if state == "ready" else None)
 
     def seen(self, reading: Reading | None) -> None:

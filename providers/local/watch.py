@@ -27,8 +27,10 @@ async def watch(engine: EngineStatus, client: HttpClient) -> None:
         began = monotonic()
         try:
             metrics, slots = await _get(client, address, "/metrics"), await _get(client, address, "/slots") if with_slots else None
-            reading = reader.read(monotonic(), page_of(metrics.decode(errors="replace")), slots)
+            text = metrics.decode(errors="replace")
+            reading = reader.read(monotonic(), page_of(text), slots)
             if engine.address is address:
+                engine.page = text
                 engine.seen(reading)
         except AttemptError:
             pass

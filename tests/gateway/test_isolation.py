@@ -72,6 +72,7 @@ MAKERS = {"POST /v1/files", "POST /v1/batches", "POST /v1/messages/batches"}
 EMPTY = {"GET /v1/reports/breakeven"}  # for who uses no engine
 BATCHES = {"GET /v1/files", "GET /v1/batches", "GET /v1/messages/batches"}
 LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/requests"} | BATCHES | {f"GET /v1/reports/{name}" for name in REPORTS}
+OPERATORS = {"GET /metrics"}  # no team's
 INFERENCE = {f"POST {path}" for path in ENDPOINTS}
 
 
@@ -165,7 +166,7 @@ async def kept_answer(red: Red) -> str:
 async def test_every_route_is_in_the_table(red: Red) -> None:
     app = create_app(red.gateway.runtime, "test")
     found = {f"{method} {route.path}" for route in app.routes if isinstance(route, Route) for method in route.methods or () if method != "HEAD"}
-    assert found | INFERENCE == PUBLIC | LISTS | EMPTY | INFERENCE | MAKERS | set(THINGS)
+    assert found | INFERENCE == PUBLIC | LISTS | EMPTY | OPERATORS | INFERENCE | MAKERS | set(THINGS)
 
 
 @pytest.mark.parametrize("caller", KEYS)
@@ -239,6 +240,13 @@ async def test_another_team_s_model_is_no_row_of_a_batch(red: Red) -> None:
 async def test_what_is_of_nobody_here_is_empty_for_all(red: Red, route: str, caller: str, status: int) -> None:
     answer = await red.ask(route, caller)
     assert answer.status_code == status and (status != 200 or answer.json()["data"] == [])
+
+
+@pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 403), ("unknown", 401), ("own", 403)])
+@pytest.mark.parametrize("route", sorted(OPERATORS))
+async def test_what_is_of_all_teams_is_no_team_s(red: Red, route: str, caller: str, status: int) -> None:
+    answer = await red.ask(route, caller)
+    assert answer.status_code == status and "turnout_" not in answer.text
 
 
 @pytest.mark.parametrize(("caller", "status"), [("nobody", 401), ("other", 404), ("unknown", 401)])

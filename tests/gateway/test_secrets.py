@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from tests.gateway.test_command import clean_env
-from tests.gateway.upstream import Exchange, Upstream, chunk, completion
+from tests.gateway.upstream import Exchange, Upstream, chunk, completion, status
 
 COMMAND = str(Path(sys.executable).with_name("turnout"))
 LOST = "127.0.0.1:9"
@@ -63,6 +63,8 @@ policies:
 teams:
   search: {{keys: ["${{TEAM}}", "${{TEAM_OLD}}"], overrides: [deadline_ms]}}
   writers: {{keys: ["${{WRITERS}}"]}}
+metrics: {{key: "${{METRICS}}"}}
+telemetry: {{endpoint: "{collector}", headers: {{authorization: "${{OTLP}}"}}}}
 admin:
   port: 0
   key: "${{ADMIN}}"
@@ -135,6 +137,7 @@ class Run:
     env: dict[str, str]
     admin_url: str
     admin_key: str
+    metrics_key: str
     core_limit: str = ""
     requests: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
@@ -155,11 +158,28 @@ class Run:
             self.look(f"the stream of {body['model']}", answer.content)
 
 
-def begin(folder: Path, nest: Nest, upstream_url: str) -> Run:
+def begin(folder: Path, nest: Nest, upstream_url: str, collector: str) -> Run:
     """Starts the gateway with its secrets in the environment, and waits until it listens."""
-    names = ("KEY_A", "KEY_B", "KEY_C", "KEY_D", "HEADER", "AWS_ID", "AWS_SECRET", "TEAM", "TEAM_OLD", "WRITERS", "ADMIN", "OIDC_SECRET")
+    names = (
+        "KEY_A",
+        "KEY_B",
+        "KEY_C",
+        "KEY_D",
+        "HEADER",
+        "AWS_ID",
+        "AWS_SECRET",
+        "TEAM",
+        "TEAM_OLD",
+        "WRITERS",
+        "ADMIN",
+        "OIDC_SECRET",
+        "METRICS",
+        "OTLP",
+    )
     secrets = {name: nest.plain(f"key {name}") for name in names}
-    (folder / "turnout.yaml").write_text(CONFIG.format(folder=folder, url=upstream_url, lost=LOST, redis=nest.plain("redis password")))
+    (folder / "turnout.yaml").write_text(
+        CONFIG.format(folder=folder, url=upstream_url, collector=collector, lost=LOST, redis=nest.plain("redis password"))
+    )
     env = clean_env(**secrets, TURNOUT_BOOTSTRAP_KEY=nest.plain("bootstrap key"))
     with (folder / "stderr.txt").open("wb") as log, (folder / "stdout.txt").open("wb") as out:
         process = subprocess.Popen([COMMAND, "serve", "--port", "0", "--config", "turnout.yaml"], cwd=folder, env=env, stdout=out, stderr=log)
@@ -168,22 +188,25 @@ def begin(folder: Path, nest: Nest, upstream_url: str) -> Run:
         time.sleep(0.05)
     admin = re.search(rb"admin API\s+(\S+)", (folder / "stdout.txt").read_bytes())
     assert admin is not None
-    return Run(found[1].decode(), nest, secrets["TEAM"], folder, process, env, admin[1].decode(), secrets["ADMIN"])
+    return Run(found[1].decode(), nest, secrets["TEAM"], folder, process, env, admin[1].decode(), secrets["ADMIN"], secrets["METRICS"])
 
 
 async def story(folder: Path, nest: Nest) -> Run:
-    upstream = await Upstream().start()
+    upstream, collector = await Upstream().start(), await Upstream().start()
     upstream.plays |= plays(nest)
-    run = begin(folder, nest, upstream.base_url)
+    collector.default = status(200, b"")
+    run = begin(folder, nest, upstream.base_url, f"http://127.0.0.1:{collector.port}")
     try:
         async with httpx2.AsyncClient(timeout=60, trust_env=False) as http:
             await everything(run, http)
             await made_keys(run, http)
+            await telemetry(run, http, collector)
     except BaseException:
         run.process.kill()
         raise
     finally:
         await upstream.stop()
+        await collector.stop()
     return run
 
 
@@ -215,6 +238,7 @@ async def everything(run: Run, http: httpx2.AsyncClient) -> None:
     ]
     chat = {"messages": messages, "tools": [tool], "metadata": {"secret": nest("metadata")}, "user": nest("user id")}
     headers = {"cookie": nest.plain("cookie"), "x-internal-token": nest.plain("custom header"), "idempotency-key": nest.plain("idempotency key")}
+    headers |= {"tracestate": f"v={nest.plain('trace state')}", "traceparent": f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01"}
     headers |= {"openai-organization": nest.plain("organisation header"), "user-agent": nest.plain("user agent"), "referer": nest.plain("referer")}
     for model in plays(Nest()):
         for stream in (False, True):
@@ -234,6 +258,20 @@ async def everything(run: Run, http: httpx2.AsyncClient) -> None:
     for request_id in run.requests:
         answer = await http.get(f"{run.url}/v1/decisions/{request_id}", headers={"authorization": f"Bearer {run.key}"})
         run.look("a decision", answer.content)
+
+
+async def telemetry(run: Run, http: httpx2.AsyncClient, collector: Upstream) -> None:
+    """Metrics in both formats, and all that a collector was sent of it all: as many requests as there were."""
+    for accept in ("text/plain", "application/openmetrics-text"):
+        answer = await http.get(f"{run.url}/metrics", headers={"authorization": f"Bearer {run.metrics_key}", "accept": accept})
+        assert answer.status_code == 200 and "turnout_attempts_total" in answer.text
+        run.look(f"the metrics as {accept}", answer.content + str(answer.headers).encode())
+    async with asyncio.timeout(20):
+        while not any(run.requests[-3].encode() in seen.raw for seen in collector.journal):
+            await asyncio.sleep(0.05)
+    for seen in collector.journal:
+        run.look("the traces", seen.raw)
+    assert sum(b"turnout.request.id" in seen.raw for seen in collector.journal) > 0
 
 
 def hatched(run: Run, where: str, secret: str) -> str:

@@ -1,0 +1,1 @@
+"""What the gateway tells of itself to whoever watches it: metrics, and (gateway/telemetry) traces."""
