@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from gateway.app_errors import add_errors
 from gateway.app_parts import Caller
 from gateway.auth import no_such_model
+from gateway.dashboard.pages import add_dashboard
 from gateway.openapi import INFERENCE_PATHS
 from gateway.reports_api import add_reports
 from gateway.responses_api import add_responses
@@ -34,6 +35,7 @@ def create_app(runtime: Runtime, version: str) -> FastAPI:
     add_responses(app, runtime)
     add_reports(app, runtime)
     _add_health(app, runtime)
+    add_dashboard(app, "/v1", sign_in=False)
     add_errors(app, "GET /docs lists what there is")
     return app
 

@@ -1,15 +1,18 @@
 #!/bin/sh
-# Installs Debian's redis-server and PostgreSQL where they are missing: the tests of what processes and hosts share run against real ones.
-# Needs root and apt-get; else it says what to do, and those tests are skipped.
+# Installs Debian's redis-server, PostgreSQL, npm and Chromium where they are missing: the tests of what processes and hosts share run against real
+# servers, those of the dashboard in a real browser. One call of apt-get, about a minute for all of them.
+# Needs root and apt-get; else it says what to do: the tests that need a server are then skipped, those of the dashboard fail.
 set -eu
 
 missing=
 command -v redis-server >/dev/null || missing="redis-server"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { command -v initdb >/dev/null && command -v postgres >/dev/null; } || missing="$missing postgresql"
+command -v npm >/dev/null || missing="$missing npm"
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing="$missing chromium"
 [ -n "$missing" ] || exit 0
 
 fail() {
-    echo "Some tests need $missing, and $1; they are skipped. Install it by hand, for example: sudo apt-get install $missing" >&2
+    echo "Some tests need $missing, and $1; those of servers are skipped, those of the dashboard fail. Install it by hand, for example: sudo apt-get install $missing" >&2
     exit 0
 }
 

@@ -5,6 +5,7 @@ The table must name every route there is: a new one that nobody classified fails
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import count
@@ -49,6 +50,9 @@ PUBLIC = {
     "GET /redoc",
     "GET /docs/oauth2-redirect",
     "GET /openapi.json",
+    "GET /dashboard",
+    "GET /dashboard/about.json",
+    "GET /dashboard/{name}",
 }
 THINGS = {
     "GET /v1/models/{model:path}": "model",
@@ -58,9 +62,13 @@ THINGS = {
     "DELETE /v1/responses/{response_id}": "response",
     "GET /v1/requests/{request_id}": "request",
     "GET /v1/decisions/{request_id}": "request",
+    "GET /v1/explain": "model",
 }
-EMPTY = {"GET /v1/reports/breakeven"}  # for who uses no engine
-LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/requests"} | {f"GET /v1/reports/{name}" for name in REPORTS}
+EMPTY = {"GET /v1/reports/breakeven", "GET /v1/reports/engines", "GET /v1/budgets"}  # for who uses no engine and has no budget
+LISTS = {"GET /v1/models", "GET /v1/targets", "GET /v1/requests", "GET /v1/routing", "GET /v1/session"} | {
+    f"GET /v1/reports/{name}" for name in REPORTS
+}
+INSTALLED = {"GET /dashboard/npm/{name}"}  # what npm installed, which tests/dashboard looks at
 INFERENCE = {f"POST {path}" for path in ENDPOINTS}
 
 
@@ -73,6 +81,7 @@ class Red:
     response: str
 
     def path(self, template: str) -> str:
+        template = template.replace("/dashboard/{name}", "/dashboard/app.mjs").replace("/v1/explain", "/v1/explain?model=red")
         return template.replace("{model:path}", "red").replace("{response_id}", self.response).replace("{request_id}", self.request)
 
     async def ask(self, route: str, caller: str, thing: str = "") -> httpx2.Response:
@@ -131,7 +140,7 @@ async def kept_answer(red: Red) -> str:
 async def test_every_route_is_in_the_table(red: Red) -> None:
     app = create_app(red.gateway.runtime, "test")
     found = {f"{method} {route.path}" for route in app.routes if isinstance(route, Route) for method in route.methods or () if method != "HEAD"}
-    assert found | INFERENCE == PUBLIC | LISTS | EMPTY | INFERENCE | set(THINGS)
+    assert found | INFERENCE == PUBLIC | LISTS | EMPTY | INFERENCE | INSTALLED | set(THINGS)
 
 
 @pytest.mark.parametrize("caller", KEYS)
@@ -168,7 +177,7 @@ async def test_a_list_holds_what_is_the_caller_s_own(red: Red, route: str) -> No
     ours, theirs = await red.ask(route, "own"), await red.ask(route, "other")
     assert (ours.status_code, theirs.status_code) == (200, 200)
     assert "red" in ours.text or "one/m-red" in ours.text
-    assert "red" not in theirs.text
+    assert not re.search(r"\bred\b", theirs.text)
     assert (await red.ask(route, "nobody")).status_code == (await red.ask(route, "unknown")).status_code == 401
 
 
