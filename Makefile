@@ -13,10 +13,11 @@ LOCKS := requirements.lock requirements-engine.lock
 ACCEPTANCE := .venv-acceptance
 PARTS ?=
 
-.PHONY: help install serve test test-ray engine-loss soak check matrix faults acceptance bench bench-quick lock clean
+.PHONY: help install dashboard dashboard-dev pictures serve test test-ray engine-loss soak check matrix faults acceptance bench bench-quick lock clean
 
 help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
+	@echo "make dashboard   what the pages at /dashboard need (npm)      make pictures   docs/images/dashboard-*.png"
 	@echo "make test     every check and test        make check   ruff, mypy, import-linter only"
 	@echo "make acceptance   tests and programs of others against a gateway (docs/acceptance.md)   (PARTS=\"cassettes sdk ...\")"
 	@echo "make soak     the long tests: a minute's outage of a provider, 200 kills of a gateway, 10,000 rows of a batch through 20"
@@ -45,6 +46,21 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@$(COMPILE)
 	@touch $@
 
+# The dashboard's libraries, by its lock file; the gateway does without them, and its page then says what to do.
+dashboard:
+	@command -v npm >/dev/null || { echo "the dashboard needs npm (Node.js 18 or later)" >&2; exit 1; }
+	@cd dashboard && npm ci --omit=dev
+
+dashboard/node_modules/.installed-dev: dashboard/package.json dashboard/package-lock.json
+	@command -v npm >/dev/null || { echo "the dashboard's tests need npm: run scripts/install_servers.sh as root" >&2; exit 1; }
+	@cd dashboard && npm ci && touch node_modules/.installed-dev
+
+dashboard-dev: dashboard/node_modules/.installed-dev
+
+# Pictures of the pages for docs/, as the tests see them.
+pictures: $(VENV)/.installed-dev dashboard-dev
+	TURNOUT_PICTURES=docs/images $(BIN)/python -m pytest tests/dashboard
+
 serve: install
 	@exec $(BIN)/turnout serve $(if $(CONFIG),--config $(CONFIG)) --host $(HOST) --port $(PORT)
 
@@ -56,6 +72,7 @@ check: $(VENV)/.installed-dev
 
 test: check
 	@scripts/install_servers.sh
+	@$(MAKE) --no-print-directory dashboard-dev || true  # the dashboard's tests then fail, and say what is missing
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-dev

@@ -14,6 +14,7 @@ from gateway.batches.batches_api import add_batches
 from gateway.batches.desk import Desk
 from gateway.batches.files_api import add_files
 from gateway.batches.messages_api import add_message_batches
+from gateway.dashboard.pages import add_dashboard
 from gateway.metrics.serving import add_metrics
 from gateway.openapi import INFERENCE_PATHS
 from gateway.reports_api import add_reports
@@ -47,6 +48,7 @@ def create_app(runtime: Runtime, version: str) -> FastAPI:
     add_batches(app, desk)
     add_metrics(app, runtime.observing.gate, runtime.observing.gathering)
     _add_health(app, runtime)
+    add_dashboard(app, "/v1", sign_in=False)
     add_errors(app, "GET /docs lists what there is")
     return app
 

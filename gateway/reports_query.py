@@ -59,10 +59,10 @@ class Asked:
             raise InvalidRequest("format must be json or csv", param="format")
         self.format = format
 
-    def page(self, team: str) -> Page:
-        """What is asked for, of this team alone. Raises InvalidRequest."""
+    def page(self, team: str | None) -> Page:
+        """What is asked for, of this team alone; None: of all. Raises InvalidRequest."""
         now = time.time()
-        filters = {**self.filters, "team": team}
+        filters = self.filters if team is None else {**self.filters, "team": team}
         if self.cursor is not None:
             told = _read_cursor(self.cursor)
             return Page(Window(told.from_us, told.to_us, filters), self.limit, told.after)

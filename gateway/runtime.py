@@ -247,12 +247,14 @@ class Builder:
             deadline_s=state.redis_deadline_ms / 1000,
         )
 
-    def admin(self, watch: KeyWatch, meter: MeterPort, listener: socket.socket | None) -> "AdminServer | None":
+    def admin(self, watch: KeyWatch, meter: MeterPort, ledger: Ledger, routes: RouteTable, listener: socket.socket | None) -> "AdminServer | None":
         if self.settings.admin is None:
             return None
+        from gateway.admin.reports import View
         from gateway.admin.serving import AdminServer  # other verbs than `serve` do without the web framework
 
-        return AdminServer(self.settings.admin, self.settings, watch, self.client, meter, listener or bind_admin(self.settings.admin))
+        view = View(ledger, routes, self.rules)
+        return AdminServer(self.settings.admin, watch, self.client, meter, view, listener or bind_admin(self.settings.admin))
 
     # --- routes ----------------------------------------------------------------------------------------------------
     def route(self, name: str, model: ModelSettings) -> Route:
@@ -387,7 +389,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
         caches=caches,
         worker=None if host is None else host.worker,
         key_watch=watch,
-        admin=builder.admin(watch, meter, admin),
+        admin=builder.admin(watch, meter, ledger, routes, admin),
         observing=observing(settings, counts, parts, host),
         example_model=next(iter(routes.exact), None) or next((route.name for route in routes.all), "MODEL"),
     )

@@ -13,7 +13,8 @@ from ledger.schema import LATENCY_DIMENSIONS, attempts, latency_rollups
 from ledger.window import NAMES, TIMES, Window, coarsest, group_of, matching, parts, raw, rolled_up
 
 GROUPS = ("team", "model", "provider", "model_sent", "target", "policy", "prompt", *TIMES)
-QUANTILES = (0.5, 0.9, 0.99)
+QUANTILES = (0.5, 0.9, 0.95, 0.99)
+SPEEDS = (0.5, 0.9, 0.99)
 
 
 class Quantiles(msgspec.Struct, frozen=True):
@@ -22,6 +23,7 @@ class Quantiles(msgspec.Struct, frozen=True):
     n: int
     p50_ms: float | None
     p90_ms: float | None
+    p95_ms: float | None
     p99_ms: float | None
 
 
@@ -81,7 +83,7 @@ _TELL = {name: _named(NAMES.get(name, name)) for name in GROUPS} | {name: _start
 
 def _latency(group: tuple[Any, ...], groups: Sequence[str], histograms: Histograms) -> Latency:
     shown = tuple(_prompt(value) if name == "prompt" else value for name, value in zip(groups, group, strict=True))
-    per_token = [quantile(histograms.get("inter_token", {}), share) for share in QUANTILES]
+    per_token = [quantile(histograms.get("inter_token", {}), share) for share in SPEEDS]
     speeds = [None if not each else round(1 / each, 3) for each in per_token]
     measured = {metric: _quantiles(histograms.get(metric, {})) for metric in METRICS}
     return Latency(group=shown, **measured, tokens_per_s=(speeds[0], speeds[1], speeds[2]))
@@ -92,5 +94,5 @@ def _prompt(place: int) -> str | None:
 
 
 def _quantiles(counts: Counts) -> Quantiles:
-    p50, p90, p99 = (None if (found := quantile(counts, share)) is None else round(found * 1e3, 3) for share in QUANTILES)
-    return Quantiles(sum(counts.values()), p50, p90, p99)
+    p50, p90, p95, p99 = (None if (found := quantile(counts, share)) is None else round(found * 1e3, 3) for share in QUANTILES)
+    return Quantiles(sum(counts.values()), p50, p90, p95, p99)

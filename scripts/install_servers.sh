@@ -1,11 +1,14 @@
 #!/bin/sh
-# Installs Debian's redis-server and PostgreSQL where they are missing: the tests of what processes and hosts share run against real ones. Of
-# Debian's prometheus only promtool is taken, which checks the alert rules and boards of deploy/. Needs root and apt-get; else it says what to do, and those tests are skipped.
+# Installs Debian's redis-server, PostgreSQL, npm and Chromium where they are missing: the tests of what processes and hosts share run against real
+# servers, those of the dashboard in a real browser. Of Debian's prometheus only promtool is taken, which checks the alert rules and boards of
+# deploy/. About a minute for all of them. Needs root and apt-get; else it says what to do, and those tests are skipped.
 set -eu
 
 missing=
 command -v redis-server >/dev/null || missing="redis-server"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { command -v initdb >/dev/null && command -v postgres >/dev/null; } || missing="$missing postgresql"
+command -v npm >/dev/null || missing="$missing npm"
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing="$missing chromium"
 promtool=
 command -v promtool >/dev/null || promtool=promtool
 [ -n "$missing$promtool" ] || exit 0

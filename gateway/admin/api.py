@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import structlog
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
 from pydantic import Field
 
 from config.section import Section
@@ -13,14 +14,17 @@ from config.settings import Settings
 from contract.errors import InvalidRequest, NotFound
 from gateway.admin.edge import given
 from gateway.admin.gate import Gate
+from gateway.admin.reports import View, add_admin_reports
 from gateway.admin.roles import AdminCaller, no_such_team
-from gateway.admin.shown import settings_shown, standing_shown
+from gateway.admin.shown import settings_shown
 from gateway.admin.sign_in import add_sign_in
 from gateway.app_errors import add_errors
+from gateway.dashboard.pages import add_dashboard
 from gateway.key_watch import KeyWatch
 from gateway.made_keys import NewKey, counted, create, described, own_scope, teams_of
 from gateway.metering.meter import MeterPort
 from gateway.scopes import scopes_of
+from gateway.standing_shown import standing_shown
 from ledger.keys import MAX_GRACE_S, MadeKey
 
 T = TypeVar("T")
@@ -33,14 +37,23 @@ class Rotation(Section):
     grace_s: Annotated[int, Field(ge=0, le=MAX_GRACE_S)] = 0
 
 
-def create_admin_app(settings: Settings, watch: KeyWatch, gate: Gate, meter: MeterPort) -> FastAPI:
-    """The app, with sign-in. It has no pages: what a page of the framework's would load is not ours."""
+def create_admin_app(watch: KeyWatch, gate: Gate, meter: MeterPort, view: View) -> FastAPI:
+    """The app, with sign-in and the dashboard. It has no other pages: what a page of the framework's would load is not ours."""
+    settings = watch.settings
     app = FastAPI(title="Turnout admin", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     add_sign_in(app, gate)
     _add_teams(app, settings, watch, gate)
     _add_usage(app, settings, watch, gate, meter)
     _add_keys(app, settings, watch, gate)
     _add_writes(app, settings, watch, gate)
+    add_admin_reports(app, settings, gate, meter, view)
+    add_dashboard(app, "/admin", sign_in=gate.sign_on is not None)
+
+    @app.get("/")
+    async def root() -> Response:
+        """Where identity providers lead after a logout."""
+        return RedirectResponse("/dashboard", 303)
+
     add_errors(app, "docs/keys.md lists what there is")
     return app
 

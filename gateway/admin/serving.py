@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from config.settings import Settings
 from config.tenancy import AdminSettings
 from gateway.admin.api import create_admin_app
 from gateway.admin.edge import AdminEdge
 from gateway.admin.gate import Gate
+from gateway.admin.reports import View
 from gateway.connection import ClientConnection
 from gateway.key_watch import KeyWatch
 from gateway.metering.meter import MeterPort
@@ -32,12 +32,10 @@ class _Server(uvicorn.Server):
 class AdminServer:
     """`url`: where it listens. `listener`: bound already, and perhaps shared with other workers."""
 
-    def __init__(
-        self, admin: AdminSettings, settings: Settings, watch: KeyWatch, client: HttpClient, meter: MeterPort, listener: socket.socket
-    ) -> None:
+    def __init__(self, admin: AdminSettings, watch: KeyWatch, client: HttpClient, meter: MeterPort, view: View, listener: socket.socket) -> None:
         self._listener = listener
         self.url = url_of(listener)
-        app = create_admin_app(settings, watch, Gate(admin, client, watch.store.engine), meter)
+        app = create_admin_app(watch, Gate(admin, client, watch.store.engine), meter, view)
         config = uvicorn.Config(
             AdminEdge(app),
             http=ClientConnection,

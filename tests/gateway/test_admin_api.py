@@ -17,6 +17,8 @@ from structlog.testing import capture_logs
 from gateway.admin.api import create_admin_app
 from gateway.admin.edge import ALWAYS, MAX_BODY_BYTES
 from gateway.admin.gate import Gate
+from gateway.admin.reports import View
+from ledger.reports import REPORTS
 from tests.gateway.conftest import NO_TLS, Gateway, running
 from tests.gateway.oidc_admin import ADMIN_KEY, Browser, OidcServer, oidc_server
 from tests.gateway.oidc_server import CLIENT, CLIENT_SECRET
@@ -65,7 +67,22 @@ TABLE = {
     "POST /admin/keys/{key_id}/rotate": (401, 401, 403, 403, 404, 200, 200, 200),
     "DELETE /admin/keys/{key_id}": (401, 401, 403, 403, 404, 200, 200, 200),
 }
-OPEN = {"GET /auth/login", "GET /auth/callback"}  # how somebody becomes a caller
+ALL = (401, 401, 403, 200, 403, 403, 200, 200)
+OWN = (401, 401, 403, 200, 200, 200, 200, 200)  # each their own teams'
+SHOWN = ("requests", "targets", "routing", "budgets", *(f"reports/{name}" for name in (*REPORTS, "breakeven")))
+TABLE |= {f"GET /admin/{name}": OWN for name in SHOWN} | {f"GET /admin/{name}?team=search": READ for name in SHOWN}
+TABLE |= {"GET /admin/requests/{request_id}": READ, "GET /admin/decisions/{request_id}": READ, "GET /admin/reports/engines": ALL}
+TABLE |= {"GET /admin/explain?model=solo&team=search": READ, "GET /admin/explain?model=other&team=search": (401, 401, 403, 404, 404, 404, 404, 404)}
+# How somebody becomes a caller, and pages that hold nothing of anybody.
+OPEN = {
+    "GET /",
+    "GET /auth/login",
+    "GET /auth/callback",
+    "GET /dashboard",
+    "GET /dashboard/about.json",
+    "GET /dashboard/npm/{name}",
+    "GET /dashboard/{name}",
+}
 CASES = [(route, caller, status) for route, row in TABLE.items() for caller, status in zip(CALLERS, row, strict=True)]
 
 
@@ -75,6 +92,7 @@ class Admin:
     def __init__(self, gateway: Gateway, provider: OidcServer) -> None:
         assert gateway.runtime.admin is not None
         self.gateway = gateway
+        self.request_id = ""  # of one that the team `search` asked
         self.url = gateway.runtime.admin.url
         self.http = httpx2.AsyncClient(base_url=self.url, timeout=60, trust_env=False, verify=NO_TLS)
         self.credentials = {name: provider.sign({"groups": groups}) for name, groups in GROUPS.items()}
@@ -107,6 +125,9 @@ async def admin(provider: OidcServer, tmp_path_factory: pytest.TempPathFactory) 
     text = CONFIG.format(folder=folder, issuer=provider.issuer, client=CLIENT, secret=CLIENT_SECRET, key=ADMIN_KEY)
     async with running(text, folder) as gateway:
         admin = Admin(gateway, provider)
+        body = {"model": "solo", "messages": [{"role": "user", "content": "Hi"}]}
+        asked = await gateway.http.post("/v1/chat/completions", json=body, headers={"x-api-key": "sk-search-canary"})
+        admin.request_id = asked.headers["x-request-id"]
         yield admin
         await admin.http.aclose()
 
@@ -116,7 +137,8 @@ async def test_every_route_is_in_the_table(admin: Admin) -> None:
     runtime = admin.gateway.runtime
     settings = runtime.key_watch.settings
     assert settings.admin is not None
-    app = create_admin_app(settings, runtime.key_watch, Gate(settings.admin, runtime.clients[0], runtime.ledger.engine), runtime.meter)
+    view = View(runtime.ledger, runtime.routes, runtime.rules)
+    app = create_admin_app(runtime.key_watch, Gate(settings.admin, runtime.clients[0], runtime.ledger.engine), runtime.meter, view)
     found = {f"{method} {route.path}" for route in app.routes if isinstance(route, Route) for method in route.methods or () if method != "HEAD"}
     assert found == {route.partition("?")[0] for route in TABLE} | OPEN
 
@@ -124,7 +146,7 @@ async def test_every_route_is_in_the_table(admin: Admin) -> None:
 @pytest.mark.parametrize(("route", "caller", "status"), CASES, ids=[f"{route}, {caller}" for route, caller, _ in CASES])
 async def test_a_route_answers_who_may_and_nobody_else(admin: Admin, route: str, caller: str, status: int) -> None:
     key = await admin.made()
-    method, path = route.replace("{key_id}", key["id"]).replace("{team}", "search").split(" ")
+    method, path = route.replace("{key_id}", key["id"]).replace("{team}", "search").replace("{request_id}", admin.request_id).split(" ")
     answer = await admin.ask(method, path, caller, **({"json": NEW} if path == "/admin/keys" and method == "POST" else {}))
     assert answer.status_code == status, answer.text
     for name, value in ALWAYS:

@@ -1,0 +1,119 @@
+"""What the ledger says to whoever may ask, of one team or of all: the lists and reports behind `/v1` and `/admin` alike."""
+
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, TypeVar
+
+from fastapi import Response
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from contract.errors import InvalidRequest, LedgerUnavailable, NotFound
+from gateway.reports_query import Asked, answer, cursor_of, groups_or_refuse
+from ledger.breakeven import as_lines, breakeven
+from ledger.described import describe_request
+from ledger.engine_time import engine_lines
+from ledger.listing import requests
+from ledger.queries import attempts_of
+from ledger.reports import REPORTS, ROLL_UP_S, unpriced
+from ledger.rollups import roll_up
+from ledger.row import AttemptRow
+from ledger.store import Ledger
+from ledger.units import iso
+
+FLUSH_S = 1.0  # how long a report waits for the rows of a moment ago
+
+T = TypeVar("T")
+
+ABOUT = {
+    "usage": "Requests, attempts and tokens by class over the team's attempts of a time.",
+    "cost": "What they cost, what the gateway bore and what kept answers saved; `unpriced` lists the targets with attempts whose cost is not known.",
+    "slo": "How many requests kept their policy's SLO.",
+    "latency": "Time to first token, between tokens, to the end, in our queue, at the upstream and of our own: p50, p90, p95 and p99.",
+    "calibration": "Predicted against actual, by `target` or `model`.",
+}
+
+
+class Reporting:
+    """Blocks while it reads: for a thread of its own. `team` None: everybody's. All raise InvalidRequest and LedgerUnavailable."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._making = Lock()  # roll-ups: one thread makes them, the others' reports wait for it
+
+    def rows(self, request_id: str, may_read: Callable[[str], bool]) -> list[AttemptRow]:
+        """A request's attempts. Raises NotFound, for one of a team that the caller may not read too."""
+        written = self._ledger.flush(FLUSH_S)
+        rows = self._read(lambda engine: attempts_of(engine, request_id, None))
+        if not rows and not written:
+            raise LedgerUnavailable("the ledger cannot be written just now, so this request may be missing from it; try again")
+        if not rows or not may_read(rows[0].team):
+            raise NotFound(f"there is no request {request_id[:80]!r} of this team", param="request_id")
+        return rows
+
+    def requests(self, asked: Asked, team: str | None) -> Response:
+        """The newest first, with how each ended; filtered by what one of its attempts was."""
+        page = asked.page(team)
+        self._ledger.flush(FLUSH_S)
+        if isinstance(page.after, int):
+            raise InvalidRequest("this cursor is of another list", param="cursor")
+        after = page.after
+        found, more = self._read(lambda engine: requests(engine, page.window, page.limit, after))
+        lines = [{"time": iso(rows[0].started_at_us), **describe_request(rows)} for rows in found]
+        if asked.format == "csv":
+            lines = [{**line, "attempts": len(line["attempts"])} for line in lines]
+        return answer(asked, lines, cursor_of(page, more))
+
+    def report(self, name: str, asked: Asked, group_by: str | None, team: str | None) -> Response:
+        """One of `ledger.reports.REPORTS`."""
+        groups = groups_or_refuse(group_by, REPORTS[name])
+        page = asked.page(team)
+        after = page.after or 0
+        if not isinstance(after, int):
+            raise InvalidRequest("this cursor is of another list", param="cursor")
+        self._ledger.flush(FLUSH_S)
+        now = time.time()
+        whole = self._rolled_up(now)
+        try:
+            lines = self._read(lambda engine: REPORTS[name].lines(engine, page.window, groups, now))
+        except KeyError as exc:
+            raise InvalidRequest(f"this report cannot be filtered by {exc.args[0]}", param=str(exc.args[0])) from exc
+        end = after + page.limit
+        beside: dict[str, Any] = {"from": iso(page.window.from_us), "to": iso(page.window.to_us), "group_by": groups, "whole": whole}
+        if name == "cost":
+            beside["unpriced"] = self._read(lambda engine: unpriced(engine, page.window, now))
+        return answer(asked, lines[after:end], cursor_of(page, end if end < len(lines) else None), **beside)
+
+    def breakeven(self, asked: Asked, gpu_usd_per_hour: float | None, team: str | None) -> Response:
+        """At which volume each engine that was used is cheaper than each managed target, for this traffic."""
+        prices = {} if gpu_usd_per_hour is None else {"": gpu_usd_per_hour}
+        return self._of_engines(asked, team, lambda engine, window, now: as_lines(breakeven(engine, window, prices, now)))
+
+    def engines(self, asked: Asked) -> Response:
+        """How long each engine was up and busy and what that cost. Its hours are everybody's."""
+        return self._of_engines(asked, None, engine_lines)
+
+    def _of_engines(self, asked: Asked, team: str | None, lines_of: Callable[..., list[dict[str, Any]]]) -> Response:
+        page, now = asked.page(team), time.time()
+        self._ledger.flush(FLUSH_S)
+        whole = self._rolled_up(now)
+        lines = self._read(lambda engine: lines_of(engine, page.window, now))
+        return answer(asked, lines, None, **{"from": iso(page.window.from_us), "to": iso(page.window.to_us), "whole": whole})
+
+    def _rolled_up(self, now: float) -> bool:
+        """False: not all within a report's time, or somebody else has the database to itself."""
+        if not self._making.acquire(timeout=ROLL_UP_S):
+            return False
+        try:
+            return roll_up(self._ledger.engine, now, ROLL_UP_S)
+        except SQLAlchemyError:
+            return False
+        finally:
+            self._making.release()
+
+    def _read(self, query: Callable[[Engine], T]) -> T:
+        try:
+            return query(self._ledger.engine)
+        except SQLAlchemyError as exc:
+            raise LedgerUnavailable("the ledger cannot be read just now; try again") from exc

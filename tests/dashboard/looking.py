@@ -1,0 +1,62 @@
+"""Somebody at the dashboard: a page of the browser that is signed in, and what is wrong with what it shows."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from playwright.async_api import Browser, Page, expect
+
+from tests.dashboard.conftest import KEY, NODE_MODULES
+
+WIDE = {"width": 1280, "height": 900}
+PHONE = {"width": 375, "height": 740}
+
+
+class Looker:
+    """`wrong`: errors of scripts, broken rules of the content policy, failed loads. `asked`: every address that the page asked for."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.wrong: list[str] = []
+        self.asked: list[str] = []
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("console", lambda message: self.wrong.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: self.asked.append(request.url))
+
+    async def sign_in(self, key: str = KEY) -> None:
+        await self.page.goto(f"{self.url}/dashboard")
+        await self.page.get_by_label("key").fill(key)
+        await self.page.get_by_role("button", name="Use this key").click()
+        await self.page.get_by_role("navigation").wait_for()
+
+    async def open(self, name: str) -> None:
+        """A page by the menu, once its figures are there."""
+        await self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        await self.page.get_by_role("heading", level=1, name=name).wait_for()
+        await self.settled()
+
+    async def settled(self) -> None:
+        await self.page.locator(".sources").first.wait_for()
+        await expect(self.page.locator("[aria-busy=true]")).to_have_count(0)
+
+    async def violations(self) -> list[str]:
+        """What axe finds, by rule and element."""
+        # By the debugger, not by a tag: the page's own policy would refuse that.
+        if not await self.page.evaluate("Boolean(window.axe)"):
+            await self.page.evaluate((NODE_MODULES / "axe-core" / "axe.min.js").read_text() + "; undefined")
+        found: list[dict[str, Any]] = await self.page.evaluate("axe.run().then((result) => result.violations)")
+        return [f"{each['id']}: {node['html'][:160]}" for each in found for node in each["nodes"]]
+
+
+@contextlib.asynccontextmanager
+async def looking(browser: Browser, url: str, size: dict[str, int] | None = None, dark: bool = False, key: str | None = KEY) -> AsyncIterator[Looker]:
+    context = await browser.new_context(viewport=size or WIDE, color_scheme="dark" if dark else "light")  # type: ignore[arg-type]
+    looker = Looker(await context.new_page(), url)
+    looker.page.set_default_timeout(20_000)
+    try:
+        if key is not None:
+            await looker.sign_in(key)
+        yield looker
+    finally:
+        await context.close()
