@@ -61,7 +61,7 @@ def main() -> None:
             took_s, its_s = perf_counter() - began, cpu_s() - before_s
             peak = max(resource.getrusage(whose).ru_maxrss for whose in WHOSE) >> 10
             print(
-                f"\n{name}: {told['requests']['planned']:,} requests planned again in {took_s:.1f} s (CPU {its_s:.1f} s), at most {peak} MiB in a process",
+                f"\n{name}: {told['requests']['planned']:,} requests planned again in {took_s:.1f} s (CPU {its_s:.1f} s), {peak} MiB a process",
                 flush=True,
             )
             real = week.truth(name)
