@@ -1,5 +1,6 @@
 """A replay from its settings to its figures: read from the ledger part by part, several at once where there are processors for it."""
 
+import gc
 import os
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
@@ -53,6 +54,7 @@ def _part(settings: Settings, ledger: Engine, span: Span, to_us: int, evidence_s
 
 def _part_of(settings: Settings, url: str, span: Span, to_us: int, evidence_s: float) -> Sums:
     """In a process of its own."""
+    gc.disable()  # a tenth of the time, for next to nothing that is in a circle
     ledger = open_engine(url)
     try:
         return _part(settings, ledger, span, to_us, evidence_s)

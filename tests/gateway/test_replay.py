@@ -12,8 +12,13 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from bench.policy.week import BUDGET_USD, TEAMS, Truth, Week, config
+from config.load import load
 from contract.usage import Usage
 from gateway.cli.main import app
+from gateway.cli.settings import known_kinds
+from gateway.replay.replaying import Span
+from gateway.replay.run import replay
+from ledger.database import open_engine
 from tests.command import turnout as command
 from tests.ledger.rows import row, sql
 from tests.ledger.test_commands import ago, fill
@@ -121,6 +126,18 @@ def test_traffic_that_moves_onto_an_engine_waits_for_its_slots(spread: Lived) ->
 def test_a_replay_is_the_same_whenever_it_is_made(spread: Lived) -> None:
     told = [spread.replayed("frugal") for _ in range(2)]
     assert told[0] == told[1]
+
+
+def test_a_long_ledger_is_replayed_in_parts_that_add_up(fast: Lived) -> None:
+    settings = load(fast.folder / "turnout.yaml", {}, known_kinds()).settings
+    ledger, now_us = open_engine(f"sqlite:///{fast.folder}/turnout.db"), time.time_ns() // 1000
+    span = Span(now_us - 7 * 86_400 * US, now_us)
+    whole, parts = (replay(settings, ledger, span, part_rows=rows) for rows in (10**9, 2_500))
+    ledger.dispose()
+    assert parts["requests"]["planned"] == whole["requests"]["planned"] == fast.truth.result.requests
+    assert parts["no_evidence"]["share"] == pytest.approx(whole["no_evidence"]["share"], abs=0.01)
+    assert abs(parts["cost"]["change"]) <= WITHIN and abs(parts["ttft"]["p95_change"]) <= WITHIN
+    assert [each["scope"] for each in parts["budgets"]] == [each["scope"] for each in whole["budgets"]]
 
 
 # --- evidence --------------------------------------------------------------------------------------------------------------

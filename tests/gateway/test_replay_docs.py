@@ -16,7 +16,7 @@ from tests.config.files import ROOT
 
 TEXT = (ROOT / "docs" / "replay.md").read_text()
 COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```", TEXT, re.M | re.S) for line in block.splitlines()]
-REQUESTS = 14_000
+REQUESTS = 8_000
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,7 @@ def test_a_command_of_the_document_works(folder: Path, command: str) -> None:
 def test_the_document_shows_the_table_that_is_printed(folder: Path) -> None:
     (shown,) = re.findall(r"^```text\n(.*?)^```", TEXT, re.M | re.S)
     printed = turnout("replay", "frugal.yaml", "--since", "7d", cwd=folder).stdout
-    upto = "beyond its budget"  # whose windows are days of the calendar
-    assert [line.split() for line in shown.split(upto)[0].splitlines()] == [line.split() for line in printed.split(upto)[0].splitlines()]
-    assert shown.split(upto)[1].splitlines()[0].split() == printed.split(upto)[1].splitlines()[0].split()
+    assert [line.split() for line in shown.splitlines()] == [line.split() for line in printed.splitlines()]
 
 
 def test_the_week_is_made_as_the_document_says(tmp_path: Path) -> None:
