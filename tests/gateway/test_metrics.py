@@ -1,6 +1,7 @@
 """`GET /metrics` of a real gateway that served traffic, held against its ledger, and read by Prometheus' own parsers."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
+from config.load import load
+from gateway.cli.settings import known_kinds
 from gateway.metrics.families import FAMILIES
 from tests.config.files import ROOT
 from tests.gateway.conftest import KEY, Gateway, running
@@ -172,3 +175,10 @@ def test_the_documentation_lists_every_metric_with_its_labels() -> None:
         labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
         assert rows.pop(f"`{name}`") == f"{family.kind} | {labels} | {family.help}", name
     assert rows == {}
+
+
+def test_the_documentation_s_example_loads(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "metrics.md").read_text(), re.M | re.S)
+    (tmp_path / "turnout.yaml").write_text(example)
+    settings = load(tmp_path / "turnout.yaml", {"METRICS_KEY": METRICS_KEY}, known_kinds()).settings
+    assert settings.telemetry is not None and settings.telemetry.sample == 0.1
