@@ -48,7 +48,7 @@ function Shown({ targets, engines, breakeven, hour }) {
     <${Table} label="Engines' hours" columns=${HOURS} rows=${engines.data} height=${8} empty="No engine was up in this time, or its hours are others' too." />
     <h2>Break-even</h2>
     <form class="row" onSubmit=${(event) => event.preventDefault()}><label>An hour costs, US dollars
-      <input type="number" min="0.000001" step="any" value=${hour || ""} onChange=${(event) => set({ hour: event.target.value })} /></label></form>
+      <input type="number" min="0.000001" step="any" defaultValue=${hour || ""} onChange=${(event) => set({ hour: event.target.value })} /></label></form>
     ${known.length ? html`<div class="charts">${known.map((line) => html`<${BreakEven} key=${line.engine + line.target} line=${line} />`)}</div>`
       : html`<p class="quiet">It takes an engine and a target with a price that were both used in this time, and what an hour of the engine costs.</p>`}
     <${Table} label="Break-even" columns=${COMPARED} rows=${breakeven.data} height=${8} empty=" " />`;

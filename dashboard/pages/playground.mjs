@@ -48,9 +48,9 @@ export class Playground extends Component {
 
   render(_, { text, busy, error, seen, request, decision }) {
     const form = ({ models }) => html`<form onSubmit=${this.send} class="panel">
-        <div class="row"><label>Model <input name="model" list="models" required value=${models.data.find((each) => !each.id.includes("*"))?.id || ""} /></label>
+        <div class="row"><label>Model <input name="model" list="models" required defaultValue=${models.data.find((each) => !each.id.includes("*"))?.id || ""} /></label>
           <datalist id="models">${models.data.map((each) => html`<option value=${each.id} />`)}</datalist>
-          <label>Most tokens <input name="max_tokens" type="number" min="1" value="256" /></label></div>
+          <label>Most tokens <input name="max_tokens" type="number" min="1" defaultValue="256" /></label></div>
         <p><label>Message <textarea name="prompt" required></textarea></label></p>
         <button class="main" disabled=${busy}>Send</button> ${busy && html`<button type="button" onClick=${() => this.stop.abort()}>Stop</button>`}
       </form>`;

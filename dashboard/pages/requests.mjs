@@ -69,7 +69,7 @@ export class Requests extends Component {
         <label>Status <select value=${query.status || ""} onChange=${(event) => set({ status: event.target.value })}>
           <option value="">any</option>${STATUSES.map((status) => html`<option value=${status}>${status}</option>`)}
         </select></label>
-        ${FILTERS.slice(1).map((name) => html`<label>${name[0].toUpperCase() + name.slice(1)} <input value=${query[name] || ""} onChange=${(event) => set({ [name]: event.target.value })} /></label>`)}
+        ${FILTERS.slice(1).map((name) => html`<label>${name[0].toUpperCase() + name.slice(1)} <input key=${query[name]} defaultValue=${query[name] || ""} onChange=${(event) => set({ [name]: event.target.value })} /></label>`)}
       </form>
       ${error && html`<p class="error" role="alert">${error.message}</p>`}
       <p class="quiet" role="status">${busy ? "Loading…" : `${rows.length} requests${next ? ", and more below" : ""}`}</p>

@@ -61,10 +61,10 @@ class Explain extends Component {
 
   render({ query, models }, { decision, error }) {
     return html`<form class="row" onSubmit=${this.submit}>
-        <label>Model <input name="model" list="models" required value=${query.model || models.find((name) => !name.includes("*")) || ""} /></label>
+        <label>Model <input name="model" list="models" required defaultValue=${query.model || models.find((name) => !name.includes("*")) || ""} /></label>
         <datalist id="models">${models.map((name) => html`<option value=${name} />`)}</datalist>
-        <label>Prompt tokens <input name="prompt_tokens" type="number" min="0" value=${query.prompt_tokens || 1000} /></label>
-        <label>Most tokens of the answer <input name="max_tokens" type="number" min="1" value=${query.max_tokens || ""} /></label>
+        <label>Prompt tokens <input name="prompt_tokens" type="number" min="0" defaultValue=${query.prompt_tokens || 1000} /></label>
+        <label>Most tokens of the answer <input name="max_tokens" type="number" min="1" defaultValue=${query.max_tokens || ""} /></label>
         <label>Not streamed <input name="unary" type="checkbox" checked=${Boolean(query.unary)} /></label>
         <button class="main">Explain</button>
       </form>
