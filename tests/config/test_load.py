@@ -102,7 +102,7 @@ UNKNOWN_KEYS = [
     (
         "zzz: 1",
         "1:1: `zzz` is not a key of the configuration; known: admin, alerts, batch,"
-        " engines, ledger, models, organisations, policies, providers, server, state, teams",
+        " engines, ledger, metrics, models, organisations, policies, providers, server, state, teams, telemetry",
     ),
     ("server: {prot: 1}", "1:10: `prot` is not a key of server; did you mean `port`?"),
     ("state: {databse: x}", "1:9: `databse` is not a key of state; did you mean `database`?"),
