@@ -11,7 +11,7 @@ from gateway.cli.ledger_file import DatabaseOption, JsonOption, ledger_at, open_
 from gateway.cli.tables import plain, print_table
 
 if TYPE_CHECKING:
-    from gateway.batch_ways import Sized
+    from gateway.batches.ways import Sized
     from policy.batch_plan import Outlook, Plan, Way
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file; without one: what `turnout serve` would serve")]
@@ -44,7 +44,7 @@ def plan_command(  # noqa: PLR0913 - a command's options are its parameters
     """Show where a batch would run, what each way costs and when it ends. Exit 1: nothing ends it in time, or the file cannot be read."""
     from config.load import suggestion
     from contract.errors import InvalidRequest, ModelNotFound
-    from gateway.batch_ways import ways_of
+    from gateway.batches.ways import ways_of
     from gateway.cli.settings import load_or_exit
     from ledger.database import shown
     from ledger.units import seconds
@@ -91,7 +91,7 @@ def _sized_or_exit(file: Path, model: str | None) -> "Sized":
 def sized_of(lines: Iterable[bytes], model: str | None) -> "Sized":
     """Raises ValueError, whose text begins with the line at fault."""
     from contract.usage import BYTES_PER_TOKEN
-    from gateway.batch_ways import Sized
+    from gateway.batches.ways import Sized
 
     rows = size = longest = 0
     endpoint = ""
