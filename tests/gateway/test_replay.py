@@ -71,7 +71,7 @@ def shares(told: dict[str, Any], side: str) -> dict[str, float]:
 
 
 # --- the policy that was in force ------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("which", ["fast", "spread"])
+@pytest.mark.parametrize("which", ["fast", pytest.param("spread", marks=pytest.mark.slow)])
 def test_the_policy_that_was_in_force_reproduces_what_happened(which: str, request: pytest.FixtureRequest) -> None:
     week: Lived = request.getfixturevalue(which)
     told, truth = week.replayed("turnout"), week.truth
@@ -109,6 +109,7 @@ def test_the_saving_of_a_cheaper_order_is_the_one_that_it_would_really_have_had(
     assert (told["failed"]["replayed"] or 0) < 0.001, "who failed at the first goes to the second"
 
 
+@pytest.mark.slow
 def test_the_saving_under_an_slo_is_near_the_one_that_it_would_really_have_had(spread: Lived) -> None:
     told, truth = spread.replayed("frugal"), WEEK.truth("frugal")
     assert told["cost"]["change"] == pytest.approx(change(spread, truth), abs=0.06)
@@ -123,6 +124,7 @@ def test_traffic_that_moves_onto_an_engine_waits_for_its_slots(spread: Lived) ->
     assert told["cost"]["change"] < -0.98, "its tokens cost nothing more"
 
 
+@pytest.mark.slow
 def test_a_replay_is_the_same_whenever_it_is_made(spread: Lived) -> None:
     told = [spread.replayed("frugal") for _ in range(2)]
     assert told[0] == told[1]
