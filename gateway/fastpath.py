@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from contract.errors import AttemptsExhausted, ClientClosed, MethodNotAllowed, RequestTimeout, TurnoutError
-from gateway.asked import job_of, name_the_fault
 from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
 from gateway.job import Job
+from gateway.job_making import job_of, name_the_fault
 from gateway.runtime import Runtime
 from gateway.telemetry.trace import trace_of
 from gateway.watching import Ended

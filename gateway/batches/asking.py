@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from batch.states import Batch, Leased, Outcome, Used
 from contract.errors import AttemptsExhausted, AuthenticationFailed, TurnoutError
 from contract.flow import Flow
-from gateway.asked import job_of, name_the_fault
 from gateway.auth import Principal
 from gateway.batches.books import HeldBooks, Result
 from gateway.batches.verdict import Again, after
@@ -20,6 +19,7 @@ from gateway.client import HeaderList
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
+from gateway.job_making import job_of, name_the_fault
 from gateway.metering.admission import Admission
 from gateway.pipeline import Pipeline
 from gateway.record import Recorder

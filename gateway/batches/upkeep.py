@@ -15,10 +15,10 @@ from batch.output import line_of
 from batch.states import OUTPUT_PURPOSE, Batch, Ended, Fault, File
 from batch.store import Store
 from contract.errors import RequestError
-from gateway.asked import bounded
 from gateway.auth import Principal
 from gateway.client import HeaderList
 from gateway.endpoints import ENDPOINTS
+from gateway.job_making import bounded
 from gateway.runtime import Runtime
 
 US = 1_000_000

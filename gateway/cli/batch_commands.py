@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.batch_plan import plan_command
 from gateway.cli.ledger_file import JsonOption
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ URL = "http://127.0.0.1:8080"
 
 
 def register(app: typer.Typer) -> None:
+    batch_app.command("plan")(plan_command)
     app.add_typer(batch_app, name="batch")
 
 

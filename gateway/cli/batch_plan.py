@@ -21,16 +21,6 @@ LIMIT_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 CONCURRENCY = 8
 
 
-def register(app: typer.Typer) -> None:
-    """Among the verbs of `turnout batch`, whoever brings the others."""
-    group = next((each.typer_instance for each in app.registered_groups if each.name == "batch"), None)
-    if group is None:
-        group = typer.Typer(help="Batches.", no_args_is_help=True)
-        group.callback()(lambda: None)  # so that `plan` stays a verb of its own while there is no other
-        app.add_typer(group, name="batch")
-    group.command("plan")(plan_command)
-
-
 def plan_command(  # noqa: PLR0913 - a command's options are its parameters
     file: Annotated[Path, typer.Argument(help="requests, one a line, as OpenAI's batches take them")],
     deadline: Annotated[str, typer.Option(help="by when it must have ended: 1h to 7d")] = "24h",

@@ -8,7 +8,6 @@ import typer
 
 from gateway.cli import (
     batch_commands,
-    batch_plan,
     chat,
     config_commands,
     engine_commands,
@@ -46,7 +45,7 @@ def options(_: Annotated[bool, typer.Option("--version", callback=_show_version,
 
 COMMANDS = (
     *(serve, chat, model_commands, engine_commands, config_commands, ledger_commands),
-    *(report_commands, top, history_commands, explain, replay, key_commands, batch_commands, batch_plan),
+    *(report_commands, top, history_commands, explain, replay, key_commands, batch_commands),
 )
 for module in COMMANDS:
     module.register(app)

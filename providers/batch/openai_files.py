@@ -5,9 +5,11 @@ https://console.groq.com/docs/batch. What differs between the three stands in a 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -56,6 +58,9 @@ STATES: dict[str, JobState] = {
 LOST: dict[str, RowState] = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 # what an error without an HTTP response stands for
 STATUS_OF_CODE = {"rate_limit_exceeded": 429, "token_limit_exceeded": 429, "invalid_request": 400, "invalid_request_error": 400}
+
+
+J = TypeVar("J", bound=msgspec.Struct)
 
 
 class Flavour(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +149,14 @@ def told(line: bytes) -> Told:
 ROWS = Form(request_line)
 
 
+class JobFiles(NamedTuple):
+    """A job's files at the provider; None: there is none, or none yet."""
+
+    inputs: Sequence[str | None]
+    output: str | None
+    error: str | None
+
+
 class Files:
     """Files at the provider, by the API that OpenAI's batches use. `base`: what `/files` stands below."""
 
@@ -185,20 +198,66 @@ class Files:
                     raise
 
 
-class OpenAIBatches:
-    """Implements `providers.batch.port.BatchClient`."""
+class FileJobs(ABC, Generic[J]):
+    """What is the same of all whose jobs read a file of rows and write an output and an error file: most of `providers.batch.port.BatchClient`.
 
-    def __init__(self, name: str, session: Session, rows: Rows, flavour: Flavour) -> None:
+    `path`: of the jobs. `kind`: a job as the provider tells of it. `over`: the statuses with which it refuses to cancel a job that has ended.
+    """
+
+    limits: Limits
+    over: tuple[int, ...] = (400, 409)
+
+    def __init__(self, name: str, session: Session, rows: Rows, files: Files, path: str, kind: type[J]) -> None:
         self.name = name
-        self.limits = flavour.limits
-        self._flavour = flavour
         self._session = session
         self._rows = rows
-        self._files = Files(session, flavour.base)
-        self._path = f"{flavour.base}/batches"
+        self._files = files
+        self._path = path
+        self._kind = kind
+
+    @abstractmethod
+    def _seen(self, job: J, ref: JobRef) -> Job: ...
+
+    @abstractmethod
+    def _files_of(self, job: J) -> JobFiles: ...
 
     def parts(self, rows: AsyncIterator[BatchRow], model: str, folder: Path, key: str, refused: Refused) -> AsyncGenerator[Part, None]:
         return self._rows.parts(rows, model, folder, key, refused)
+
+    async def status(self, ref: JobRef) -> Job:
+        return self._seen(await self._job(ref), ref)
+
+    def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
+        return self._rows.results(self._lines(ref), told, ref.model, asked)
+
+    async def cancel(self, ref: JobRef) -> Job:
+        request = self._session.call("POST", f"{self._path}/{quote(ref.id, safe='')}/cancel")
+        return await stop(request, lambda: self.status(ref), *self.over)
+
+    async def forget(self, ref: JobRef) -> None:
+        files = self._files_of(await self._job(ref))
+        await self._files.delete(*files.inputs, files.output, files.error)
+
+    async def _job(self, ref: JobRef) -> J:
+        return decoded(await self._session.call("GET", f"{self._path}/{quote(ref.id, safe='')}"), self._kind)
+
+    async def _lines(self, ref: JobRef) -> AsyncGenerator[bytes, None]:
+        files = self._files_of(await self._job(ref))
+        async with aclosing(self._files.lines(files.output, files.error)) as lines:
+            async for line in lines:
+                yield line
+
+
+class OpenAIBatches(FileJobs[_Batch]):
+    """Implements `providers.batch.port.BatchClient`."""
+
+    def __init__(self, name: str, session: Session, rows: Rows, flavour: Flavour) -> None:
+        super().__init__(name, session, rows, Files(session, flavour.base), f"{flavour.base}/batches", _Batch)
+        self.limits = flavour.limits
+        self._flavour = flavour
+
+    def _files_of(self, job: _Batch) -> JobFiles:
+        return JobFiles((job.input_file_id,), job.output_file_id, job.error_file_id)
 
     async def submit(self, part: Part, submission: Submission) -> Job:
         file = await self._files.send(part, submission.key, {"purpose": "batch"})
@@ -209,7 +268,7 @@ class OpenAIBatches:
             "metadata": {KEY_FIELD: submission.key},
         }
         created = decoded(await self._session.call("POST", self._path, asked), _Batch)
-        return _job(created, JobRef(created.id, submission.key, submission.model))
+        return self._seen(created, JobRef(created.id, submission.key, submission.model))
 
     def _window(self, window_s: int) -> str:
         """A day, or where more may be asked for, as many whole days as fit."""
@@ -224,51 +283,27 @@ class OpenAIBatches:
             batches = page.data or []
             for batch in batches:
                 if batch.metadata is not None and batch.metadata.get(KEY_FIELD) == submission.key:
-                    return _job(batch, JobRef(batch.id, submission.key, submission.model))
+                    return self._seen(batch, JobRef(batch.id, submission.key, submission.model))
             if not page.has_more or not batches or _all_older(batches, submission.since_s):
                 return None
             after = f"&after={quote(batches[-1].id, safe='')}"
         raise too_many(submission.key)
 
-    async def _batch(self, ref: JobRef) -> _Batch:
-        return decoded(await self._session.call("GET", f"{self._path}/{quote(ref.id, safe='')}"), _Batch)
-
-    async def status(self, ref: JobRef) -> Job:
-        return _job(await self._batch(ref), ref)
-
-    def results(self, ref: JobRef, asked: Asked) -> AsyncGenerator[RowResult, None]:
-        return self._rows.results(self._lines(ref), told, ref.model, asked)
-
-    async def _lines(self, ref: JobRef) -> AsyncGenerator[bytes, None]:
-        batch = await self._batch(ref)
-        async with aclosing(self._files.lines(batch.output_file_id, batch.error_file_id)) as lines:
-            async for line in lines:
-                yield line
-
-    async def cancel(self, ref: JobRef) -> Job:
-        request = self._session.call("POST", f"{self._path}/{quote(ref.id, safe='')}/cancel")
-        return await stop(request, lambda: self.status(ref), 400, 409)
-
-    async def forget(self, ref: JobRef) -> None:
-        batch = await self._batch(ref)
-        await self._files.delete(batch.input_file_id, batch.output_file_id, batch.error_file_id)
+    def _seen(self, job: _Batch, ref: JobRef) -> Job:
+        counts = job.request_counts or _Counts()
+        known = bool(counts.total)  # nothing is counted before the file is read
+        return Job(
+            ref=ref,
+            state=STATES.get(job.status, "running"),
+            native=job.status,
+            counts=Counts(total=counts.total, succeeded=counts.completed, errored=counts.failed) if known else Counts(),
+            created_s=job.created_at,
+            expires_s=job.expires_at,
+            ended_s=job.completed_at or job.failed_at or job.expired_at or job.cancelled_at,
+        )
 
 
 def _all_older(batches: list[_Batch], since_s: float) -> bool:
     """Whether what follows in the list was made before; a list that does not begin with the newest is read to its end."""
     first, last = batches[0].created_at, batches[-1].created_at
     return first is not None and last is not None and first >= last and last < since_s - CLOCK_SLACK_S
-
-
-def _job(batch: _Batch, ref: JobRef) -> Job:
-    counts = batch.request_counts or _Counts()
-    known = bool(counts.total)  # nothing is counted before the file is read
-    return Job(
-        ref=ref,
-        state=STATES.get(batch.status, "running"),
-        native=batch.status,
-        counts=Counts(total=counts.total, succeeded=counts.completed, errored=counts.failed) if known else Counts(),
-        created_s=batch.created_at,
-        expires_s=batch.expires_at,
-        ended_s=batch.completed_at or batch.failed_at or batch.expired_at or batch.cancelled_at,
-    )
