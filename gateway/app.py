@@ -17,7 +17,7 @@ from gateway.batches.messages_api import add_message_batches
 from gateway.dashboard.pages import add_dashboard
 from gateway.metrics.serving import add_metrics
 from gateway.openapi import INFERENCE_PATHS
-from gateway.reports_api import add_reports
+from gateway.reports.api import add_reports
 from gateway.responses_api import add_responses
 from gateway.runtime import Runtime
 

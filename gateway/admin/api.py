@@ -23,8 +23,8 @@ from gateway.dashboard.pages import add_dashboard
 from gateway.key_watch import KeyWatch
 from gateway.made_keys import NewKey, counted, create, described, own_scope, teams_of
 from gateway.metering.meter import MeterPort
+from gateway.reports.standing_shown import standing_shown
 from gateway.scopes import scopes_of
-from gateway.standing_shown import standing_shown
 from ledger.keys import MAX_GRACE_S, MadeKey
 
 T = TypeVar("T")
