@@ -21,7 +21,7 @@ from gateway.metrics.serving import add_metrics
 from gateway.openapi import INFERENCE_PATHS
 from gateway.replay.api import add_replay
 from gateway.replay.jobs import Jobs
-from gateway.reports_api import add_reports
+from gateway.reports.api import add_reports
 from gateway.responses_api import add_responses
 from gateway.runtime import Runtime
 

@@ -26,8 +26,8 @@ from gateway.key_watch import KeyWatch
 from gateway.made_keys import NewKey, counted, create, described, own_scope, teams_of
 from gateway.metering.meter import MeterPort
 from gateway.replay.jobs import Jobs
+from gateway.reports.standing_shown import standing_shown
 from gateway.scopes import scopes_of
-from gateway.standing_shown import standing_shown
 from ledger.keys import MAX_GRACE_S, MadeKey
 
 T = TypeVar("T")

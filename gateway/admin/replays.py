@@ -13,7 +13,7 @@ from gateway.admin.roles import AdminCaller, no_such_team
 from gateway.replay.api import Wait, new_id, waited
 from gateway.replay.asked import NewReplay, job_of
 from gateway.replay.jobs import Jobs
-from gateway.routes_shown import visible
+from gateway.reports.routes_shown import visible
 from gateway.scopes import principal_of
 
 

@@ -13,7 +13,7 @@ from gateway.app_parts import Caller
 from gateway.auth import Principal
 from gateway.replay.asked import NewReplay, job_of
 from gateway.replay.jobs import Jobs
-from gateway.routes_shown import visible
+from gateway.reports.routes_shown import visible
 from gateway.runtime import Runtime
 
 MOST_WAIT_S = 60.0
