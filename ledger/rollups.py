@@ -60,8 +60,8 @@ ROW: dict[str, ColumnElement[Any]] = {
     "slo_missed": _one(_c.slo_met.is_(False)),
     "failed": _one(_c.status.not_in(ENDED_WELL)),
 }
-INPUTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input")
-OUTPUTS = ("output_visible", "reasoning", "audio_output")
+INPUTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
+OUTPUTS = ("output_visible", "reasoning", "audio_output", "image_output")
 _TIMES = ("first_token_us", "end_us", "queue_us", "overhead_us")
 
 

@@ -2,7 +2,7 @@
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
 cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups, version 9 what
-engines of ours did, version 10 summaries of roll-ups; an older database gets what it lacks when it is opened.
+engines of ours did, version 10 summaries of roll-ups, images and searches; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import (
@@ -44,10 +44,14 @@ USAGE_CLASSES = (
     "cache_write_5m",
     "cache_write_1h",
     "audio_input",
+    "image_input",
     "output_visible",
     "reasoning",
     "audio_output",
+    "image_output",
     "server_tool_calls",
+    "web_searches",
+    "file_searches",
 )
 
 attempts = Table(

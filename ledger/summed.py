@@ -32,10 +32,14 @@ class Sums(msgspec.Struct, frozen=True):
     cache_write_5m: int | None
     cache_write_1h: int | None
     audio_input: int | None
+    image_input: int | None
     output_visible: int | None
     reasoning: int | None
     audio_output: int | None
+    image_output: int | None
     server_tool_calls: int | None
+    web_searches: int | None
+    file_searches: int | None
     cost_nusd: int | None
     absorbed_nusd: int | None
     saved_nusd: int | None
