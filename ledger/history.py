@@ -69,7 +69,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
 def recorded(row: Sequence[Any], decision: str | None = None) -> Recorded:
     """`row` has COLUMNS."""
-    values = [*row[: _OUTPUTS_FROM - 1], _sum(row[_INPUTS_FROM:_OUTPUTS_FROM]), _sum(row[_OUTPUTS_FROM:_END]), decision]
+    values = [*row[: len(_PLAIN)], _sum(row[_INPUTS_FROM:_OUTPUTS_FROM]), _sum(row[_OUTPUTS_FROM:_END]), decision]
     return Recorded(*values)
 
 
