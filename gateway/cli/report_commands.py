@@ -24,6 +24,8 @@ SHOWN = {  # of the lines, what a terminal has room for
     "latency": ("ttft", "inter_token", "end", "queue", "upstream", "overhead"),
 }
 
+UNSHOWN = ("recent", "last", "tokens", "traffic_mtok_per_day", "projected_mtok_per_day", "projected_traffic_mtok_per_day")  # of engines' lines
+
 
 def register(app: typer.Typer) -> None:
     report = typer.Typer(help="What the ledger's rows add up to.", no_args_is_help=True)
@@ -127,7 +129,7 @@ def _print(lines: list[dict[str, Any]], as_json: bool, as_csv: bool, nothing: st
 
 
 def _flattened(line: dict[str, Any]) -> dict[str, Any]:
-    told = {name: value for name, value in line.items() if name not in ("recent", "last")}
+    told = {name: value for name, value in line.items() if name not in UNSHOWN}
     spans = line.get("recent" if "recent" in line else "last") or {}
     return told | {f"usd_per_mtok_{span}": _effective(spans.get(span)) for span in ("hour", "day", "week")}
 
