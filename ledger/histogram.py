@@ -60,15 +60,22 @@ def packed(histograms: Histograms) -> bytes:
 
 
 def unpacked(data: bytes) -> Histograms:
-    if data and data[0] >= _MAPS:
-        return {metric: sum(_ONE[bucket - LOWEST] * number for bucket, number in counts.items()) for metric, counts in _decode(data).items()}
-    found, at = {}, 0
-    while at < len(data):
-        metric, low, length = data[at : at + 3]
-        end = at + 3 + length * LANE_BYTES
-        found[METRICS[metric]] = int.from_bytes(data[at + 3 : end], "little") << low * LANE
-        at = end
+    found: Histograms = {}
+    merge_packed(found, data)
     return found
+
+
+def merge_packed(histograms: Histograms, data: bytes) -> None:
+    """Takes in what `packed` told."""
+    if data and data[0] >= _MAPS:
+        for metric, counts in _decode(data).items():
+            histograms[metric] = histograms.get(metric, 0) + sum(_ONE[bucket - LOWEST] * number for bucket, number in counts.items())
+        return
+    at, end = 0, len(data)
+    while at < end:  # a report of everybody does this some ten thousand times
+        metric, low, body = METRICS[data[at]], data[at + 1] * LANE, at + 3
+        at = body + data[at + 2] * LANE_BYTES
+        histograms[metric] = histograms.get(metric, 0) + (int.from_bytes(data[body:at], "little") << low)
 
 
 def buckets(counts: Counts) -> dict[int, int]:

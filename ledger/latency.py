@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Engine, and_, false, or_, select
 
 from contract.scale import PROMPTS
-from ledger.histogram import METRICS, Counts, Histograms, buckets, merge, quantile, quantile_of, unpacked
+from ledger.histogram import METRICS, Counts, Histograms, buckets, merge, merge_packed, quantile, quantile_of
 from ledger.rollups import US, latencies
 from ledger.schema import LATENCY_DIMENSIONS, attempts, latency_rollups, latency_summaries
 from ledger.summaries import LATENCY_DETAILS, detail_of
@@ -57,7 +57,7 @@ def latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float)
             columns = table.c
             query = select(columns.counts, *(columns.prompt if name == "prompt" else group_of(name, columns) for name in groups))
             for counts, *group in connection.execute(query.where(within, *matching(window, columns))):
-                merge(found.setdefault(tuple(group), {}), unpacked(counts))
+                merge_packed(found.setdefault(tuple(group), {}), counts)
         tell = [_TELL[name] for name in groups]
         within = or_(false(), *raw(rest))
         for key, at_us, histograms in latencies(connection, and_(within, *matching(window, attempts.c))):

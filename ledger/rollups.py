@@ -12,7 +12,7 @@ from uuid import uuid4
 from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Select, Table, case, cast, delete, func, insert, literal, select, update
 
 from contract.scale import prompt_at
-from ledger.histogram import Histograms, count, measured, merge, packed, unpacked
+from ledger.histogram import Histograms, count, measured, merge, merge_packed, packed
 from ledger.row import ANSWERED, ENDED_WELL
 from ledger.schema import (
     LATENCY_DIMENSIONS,
@@ -157,7 +157,7 @@ def _from_parts(connection: Connection, span_s: int, low: int, high: int) -> Non
     found: dict[tuple[Any, ...], Histograms] = {}
     own = select(counts.start_s - counts.start_s % span_s, *(counts[name] for name in LATENCY_DIMENSIONS), counts.counts)
     for row in connection.execute(own.where(within(latency_rollups))):
-        merge(found.setdefault(tuple(row[:-1]), {}), unpacked(row[-1]))
+        merge_packed(found.setdefault(tuple(row[:-1]), {}), row[-1])
     _insert_counts(connection, (span_s, low, high), found)
 
 
