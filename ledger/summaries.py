@@ -17,7 +17,7 @@ from ledger.schema import (
     usage_summaries,
 )
 
-# What is told apart, the fewest first: a report takes the first that has all it asks for. A place in these lists is kept in the tables.
+# What is told apart: a report takes the shortest that has all it asks for. A place in these lists is kept in the tables, so they only grow.
 USAGE_DETAILS: tuple[tuple[str, ...], ...] = (
     ("organisation", "team"),
     ("model_asked", "target", "model_sent", "policy", "status"),
@@ -29,6 +29,7 @@ LATENCY_DETAILS: tuple[tuple[str, ...], ...] = (
     ("model_asked", "policy", "prompt"),
     ("team", "prompt"),
     ("model_asked", "target", "model_sent", "policy", "prompt"),
+    ("target", "model_sent"),
 )
 NOTHING: dict[str, str | int] = {"prompt": -1}  # in place of a dimension that is not told; else ""
 
@@ -36,7 +37,7 @@ NOTHING: dict[str, str | int] = {"prompt": -1}  # in place of a dimension that i
 def detail_of(details: Sequence[Sequence[str]], asked: Iterable[str]) -> int | None:
     """Which summary tells these dimensions apart. None: only the roll-ups do."""
     wanted = set(asked)
-    return next((at for at, told in enumerate(details) if wanted <= set(told)), None)
+    return min((at for at, told in enumerate(details) if wanted <= set(told)), key=lambda at: len(details[at]), default=None)
 
 
 def failed(columns: Any) -> ColumnElement[int]:
