@@ -30,6 +30,8 @@ LATENCY_DETAILS: tuple[tuple[str, ...], ...] = (
     ("team", "prompt"),
     ("model_asked", "target", "model_sent", "policy", "prompt"),
     ("target", "model_sent"),
+    ("team",),
+    ("model_asked", "policy"),
 )
 NOTHING: dict[str, str | int] = {"prompt": -1}  # in place of a dimension that is not told; else ""
 
