@@ -1,13 +1,12 @@
 """How long reports take over a ledger of many rows: makes it, rolls it up, and asks what a team and an operator ask.
 
-    python bench/reports.py [--rows 10000000] [--days 30] [--database FILE]
+    python bench/reports.py [--rows 10000000] [--days 30] [--database FILE | postgresql://USER:PASSWORD@HOST/DATABASE]
 
-The rows are of 50 teams with 3 keys each, 3 of 9 models, 3 targets a model; SQLite makes them itself. A file that is there is used as it is.
+The rows are of 50 teams with 3 keys each, 3 of 9 models, 3 targets a model; the database makes them itself. One that has rows is used as it is.
 """
 
 import argparse
 import random
-import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any
+
+from sqlalchemy import Engine, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -27,39 +28,45 @@ from ledger.window import Window
 TIMES = 15  # each report
 DAY_S = 86_400
 # Multiplied numbers stand for random ones, exponentials of them for the long tails of latencies and lengths.
+NUMBERS = {  # from :low on, and each as an id
+    "sqlite": ("WITH RECURSIVE n(i) AS (SELECT :low UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :high)", "printf('req_%024x', i)"),
+    "postgresql": (
+        "WITH n(i) AS (SELECT generate_series(CAST(:low AS BIGINT), CAST(:high AS BIGINT) - 1))",
+        "'req_' || lpad(to_hex(i), 24, '0')",
+    ),
+}
 GENERATE = """
-WITH RECURSIVE n(i) AS (SELECT :low UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :high),
-r AS (SELECT i, (i * 2654435761) % 4294967291 AS a, (i * 2246822519) % 4294967279 AS b, (i * 3266489917) % 1000003 / 1000003.0 AS u,
-    (i * 668265263) % 999983 / 999983.0 AS v FROM n),
+{numbers},
+r AS (SELECT i, (i * 2654435761) % 4294967291 AS a, (i * 2246822519) % 4294967279 AS b,
+    (i * 3266489917) % 1000003 / CAST(1000003 AS DOUBLE PRECISION) AS u, (i * 668265263) % 999983 / CAST(999983 AS DOUBLE PRECISION) AS v FROM n),
 t AS (SELECT *, a % 50 AS team, (a / 50) % 3 AS key, ((a / 150) % 3 + a % 50) % 9 AS model, (b % 3) AS target, b % 100 < 4 AS failed FROM r)
 INSERT INTO attempts (request_id, attempt, started_at_us, team, key_id, endpoint, stream, model_asked, route, target, model_sent, status, reason,
     queue_us, connect_us, headers_us, first_token_us, end_us, input_uncached, cache_read, output_visible, usage_source, usage_raw, cost_nusd,
     finish_reason, bytes_request, bytes_upstream, bytes_client, billed, predicted_ttft_us, predicted_end_us, predicted_p_slo, organisation, policy,
     slo_met, overhead_us)
-SELECT printf('req_%024x', i), 1, :from_us + CAST(i * :step_us AS INTEGER), 'team-' || team, 'key-' || team || '-' || key, 'chat.completions',
+SELECT {id}, 1, :from_us + CAST(i * CAST(:step_us AS DOUBLE PRECISION) AS BIGINT), 'team-' || team, 'key-' || team || '-' || key, 'chat.completions',
     b % 4 > 0, 'model-' || model, 'model-' || model, 'provider-' || ((model + target) % 5), 'up-' || model || '-' || target,
-    CASE WHEN failed THEN 'failed' ELSE 'ok' END, 'first in order', 50, 900, 90000, CAST(120000 * exp(2 * u) AS INTEGER),
-    CAST(400000 * exp(3 * v) AS INTEGER), CASE WHEN failed THEN NULL ELSE CAST(60 * exp(6 * v) AS INTEGER) END,
-    CASE WHEN failed THEN NULL ELSE 100 END, CASE WHEN failed THEN NULL ELSE CAST(30 * exp(3 * u) AS INTEGER) END,
-    CASE WHEN failed THEN NULL ELSE 'provider' END, CASE WHEN failed THEN NULL ELSE '{"prompt_tokens":100,"completion_tokens":30}' END,
-    CASE WHEN failed THEN NULL ELSE CAST(100000 * exp(4 * v) AS INTEGER) END, 'stop', 4000, 20000, 20000, 'team',
-    CAST(150000 * exp(2 * v) AS INTEGER), 2000000, v, '', 'policy-' || (team % 3), u < 0.9, 400
+    CASE WHEN failed THEN 'failed' ELSE 'ok' END, 'first in order', 50, 900, 90000, CAST(120000 * exp(2 * u) AS BIGINT),
+    CAST(400000 * exp(3 * v) AS BIGINT), CASE WHEN failed THEN NULL ELSE CAST(60 * exp(6 * v) AS BIGINT) END,
+    CASE WHEN failed THEN NULL ELSE 100 END, CASE WHEN failed THEN NULL ELSE CAST(30 * exp(3 * u) AS BIGINT) END,
+    CASE WHEN failed THEN NULL ELSE 'provider' END, CASE WHEN failed THEN NULL ELSE '{{"prompt_tokens"\\:100,"completion_tokens"\\:30}}' END,
+    CASE WHEN failed THEN NULL ELSE CAST(100000 * exp(4 * v) AS BIGINT) END, 'stop', 4000, 20000, 20000, 'team',
+    CAST(150000 * exp(2 * v) AS BIGINT), 2000000, v, '', 'policy-' || (team % 3), u < 0.9, 400
 FROM t
 """
 
 
-def generate(file: Path, rows: int, days: int, now_s: float) -> None:
-    """Rows of the days up to now, by SQLite itself."""
-    connection = sqlite3.connect(file, isolation_level=None)
-    connection.execute("PRAGMA synchronous=OFF")
+def generate(engine: Engine, rows: int, days: int, now_s: float) -> None:
+    """Rows of the days up to now, by the database itself."""
+    numbers, id = NUMBERS[engine.dialect.name]
+    statement = text(GENERATE.format(numbers=numbers, id=id))
     from_us, step_us = int((now_s - days * DAY_S) * 1e6), days * DAY_S * 1e6 / rows
     for low in range(0, rows, 500_000):
-        high = min(rows, low + 500_000)
-        connection.execute(GENERATE, {"low": low, "high": high, "from_us": from_us, "step_us": step_us})
-    connection.execute(
-        "INSERT INTO stale_spans SELECT started_at_us / 60000000, 60, started_at_us / 60000000 * 60 FROM attempts GROUP BY started_at_us / 60000000"
-    )
-    connection.close()
+        with engine.begin() as connection:
+            connection.execute(statement, {"low": low, "high": min(rows, low + 500_000), "from_us": from_us, "step_us": step_us})
+    minute = "started_at_us / 60000000"
+    with engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO stale_spans SELECT CAST({minute} AS TEXT), 60, {minute} * 60 FROM attempts GROUP BY {minute}"))
 
 
 def asked(engine: Any, now_s: float, rng: random.Random) -> dict[str, Callable[[], Any]]:
@@ -88,7 +95,10 @@ def asked(engine: Any, now_s: float, rng: random.Random) -> dict[str, Callable[[
         "a team's latency by hour, 1 day": partial(latencies, 1, True, "hour"),
         "everybody's cost by team, 1 day": partial(sums, 1, False, "team"),
         "everybody's cost by team, 30 days": partial(sums, 30, False, "team"),
+        "everybody's cost by key, 30 days": partial(sums, 30, False, "key"),
+        "everybody's usage by target and day, 30 days": partial(sums, 30, False, "target", "day"),
         "everybody's latency by target, 30 days": partial(latencies, 30, False, "target"),
+        "everybody's latency by team, 30 days": partial(latencies, 30, False, "team"),
     }
 
 
@@ -96,15 +106,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--database", type=Path)
+    parser.add_argument("--database")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        file = options.database or Path(folder) / "turnout.db"
-        fresh, began = not file.exists(), perf_counter()
-        engine = open_engine(f"sqlite:///{file}")
+        told = options.database or str(Path(folder) / "turnout.db")
+        began, engine = perf_counter(), open_engine(told if "://" in told else f"sqlite:///{told}")
+        with engine.connect() as connection:
+            fresh = connection.execute(text("SELECT 1 FROM attempts LIMIT 1")).first() is None
         if fresh:
-            generate(file, options.rows, options.days, time())
-            print(f"{options.rows:,} rows made in {perf_counter() - began:.0f} s, {file.stat().st_size / 2**30:.1f} GiB", flush=True)
+            generate(engine, options.rows, options.days, time())
+            print(f"{options.rows:,} rows made in {perf_counter() - began:.0f} s", flush=True)
         now_s, began = time(), perf_counter()
         while not roll_up(engine, now_s, 10.0):
             print(f"  rolling up, {perf_counter() - began:.0f} s", flush=True)

@@ -7,7 +7,7 @@ from config.settings import Settings
 from gateway.auth import KeyTable
 from gateway.metering.meter import MeterPort
 from gateway.metrics.counts import Counts
-from gateway.metrics.gathering import Gathering
+from gateway.metrics.gathering import Gathering, Paged
 from gateway.metrics.seen import Shared
 from gateway.metrics.serving import MetricsGate
 from gateway.routes import RouteTable
@@ -16,6 +16,7 @@ from gateway.workers.host import Host
 from ledger.store import Ledger
 from providers.http.port import HttpClient
 from providers.local.port import Supervisor
+from providers.pool import Pool
 from providers.port import Backend
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Parts(NamedTuple):
     keys: KeyTable
     engines: Mapping[str, Supervisor]
     backends: tuple[Backend, ...]
+    pools: tuple[Pool, ...]
     client: HttpClient
     bootstrap_key: str | None
 
@@ -55,7 +57,8 @@ class Parts(NamedTuple):
 def observing(settings: Settings, counts: Counts, parts: Parts, host: Host | None) -> Observing:
     """`host`: of a worker among several."""
     shared = Shared(settings, parts.meter, parts.engines, parts.backends)
-    gathering = Gathering(counts, parts.routes, parts.ledger, shared, parts.engines, None if host is None else host.others)
+    paged = Paged(parts.engines, parts.pools)
+    gathering = Gathering(counts, parts.routes, parts.ledger, shared, paged, None if host is None else host.others)
     exporter = _exporter(settings, gathering, parts.client)
     watching = Watching(counts, None, None) if exporter is None else Watching(counts, exporter.sample, exporter.add)
     return Observing(watching, gathering, MetricsGate(settings.metrics, parts.keys, parts.bootstrap_key), exporter)

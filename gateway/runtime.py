@@ -365,7 +365,7 @@ def build_runtime(settings: Settings, bootstrap: str | None = None, host: Host |
     keys = KeyTable(principals)
     watch = KeyWatch(Keys(ledger.engine), keys, settings, builder.rules)
     backends = tuple(builder.backends.values())
-    parts = Parts(routes, ledger, meter, keys, builder.engines, backends, builder.client, bootstrap)
+    parts = Parts(routes, ledger, meter, keys, builder.engines, backends, tuple(builder.pools), builder.client, bootstrap)
     return Runtime(
         routes=routes,
         rules=builder.rules,

@@ -125,19 +125,30 @@ def sketch_of(sketches: dict[int, Sketch], place: int) -> Sketch:
 
 def borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int, times: float = 1.0) -> Distribution:
     """A cell's own answers first; the fewer they are, the more its neighbours' count, the nearest first."""
-    parts = [(sketches[place], slow) for sketches, slow in known if place in sketches]
-    own = sum(sketch.total * factor for sketch, factor in parts)
+    parts, own = _weighed(known, (place,), 1.0)
     room, nearness = (ENOUGH - own) / (1.0 + own), 1.0
     for ring in _RINGS[place]:
         if room <= 0.0:
             break
         nearness *= FADING
-        found = [(sketches[at], slow * nearness) for sketches, slow in known for at in ring if at in sketches]
-        if weight := sum(sketch.total * factor for sketch, factor in found):
+        found, weight = _weighed(known, ring, nearness)
+        if weight:
             share = min(1.0, room / weight)
             parts += [(sketch, factor * share) for sketch, factor in found]
             room -= weight * share
     return Distribution(parts, times)
+
+
+def _weighed(known: Sequence[tuple[dict[int, Sketch], float]], places: Sequence[int], nearness: float) -> tuple[list[tuple[Sketch, float]], float]:
+    """The sketches of some cells, each with the factor on its weights; and what they weigh."""
+    found, weight = [], 0.0
+    for sketches, slow in known:
+        factor = slow * nearness
+        for place in places:
+            if (sketch := sketches.get(place)) is not None:
+                found.append((sketch, factor))
+                weight += sketch.total * factor
+    return found, weight
 
 
 def rates(views: Sequence[View]) -> tuple[float, float, float, float]:

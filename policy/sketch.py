@@ -6,7 +6,7 @@ A `Sketch` takes values in with a weight; whoever keeps it gives newer values mo
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from math import floor, isfinite, log2
 
@@ -106,6 +106,20 @@ class Sketch:
         return made
 
 
+def _together(parts: Sequence[tuple[Sketch, float]]) -> tuple[int, list[float], float]:
+    """The first bucket, the weights and the sum of values of all, each with its weights times its factor."""
+    if not parts:
+        return 0, [], 0.0
+    first = min([sketch.first for sketch, _ in parts])
+    counts = [0.0] * (max([sketch.first + len(sketch.counts) for sketch, _ in parts]) - first)
+    value_sum = 0.0
+    for sketch, factor in parts:
+        value_sum += sketch.value_sum * factor
+        for place, weight in enumerate(sketch.counts, sketch.first - first):
+            counts[place] += weight * factor
+    return first, counts, value_sum
+
+
 class Distribution:
     """What weighted sketches say together. Between a bucket's edges values are taken to be spread evenly over their logarithm."""
 
@@ -119,10 +133,7 @@ class Distribution:
             first, counts = sketch.first, [weight * factor for weight in sketch.counts]
             value_sum = sketch.value_sum * factor
         else:
-            together = Sketch()
-            for sketch, factor in parts:
-                together.merge(sketch, factor)
-            first, counts, value_sum = together.first, list(together.counts), together.value_sum
+            first, counts, value_sum = _together(parts)
         self._first = first
         self._below = list(accumulate(counts, initial=0.0))
         self.total = self._below[-1]

@@ -23,11 +23,12 @@ class Pool:
     """Looks at a metrics page, five times a second. Whoever starts it stops it. Without news of it nothing is assumed."""
 
     def __init__(self, name: str, origin: Origin, path: str, client: HttpClient) -> None:
-        self._name = name
+        self.name = name
         self._endpoint = Endpoint(origin, path, method="GET")
         self._client = client
         self._task: asyncio.Task[None] | None = None
         self._reading: Reading | None = None
+        self._page = ""
         self._well = True
 
     @property
@@ -36,8 +37,13 @@ class Pool:
         seen = self._reading
         return seen if seen is not None and monotonic() - seen.at < OLD_S else None
 
+    @property
+    def page(self) -> str:
+        """Its own metrics, as they were read for that; empty where they are old."""
+        return "" if self.reading is None else self._page
+
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=f"metrics of {self._name}")
+        self._task = asyncio.create_task(self._run(), name=f"metrics of {self.name}")
 
     async def stop(self) -> None:
         task, self._task = self._task, None
@@ -51,7 +57,7 @@ class Pool:
             began = monotonic()
             error = await self._look(reader)
             if self._well and error is not None:
-                log.warning("metrics_unreadable", provider=self._name, error=error)
+                log.warning("metrics_unreadable", provider=self.name, error=error)
             self._well = error is None
             await asyncio.sleep(SLOW_S if error is not None else max(EVERY_S / 4, EVERY_S - (monotonic() - began)))
 
@@ -59,7 +65,8 @@ class Pool:
         """What went wrong; None: nothing."""
         try:
             body = await page(self._client, self._endpoint, LOOK_S)
-            self._reading = reader.read(monotonic(), page_of(body.decode(errors="replace")))
+            text = body.decode(errors="replace")
+            self._reading, self._page = reader.read(monotonic(), page_of(text)), text
         except AttemptError as error:
             return error.message
         except (msgspec.MsgspecError, ValueError) as error:

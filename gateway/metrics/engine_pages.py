@@ -1,4 +1,4 @@
-"""Owned engines' own metrics as they are read, to be told on with an `engine` label and their names untouched. Pure.
+"""Owned engines' and pools' own metrics as they are read, to be told on with an `engine` label and their names untouched. Pure.
 
 What another program wrote is taken line by line and only where it is well-formed; the rest is left out. A label that the engine itself calls
 `engine` (vLLM's number of its core) becomes `exported_engine`, as Prometheus does with what collides.
@@ -15,6 +15,7 @@ _VALUE = r"[+-]?(?:\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|Inf|NaN)"
 _HEAD = re.compile(rf"# (HELP|TYPE) ({_NAME}) (.*)")
 _SAMPLE = re.compile(rf"({_NAME})(?:\{{((?:{_LABEL})(?:,{_LABEL})*),?\}})? ({_VALUE})(?: \d+)?")
 _OWN_ENGINE = re.compile(r"(?:(?<=,)|^)engine=(?=\")")
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 KINDS = ("counter", "gauge", "histogram", "summary")
 PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
 MOST_LINES = 20_000  # of one page: about 2 MB
@@ -30,9 +31,10 @@ class PageFamily(NamedTuple):
 
 
 def families_of(pages: Mapping[str, str]) -> list[PageFamily]:
-    """Those of all engines, each once. `pages`: by the engine's name, which is a word."""
+    """Those of all engines and pools, each once. `pages`: by its name."""
     found: dict[str, PageFamily] = {}
-    for engine, text in pages.items():
+    for whose, text in pages.items():
+        engine = whose.translate(_ESCAPED)
         kinds: dict[str, str] = {}
         helps: dict[str, str] = {}
         for line in text.splitlines()[:MOST_LINES]:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.gateway.conftest import KEY, Gateway, running
+from tests.gateway.test_metrics import METRICS_KEY, read, scrape
 from tests.gateway.upstream import Upstream
 
 CONFIG = """
 state: {{database: "sqlite:///{folder}/turnout.db"}}
+metrics: {{key: {metrics_key}}}
 providers:
   pool: {{kind: openai-compatible, base_url: "{one}", api_key: k, metrics: "http://127.0.0.1:{port}/metrics"}}
   one: {{kind: openai-compatible, base_url: "{two}", api_key: k}}
@@ -65,7 +67,7 @@ async def test_a_pool_whose_queue_is_long_is_not_asked_until_it_is_short_again(o
     metrics = Metrics()
     server = await asyncio.start_server(metrics.answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    text = CONFIG.format(folder=tmp_path, one=one.base_url, two=two.base_url, key=KEY, port=port)
+    text = CONFIG.format(folder=tmp_path, one=one.base_url, two=two.base_url, key=KEY, port=port, metrics_key=METRICS_KEY)
     async with closing(server), running(text, tmp_path) as gateway:
         await metrics.seen()
         assert await target_of(gateway) == "pool/m1"
@@ -76,6 +78,10 @@ async def test_a_pool_whose_queue_is_long_is_not_asked_until_it_is_short_again(o
         await metrics.seen()
         assert await target_of(gateway) == "pool/m1"
         assert gateway.runtime.routes.exact["chat"].targets[0].load == 8
+        told = read(await scrape(gateway))
+        ours = frozenset({("engine", "pool"), ("model_name", "m")})
+        assert told["vllm:num_requests_running", ours] == 8 and told["vllm:num_requests_waiting", ours] == 0
         metrics.text = "no metrics at all"
         await metrics.seen()
         assert await target_of(gateway) == "pool/m1", "what is not known is not held against it"
+        assert "vllm:" not in await scrape(gateway)
