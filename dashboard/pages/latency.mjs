@@ -1,6 +1,7 @@
 // What was waited for: first token, between tokens, the end, our queue, our own part.
 import { address } from "./api.mjs";
 import { byTime, Chart, stepOf } from "./charts.mjs";
+import { Predictions } from "./calibration.mjs";
 import { count, decimal, ms, percent } from "./format.mjs";
 import { html } from "./html.mjs";
 import { Load } from "./load.mjs";
@@ -16,6 +17,8 @@ export function Latency({ query, since, team, tick }) {
     latency: address("reports/latency", { since, team, group_by: by, limit: 1000 }),
     series: address("reports/latency", { since, team, group_by: `${by},${step}`, limit: 1000 }),
     slo: address("reports/slo", { since, team }),
+    points: address("reports/calibration", { since, team, group_by: "p_slo" }),
+    predicted: address("reports/calibration", { since, team, group_by: "target", limit: 1000 }),
   };
   return html`<form class="row"><label>By <select value=${by} onChange=${(event) => set({ by: event.target.value })}>
       ${GROUPS.map((name) => html`<option value=${name}>${name}</option>`)}
@@ -25,7 +28,7 @@ export function Latency({ query, since, team, tick }) {
 
 const both = (measured) => `${ms(measured.p50_ms)} / ${ms(measured.p95_ms)}`;
 
-function Shown({ latency, series, slo, by, step }) {
+function Shown({ latency, series, slo, points, predicted, by, step }) {
   const first = byTime(series.data, step, (line) => line.ttft.p95_ms, by);
   const end = byTime(series.data, step, (line) => line.end.p95_ms, by);
   const columns = [
@@ -50,5 +53,7 @@ function Shown({ latency, series, slo, by, step }) {
     </div>
     <${Table} label=${`Latency by ${by}`} columns=${columns} rows=${latency.data} />
     <h2>Promises</h2>
-    <${Table} label="SLO by policy" columns=${promises} rows=${slo.data} empty="No policy promised anything in this time." height=${6} />`;
+    <${Table} label="SLO by policy" columns=${promises} rows=${slo.data} empty="No policy promised anything in this time." height=${6} />
+    <h2>Predictions</h2>
+    <${Predictions} points=${points.data} targets=${predicted.data} />`;
 }

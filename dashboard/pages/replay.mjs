@@ -70,8 +70,8 @@ export class Replay extends Component {
 
   render({ routing }, { told, error, busy }) {
     return html`<form onSubmit=${this.submit}>
-        <p><label>Policies to try, in the words of turnout.yaml
-          <textarea class="code" name="policy" required spellcheck="false" defaultValue=${draft(routing)}></textarea></label></p>
+        <p><label class="quiet" for="policy">Policies to try, in the words of turnout.yaml</label>
+          <textarea class="code" id="policy" name="policy" required spellcheck=${false} defaultValue=${draft(routing)}></textarea></p>
         <div class="row"><button class="main" disabled=${busy}>Replay this time's requests</button>
           <span class="quiet">Nobody is asked and nothing is changed. What is not named stays as it is.</span></div>
       </form>

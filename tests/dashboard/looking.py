@@ -40,6 +40,10 @@ class Looker:
         await self.page.locator(".sources").first.wait_for()
         await expect(self.page.locator("[aria-busy=true]")).to_have_count(0)
 
+    async def later(self, seconds: float = 5) -> None:
+        """So much later by the page's clock, at which it looks again."""
+        await self.page.clock.fast_forward(int(seconds * 1000))
+
     async def violations(self) -> list[str]:
         """What axe finds, by rule and element."""
         # By the debugger, not by a tag: the page's own policy would refuse that.
@@ -52,6 +56,7 @@ class Looker:
 @contextlib.asynccontextmanager
 async def looking(browser: Browser, url: str, size: dict[str, int] | None = None, dark: bool = False, key: str | None = KEY) -> AsyncIterator[Looker]:
     context = await browser.new_context(viewport=size or WIDE, color_scheme="dark" if dark else "light")  # type: ignore[arg-type]
+    await context.clock.install()  # it goes on by itself; a test may put it forward
     looker = Looker(await context.new_page(), url)
     looker.page.set_default_timeout(20_000)
     try:
