@@ -59,10 +59,10 @@ def breakeven(engine: Engine, window: Window, usd_per_hour: Mapping[str, float],
     days = max(1e-9, (min(window.to_us / 1e6, now_s) - window.from_us / 1e6) / 86_400)
     all_tokens = sum(map(_tokens, found))
     lines = []
-    known = {**known_usd_per_hour(engine, window), **usd_per_hour}
+    known = known_usd_per_hour(engine, window)
     for name, tokens in owned.items():
         work = Work(tokens, _most_per_s(engine, window, name, now_s))
-        hourly = known.get(name, known.get(""))
+        hourly = usd_per_hour.get(name, usd_per_hour.get("", known.get(name)))
         lines += [against(name, work, hourly, label, _usd_per_mtok(sums), (days, all_tokens)) for label, sums in managed.items()]
     return lines
 

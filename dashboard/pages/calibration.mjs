@@ -44,7 +44,7 @@ function Plot({ points }) {
       <text x=${x(tick)} y=${y(from) + 15} text-anchor="middle">${percent(tick)}</text><text x=${LEFT - 6} y=${y(tick) + 4} text-anchor="end">${percent(tick)}</text>`)}
     <line class="ideal" x1=${x(from)} y1=${y(from)} x2=${x(1)} y2=${y(1)} />
     ${points.map(({ slo }) => html`<g><title>${`${percent(slo.predicted)} predicted, ${percent(slo.observed)} came true, of ${slo.n}`}</title>
-      <line class="bar" x1=${x(slo.predicted)} x2=${x(slo.predicted)} y1=${y(Math.max(from, slo.low))} y2=${y(slo.high)} />
+      <line class="range" x1=${x(slo.predicted)} x2=${x(slo.predicted)} y1=${y(Math.max(from, slo.low))} y2=${y(slo.high)} />
       <circle cx=${x(slo.predicted)} cy=${y(Math.max(from, slo.observed))} r=${3 + 4 * Math.sqrt(slo.n / most)} /></g>`)}
     <text x=${x(from) + SIZE / 2} y=${SIZE + 42} text-anchor="middle">predicted; the larger, the more requests</text>
   </svg>`;

@@ -105,7 +105,7 @@ function Result({ told }) {
       <${Tile} name="With evidence" value=${percent(without.share === null ? null : 1 - without.share)} beside=${without.requests ? `${count(without.requests)} requests without` : "of all requests"} />
     </dl>
     <div class="split">
-      <section><h3>Figures</h3><${Table} label="Figures of the replay" height=${8} rows=${figures} columns=${["", "recorded", "replayed", "change", "requests"].map((name, i) => ({ name, right: i > 0, of: (row) => (i === 4 ? count(row[4]) : row[i]) }))} /></section>
+      <section><h3>Figures</h3><${Table} label="Figures of the replay" height=${8} rows=${figures} columns=${["figure", "recorded", "replayed", "change", "requests"].map((name, i) => ({ name, right: i > 0, of: (row) => (i === 4 ? count(row[4]) : row[i]) }))} /></section>
       <section><h3>First choice</h3><${Table} label="First choices of the replay" height=${8} rows=${result.targets} columns=${CHOICES} /></section>
     </div>
     ${result.budgets.length > 0 ? html`<h3>Budgets that are exceeded</h3><${Table} label="Budgets that are exceeded" height=${6} rows=${result.budgets} columns=${BEYOND} />` : html`<p class="quiet">No budget is exceeded.</p>`}`;
@@ -113,10 +113,8 @@ function Result({ told }) {
 
 const CHOICES = [
   { name: "target", of: (row) => (row.owned ? `${row.target} (own)` : row.target) },
-  { name: "recorded", right: true, of: (row) => percent(row.recorded_share) },
-  { name: "", of: (row) => html`<${Bar} share=${row.recorded_share} kind="before" />` },
-  { name: "replayed", right: true, of: (row) => percent(row.replayed_share) },
-  { name: "", of: (row) => html`<${Bar} share=${row.replayed_share} />` },
+  { name: "recorded", of: (row) => html`<${Bar} share=${row.recorded_share} kind="before" />` },
+  { name: "replayed", of: (row) => html`<${Bar} share=${row.replayed_share} />` },
   { name: "no evidence", right: true, of: (row) => count(row.no_evidence) },
 ];
 const BEYOND = [

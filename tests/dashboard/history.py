@@ -11,11 +11,14 @@ from ledger.schema import stale_spans
 US = 1_000_000
 HOUR_US = 3600 * US
 
-# Every 39th request fails, at `beta`; every 11th is a kept answer; spread evenly over the time, `i` as the only source of variety. `p`: how likely the SLO was thought to be met.
+# Every 39th request fails, at `beta`; every 11th is a kept answer; spread evenly over the time, `i` as the only source of variety.
+# `p`: how likely the SLO was thought to be met.
 ROWS = """
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :rows),
 made AS (
-  SELECT i, (i * 2654435761) % 1000 AS r, 1 - 0.5 * pow((i * 40503) % 1000 / 1000.0, 3) AS p, (i * 7919) % 1000 / 1000.0 AS luck, i % 13 = 0 AND i % 11 <> 0 AND i % 3 = 1 AS failed,
+  SELECT i, (i * 2654435761) % 1000 AS r, 1 - 0.5 * pow((i * 40503) % 1000 / 1000.0, 3) AS p,
+    (i * 7919) % 1000 / 1000.0 AS luck,
+    i % 13 = 0 AND i % 11 <> 0 AND i % 3 = 1 AS failed,
     CASE WHEN i % 11 = 0 THEN 'cache' WHEN i % 3 = 0 THEN 'alpha' WHEN i % 3 = 1 THEN 'beta' ELSE 'cpu' END AS who
   FROM n)
 INSERT INTO attempts (request_id, attempt, started_at_us, team, key_id, endpoint, stream, model_asked, route,
@@ -36,7 +39,8 @@ SELECT printf('req_%032d', i), 1, CAST(:from_us + (CAST(i AS REAL) + 0.5) / :row
   CASE WHEN NOT failed THEN 60 + r / 5 END, CASE WHEN NOT failed THEN 'provider' END,
   CASE WHEN failed THEN NULL WHEN who = 'alpha' THEN 90000 + 300 * r WHEN who = 'beta' THEN 160000 + 500 * r WHEN who = 'cpu' THEN 0 END,
   900, 4000, 4000, 'team', '',
-  CASE WHEN who = 'cache' THEN 'hit' ELSE 'miss' END, CASE WHEN who = 'cache' THEN 120000 + r END, 'interactive', NOT failed AND luck < p - 0.01, 300 + r / 5,
+  CASE WHEN who = 'cache' THEN 'hit' ELSE 'miss' END, CASE WHEN who = 'cache' THEN 120000 + r END, 'interactive', NOT failed AND luck < p - 0.01,
+  300 + r / 5,
   CASE WHEN who <> 'cache' THEN p END, CASE WHEN who <> 'cache' THEN 690000 END, CASE WHEN who <> 'cache' THEN 1500000 END,
   CASE WHEN who <> 'cache' THEN 2090000 END, CASE WHEN who <> 'cache' THEN 170 END,
   CASE WHEN who = 'alpha' THEN 250000 WHEN who = 'beta' THEN 400000 END

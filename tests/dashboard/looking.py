@@ -54,9 +54,13 @@ class Looker:
 
 
 @contextlib.asynccontextmanager
-async def looking(browser: Browser, url: str, size: dict[str, int] | None = None, dark: bool = False, key: str | None = KEY) -> AsyncIterator[Looker]:
+async def looking(
+    browser: Browser, url: str, size: dict[str, int] | None = None, dark: bool = False, key: str | None = KEY, clock: bool = False
+) -> AsyncIterator[Looker]:
+    """`clock`: the page's goes on by itself, and `later` puts it forward."""
     context = await browser.new_context(viewport=size or WIDE, color_scheme="dark" if dark else "light")  # type: ignore[arg-type]
-    await context.clock.install()  # it goes on by itself; a test may put it forward
+    if clock:
+        await context.clock.install()
     looker = Looker(await context.new_page(), url)
     looker.page.set_default_timeout(20_000)
     try:

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from openai import AsyncOpenAI
 from playwright.async_api import Browser, expect
 
 from tests.dashboard.conftest import KEY
@@ -12,7 +11,7 @@ from tests.dashboard.test_pages import picture
 from tests.gateway.batching import chat, ended, made, row, until
 from tests.gateway.conftest import Gateway
 from tests.gateway.oidc_admin import ADMIN_KEY
-from tests.gateway.upstream import Exchange, Upstream, whole
+from tests.gateway.upstream import Exchange, Upstream, good
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 FREE = 30  # rows that are answered before the others are held
@@ -23,17 +22,17 @@ async def test_a_batch_is_watched_and_cancelled(browser: Browser, gateway: Gatew
 
     async def held(x: Exchange) -> None:
         await open_.acquire()
-        await whole(x)
+        await good(x)
 
     upstreams[1].plays["slow"] = held
-    sdk = AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0, timeout=60)
+    sdk = gateway.sdk.with_options(api_key=KEY)
     done = await ended(sdk, await made(sdk, [row(f"a{i}", chat(f"a{i}", "chat")) for i in range(20)]))
-    other = AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="sk-ads", max_retries=0, timeout=60)
+    other = gateway.sdk.with_options(api_key="sk-ads")
     await ended(other, await made(other, [row("other", chat("other", "chat"))]))
     bad = await ended(sdk, await made(sdk, [row("b", {"model": "nothing"})]))
     runs = await made(sdk, [row(f"s{i}", chat(f"s{i}", "slow")) for i in range(60)])
     await until(sdk, runs, lambda each: each.request_counts is not None and each.request_counts.completed == FREE)
-    async with looking(browser, gateway.url) as looker:
+    async with looking(browser, gateway.url, clock=True) as looker:
         page = looker.page
         await looker.open("Batches")
         rows = page.get_by_role("region", name="Batches").locator("tbody tr")
@@ -46,18 +45,17 @@ async def test_a_batch_is_watched_and_cancelled(browser: Browser, gateway: Gatew
         await looker.settled()
         tile = page.locator(".tile", has_text="Rows done")
         await expect(tile).to_contain_text(f"{FREE}of 60")
-        await expect(page.get_by_role("region", name="Answered by")).to_contain_text("beta/slow")
+        await expect(page.get_by_role("region", name="Answered by")).to_contain_text("beta")
         for _ in range(10):
             open_.release()
         await until(sdk, runs, lambda each: each.request_counts is not None and each.request_counts.completed == FREE + 10)
         await looker.later()
         await expect(tile).to_contain_text(f"{FREE + 10}of 60")
         await expect(page.locator(".tile", has_text="Cost so far")).to_contain_text("$0.00")
-        projected, so_far = [
-            float((await page.locator(".tile", has_text=name).locator("dd").inner_text()).split()[0].strip("$"))
-            for name in ("Projected", "Cost so far")
-        ]
-        assert projected == pytest.approx(so_far * 60 / (FREE + 10), rel=0.02)
+        money = {}
+        for name in ("Projected", "Cost so far"):
+            money[name] = float((await page.locator(".tile", has_text=name).locator("dd").inner_text()).split()[0].strip("$"))
+        assert money["Projected"] == pytest.approx(money["Cost so far"] * 60 / (FREE + 10), rel=0.02)
         assert await looker.violations() == []
         await picture(looker, "Batch")
         await page.get_by_role("button", name="Cancel this batch").click()

@@ -85,7 +85,7 @@ async def test_another_team_s_request_does_not_open(browser: Browser, gateway: G
 
 
 async def test_what_happens_is_seen_without_a_reload(browser: Browser, gateway: Gateway) -> None:
-    async with looking(browser, gateway.url) as looker:
+    async with looking(browser, gateway.url, clock=True) as looker:
         await looker.open("Requests")
         answer = await gateway.post({**CHAT, "model": "chat"}, key="sk-search")
         await looker.later()

@@ -52,6 +52,7 @@ async def test_an_administrator_sees_all_teams_or_one_and_has_no_playground(brow
             await looker.open(name)
             assert await looker.page.get_by_role("alert").count() == 0, name
         assert await looker.page.get_by_role("link", name="Playground").count() == 0
+        await looker.open("Engines")
         engines = looker.page.get_by_role("region", name="Engines' hours")
         assert "cpu" in await engines.inner_text()
         await looker.page.get_by_label("Team").select_option("ads")
