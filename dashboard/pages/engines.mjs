@@ -69,18 +69,16 @@ function Shown({ targets, engines, breakeven, hour, ...last }) {
 }
 
 const verdict = (value) => (value === null ? UNKNOWN : html`<span class=${value ? "good" : ""}>${value ? "yes" : "no"}</span>`);
+const pair = (form, one, two) => `${form(one)} / ${form(two)}`;
 const COMPARED = [
   { name: "engine", of: (row) => row.engine },
   { name: "managed target", of: (row) => row.target },
-  { name: "engine's $/Mtok", right: true, of: (row) => decimal(row.engine_usd_per_mtok) },
-  { name: "target's $/Mtok", right: true, of: (row) => decimal(row.target_usd_per_mtok) },
-  { name: "use now", right: true, of: (row) => percent(row.utilisation) },
-  { name: "even at use", right: true, of: (row) => percent(row.breakeven_utilisation) },
-  { name: "Mtok/day now", right: true, of: (row) => decimal(row.mtok_per_day) },
-  { name: "even at", right: true, of: (row) => decimal(row.breakeven_mtok_per_day) },
+  { name: "$/Mtok here / there", right: true, of: (row) => pair(decimal, row.engine_usd_per_mtok, row.target_usd_per_mtok) },
+  { name: "use now / even at", right: true, of: (row) => pair(percent, row.utilisation, row.breakeven_utilisation) },
+  { name: "Mtok a day now / even at", right: true, of: (row) => pair(decimal, row.mtok_per_day, row.breakeven_mtok_per_day) },
   { name: "all traffic", right: true, of: (row) => decimal(row.traffic_mtok_per_day) },
   { name: "cheaper now", of: (row) => verdict(row.cheaper_now) },
-  { name: "with all traffic", of: (row) => verdict(row.cheaper_with_all) },
+  { name: "with all of it", of: (row) => verdict(row.cheaper_with_all) },
 ];
 
 // What a day costs by its tokens: the engine's hours, up to what it can do; the managed target's price; and where this traffic is.
@@ -98,6 +96,7 @@ function BreakEven({ line }) {
     { label: `${line.engine}'s tokens now`, values: x.map((mtok) => (mtok === line.mtok_per_day ? price(mtok) : null)), marks: true },
     { label: "all traffic", values: x.map((mtok) => (mtok === all ? price(mtok) : null)), marks: true },
   ];
-  const title = `${line.engine} or ${line.target}, US dollars a day: even at ${decimal(even)} Mtok a day`;
+  const beyond = line.breakeven_utilisation > 1 ? `, more than ${line.engine} can do` : "";
+  const title = `${line.engine} or ${line.target}, US dollars a day: even at ${decimal(even)} Mtok a day${beyond}`;
   return html`<${Chart} title=${title} x=${x} series=${series} form=${usd} formX=${decimal} time=${false} xLabel="Mtok a day" />`;
 }

@@ -25,8 +25,8 @@ export function Routing({ query, since, team, tick }) {
   const show = ({ routing }) => html`<${Table} label="Policies" columns=${COLUMNS} rows=${routing.data} />
     <h2>Explain</h2>
     <${Explain} query=${query} team=${team} models=${routing.data.map((each) => each.model)} />
-    <h2>Replay</h2>
-    <${Replay} query=${query} since=${since} team=${team} routing=${routing.data} />`;
+    <section aria-labelledby="replay"><h2 id="replay">Replay</h2>
+      <${Replay} query=${query} since=${since} team=${team} routing=${routing.data} /></section>`;
   return html`<${Load} from=${{ routing: address("routing", { team }) }} tick=${tick} show=${show} />`;
 }
 

@@ -28,7 +28,8 @@ INSERT INTO attempts (request_id, attempt, started_at_us, team, key_id, endpoint
   cost_nusd, bytes_request, bytes_upstream, bytes_client, billed, organisation,
   cache, saved_nusd, policy, slo_met, overhead_us,
   predicted_p_slo, predicted_ttft_us, predicted_end_us, predicted_end_p95_us, predicted_output_tokens, predicted_cost_nusd)
-SELECT printf('req_%032d', i), 1, CAST(:from_us + (CAST(i AS REAL) + 0.5) / :rows * (:to_us - :from_us) AS INTEGER),
+SELECT printf('req_%032d', i), CASE WHEN who = 'cache' THEN 0 ELSE 1 END,
+  CAST(:from_us + (CAST(i AS REAL) + 0.5) / :rows * (:to_us - :from_us) AS INTEGER),
   CASE WHEN i % 5 = 0 THEN 'ads' ELSE 'search' END, 'key_' || (i % 4), 'chat.completions', 1, 'chat', 'chat',
   who, CASE who WHEN 'cpu' THEN 'cpu' WHEN 'cache' THEN '' ELSE 'small' END, CASE WHEN failed THEN 'failed' ELSE 'ok' END,
   CASE WHEN failed THEN 'upstream_error' ELSE 'cheapest' END, CASE WHEN failed THEN 'upstream_error' END,

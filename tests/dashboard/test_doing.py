@@ -125,8 +125,7 @@ async def test_another_policy_is_replayed_and_stands_in_the_address(browser: Bro
         figures = await page.get_by_role("region", name="Figures of the replay").inner_text()
         assert re.search(r"cost\s+\$[0-9.]+\s+\$[0-9.]+\s+[+−][0-9.]+%", figures), figures
         assert await page.get_by_role("alert").count() == 0 and await looker.violations() == []
-        await page.get_by_role("heading", name="Replay").scroll_into_view_if_needed()
-        await picture(looker, "Replay")
+        await picture(looker, "Replay", part="Replay")
         await page.reload()
         await expect(choices).to_contain_text("beta/small")
         refused = [each for each in looker.wrong if "400" not in each]

@@ -15,15 +15,21 @@ PAGES = ("Overview", "Spend", "Latency", "Requests", "Teams and budgets", "Model
 PICTURES = os.environ.get("TURNOUT_PICTURES")  # a folder to keep pictures of the pages in: docs/images
 
 
-async def picture(looker: Looker, name: str) -> None:
-    """All of the page, up to a height that is still read at a glance."""
-    if PICTURES:
-        page = looker.page
-        high = await page.evaluate("document.documentElement.scrollHeight")
-        size = page.viewport_size
-        assert size is not None
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(1150, high) if name != "Requests" else 760}
-        await page.screenshot(path=Path(PICTURES) / f"dashboard-{name.lower().replace(' ', '-')}.png", full_page=True, clip=clip)  # type: ignore[arg-type]
+HEIGHTS = {"Requests": 640, "Latency": 990}  # where less shows as much
+
+
+async def picture(looker: Looker, name: str, part: str | None = None) -> None:
+    """All of the page, up to a height that is still read at a glance; or the region of that name in it."""
+    if not PICTURES:
+        return
+    page, path = looker.page, Path(PICTURES) / f"dashboard-{name.lower().replace(' ', '-')}.png"
+    if part is not None:
+        await page.get_by_role("region", name=part, exact=True).screenshot(path=path)
+        return
+    high = await page.evaluate("document.documentElement.scrollHeight")
+    assert page.viewport_size is not None
+    clip = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": min(HEIGHTS.get(name, 1100), high)}
+    await page.screenshot(path=path, full_page=True, clip=clip)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("phone", [False, True], ids=["wide and light", "a phone and dark"])
