@@ -54,6 +54,6 @@ function Shown({ latency, series, slo, points, predicted, by, step }) {
     <${Table} label=${`Latency by ${by}`} columns=${columns} rows=${latency.data} />
     <h2>Promises</h2>
     <${Table} label="SLO by policy" columns=${promises} rows=${slo.data} empty="No policy promised anything in this time." height=${6} />
-    <h2>Predictions</h2>
-    <${Predictions} points=${points.data} targets=${predicted.data} />`;
+    <section aria-labelledby="predictions"><h2 id="predictions">Predictions</h2>
+      <${Predictions} points=${points.data} targets=${predicted.data} /></section>`;
 }

@@ -94,7 +94,7 @@ function Result({ told }) {
   const figures = [
     ["cost", usd(cost.recorded_usd), usd(cost.replayed_usd), change(cost.change), cost.requests],
     ...["p50", "p95"].map((p) => [`first token, ${p}`, ms(ttft[`recorded_${p}_ms`]), ms(ttft[`replayed_${p}_ms`]), change(ttft[`${p}_change`]), ttft.replayed]),
-    ...["p50", "p95"].map((p) => [`whole answer, ${p}`, ms(end[`recorded_${p}_ms`]), ms(end[`replayed_${p}_ms`]), change(end[`${p}_change`]), end.replayed]),
+    ...["p50", "p95"].map((p) => [`whole, ${p}`, ms(end[`recorded_${p}_ms`]), ms(end[`replayed_${p}_ms`]), change(end[`${p}_change`]), end.replayed]),
     ...[["SLO kept", slo], ["failed", result.failed]].map(([name, each]) => [name, percent(each.recorded), percent(each.replayed), points(each), each.requests]),
   ];
   return html`<p class="quiet">${count(result.requests.planned)} requests from ${moment(told.from)} to ${moment(told.to)}${told.team ? ` of ${told.team}` : ""}; ${percent(result.same_target)} would have gone to the same target first.</p>
