@@ -165,6 +165,10 @@ class PriceSettings(Section):
     cache_read_usd_per_mtok: Usd | None = None
     cache_write_usd_per_mtok: Usd | None = None
     request_usd: Usd = 0.0
+    image_input_usd_per_mtok: Usd | None = Field(None, description="default: as any input")
+    image_output_usd_per_mtok: Usd | None = Field(None, description="default: as any output")
+    web_search_usd: Usd | None = Field(None, description="of one search by the provider; default: not known, nor is the cost of what has one")
+    file_search_usd: Usd | None = Field(None, description="the same, of a search in files that the provider keeps")
 
 
 class TargetSettings(Section):

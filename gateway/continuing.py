@@ -199,7 +199,7 @@ class Continuation:
         if told.reasoning or usage.reasoning is not None:
             changes["reasoning"] = told.reasoning + (usage.reasoning or 0)
         if told.input is not None:
-            names = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input")
+            names = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
             changes |= {name: getattr(told.input, name) for name in names}
         elif self.call.answered:
             changes |= _less_input(usage, told.visible)

@@ -1,7 +1,8 @@
 """At which volume an owned engine is cheaper than a managed target, for the traffic that there really was. Pure but for the sums it asks for.
 
 An engine costs by the hour, busy or not. What it can do is what it did in its busiest minute, all teams together: a lower bound. A managed target
-costs what its tokens cost, cached ones and all. Tokens of input and output count alike, as they came.
+costs what its tokens cost, cached ones and all. Tokens of input and output count alike, as they came. What is projected is the straight line
+through the whole days of the time, thirty days on.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,10 +11,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine
 
+from ledger.engine_time import Recent, recent
 from ledger.engine_time import usd_per_hour as known_usd_per_hour
 from ledger.reports import tokens_of
-from ledger.rollups import INPUTS, OUTPUTS
+from ledger.rollups import DAY, INPUTS, OUTPUTS, US
 from ledger.summed import Sums, summed
+from ledger.trend import AHEAD, Trend, trend
 from ledger.window import Window
 
 DAY_H = 24.0
@@ -31,7 +34,10 @@ class BreakEven(msgspec.Struct, frozen=True):
     """One engine against one managed target. None: not known.
 
     `utilisation`: of what the engine can do, now and where it begins to be cheaper; above 1: it never is. `traffic`: what this traffic, the
-    engine's and all targets', came to a day; `cheaper_with_all` were it all the engine's.
+    engine's and all targets', came to a day; `cheaper_with_all` were it all the engine's. `projected_…`: the same thirty days from now if it
+    goes on as in the time's whole days, of which there must be three; `breakeven_in_days`: until the engine's own volume is enough, 0 where it
+    is; None: not within a year, or never. `recent`: what the engine's tokens really cost; None in a report of one team, for its hours are
+    everybody's.
     """
 
     engine: str
@@ -46,6 +52,12 @@ class BreakEven(msgspec.Struct, frozen=True):
     traffic_mtok_per_day: float
     cheaper_now: bool | None
     cheaper_with_all: bool | None
+    projected_mtok_per_day: float | None = None
+    projected_traffic_mtok_per_day: float | None = None
+    cheaper_projected: bool | None = None
+    cheaper_with_all_projected: bool | None = None
+    breakeven_in_days: float | None = None
+    recent: Recent | None = None
 
 
 def breakeven(engine: Engine, window: Window, usd_per_hour: Mapping[str, float], now_s: float) -> list[BreakEven]:
@@ -60,11 +72,49 @@ def breakeven(engine: Engine, window: Window, usd_per_hour: Mapping[str, float],
     all_tokens = sum(map(_tokens, found))
     lines = []
     known = known_usd_per_hour(engine, window)
+    goes, all_go = _trends(engine, window, now_s) if owned and managed else ({}, None)
+    costs = {} if "team" in window.filters else recent(engine, min(window.to_us, int(now_s * US)), now_s)
     for name, tokens in owned.items():
         work = Work(tokens, _most_per_s(engine, window, name, now_s))
         hourly = usd_per_hour.get(name, usd_per_hour.get("", known.get(name)))
-        lines += [against(name, work, hourly, label, _usd_per_mtok(sums), (days, all_tokens)) for label, sums in managed.items()]
+        found_now = (against(name, work, hourly, label, _usd_per_mtok(sums), (days, all_tokens)) for label, sums in managed.items())
+        lines += [msgspec.structs.replace(projected(each, work, goes.get(name), all_go), recent=costs.get(name)) for each in found_now]
     return lines
+
+
+def projected(found: BreakEven, work: Work, own: Trend | None, everything: Trend | None) -> BreakEven:
+    """With what will be, if the engine's volume and all traffic's go on so."""
+    if own is None or everything is None:
+        return found
+    most_per_day = work.most_per_s * DAY / 1e6
+    of_engine, of_all, needed = min(own.after(AHEAD), max(most_per_day, own.level)), everything.after(AHEAD), found.breakeven_mtok_per_day
+    told = msgspec.structs.replace(found, projected_mtok_per_day=round(of_engine, 6), projected_traffic_mtok_per_day=round(of_all, 6))
+    if needed is None:
+        return told
+    days = own.reaches(needed) if needed <= max(most_per_day, own.level) else None
+    return msgspec.structs.replace(
+        told,
+        cheaper_projected=of_engine >= needed,
+        cheaper_with_all_projected=needed <= of_all <= most_per_day,
+        breakeven_in_days=None if days is None else round(days, 1),
+    )
+
+
+def _trends(engine: Engine, window: Window, now_s: float) -> tuple[dict[str, Trend | None], Trend | None]:
+    """Of each engine's and of all tokens in the whole days of UTC, from the first that had any on; millions a day."""
+    first, last = -(-window.from_us // (DAY * US)) * DAY, min(window.to_us // US, int(now_s)) // DAY * DAY
+    found = summed(engine, Window(first * US, last * US, window.filters), ("day", "provider", "model_sent"), now_s) if first < last else []
+    if not found:
+        return {}, None
+    starts = range(min(sums.group[0] for sums in found), last, DAY)
+    per_day: dict[str, dict[int, float]] = {}
+    for sums in found:
+        day, provider, model = sums.group
+        for name in ("", provider) if provider == model else ("",):
+            days = per_day.setdefault(name, {})
+            days[day] = days.get(day, 0.0) + _tokens(sums) / 1e6
+    trends = {name: trend([days.get(start, 0.0) for start in starts]) for name, days in per_day.items()}
+    return trends, trends[""]
 
 
 def against(name: str, work: Work, usd_per_hour: float | None, target: str, usd_per_mtok: float, traffic: tuple[float, int]) -> BreakEven:

@@ -17,7 +17,7 @@ Z = 1.96  # of a normal distribution, 95 % is within so many standard deviations
 
 _ROW = attempts.c
 GROUPS = ("target", "model", "provider", "model_sent", "policy", "p_slo", *TIMES)
-_OUTPUT = _ROW.output_visible + func.coalesce(_ROW.reasoning, 0) + func.coalesce(_ROW.audio_output, 0)
+_OUTPUT = _ROW.output_visible + func.coalesce(_ROW.reasoning, 0) + func.coalesce(_ROW.audio_output, 0) + func.coalesce(_ROW.image_output, 0)
 
 
 class Reliability(msgspec.Struct, frozen=True):

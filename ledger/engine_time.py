@@ -16,6 +16,7 @@ from ledger.units import usd
 from ledger.window import Window
 
 US_PER_HOUR = 3_600_000_000
+LAST_H = {"hour": 1, "day": 24, "week": 168}
 MJ_PER_KWH = 3_600_000_000
 
 
@@ -28,6 +29,23 @@ class EngineTime(msgspec.Struct, frozen=True):
     busy_us: int
     energy_mj: int | None = None
     nusd_per_hour: int | None = None
+
+
+class Effective(msgspec.Struct, frozen=True):
+    """What an engine's tokens came to in a time: `usd_per_mtok` with its idle time, `busy_usd_per_mtok` without. None: not known, or no tokens."""
+
+    usd_per_mtok: float | None
+    busy_usd_per_mtok: float | None
+    idle_share: float | None
+    mtok: float
+
+
+class Recent(msgspec.Struct, frozen=True):
+    """The last hour, day and week. None: it was not up."""
+
+    hour: Effective | None
+    day: Effective | None
+    week: Effective | None
 
 
 def write(engine: Engine, times: Sequence[EngineTime]) -> None:
@@ -48,8 +66,31 @@ def usd_per_hour(engine: Engine, window: Window) -> dict[str, float]:
 def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:
     """A line for each engine that was up. `idle_usd` is the part of `usd` in which nothing ran; `usd_per_mtok` is of both, over all tokens.
 
-    Money is null where an hour's cost was not known all the time, and energy where some of it was not told.
+    Money is null where an hour's cost was not known all the time, and energy where some of it was not told. `last` is up to the window's end.
     """
+    costs = recent(engine, min(window.to_us, int(now_s * 1e6)), now_s)
+    never = Recent(None, None, None)
+    return [line | {"last": msgspec.to_builtins(costs.get(line["engine"], never))} for line in _lines(engine, window, now_s)]
+
+
+def recent(engine: Engine, until_us: int, now_s: float) -> dict[str, Recent]:
+    """Each engine's that was up in the week before then (Unix time)."""
+    found = {
+        span: {line["engine"]: line for line in _lines(engine, Window(until_us - hours * US_PER_HOUR, until_us), now_s)}
+        for span, hours in LAST_H.items()
+    }
+    return {name: Recent(**{span: _effective(lines.get(name)) for span, lines in found.items()}) for name in found["week"]}
+
+
+def _effective(line: dict[str, Any] | None) -> Effective | None:
+    if line is None:
+        return None
+    whole, tokens = line["usd_per_mtok"], line["tokens"] or 0
+    busy = None if line["idle_usd"] is None or not tokens else (float(line["usd"]) - float(line["idle_usd"])) / tokens * 1e6
+    return Effective(whole, None if busy is None else round(busy, 6), line["idle_share"], tokens / 1e6)
+
+
+def _lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:
     c = engine_minutes.c
     hourly = cast(c.nusd_per_hour, Float) / US_PER_HOUR
     query = (
@@ -79,6 +120,7 @@ def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str,
                     "busy_h": round(busy_us / US_PER_HOUR, 4),
                     "idle_share": round(1 - busy_us / up_us, 4) if up_us else None,
                     "requests": None if sums is None else sums.requests,
+                    "tokens": total,
                     "output_tokens": output,
                     "busy_tokens_per_s": round(output / busy_us * 1e6, 1) if output and busy_us else None,
                     "kwh": None if energy_mj is None else round(energy_mj / MJ_PER_KWH, 6),

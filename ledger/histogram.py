@@ -5,14 +5,18 @@ from itertools import accumulate
 
 import msgspec
 
-from contract.scale import STEPS, bucket_of
+from contract.scale import HIGHEST, LOWEST, STEPS, bucket_of
 
 METRICS = ("ttft", "inter_token", "end", "queue", "upstream", "overhead")
 US = 1e-6
-Counts = dict[int, int]  # bucket -> how many; of seconds
+LANE = 40  # bits of one bucket's count: up to 10^12
+LANE_BYTES = LANE // 8
+Counts = int  # those of all buckets side by side in one number, the lowest bucket's in the lowest bits: adding two adds them bucket by bucket
 Histograms = dict[str, Counts]
 
-_encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(dict[str, Counts]).decode
+_ONE = [1 << (bucket - LOWEST) * LANE for bucket in range(LOWEST, HIGHEST + 1)]
+_MAPS = 0x80  # what the first byte of an older version's counts is at least: MessagePack maps of bucket to number
+_decode = msgspec.msgpack.Decoder(dict[str, dict[int, int]]).decode
 
 
 def measured(row: Mapping[str, int | None], streamed: bool, ok: bool) -> Iterable[tuple[str, int]]:
@@ -34,38 +38,58 @@ def measured(row: Mapping[str, int | None], streamed: bool, ok: bool) -> Iterabl
 
 
 def count(histograms: Histograms, metric: str, us: int) -> None:
-    counts = histograms.setdefault(metric, {})
-    bucket = bucket_of(us * US)
-    counts[bucket] = counts.get(bucket, 0) + 1
+    histograms[metric] = histograms.get(metric, 0) + _ONE[bucket_of(us * US) - LOWEST]
 
 
 def merge(histograms: Histograms, other: Histograms) -> None:
     """Takes in what another counted."""
-    for metric, theirs in other.items():
-        counts = histograms.get(metric)
-        if counts is None:
-            histograms[metric] = dict(theirs)
-            continue
-        for bucket, number in theirs.items():
-            counts[bucket] = counts.get(bucket, 0) + number
+    for metric, counts in other.items():
+        histograms[metric] = histograms.get(metric, 0) + counts
 
 
 def packed(histograms: Histograms) -> bytes:
-    return _encode(histograms)
+    """Of each metric its place in METRICS, its lowest bucket, the number of buckets, and their counts."""
+    told = bytearray()
+    for at, metric in enumerate(METRICS):
+        if counts := histograms.get(metric, 0):
+            low = ((counts & -counts).bit_length() - 1) // LANE
+            counts >>= low * LANE
+            length = -(-counts.bit_length() // LANE)
+            told += bytes((at, low, length)) + counts.to_bytes(length * LANE_BYTES, "little")
+    return bytes(told)
 
 
 def unpacked(data: bytes) -> Histograms:
-    return _decode(data)
+    if data and data[0] >= _MAPS:
+        return {metric: sum(_ONE[bucket - LOWEST] * number for bucket, number in counts.items()) for metric, counts in _decode(data).items()}
+    found, at = {}, 0
+    while at < len(data):
+        metric, low, length = data[at : at + 3]
+        end = at + 3 + length * LANE_BYTES
+        found[METRICS[metric]] = int.from_bytes(data[at + 3 : end], "little") << low * LANE
+        at = end
+    return found
+
+
+def buckets(counts: Counts) -> dict[int, int]:
+    """Bucket -> how many, the lowest first."""
+    lanes = counts.to_bytes(len(_ONE) * LANE_BYTES, "little")
+    numbers = (int.from_bytes(lanes[at : at + LANE_BYTES], "little") for at in range(0, len(lanes), LANE_BYTES))
+    return {LOWEST + place: number for place, number in enumerate(numbers) if number}
 
 
 def quantile(counts: Counts, share: float) -> float | None:
     """Seconds that a `share` of all do not exceed, evenly spread over a bucket's logarithm as in policy.sketch. None: nothing was counted."""
-    if not counts:
+    return quantile_of(buckets(counts), share)
+
+
+def quantile_of(found: Mapping[int, int], share: float) -> float | None:
+    """The same, of what `buckets` gave."""
+    if not found:
         return None
-    buckets = sorted(counts)
-    below = list(accumulate(counts[bucket] for bucket in buckets))
+    below = list(accumulate(found.values()))
     goal = share * below[-1]
     at = next(i for i, sum_ in enumerate(below) if sum_ >= goal)
-    inside = counts[buckets[at]]
+    bucket, inside = list(found.items())[at]
     part = min(1.0, max(0.0, (goal - (below[at] - inside)) / inside))
-    return float(2.0 ** ((buckets[at] + part) / STEPS))
+    return float(2.0 ** ((bucket + part) / STEPS))

@@ -17,8 +17,8 @@ _PLAIN = (
     *(_c.status, _c.reason, _c.error_code, _c.queue_us, _c.first_token_us, _c.end_us, _c.prompt_tokens_estimated, _c.predicted_ttft_us),
     *(_c.cost_nusd, _c.billed, _c.bytes_request, _c.engine_prefill_us, _c.input_uncached, _c.cache_read, _c.cache_write_5m, _c.cache_write_1h),
 )
-_MORE_INPUTS = (_c.audio_input,)
-_OUTPUTS = (_c.output_visible, _c.reasoning, _c.audio_output)
+_MORE_INPUTS = (_c.audio_input, _c.image_input)
+_OUTPUTS = (_c.output_visible, _c.reasoning, _c.audio_output, _c.image_output)
 COLUMNS = (*_PLAIN, *_MORE_INPUTS, *_OUTPUTS)
 _INPUTS_FROM, _OUTPUTS_FROM, _END = len(_PLAIN) - 4, len(_PLAIN) + len(_MORE_INPUTS), len(COLUMNS)
 
@@ -69,7 +69,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
 def recorded(row: Sequence[Any], decision: str | None = None) -> Recorded:
     """`row` has COLUMNS."""
-    values = [*row[: _OUTPUTS_FROM - 1], _sum(row[_INPUTS_FROM:_OUTPUTS_FROM]), _sum(row[_OUTPUTS_FROM:_END]), decision]
+    values = [*row[: len(_PLAIN)], _sum(row[_INPUTS_FROM:_OUTPUTS_FROM]), _sum(row[_OUTPUTS_FROM:_END]), decision]
     return Recorded(*values)
 
 

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, and_, or_, select
+from sqlalchemy import Engine, and_, false, or_, select
 
 from contract.scale import PROMPTS
-from ledger.histogram import METRICS, Counts, Histograms, merge, quantile, unpacked
-from ledger.rollups import EVERY_TEAM, MINUTE, US, latencies
-from ledger.schema import LATENCY_DIMENSIONS, attempts, latency_rollups
-from ledger.window import NAMES, TIMES, Window, coarsest, group_of, matching, parts, raw, rolled_up
+from ledger.histogram import METRICS, Counts, Histograms, buckets, merge, quantile, quantile_of, unpacked
+from ledger.rollups import US, latencies
+from ledger.schema import LATENCY_DIMENSIONS, attempts, latency_rollups, latency_summaries
+from ledger.summaries import LATENCY_DETAILS, detail_of
+from ledger.window import NAMES, TIMES, Window, coarsest, dimensions_of, group_of, matching, parts, raw, sources
 
 GROUPS = ("team", "model", "provider", "model_sent", "target", "policy", "prompt", *TIMES)
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -48,17 +49,18 @@ def latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float)
     if unknown := [name for name in (*groups, *window.filters) if name not in GROUPS or (name == "prompt" and name not in groups)]:
         raise KeyError(unknown[0])
     chosen, rest = parts(window, now_s, coarsest(groups))
-    columns, one_team = latency_rollups.c, "team" in window.filters
-    each = columns.team != EVERY_TEAM
-    teams = each if one_team or "team" in groups else or_(columns.team == EVERY_TEAM, and_(each, columns.span_s == MINUTE))
-    query = select(columns.counts, *(columns.prompt if name == "prompt" else group_of(name, columns) for name in groups))
-    query = query.where(rolled_up(latency_rollups, chosen), teams, *matching(window, columns))
+    asked = (*groups, *window.filters)
+    detail = None if "team" in window.filters else detail_of(LATENCY_DETAILS, dimensions_of(asked))
     found: dict[tuple[Any, ...], Histograms] = {}
     with engine.connect() as connection:
-        for counts, *group in connection.execute(query):
-            merge(found.setdefault(tuple(group), {}), unpacked(counts))
+        for table, within in sources(chosen, latency_rollups, latency_summaries, detail):
+            columns = table.c
+            query = select(columns.counts, *(columns.prompt if name == "prompt" else group_of(name, columns) for name in groups))
+            for counts, *group in connection.execute(query.where(within, *matching(window, columns))):
+                merge(found.setdefault(tuple(group), {}), unpacked(counts))
         tell = [_TELL[name] for name in groups]
-        for key, at_us, histograms in latencies(connection, and_(raw(rest), *matching(window, attempts.c))):
+        within = or_(false(), *raw(rest))
+        for key, at_us, histograms in latencies(connection, and_(within, *matching(window, attempts.c))):
             dimensions = dict(zip(LATENCY_DIMENSIONS, key, strict=True))
             merge(found.setdefault(tuple(each(dimensions, at_us // US) for each in tell), {}), histograms)
     return [_latency(group, groups, found[group]) for group in sorted(found)]
@@ -83,9 +85,9 @@ _TELL = {name: _named(NAMES.get(name, name)) for name in GROUPS} | {name: _start
 
 def _latency(group: tuple[Any, ...], groups: Sequence[str], histograms: Histograms) -> Latency:
     shown = tuple(_prompt(value) if name == "prompt" else value for name, value in zip(groups, group, strict=True))
-    per_token = [quantile(histograms.get("inter_token", {}), share) for share in SPEEDS]
+    per_token = [quantile(histograms.get("inter_token", 0), share) for share in SPEEDS]
     speeds = [None if not each else round(1 / each, 3) for each in per_token]
-    measured = {metric: _quantiles(histograms.get(metric, {})) for metric in METRICS}
+    measured = {metric: _quantiles(histograms.get(metric, 0)) for metric in METRICS}
     return Latency(group=shown, **measured, tokens_per_s=(speeds[0], speeds[1], speeds[2]))
 
 
@@ -94,5 +96,6 @@ def _prompt(place: int) -> str | None:
 
 
 def _quantiles(counts: Counts) -> Quantiles:
-    p50, p90, p95, p99 = (None if (found := quantile(counts, share)) is None else round(found * 1e3, 3) for share in QUANTILES)
-    return Quantiles(sum(counts.values()), p50, p90, p95, p99)
+    found = buckets(counts)
+    p50, p90, p95, p99 = (None if (each := quantile_of(found, share)) is None else round(each * 1e3, 3) for share in QUANTILES)
+    return Quantiles(sum(found.values()), p50, p90, p95, p99)

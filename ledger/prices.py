@@ -27,6 +27,10 @@ class Rates(msgspec.Struct, frozen=True):
     reasoning: int | None = None
     audio_input: int | None = None
     audio_output: int | None = None
+    image_input: int | None = None
+    image_output: int | None = None
+    web_search: int | None = None  # for a million searches
+    file_search: int | None = None
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -61,6 +65,8 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
         (usage.reasoning, rates.reasoning),
         (usage.audio_input, rates.audio_input),
         (usage.audio_output, rates.audio_output),
+        (usage.image_input, rates.image_input),
+        (usage.image_output, rates.image_output),
     ):
         if count is None:
             continue
@@ -69,6 +75,11 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
             if rate is None:
                 return None
             total += count * rate
+    for searches, rate in ((usage.web_searches, rates.web_search), (usage.file_searches, rates.file_search)):
+        if searches:
+            if rate is None:
+                return None
+            total += searches * rate
     return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
 
 
@@ -78,25 +89,46 @@ def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None
     for above, tier in price.tiers:
         if input_tokens > above:
             rates = tier
-    into = [rate for rate in (rates.input, rates.cache_write_5m, rates.cache_write_1h, rates.audio_input) if rate is not None]
-    out = [rate for rate in (rates.output, rates.reasoning, rates.audio_output) if rate is not None]
+    into = [rate for rate in (rates.input, rates.cache_write_5m, rates.cache_write_1h, rates.audio_input, rates.image_input) if rate is not None]
+    out = [rate for rate in (rates.output, rates.reasoning, rates.audio_output, rates.image_output) if rate is not None]
     if not into or (output_tokens and not out):
         return None
     return -(-(input_tokens * max(into) + output_tokens * max(out, default=0)) // TOKENS) + price.request_nusd
 
 
-def override_price(
+def override_price(  # noqa: PLR0913 - the members of the configuration's section
     input_usd_per_mtok: float,
     output_usd_per_mtok: float,
     cache_read_usd_per_mtok: float | None = None,
     cache_write_usd_per_mtok: float | None = None,
     request_usd: float = 0.0,
+    image_input_usd_per_mtok: float | None = None,
+    image_output_usd_per_mtok: float | None = None,
+    web_search_usd: float | None = None,
+    file_search_usd: float | None = None,
 ) -> Price:
-    """The configuration's own price of a target."""
+    """The configuration's own price of a target. Without one of its own an image costs what text does; a search's price is not known then."""
     given = (input_usd_per_mtok, output_usd_per_mtok, cache_read_usd_per_mtok, cache_write_usd_per_mtok)
     into, out, read, write = (None if usd is None else _nusd(Decimal(str(usd))) for usd in given)
     write = into if write is None else write
-    rates = Rates(into, out, into if read is None else read, write, write, reasoning=out, audio_input=into, audio_output=out)
+    seen, drawn, web, file = (
+        None if usd is None else _nusd(Decimal(str(usd)) * times)
+        for usd, times in ((image_input_usd_per_mtok, 1), (image_output_usd_per_mtok, 1), (web_search_usd, TOKENS), (file_search_usd, TOKENS))
+    )
+    rates = Rates(
+        into,
+        out,
+        into if read is None else read,
+        write,
+        write,
+        reasoning=out,
+        audio_input=into,
+        audio_output=out,
+        image_input=into if seen is None else seen,
+        image_output=out if drawn is None else drawn,
+        web_search=web,
+        file_search=file,
+    )
     return Price(rates, request_nusd=_nusd(Decimal(str(request_usd))))
 
 
@@ -135,7 +167,7 @@ def _find(provider: str, model: str, at: datetime) -> Any:
 
 
 def _compile(prices: Any) -> Price | None:
-    starts = sorted({tier.start for name in _NAMES.values() for tier in getattr(_price(prices, name), "tiers", ())})
+    starts = sorted({tier.start for name in (*_NAMES.values(), *_SEARCHES.values()) for tier in getattr(_price(prices, name), "tiers", ())})
     rates = _rates(prices, 0)
     if rates.input is None and rates.output is None:
         return None
@@ -154,7 +186,10 @@ _NAMES = {
     "reasoning": ("output_reasoning_mtok", "output_text_reasoning_mtok"),
     "audio_input": ("input_audio_mtok",),
     "audio_output": ("output_audio_mtok",),
+    "image_input": ("input_image_mtok",),
+    "image_output": ("output_image_mtok",),
 }
+_SEARCHES = {"web_search": ("web_searches_kcount",), "file_search": ("storage_searches_kcount",)}
 # class without a price -> the class it is a part of
 _PART_OF = {
     "cache_read": "input",
@@ -163,6 +198,8 @@ _PART_OF = {
     "reasoning": "output",
     "audio_input": "input",
     "audio_output": "output",
+    "image_input": "input",
+    "image_output": "output",
 }
 
 
@@ -175,6 +212,9 @@ def _rates(prices: Any, input_tokens: int) -> Rates:
     for part, whole in _PART_OF.items():
         if found[part] is None:
             found[part] = found[whole]
+    for name, keys in _SEARCHES.items():
+        thousand = _at(_price(prices, keys), input_tokens)
+        found[name] = None if thousand is None else thousand * (TOKENS // 1_000)
     return Rates(**found)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Select, Ta
 
 from contract.scale import prompt_at
 from ledger.histogram import Histograms, count, measured, merge, packed, unpacked
-from ledger.row import ANSWERED
+from ledger.row import ANSWERED, ENDED_WELL
 from ledger.schema import (
     LATENCY_DIMENSIONS,
     USAGE_CLASSES,
@@ -25,12 +25,12 @@ from ledger.schema import (
     stale_spans,
     usage_rollups,
 )
+from ledger.summaries import summarise
 
 MINUTE, HOUR, DAY = SPANS = (60, 3_600, 86_400)
 US = 1_000_000
 BATCH = 60  # spans made in one transaction
 AT_ONCE = 500  # ids in one statement
-EVERY_TEAM = ""
 
 _c = attempts.c
 GIVEN_UP = (_c.status == "abandoned") & (_c.bytes_request > 0)
@@ -58,9 +58,10 @@ ROW: dict[str, ColumnElement[Any]] = {
     "engine_nusd": _c.engine_nusd,
     "slo_met": _one(_c.slo_met.is_(True)),
     "slo_missed": _one(_c.slo_met.is_(False)),
+    "failed": _one(_c.status.not_in(ENDED_WELL)),
 }
-INPUTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input")
-OUTPUTS = ("output_visible", "reasoning", "audio_output")
+INPUTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
+OUTPUTS = ("output_visible", "reasoning", "audio_output", "image_output")
 _TIMES = ("first_token_us", "end_us", "queue_us", "overhead_us")
 
 
@@ -109,6 +110,9 @@ def _make_some(connection: Connection, span_s: int, now_s: float) -> None:
     kept = sorted(start for start in starts if start >= purged_s)  # the rows of the others are gone: what was made of them stays
     for low, high in _runs(kept, span_s):
         (_from_rows if span_s == MINUTE else _from_parts)(connection, span_s, low, high)
+    if span_s != MINUTE:
+        for low, high in _runs(sorted(starts), span_s):
+            summarise(connection, span_s, low, high)
     if span_s != DAY:
         wider = SPANS[SPANS.index(span_s) + 1]
         if above := stale({start - start % wider for start in kept}, wider):
@@ -152,7 +156,7 @@ def _from_parts(connection: Connection, span_s: int, low: int, high: int) -> Non
     _insert_sums(connection, (span_s, low, high), usage_rollups, within(usage_rollups), start, {name: sums[name] for name in USAGE_MEASURES})
     found: dict[tuple[Any, ...], Histograms] = {}
     own = select(counts.start_s - counts.start_s % span_s, *(counts[name] for name in LATENCY_DIMENSIONS), counts.counts)
-    for row in connection.execute(own.where(within(latency_rollups), counts.team != EVERY_TEAM)):
+    for row in connection.execute(own.where(within(latency_rollups))):
         merge(found.setdefault(tuple(row[:-1]), {}), unpacked(row[-1]))
     _insert_counts(connection, (span_s, low, high), found)
 
@@ -178,16 +182,10 @@ def _insert_sums(
 
 
 def _insert_counts(connection: Connection, run: tuple[int, int, int], found: dict[tuple[Any, ...], Histograms]) -> None:
-    """By start and LATENCY_DIMENSIONS: each team's, and of hours and days those of all teams together."""
+    """By start and LATENCY_DIMENSIONS."""
     _anew(connection, latency_rollups, run)
-    together: dict[tuple[Any, ...], Histograms] = {}
-    for key, histograms in found.items() if run[0] != MINUTE else ():
-        merge(together.setdefault((key[0], EVERY_TEAM, *key[2:]), {}), histograms)
     names = ("start_s", *LATENCY_DIMENSIONS)
-    rows = [
-        {"span_s": run[0], **dict(zip(names, key, strict=True)), "counts": packed(histograms)}
-        for key, histograms in (*found.items(), *together.items())
-    ]
+    rows = [{"span_s": run[0], **dict(zip(names, key, strict=True)), "counts": packed(histograms)} for key, histograms in found.items()]
     if rows:
         connection.execute(insert(latency_rollups), rows)
 

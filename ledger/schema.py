@@ -2,7 +2,7 @@
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
 cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups, version 9 what
-engines of ours did; an older database gets what it lacks when it is opened.
+engines of ours did, version 10 summaries of roll-ups, images and searches; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import (
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     cast,
+    delete,
     insert,
     inspect,
     literal,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 9
+VERSION = 10
 UPGRADED = frozenset(range(1, VERSION))  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
@@ -43,10 +44,14 @@ USAGE_CLASSES = (
     "cache_write_5m",
     "cache_write_1h",
     "audio_input",
+    "image_input",
     "output_visible",
     "reasoning",
     "audio_output",
+    "image_output",
     "server_tool_calls",
+    "web_searches",
+    "file_searches",
 )
 
 attempts = Table(
@@ -206,7 +211,7 @@ usage_rollups = Table(
     Index("usage_rollups_by_team", "team", "span_s", "start_s"),
 )
 
-# `team` "": of all teams, for hours and days. `prompt`: which of contract.scale.PROMPTS; -1: not known. `counts`: ledger/histogram.py.
+# `prompt`: which of contract.scale.PROMPTS; -1: not known. `counts`: ledger/histogram.py.
 LATENCY_DIMENSIONS = ("team", "model_asked", "target", "model_sent", "policy", "prompt")
 latency_rollups = Table(
     "latency_rollups",
@@ -217,6 +222,27 @@ latency_rollups = Table(
     Column("counts", LargeBinary, nullable=False),
     Index("latency_rollups_by_span", "span_s", "start_s"),
     Index("latency_rollups_by_team", "team", "span_s", "start_s"),
+)
+
+# Roll-ups of hours and days told apart by fewer dimensions, the others being "": `detail` is a place in ledger/summaries.py's lists.
+usage_summaries = Table(
+    "usage_summaries",
+    metadata,
+    Column("detail", Integer, nullable=False),
+    *_span(),
+    *(Column(name, _string(500), nullable=False) for name in USAGE_DIMENSIONS),
+    *(Column(name, BigInteger) for name in (*USAGE_MEASURES, "failed")),
+    Index("usage_summaries_by_span", "detail", "span_s", "start_s"),
+)
+latency_summaries = Table(
+    "latency_summaries",
+    metadata,
+    Column("detail", Integer, nullable=False),
+    *_span(),
+    *(Column(name, _string(500), nullable=False) for name in LATENCY_DIMENSIONS[:-1]),
+    Column("prompt", Integer, nullable=False),
+    Column("counts", LargeBinary, nullable=False),
+    Index("latency_summaries_by_span", "detail", "span_s", "start_s"),
 )
 
 # Spans whose roll-ups are not what their rows say any more; each transaction that changes rows adds entries of its own.
@@ -262,6 +288,12 @@ def make_tables(connection: Connection) -> None:
         minute = attempts.c.started_at_us // 60_000_000 * 60
         written = select(cast(minute, String(40)), literal(60), minute).distinct()
         connection.execute(insert(stale_spans).from_select(["id", "span_s", "start_s"], written))
+    elif usage_summaries.name not in there:  # those of hours and days are made anew from what there is of them
+        connection.execute(delete(latency_rollups).where(latency_rollups.c.team == ""))  # of all teams together: a summary now
+        span = (usage_rollups.c.span_s, usage_rollups.c.start_s)
+        id = cast(span[0], String(20)) + "-" + cast(span[1], String(20))
+        made = select(id, *span).where(span[0] != 60).distinct()
+        connection.execute(insert(stale_spans).from_select(["id", "span_s", "start_s"], made))
     for table in metadata.sorted_tables:
         if table.name in there:
             has = {column["name"] for column in inspect(connection).get_columns(table.name)}

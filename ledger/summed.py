@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Engine, case, cast, func, select, union_all
+from sqlalchemy import BigInteger, Engine, cast, func, select, union_all
 
 from ledger.rollups import ROW
-from ledger.row import ENDED_WELL
-from ledger.schema import USAGE_MEASURES, attempts, usage_rollups
-from ledger.window import Window, coarsest, group_of, matching, parts, raw, rolled_up
+from ledger.schema import USAGE_MEASURES, attempts, usage_rollups, usage_summaries
+from ledger.summaries import USAGE_DETAILS, detail_of, failed
+from ledger.window import Window, coarsest, dimensions_of, group_of, matching, parts, raw, sources
 
 
 class Sums(msgspec.Struct, frozen=True):
@@ -32,10 +32,14 @@ class Sums(msgspec.Struct, frozen=True):
     cache_write_5m: int | None
     cache_write_1h: int | None
     audio_input: int | None
+    image_input: int | None
     output_visible: int | None
     reasoning: int | None
     audio_output: int | None
+    image_output: int | None
     server_tool_calls: int | None
+    web_searches: int | None
+    file_searches: int | None
     cost_nusd: int | None
     absorbed_nusd: int | None
     saved_nusd: int | None
@@ -51,16 +55,18 @@ _FIELDS = Sums.__struct_fields__[1:]
 def summed(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Sums]:
     """The groups in their own order. Raises KeyError for an unknown one (window.GROUPS). rollups.roll_up makes anew what is stale, not this."""
     chosen, rest = parts(window, now_s, coarsest(groups))
-    parts_of = (
-        (usage_rollups, rolled_up(usage_rollups, chosen), {name: usage_rollups.c[name] for name in USAGE_MEASURES}),
-        (attempts, raw(rest), ROW),
-    )
+    detail = None if "team" in window.filters else detail_of(USAGE_DETAILS, dimensions_of((*groups, *window.filters)))
     selects = []
-    for table, within, measures in parts_of:
-        named = [group_of(name, table.c).label(f"g_{name}") for name in groups]
-        failed = case((table.c.status.in_(ENDED_WELL), 0), else_=measures["rows"])
-        values = [value.label(f"m_{name}") for name, value in (measures | {"failed": failed}).items()]
-        selects.append(select(*named, *values).where(within, *matching(window, table.c)))
+    for table, within in (*sources(chosen, usage_rollups, usage_summaries, detail), *((attempts, each) for each in raw(rest))):
+        columns = table.c
+        measures = ROW if table is attempts else {"failed": failed(columns), **{name: columns[name] for name in USAGE_MEASURES}}
+        if table is usage_summaries:
+            measures["failed"] = columns.failed
+        named = [group_of(name, columns).label(f"g_{name}") for name in groups]
+        values = [measures[name].label(f"m_{name}") for name in _FIELDS]
+        selects.append(select(*named, *values).where(within, *matching(window, columns)))
+    if not selects:
+        return []
     both = union_all(*selects).subquery()
     by = [both.c[f"g_{name}"] for name in groups]
     query = select(*by, *(cast(func.sum(both.c[f"m_{name}"]), BigInteger) for name in _FIELDS)).group_by(*by).order_by(*by)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Table, and_, case, false, or_
+from sqlalchemy import ColumnElement, Table, and_, case, or_
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from ledger.rollups import DAY, HOUR, MINUTE, SPANS, US
@@ -76,14 +76,28 @@ def _spans(start: int, end: int, spans: Sequence[int]) -> Iterator[tuple[int, in
     yield from _spans(high, end, finer or spans) if high < end else ()
 
 
-def rolled_up(table: Table, chosen: Iterable[tuple[int, int, int]]) -> ColumnElement[bool]:
-    columns = table.c
-    return or_(false(), *(and_(columns.span_s == span, columns.start_s >= low, columns.start_s < high) for span, low, high in chosen))
+def sources(
+    chosen: Iterable[tuple[int, int, int]], rollups: Table, summaries: Table, detail: int | None
+) -> Iterator[tuple[Table, ColumnElement[bool]]]:
+    """For each (span_s, from_s, to_s) the table that tells it, and its part: a statement of its own each, since an OR of them keeps SQLite from
+    looking them up. `detail`: of the summary that tells enough of an hour or a day; None: none does."""
+    for span, low, high in chosen:
+        table = rollups if detail is None or span == MINUTE else summaries
+        columns = table.c
+        one = () if table is rollups else (columns.detail == detail,)
+        yield table, and_(*one, columns.span_s == span, columns.start_s >= low, columns.start_s < high)
 
 
-def raw(chosen: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
+def dimensions_of(names: Iterable[str]) -> set[str]:
+    """The columns that these groups or filters are told by."""
+    told = {name: (NAMES.get(name, name),) for name in NAMES} | {"target": ("target", "model_sent"), "prompt": ("prompt",)}
+    return {column for name in names if name not in TIMES for column in told[name]}
+
+
+def raw(chosen: Iterable[tuple[int, int]]) -> list[ColumnElement[bool]]:
+    """The part of `attempts` of each (from_us, to_us)."""
     at = attempts.c.started_at_us
-    return or_(false(), *(and_(at >= low, at < high) for low, high in chosen))
+    return [and_(at >= low, at < high) for low, high in chosen]
 
 
 def iso_s(at_s: int) -> str:

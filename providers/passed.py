@@ -20,6 +20,7 @@ _OVERLAP = 64  # bytes: more than the name of an event
 class _Details(msgspec.Struct):
     cached_tokens: int | None = None
     audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class _Tokens(msgspec.Struct):
@@ -32,6 +33,7 @@ class _Tokens(msgspec.Struct):
     total_tokens: int | None = None
     input_tokens_details: _Details | None = None
     input_token_details: _Details | None = None  # a transcription's
+    output_tokens_details: _Details | None = None
 
 
 class _Meta(msgspec.Struct):
@@ -79,9 +81,19 @@ def _usage(told: _Tokens, raw: Raw) -> Usage:
     into = told.input_tokens if told.prompt_tokens is None else told.prompt_tokens
     into = told.total_tokens if into is None and output is None else into
     details = told.input_tokens_details or told.input_token_details or _Details()
-    rest = None if into is None else max(0, into - (details.cached_tokens or 0) - (details.audio_tokens or 0))
+    rest = None if into is None else max(0, into - (details.cached_tokens or 0) - (details.audio_tokens or 0) - (details.image_tokens or 0))
+    drawn = None if told.output_tokens_details is None else told.output_tokens_details.image_tokens
+    written = output if output is None or drawn is None else max(0, output - drawn)
     kept = Raw(bytes(raw))
-    return Usage(input_uncached=rest, cache_read=details.cached_tokens, audio_input=details.audio_tokens, output_visible=output, raw=kept)
+    return Usage(
+        input_uncached=rest,
+        cache_read=details.cached_tokens,
+        audio_input=details.audio_tokens,
+        image_input=details.image_tokens,
+        output_visible=written,
+        image_output=drawn,
+        raw=kept,
+    )
 
 
 def _meta_usage(raw: Raw) -> Usage | None:

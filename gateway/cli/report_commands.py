@@ -62,13 +62,14 @@ def _command(name: str) -> Any:
     return command
 
 
-def breakeven(
+def breakeven(  # noqa: PLR0913 - typer reads the options from here
     gpu_usd_per_hour: Annotated[float | None, typer.Option(min=0.000001, help="what an hour of the machine costs, busy or not")] = None,
     since: SinceOption = "7d",
     team: TeamOption = None,
     database: DatabaseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Show at which volume each owned engine is cheaper than each managed target, for the traffic that there was."""
     from ledger import breakeven as comparing
@@ -78,26 +79,20 @@ def breakeven(
     roll_up(engine, now)
     prices = {} if gpu_usd_per_hour is None else {"": gpu_usd_per_hour}
     lines = comparing.as_lines(comparing.breakeven(engine, window, prices, now))
-    if as_json:
-        typer.echo(json.dumps(lines))
-        return
-    head = [name.replace("_", " ") for name in comparing.BreakEven.__struct_fields__]
-    print_table(head, [list(line.values()) for line in lines], f"no engine and no priced target were both used in the last {since}")
+    _print(lines, as_json, as_csv, f"no engine and no priced target were both used in the last {since}")
 
 
-def engines(since: SinceOption = "7d", database: DatabaseOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show how long each owned engine was up and busy, what that cost and what its idle time did, and its tokens."""
+def engines(
+    since: SinceOption = "7d", database: DatabaseOption = None, config: ConfigOption = None, as_json: JsonOption = False, as_csv: CsvOption = False
+) -> None:
+    """Show how long each owned engine was up and busy, what that cost and what its idle time did, its tokens, and what those of the last hour,
+    day and week cost a million, with idle time and (busy) without."""
     from ledger.engine_time import engine_lines
     from ledger.rollups import roll_up
 
     window, engine, now = _window(since_or_exit(since), None), open_ledger(database, config), time.time()
     roll_up(engine, now)
-    lines = engine_lines(engine, window, now)
-    if as_json:
-        typer.echo(json.dumps(lines))
-        return
-    head = [name.replace("_", " ") for name in lines[0]] if lines else []
-    print_table(head, [list(line.values()) for line in lines], f"no engine was up in the last {since}")
+    _print(engine_lines(engine, window, now), as_json, as_csv, f"no engine was up in the last {since}")
 
 
 def unpriced(
@@ -116,6 +111,31 @@ def unpriced(
         print_table(["target", "attempts"], [[line["target"], line["attempts"]] for line in found], f"every cost of the last {since} is known")
     if found:
         raise typer.Exit(1)
+
+
+def _print(lines: list[dict[str, Any]], as_json: bool, as_csv: bool, nothing: str) -> None:
+    """Of engines: with the cost of their last hour, day and week in columns of their own, where there is room for no more."""
+    if as_csv:
+        from ledger.lines import as_csv as written
+
+        typer.echo(written(lines), nl=False)
+    elif as_json:
+        typer.echo(json.dumps(lines))
+    else:
+        flat = [_flattened(line) for line in lines]
+        print_table([name.replace("_", " ") for name in flat[0]] if flat else [], [list(line.values()) for line in flat], nothing)
+
+
+def _flattened(line: dict[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in line.items() if name not in ("recent", "last")}
+    spans = line.get("recent" if "recent" in line else "last") or {}
+    return told | {f"usd_per_mtok_{span}": _effective(spans.get(span)) for span in ("hour", "day", "week")}
+
+
+def _effective(cost: dict[str, Any] | None) -> str | None:
+    if cost is None or cost["usd_per_mtok"] is None:
+        return None
+    return f"{cost['usd_per_mtok']:g}" if cost["busy_usd_per_mtok"] is None else f"{cost['usd_per_mtok']:g} (busy {cost['busy_usd_per_mtok']:g})"
 
 
 def _window(since_us: int, team: str | None) -> Any:

@@ -13,7 +13,10 @@ from gateway.metrics.families import BETWEEN_TOKENS, FAMILIES, OVERHEAD, SECONDS
 from gateway.metrics.snapshot import Buckets, Exemplar, Labels, Snapshot
 from ledger.row import ENDED_WELL, AttemptRow
 
-TOKEN_TYPES = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "output_visible", "reasoning", "audio_output")
+TOKEN_TYPES = (
+    *("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "output_visible", "reasoning", "audio_output"),
+    *("image_input", "image_output"),
+)
 K = TypeVar("K")
 NO_STATUS = "none"  # the client left before it was answered
 
@@ -75,6 +78,10 @@ class _Cell:
             known[6] = (known[6] or 0) + count
         if (count := usage.audio_output) is not None:
             known[7] = (known[7] or 0) + count
+        if (count := usage.image_input) is not None:
+            known[8] = (known[8] or 0) + count
+        if (count := usage.image_output) is not None:
+            known[9] = (known[9] or 0) + count
 
 
 class _Times:

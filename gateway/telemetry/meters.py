@@ -39,7 +39,7 @@ def metrics(
 
     def tokens(labels: Mapping[str, str]) -> dict[str, Value]:
         kind = labels["type"]
-        read = kind.startswith(("input", "cache")) or kind == "audio_input"
+        read = kind.startswith(("input", "cache")) or kind in ("audio_input", "image_input")
         return {
             genai.REQUEST_MODEL: labels["model"],
             genai.PROVIDER: genai.provider_of(kinds.get(labels["target"], labels["target"])),

@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from contract.usage import Usage
 from ledger.prices import Price, Rates, compile_price, cost_nusd, override_price
 
-CLASSES = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "output_visible", "reasoning", "audio_output")
-RATE_OF = {"input_uncached": "input", "output_visible": "output"}
+CLASSES = (
+    *("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "output_visible", "reasoning", "audio_output"),
+    *("image_input", "image_output"),
+)
+SEARCHES = ("web_searches", "file_searches")
+RATE_OF = {"input_uncached": "input", "output_visible": "output", "web_searches": "web_search", "file_searches": "file_search"}
 NANO = Decimal(1_000_000_000)
 
 
@@ -114,7 +118,7 @@ def test_an_unknown_model_has_no_price_and_no_cost(provider: str, model: str) ->
     assert cost_nusd(None, USAGES["plain"]) is None
 
 
-PRICE = Price(Rates(1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000, 6_000_000, 7_000_000, 8_000_000))
+PRICE = Price(Rates(1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000, 6_000_000, 7_000_000, 8_000_000, 9_000_000, 10_000_000))
 
 
 def test_unknown_usage_has_no_cost() -> None:
@@ -123,11 +127,29 @@ def test_unknown_usage_has_no_cost() -> None:
     assert cost_nusd(PRICE, Usage(server_tool_calls=3)) is None
 
 
+SEARCHED = Usage(input_uncached=1_000, output_visible=500, web_searches=3)
+
+
+def test_a_search_is_charged_beside_the_tokens_as_genai_prices_says() -> None:
+    found = cost_nusd(compile_price("anthropic", "claude-sonnet-4-5"), SEARCHED)
+    assert found == 1_000 * 3_000 + 500 * 15_000 + 3 * 10_000_000
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_whose_price_is_unknown_makes_the_cost_unknown(name: str) -> None:
+    assert cost_nusd(PRICE, Usage(input_uncached=1, **{name: 1})) is None
+    assert cost_nusd(PRICE, Usage(input_uncached=1, **{name: 0})) == 1
+
+
+def test_searches_alone_are_no_known_cost() -> None:
+    assert cost_nusd(override_price(1.0, 2.0, web_search_usd=0.01), Usage(web_searches=3)) is None
+
+
 def test_usage_of_zeros_costs_zero_and_not_nothing() -> None:
     assert cost_nusd(PRICE, Usage(input_uncached=0)) == 0
 
 
-@pytest.mark.parametrize(("name", "rate"), list(zip(CLASSES, (1, 3, 4, 5, 7, 2, 6, 8), strict=True)), ids=CLASSES)
+@pytest.mark.parametrize(("name", "rate"), list(zip(CLASSES, (1, 3, 4, 5, 7, 2, 6, 8, 9, 10), strict=True)), ids=CLASSES)
 def test_each_class_costs_its_own_rate(name: str, rate: int) -> None:
     assert cost_nusd(PRICE, Usage(**{name: 10})) == 10 * rate
 
@@ -166,6 +188,9 @@ OVERRIDES: list[tuple[dict[str, float], Usage, int]] = [
     ({"cache_read_usd_per_mtok": 0.0}, Usage(cache_read=10), 0),
     ({"cache_write_usd_per_mtok": 1.25}, Usage(cache_write_5m=4, cache_write_1h=4), 10_000),
     ({"request_usd": 0.01}, Usage(input_uncached=1), 10_001_000),
+    ({}, Usage(image_input=1, image_output=1), 3_000),
+    ({"image_input_usd_per_mtok": 8.0, "image_output_usd_per_mtok": 32.0}, Usage(image_input=1, image_output=1), 40_000),
+    ({"web_search_usd": 0.01, "file_search_usd": 0.0025}, Usage(input_uncached=1, web_searches=2, file_searches=1), 22_501_000),
 ]
 
 
@@ -193,16 +218,17 @@ def test_compiled_prices_are_integers_all_through() -> None:
 RATE = st.integers(0, 10**12)
 RATES = st.builds(Rates, **dict.fromkeys(Rates.__struct_fields__, RATE))
 COUNTS = st.dictionaries(st.sampled_from(CLASSES), st.integers(0, 10**8), min_size=1)
+BOTH = st.tuples(COUNTS, st.dictionaries(st.sampled_from(SEARCHES), st.integers(0, 1_000))).map(lambda both: both[0] | both[1])
 
 
-@given(RATES, COUNTS)
+@given(RATES, BOTH)
 def test_a_cost_is_the_exact_sum_within_a_nano_dollar(rates: Rates, counts: dict[str, int]) -> None:
     found = cost_nusd(Price(rates), Usage(**counts))
     exact = sum((Decimal(count) * getattr(rates, RATE_OF.get(name, name)) / 1_000_000 for name, count in counts.items()), Decimal(0))
     assert type(found) is int and abs(found - exact) <= Decimal("0.5")
 
 
-@given(RATES, COUNTS, st.sampled_from(CLASSES), st.integers(1, 10**8))
+@given(RATES, BOTH, st.sampled_from((*CLASSES, *SEARCHES)), st.integers(1, 10**8))
 def test_a_cost_never_falls_when_a_class_grows(rates: Rates, counts: dict[str, int], name: str, more: int) -> None:
     grown = {**counts, name: counts.get(name, 0) + more}
     less, greater = cost_nusd(Price(rates), Usage(**counts)), cost_nusd(Price(rates), Usage(**grown))
@@ -221,8 +247,9 @@ CATALOGUE = [(p.id, m.id) for p in get_snapshot().providers for m in p.models if
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(CATALOGUE), st.dictionaries(st.sampled_from(CLASSES), st.integers(0, 300_000), min_size=1))
+@given(st.sampled_from(CATALOGUE), BOTH)
 def test_the_cost_of_any_usage_of_any_model_is_what_genai_prices_says(model: tuple[str, str], counts: dict[str, int]) -> None:
+    counts = {name: min(count, 300_000) for name, count in counts.items()}
     usage = Usage(**counts)
     found = cost_nusd(compile_price(*model), usage)
     n = {name: counts.get(name, 0) for name in CLASSES}
@@ -237,6 +264,11 @@ def test_the_cost_of_any_usage_of_any_model_is_what_genai_prices_says(model: tup
         output_reasoning_tokens=n["reasoning"],
         input_audio_tokens=n["audio_input"],
         output_audio_tokens=n["audio_output"],
+        input_image_tokens=n["image_input"],
+        output_image_tokens=n["image_output"],
+        cache_image_read_tokens=0,
+        web_searches=counts.get("web_searches", 0),
+        storage_searches=counts.get("file_searches", 0),
     )
     _, info = get_snapshot().find_provider_model(model[1], None, model[0], None)
     assert found is None or abs(found - info.get_prices(datetime.now(UTC)).calc_price(told)["total_price"] * NANO) <= 1

@@ -13,11 +13,11 @@ from sqlalchemy import Engine, delete, func, select
 from contract.scale import PROMPTS, prompt_at
 from contract.usage import Usage
 from ledger.database import open_engine
-from ledger.histogram import Histograms, count, quantile
+from ledger.histogram import Histograms, buckets, count, packed, quantile, unpacked
 from ledger.latency import latency
 from ledger.rollups import roll_up
 from ledger.row import AttemptRow
-from ledger.schema import attempts, latency_rollups, stale_spans, usage_rollups
+from ledger.schema import attempts, latency_rollups, latency_summaries, stale_spans, usage_rollups, usage_summaries
 from ledger.spent import spent_nusd
 from ledger.store import Ledger
 from ledger.summed import Sums, summed
@@ -63,7 +63,7 @@ def ledger(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def refill(ledger: Ledger, rows: list[AttemptRow]) -> None:
     with ledger.engine.begin() as connection:
-        for table in (attempts, usage_rollups, latency_rollups, stale_spans):
+        for table in (attempts, usage_rollups, latency_rollups, usage_summaries, latency_summaries, stale_spans):
             connection.execute(delete(table))
     put(ledger, rows)
 
@@ -114,7 +114,7 @@ def told(found: list[Sums]) -> dict[tuple[Any, ...], dict[str, int | None]]:
     return {sums.group: {name: getattr(sums, name) for name in names} for sums in found}
 
 
-GROUPINGS = [(), ("team",), ("target", "status"), ("day",), ("hour", "policy"), ("minute", "model")]
+GROUPINGS = [(), ("team",), ("target", "status"), ("day",), ("hour", "policy"), ("minute", "model"), ("team", "model"), ("team", "status")]
 
 
 @settings(max_examples=15, deadline=None)
@@ -134,7 +134,7 @@ def test_a_report_of_any_time_is_the_sum_of_its_rows(
     assert told(summed(ledger.engine, red, groups, NOW_S)) == expected([one for one in chosen if one.team == "red"], groups)
 
 
-LATENCY_GROUPINGS = [(), ("team",), ("target", "prompt"), ("day",), ("hour", "policy")]
+LATENCY_GROUPINGS = [(), ("team",), ("target", "prompt"), ("day",), ("hour", "policy"), ("model", "target"), ("team", "model")]
 
 
 @settings(max_examples=15, deadline=None)
@@ -156,7 +156,7 @@ def test_latencies_of_any_time_are_counted_in_the_buckets_of_the_policy_s_sketch
     found = {each.group: each.end for each in latency(ledger.engine, window, groups, NOW_S) if each.end.n}
     assert {group: each.n for group, each in found.items()} == {group: sketch.total for group, (sketch, _) in ends.items()}
     for group, (sketch, histogram) in ends.items():
-        assert {bucket: number for bucket, number in enumerate(sketch.counts, sketch.first) if number} == histogram["end"]
+        assert {bucket: number for bucket, number in enumerate(sketch.counts, sketch.first) if number} == buckets(histogram["end"])
         assert found[group].p90_ms == round((quantile(histogram["end"], 0.9) or 0.0) * 1e3, 3)
 
 
@@ -165,7 +165,7 @@ def test_rows_of_an_older_version_are_rolled_up_once_the_database_was_brought_up
     ledger = Ledger(url_of(file))
     put(ledger, [row(started_at_us=(NOW_S - 3_000) * 10**6, cost_nusd=5)])
     ledger.close()
-    for table in ("usage_rollups", "latency_rollups", "stale_spans", "rollup_state"):
+    for table in ("usage_rollups", "latency_rollups", "usage_summaries", "latency_summaries", "stale_spans", "rollup_state"):
         sql(file, f"DROP TABLE {table}")
     sql(file, "UPDATE schema_version SET version = 7")
     engine = open_engine(url_of(file))
@@ -173,6 +173,38 @@ def test_rows_of_an_older_version_are_rolled_up_once_the_database_was_brought_up
     assert [sums.cost_nusd for sums in summed(engine, Window(0, NOW_S * 10**6), (), NOW_S)] == [5]
     assert counted(engine, usage_rollups) == 2  # a minute and an hour; the day is not over
     engine.dispose()
+
+
+def test_a_ledger_of_version_9_gets_its_summaries_also_of_days_whose_rows_are_gone(tmp_path: Path) -> None:
+    file = tmp_path / "turnout.db"
+    ledger = Ledger(url_of(file))
+    put(ledger, [row(f"req_{day}", started_at_us=(NOW_S - day * 86_400) * 10**6, cost_nusd=10**day, queue_us=5, status="cut") for day in range(6)])
+    roll_up(ledger.engine, NOW_S)
+    assert purge(ledger.engine, 2, NOW_S) == 3
+    ledger.close()
+    for table in ("usage_summaries", "latency_summaries"):
+        sql(file, f"DROP TABLE {table}")
+    old = b"\x81\xa3end\x81\xd0\xb9\x01"  # as that version kept it: MessagePack of {"end": {-71: 1}}
+    sql(file, "UPDATE latency_rollups SET counts = ?", old)
+    sql(file, "INSERT INTO latency_rollups SELECT span_s, start_s, '', model_asked, target, model_sent, policy, prompt, counts FROM latency_rollups")
+    sql(file, "UPDATE schema_version SET version = 9")
+    engine = open_engine(url_of(file))
+    assert roll_up(engine, NOW_S)
+    whole = Window(0, (NOW_S + 1) * 10**6)
+    assert [(sums.cost_nusd, sums.failed) for sums in summed(engine, whole, ("team",), NOW_S)] == [(111_111, 6)]
+    assert [each.end.n for groups in ((), ("team", "model")) for each in latency(engine, whole, groups, NOW_S)] == [
+        5,
+        5,
+    ]  # the minute that is not over has its row
+    engine.dispose()
+
+
+def test_counts_are_what_they_were_once_they_are_packed() -> None:
+    histograms: Histograms = {}
+    for us in (0, 1, 5, 5, 10**12, 2**62):
+        count(histograms, "end", us)
+    count(histograms, "ttft", 1_000)
+    assert unpacked(packed(histograms)) == histograms and sum(buckets(histograms["end"]).values()) == 6
 
 
 def counted(engine: Engine, table: Any) -> int:

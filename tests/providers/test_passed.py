@@ -28,6 +28,14 @@ def test_usage_is_read_in_every_form(told: dict[str, Any], classes: tuple[int | 
     assert (usage.input_uncached, usage.audio_input, usage.output_visible) == classes
 
 
+def test_images_are_apart_from_text_in_prompts_and_answers() -> None:
+    told = {"input_tokens": 210, "output_tokens": 1100, "input_tokens_details": {"text_tokens": 10, "image_tokens": 200}}
+    usage = read_passed(json.dumps({"usage": told | {"output_tokens_details": {"text_tokens": 44, "image_tokens": 1056}}}).encode()).usage
+    assert usage is not None and (usage.input_uncached, usage.image_input, usage.output_visible, usage.image_output) == (10, 200, 44, 1056)
+    whole = read_passed(json.dumps({"usage": told}).encode()).usage  # of an older model, which has one price for all that comes out
+    assert whole is not None and (whole.output_visible, whole.image_output) == (1100, None)
+
+
 @pytest.mark.parametrize("body", [b"[1]", b"{}", b'{"usage":null}', b'{"usage":3}', b'"text"'])
 def test_an_answer_that_tells_no_usage_has_none(body: bytes) -> None:
     answer = read_passed(body)

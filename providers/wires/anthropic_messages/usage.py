@@ -67,8 +67,14 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
         output_visible=output if output is None or thinking is None else max(0, output - thinking),
         reasoning=thinking,
         server_tool_calls=_sum(*(count for count in (given.server_tool_use or {}).values() if isinstance(count, int))),
+        web_searches=_searches(given.server_tool_use),
         raw=kept,
     )
+
+
+def _searches(told: dict[str, object] | None) -> int | None:
+    count = (told or {}).get("web_search_requests")
+    return count if isinstance(count, int) else None
 
 
 def _writes(counts: _Counts) -> tuple[int | None, int | None]:
@@ -89,7 +95,7 @@ def encode_usage(usage: Usage | None) -> dict[str, Any]:
     """Anthropic's object for any provider's usage. Its schema wants numbers: what is unknown counts nothing in them, or is left out."""
     if usage is None:
         return {"input_tokens": 0, "output_tokens": 0}
-    encoded: dict[str, Any] = {"input_tokens": _sum(usage.input_uncached, usage.audio_input) or 0}
+    encoded: dict[str, Any] = {"input_tokens": _sum(usage.input_uncached, usage.audio_input, usage.image_input) or 0}
     if (written := _sum(usage.cache_write_5m, usage.cache_write_1h)) is not None:
         encoded["cache_creation_input_tokens"] = written
         split = {"ephemeral_5m_input_tokens": usage.cache_write_5m or 0, "ephemeral_1h_input_tokens": usage.cache_write_1h or 0}

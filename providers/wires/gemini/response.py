@@ -153,6 +153,7 @@ class _Answer(msgspec.Struct, rename="camel"):
 
 _answer = msgspec.json.Decoder(_Answer)
 _counts = msgspec.json.Decoder(_Counts)
+_AUDIO, _IMAGES = ("AUDIO",), ("IMAGE", "DOCUMENT")  # a document is read as the pictures of its pages
 _NATIVE = ("inline_data", "executable_code", "code_execution_result", "tool_call", "tool_response")
 
 
@@ -163,26 +164,33 @@ def decode_usage(raw: Raw) -> Usage:
         given = _counts.decode(kept)
     except msgspec.ValidationError:
         return Usage(raw=kept)
-    audio, spoken = _audio(given.prompt_tokens_details), _audio(given.candidates_tokens_details)
-    if audio is not None:
-        audio = max(0, audio - (_audio(given.cache_tokens_details) or 0))  # what is cached counts there
+    audio, seen = (_fresh(given, kinds) for kinds in (_AUDIO, _IMAGES))
+    spoken, drawn = (_of_kind(given.candidates_tokens_details, kinds) for kinds in (_AUDIO, _IMAGES))
     prompt, output = given.prompt_token_count, given.candidates_token_count
     if output is None and given.total_token_count is not None and prompt is not None:
         output = max(0, given.total_token_count - prompt - (given.thoughts_token_count or 0) - (given.tool_use_prompt_token_count or 0))
-    fresh = None if prompt is None else max(0, prompt - (given.cached_content_token_count or 0) - (audio or 0))
+    fresh = None if prompt is None else max(0, prompt - (given.cached_content_token_count or 0) - (audio or 0) - (seen or 0))
     return Usage(
         input_uncached=None if fresh is None else fresh + (given.tool_use_prompt_token_count or 0),
         cache_read=given.cached_content_token_count,
         audio_input=audio,
-        output_visible=None if output is None else max(0, output - (spoken or 0)),
+        image_input=seen,
+        output_visible=None if output is None else max(0, output - (spoken or 0) - (drawn or 0)),
         reasoning=given.thoughts_token_count,
         audio_output=spoken,
+        image_output=drawn,
         raw=kept,
     )
 
 
-def _audio(details: list[_Modality] | None) -> int | None:
-    counts = [detail.token_count or 0 for detail in details or () if detail.modality == "AUDIO"]
+def _fresh(given: _Counts, kinds: tuple[str, ...]) -> int | None:
+    """Of the prompt, without what is cached, which counts there."""
+    found = _of_kind(given.prompt_tokens_details, kinds)
+    return None if found is None else max(0, found - (_of_kind(given.cache_tokens_details, kinds) or 0))
+
+
+def _of_kind(details: list[_Modality] | None, kinds: tuple[str, ...]) -> int | None:
+    counts = [detail.token_count or 0 for detail in details or () if detail.modality in kinds]
     return sum(counts) if counts else None
 
 

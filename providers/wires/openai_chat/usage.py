@@ -11,11 +11,17 @@ class _InputDetails(msgspec.Struct, frozen=True):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     audio_tokens: int | None = None
+    image_tokens: int | None = None  # xAI's
 
 
 class _OutputDetails(msgspec.Struct, frozen=True):
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
+    image_tokens: int | None = None  # OpenRouter's
+
+
+class _ServerTools(msgspec.Struct, frozen=True):
+    web_search_requests: int | None = None
 
 
 class _Usage(msgspec.Struct, frozen=True):
@@ -25,6 +31,8 @@ class _Usage(msgspec.Struct, frozen=True):
     completion_tokens_details: _OutputDetails | None = None
     prompt_cache_hit_tokens: int | None = None  # DeepSeek's name for cached_tokens
     num_cached_tokens: int | None = None  # Mistral's
+    num_search_queries: int | None = None  # Perplexity's
+    server_tool_use: _ServerTools | None = None  # OpenRouter's
 
 
 _decoder = msgspec.json.Decoder(_Usage)
@@ -42,13 +50,16 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
     names = (into.cached_tokens, given.prompt_cache_hit_tokens, given.num_cached_tokens)
     cached = next((count for count in names if count is not None), None)
     return Usage(
-        input_uncached=_less(given.prompt_tokens, cached, into.cache_write_tokens, into.audio_tokens),
+        input_uncached=_less(given.prompt_tokens, cached, into.cache_write_tokens, into.audio_tokens, into.image_tokens),
         cache_read=cached,
         cache_write_5m=into.cache_write_tokens,
         audio_input=into.audio_tokens,
-        output_visible=_less(given.completion_tokens, out.reasoning_tokens, out.audio_tokens),
+        image_input=into.image_tokens,
+        output_visible=_less(given.completion_tokens, out.reasoning_tokens, out.audio_tokens, out.image_tokens),
         reasoning=out.reasoning_tokens,
         audio_output=out.audio_tokens,
+        image_output=out.image_tokens,
+        web_searches=given.num_search_queries if given.server_tool_use is None else given.server_tool_use.web_search_requests,
         raw=kept,
     )
 

@@ -253,7 +253,7 @@ def _started(head: ResponseHead) -> ev.Started:
 def _last(head: ResponseHead, has_calls: bool) -> list[ev.Event]:
     events: list[ev.Event] = [ev.Finished(finish=finish_of(head, has_calls))]
     if bytes(head.usage)[:1] == b"{":
-        events.append(ev.UsageReported(usage=decode_usage(head.usage)))
+        events.append(ev.UsageReported(usage=decode_usage(head.usage, head.output)))
     return [*events, ev.Ended()]
 
 

@@ -1,5 +1,9 @@
-"""The Responses usage object to disjoint classes and back: input includes cached tokens, output includes reasoning."""
+"""The Responses usage object to disjoint classes and back: input includes cached tokens, output includes reasoning.
 
+It does not tell the searches that are charged beside the tokens; the answer's output items do.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -25,18 +29,29 @@ class _Usage(msgspec.Struct, frozen=True):
     output_tokens_details: _OutputDetails | None = None
 
 
+class _Action(msgspec.Struct, frozen=True):
+    type: str = "search"
+
+
+class _Item(msgspec.Struct, frozen=True):
+    type: str = ""
+    action: _Action | None = None
+
+
+_item = msgspec.json.Decoder(_Item)
 _decoder = msgspec.json.Decoder(_Usage)
 _NO_INPUT, _NO_OUTPUT = _InputDetails(), _OutputDetails()
 
 
-def decode_usage(raw: msgspec.Raw) -> Usage:
-    """Takes the classes apart; an object of another shape is kept raw, with every class unknown."""
+def decode_usage(raw: msgspec.Raw, output: Iterable[msgspec.Raw] | None = None) -> Usage:
+    """Takes the classes apart; an object of another shape is kept raw, with every class unknown. `output`: the answer's items."""
     kept = msgspec.Raw(bytes(raw))
     try:
         given = _decoder.decode(kept)
     except msgspec.ValidationError:
         return Usage(raw=kept)
     into, out = given.input_tokens_details or _NO_INPUT, given.output_tokens_details or _NO_OUTPUT
+    web, files = _searches(output or ())
     return Usage(
         input_uncached=_less(given.input_tokens, into.cached_tokens, into.cache_write_tokens, into.audio_tokens),
         cache_read=into.cached_tokens,
@@ -45,8 +60,23 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
         output_visible=_less(given.output_tokens, out.reasoning_tokens, out.audio_tokens),
         reasoning=out.reasoning_tokens,
         audio_output=out.audio_tokens,
+        web_searches=web or None,
+        file_searches=files or None,
         raw=kept,
     )
+
+
+def _searches(output: Iterable[msgspec.Raw]) -> tuple[int, int]:
+    """Of the web, and in files. To open a page that was found, or to look for a word in it, is no search."""
+    web = files = 0
+    for raw in output:
+        try:
+            item = _item.decode(raw)
+        except msgspec.DecodeError:
+            continue
+        web += item.type == "web_search_call" and (item.action is None or item.action.type == "search")
+        files += item.type == "file_search_call"
+    return web, files
 
 
 def _less(total: int | None, *parts: int | None) -> int | None:

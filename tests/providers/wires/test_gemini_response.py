@@ -105,6 +105,16 @@ def test_usage_is_in_disjoint_classes_and_the_last_one_counts() -> None:
     assert json.loads(bytes(usage.raw)) == counts
 
 
+def test_images_and_documents_of_a_prompt_and_images_that_were_made_are_classes_of_their_own() -> None:
+    details = [{"modality": "TEXT", "tokenCount": 20}, {"modality": "IMAGE", "tokenCount": 50}, {"modality": "DOCUMENT", "tokenCount": 30}]
+    counts = {"promptTokenCount": 100, "promptTokensDetails": details, "candidatesTokenCount": 1300, "cachedContentTokenCount": 25}
+    made = {"cacheTokensDetails": [{"modality": "IMAGE", "tokenCount": 25}], "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}]}
+    [event] = only(whole({"text": "a"}, usageMetadata=counts | made), ev.UsageReported)
+    usage = event.usage
+    assert (usage.input_uncached, usage.cache_read, usage.image_input) == (20, 25, 55) and usage.input_total == 100
+    assert (usage.output_visible, usage.image_output) == (10, 1290)
+
+
 def test_what_usage_does_not_tell_is_unknown() -> None:
     [event] = only(whole({"text": "a"}, usageMetadata={"promptTokenCount": 3}), ev.UsageReported)
     assert (event.usage.cache_read, event.usage.reasoning, event.usage.output_total) == (None, None, None)

@@ -208,6 +208,19 @@ def test_a_part_with_a_place_of_its_own_is_not_put_into_content(part: r.Part) ->
 
 # --- usage -----------------------------------------------------------------------------------------------------------
 USAGES: list[tuple[dict[str, Any], Usage]] = [
+    (
+        {"prompt_tokens": 90, "completion_tokens": 20, "prompt_tokens_details": {"image_tokens": 70}, "num_search_queries": 2},
+        Usage(input_uncached=20, image_input=70, output_visible=20, web_searches=2),
+    ),
+    (
+        {
+            "prompt_tokens": 9,
+            "completion_tokens": 20,
+            "completion_tokens_details": {"image_tokens": 15},
+            "server_tool_use": {"web_search_requests": 1},
+        },
+        Usage(input_uncached=9, output_visible=5, image_output=15, web_searches=1),
+    ),
     ({"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}, Usage(input_uncached=9, output_visible=4)),
     (
         {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 5}},

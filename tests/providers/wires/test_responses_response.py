@@ -60,6 +60,23 @@ def test_an_answer_begins_with_its_identity_and_ends_with_finish_usage_and_end()
     assert [type(found) for found in events[2:]] == [ev.Finished, ev.UsageReported, ev.Ended]
 
 
+SEARCHED = [
+    {"type": "web_search_call", "id": "w1", "status": "completed", "action": {"type": "search", "query": "x"}},
+    {"type": "web_search_call", "id": "w2", "status": "completed", "action": {"type": "open_page", "url": "https://example.org"}},
+    {"type": "file_search_call", "id": "f1", "status": "completed", "queries": ["y"]},
+    {"type": "file_search_call", "id": "f2", "status": "completed", "queries": ["z"]},
+]
+
+
+def test_searches_are_counted_by_the_items_of_the_answer() -> None:
+    usage = {"input_tokens": 3, "output_tokens": 4}
+    events = decoded(CREATED, delta("Hi"), event("response.completed", response=response(usage=usage, output=SEARCHED)))
+    (told,) = [each.usage for each in events if isinstance(each, ev.UsageReported)]
+    assert (told.web_searches, told.file_searches) == (1, 2)
+    plain = decoded(CREATED, delta("Hi"), event("response.completed", response=response(usage=usage)))
+    assert [each.usage.web_searches for each in plain if isinstance(each, ev.UsageReported)] == [None]
+
+
 def test_each_content_part_is_a_part_of_its_own() -> None:
     assert content(delta("a"), delta("b", piece=1), delta("c", output=1), delta("d", output=1)) == [
         ev.TextDelta(text="a", part=0),
