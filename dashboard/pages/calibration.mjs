@@ -12,7 +12,7 @@ const error = (each) => (each.n ? `${percent(each.absolute_share)} (${each.bias_
 const COLUMNS = [
   { name: "target", of: (row) => row.target },
   { name: "attempts", right: true, of: (row) => count(row.attempts) },
-  { name: "in p95: first, end", right: true, of: (row) => `${percent(row.ttft.within_p95)}, ${percent(row.end.within_p95)}` },
+  { name: "p95: first, end", right: true, of: (row) => `${percent(row.ttft.within_p95)}, ${percent(row.end.within_p95)}` },
   { name: "error: end", right: true, of: (row) => error(row.end_ms) },
   { name: "tokens", right: true, of: (row) => error(row.output_tokens) },
   { name: "cost", right: true, of: (row) => error(row.cost_usd) },

@@ -8,13 +8,13 @@ import { set } from "./router.mjs";
 import { Table } from "./table.mjs";
 
 const DAY_HOURS = 24;
-const LASTS = { "1h": "last hour", "24h": "last day", "7d": "last week" };
-// Every hour of it, idle ones too, by all tokens; and the hours in which it worked alone.
+// Every hour of it, idle ones too, by all tokens; and without the hours in which it idled.
 const EFFECTIVE = [
   { name: "engine", of: (row) => row.engine },
-  ...Object.entries(LASTS).flatMap(([span, name]) => [
-    { name: `${name}, $/Mtok`, right: true, of: (row) => decimal(row.of(span)?.usd_per_mtok) },
-    { name: "idle", right: true, of: (row) => percent(row.of(span)?.idle_share) },
+  ...["hour", "day", "week"].flatMap((span) => [
+    { name: `last ${span}, $/Mtok`, right: true, of: (row) => decimal(row.last?.[span]?.usd_per_mtok) },
+    { name: "not idle", right: true, of: (row) => decimal(row.last?.[span]?.busy_usd_per_mtok) },
+    { name: "idle", right: true, of: (row) => percent(row.last?.[span]?.idle_share) },
   ]),
 ];
 const NOW = [
@@ -44,22 +44,19 @@ export function Engines({ query, since, team, tick }) {
     targets: address("targets", { team }),
     engines: address("reports/engines", { since }),
     breakeven: address("reports/breakeven", { since, team, gpu_usd_per_hour: query.hour }),
-    ...Object.fromEntries(Object.keys(LASTS).map((span) => [`last_${span}`, address("reports/engines", { since: span })])),
   };
   return html`<${Load} from=${from} tick=${tick} show=${(found) => html`<${Shown} ...${found} hour=${query.hour} />`} />`;
 }
 
-function Shown({ targets, engines, breakeven, hour, ...last }) {
+function Shown({ targets, engines, breakeven, hour }) {
   const owned = targets.data.filter((each) => each.owned);
   const known = breakeven.data.filter((line) => line.usd_per_hour !== null && line.target_usd_per_mtok !== null);
-  const names = [...new Set(Object.values(last).flatMap((each) => each.data.map((line) => line.engine)))];
-  const costs = names.map((engine) => ({ engine, of: (span) => last[`last_${span}`].data.find((line) => line.engine === engine) }));
   return html`<h2>Now</h2>
     <${Table} label="Engines now" columns=${NOW} rows=${owned} height=${8} empty="The configuration has no engine, or this key may not use one." />
     <h2>Their hours</h2>
     <${Table} label="Engines' hours" columns=${HOURS} rows=${engines.data} height=${8} empty="No engine was up in this time, or its hours are others' too." />
-    ${costs.length > 0 && html`<h2>What a million tokens really cost</h2>
-      <${Table} label="Effective cost" columns=${EFFECTIVE} rows=${costs} height=${8} />`}
+    ${engines.data.length > 0 && html`<h2>What a million tokens really cost</h2>
+      <${Table} label="Effective cost" columns=${EFFECTIVE} rows=${engines.data} height=${8} />`}
     <h2>Break-even</h2>
     <form class="row" onSubmit=${(event) => event.preventDefault()}><label>Instead, an hour costs, US dollars
       <input type="number" min="0.000001" step="any" defaultValue=${hour || ""} onChange=${(event) => set({ hour: event.target.value })} /></label></form>
@@ -72,13 +69,14 @@ const verdict = (value) => (value === null ? UNKNOWN : html`<span class=${value 
 const pair = (form, one, two) => `${form(one)} / ${form(two)}`;
 const COMPARED = [
   { name: "engine", of: (row) => row.engine },
-  { name: "managed target", of: (row) => row.target },
+  { name: "or", of: (row) => row.target },
   { name: "$/Mtok here / there", right: true, of: (row) => pair(decimal, row.engine_usd_per_mtok, row.target_usd_per_mtok) },
   { name: "use now / even", right: true, of: (row) => pair(percent, row.utilisation, row.breakeven_utilisation) },
   { name: "Mtok/day now / even", right: true, of: (row) => pair(decimal, row.mtok_per_day, row.breakeven_mtok_per_day) },
   { name: "all traffic", right: true, of: (row) => decimal(row.traffic_mtok_per_day) },
-  { name: "cheaper now", of: (row) => verdict(row.cheaper_now) },
-  { name: "with all of it", of: (row) => verdict(row.cheaper_with_all) },
+  { name: "cheaper", of: (row) => verdict(row.cheaper_now) },
+  { name: "with all", of: (row) => verdict(row.cheaper_with_all) },
+  { name: "in 30 days", of: (row) => verdict(row.cheaper_projected) },
 ];
 
 // What a day costs by its tokens: the engine's hours, up to what it can do; the managed target's price; and where this traffic is.
@@ -86,17 +84,20 @@ function BreakEven({ line }) {
   const even = line.usd_per_hour * DAY_HOURS / line.target_usd_per_mtok;
   const all = line.traffic_mtok_per_day;
   const most = line.utilisation ? line.mtok_per_day / line.utilisation : null;
-  const end = Math.max(even * 1.5, all * 1.2);
-  const x = [...new Set([0, even, line.mtok_per_day, all, ...(most !== null && most < end ? [most] : []), end])].sort((a, b) => a - b);
+  const end = Math.max(even * 1.5, all * 1.2, (line.projected_mtok_per_day || 0) * 1.2);
+  const later = line.projected_mtok_per_day;
+  const x = [...new Set([0, ...(later === null ? [] : [later]), even, line.mtok_per_day, all, ...(most !== null && most < end ? [most] : []), end])].sort((a, b) => a - b);
   const price = (mtok) => mtok * line.target_usd_per_mtok;
   const series = [
     { label: `${line.engine}, up to what it can do`, values: x.map((mtok) => (most !== null && mtok > most ? null : line.usd_per_hour * DAY_HOURS)) },
     { label: line.target, values: x.map(price) },
     { label: "even", values: x.map((mtok) => (mtok === even ? price(mtok) : null)), marks: true },
     { label: `${line.engine}'s tokens now`, values: x.map((mtok) => (mtok === line.mtok_per_day ? price(mtok) : null)), marks: true },
+    ...(later === null ? [] : [{ label: "in 30 days", values: x.map((mtok) => (mtok === later ? price(mtok) : null)), marks: true }]),
     { label: "all traffic", values: x.map((mtok) => (mtok === all ? price(mtok) : null)), marks: true },
   ];
-  const beyond = line.breakeven_utilisation > 1 ? `, more than ${line.engine} can do` : "";
-  const title = `${line.engine} or ${line.target}, US dollars a day: even at ${decimal(even)} Mtok a day${beyond}`;
+  const soon = line.breakeven_in_days ? `, in ${count(line.breakeven_in_days)} days as it grows` : "";
+  const beyond = line.breakeven_utilisation > 1.005 ? `, more than ${line.engine} can do` : "";
+  const title = `${line.engine} or ${line.target}, US dollars a day: even at ${decimal(even)} Mtok a day${beyond}${soon}`;
   return html`<${Chart} title=${title} x=${x} series=${series} form=${usd} formX=${decimal} time=${false} xLabel="Mtok a day" />`;
 }

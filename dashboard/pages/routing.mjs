@@ -48,10 +48,12 @@ class Explain extends Component {
 
   async ask() {
     if (!this.address()) return;
+    const turn = (this.turn = (this.turn || 0) + 1);
+    const told = (state) => turn === this.turn && this.setState(state); // an older answer may come later
     try {
-      this.setState({ decision: await get(this.address()), error: null });
+      told({ decision: await get(this.address()), error: null });
     } catch (error) {
-      this.setState({ decision: null, error });
+      told({ decision: null, error });
     }
   }
 

@@ -30,14 +30,15 @@ async def test_an_engine_s_cost_and_break_even_are_shown(browser: Browser, upstr
     text = text.replace("  broken:", "  local: {targets: [{engine: cpu}]}\n  broken:")
     async with running(text, tmp_path) as gateway:
         assert gateway.runtime.admin is not None
-        await asyncio.to_thread(fill, gateway.runtime.ledger.engine, 4_000, 30)
+        await asyncio.to_thread(fill, gateway.runtime.ledger.engine, 4_000, 24 * 6)
         assert (await gateway.post(ASKED, key="sk-search")).status_code == 200
         await asyncio.to_thread(roll_up, gateway.runtime.ledger.engine, time.time())
         async with looking(browser, gateway.runtime.admin.url, key=ADMIN_KEY) as looker:
             page = looker.page
+            await page.get_by_label("Time").select_option("7d")
             await looker.open("Engines")
             await expect(page.get_by_role("region", name="Engines now")).to_contain_text("cpu")
-            told = (await gateway.http.get(f"{looker.url}/admin/reports/breakeven?since=24h", headers=KEY)).json()["data"]
+            told = (await gateway.http.get(f"{looker.url}/admin/reports/breakeven?since=7d", headers=KEY)).json()["data"]
             assert {line["target"] for line in told} == {"alpha/small", "beta/small"}
             charts = page.locator(".chart figcaption")
             for line in told:
@@ -46,8 +47,9 @@ async def test_an_engine_s_cost_and_break_even_are_shown(browser: Browser, upstr
                     f"even at {line['breakeven_mtok_per_day']:.3g} Mtok a day"
                 )
             effective = page.get_by_role("region", name="Effective cost")
-            weeks = (await gateway.http.get(f"{looker.url}/admin/reports/engines?since=7d", headers=KEY)).json()["data"][0]
-            await expect(effective).to_contain_text(f"{weeks['usd_per_mtok']:.3g}")
+            engines = (await gateway.http.get(f"{looker.url}/admin/reports/engines?since=7d", headers=KEY)).json()["data"]
+            for span in ("hour", "day", "week"):
+                await expect(effective).to_contain_text(f"{engines[0]['last'][span]['usd_per_mtok']:.3g}")
             assert await looker.violations() == [] and looker.wrong == []
             await picture(looker, "Engines")
             await page.get_by_label("an hour costs").fill("4")
