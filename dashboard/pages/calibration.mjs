@@ -1,6 +1,8 @@
 // Whether predictions come true: a reliability plot of the SLO, and the errors of times, tokens and cost.
+import { address } from "./api.mjs";
 import { count, percent, UNKNOWN } from "./format.mjs";
-import { html } from "./html.mjs";
+import { Component, html } from "./html.mjs";
+import { Load } from "./load.mjs";
 import { Table } from "./table.mjs";
 
 const SIZE = 260;
@@ -18,7 +20,23 @@ const COLUMNS = [
   { name: "cost", right: true, of: (row) => error(row.cost_usd) },
 ];
 
-export function Predictions({ points, targets }) {
+const LONG = ["7d", "30d"];
+
+// Read from the rows themselves, of which there may be millions: once, and of a long time only when it is asked for.
+export class Predictions extends Component {
+  state = { wanted: !LONG.includes(this.props.since) };
+
+  render({ since, team }, { wanted }) {
+    if (!wanted) return html`<p><button onClick=${() => this.setState({ wanted: true })}>Compare predictions with what came</button> <span class="quiet">It takes a while for many requests.</span></p>`;
+    const from = {
+      points: address("reports/calibration", { since, team, group_by: "p_slo" }),
+      targets: address("reports/calibration", { since, team, group_by: "target", limit: 1000 }),
+    };
+    return html`<${Load} name="comparison" from=${from} show=${({ points, targets }) => html`<${Compared} points=${points.data} targets=${targets.data} />`} />`;
+  }
+}
+
+function Compared({ points, targets }) {
   const known = points.filter((each) => each.p_slo !== null && each.slo.n > 0);
   return html`<div class="split uneven">
       <figure class="chart"><figcaption>SLO met: predicted against observed</figcaption>

@@ -17,18 +17,17 @@ export function Latency({ query, since, team, tick }) {
     latency: address("reports/latency", { since, team, group_by: by, limit: 1000 }),
     series: address("reports/latency", { since, team, group_by: `${by},${step}`, limit: 1000 }),
     slo: address("reports/slo", { since, team }),
-    points: address("reports/calibration", { since, team, group_by: "p_slo" }),
-    predicted: address("reports/calibration", { since, team, group_by: "target", limit: 1000 }),
   };
   return html`<form class="row"><label>By <select value=${by} onChange=${(event) => set({ by: event.target.value })}>
       ${GROUPS.map((name) => html`<option value=${name}>${name}</option>`)}
     </select></label></form>
-    <${Load} from=${from} tick=${tick} show=${(found) => html`<${Shown} ...${found} by=${by} step=${step} />`} />`;
+    <${Load} from=${from} tick=${tick} show=${(found) => html`<${Shown} ...${found} by=${by} step=${step} />`} />
+    <section aria-labelledby="predictions"><h2 id="predictions">Predictions</h2><${Predictions} key=${since} since=${since} team=${team} /></section>`;
 }
 
 const both = (measured) => `${ms(measured.p50_ms)} / ${ms(measured.p95_ms)}`;
 
-function Shown({ latency, series, slo, points, predicted, by, step }) {
+function Shown({ latency, series, slo, by, step }) {
   const first = byTime(series.data, step, (line) => line.ttft.p95_ms, by);
   const end = byTime(series.data, step, (line) => line.end.p95_ms, by);
   const columns = [
@@ -53,7 +52,5 @@ function Shown({ latency, series, slo, points, predicted, by, step }) {
     </div>
     <${Table} label=${`Latency by ${by}`} columns=${columns} rows=${latency.data} />
     <h2>Promises</h2>
-    <${Table} label="SLO by policy" columns=${promises} rows=${slo.data} empty="No policy promised anything in this time." height=${6} />
-    <section aria-labelledby="predictions"><h2 id="predictions">Predictions</h2>
-      <${Predictions} points=${points.data} targets=${predicted.data} /></section>`;
+    <${Table} label="SLO by policy" columns=${promises} rows=${slo.data} empty="No policy promised anything in this time." height=${6} />`;
 }
