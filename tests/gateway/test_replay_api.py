@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from gateway.cli.main import app
 from gateway.replay.api import new_id
 from gateway.replay.asked import NewReplay, job_of
 from gateway.replay.jobs import Jobs
+from tests.config.files import ROOT
 from tests.gateway.conftest import Gateway, running
 from tests.gateway.oidc_admin import ADMIN_KEY
 
@@ -92,6 +95,23 @@ async def test_a_team_gets_the_command_s_figures_and_of_the_budgets_its_own(gate
     same = ("requests", "no_evidence", "same_target", "cost", "ttft", "end", "slo", "failed", "targets")
     assert {name: result[name] for name in same} == {name: printed[name] for name in same}
     assert {each["scope"] for each in printed["budgets"]} == {f"team:{ONE}", "organisation:acme"}
+
+
+async def test_the_document_s_commands_work(gateway: Gateway) -> None:
+    text = (ROOT / "docs" / "replay.md").read_text()
+    (block,) = [each for each in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S) if "curl" in each]
+    begin, look = block.replace("http://127.0.0.1:8080", gateway.url).split("\ncurl", 1)
+    async with asyncio.timeout(60):
+        while "replay_running" in (began := await shell(begin)):
+            await asyncio.sleep(0.1)
+    told = json.loads(await shell("curl" + look, REPLAY_ID=json.loads(began)["id"]))
+    assert told["status"] == "done" and set(told["result"]) >= {"cost", "ttft", "slo", "no_evidence", "targets", "failures"}
+
+
+async def shell(command: str, **env: str) -> str:
+    """What it prints."""
+    run = await asyncio.create_subprocess_exec("bash", "-ec", command, env={**os.environ, "TURNOUT_KEY": "sk-one", **env}, stdout=subprocess.PIPE)
+    return (await run.communicate())[0].decode()
 
 
 async def test_an_administrator_plans_everybody_s_requests_by_anything(gateway: Gateway) -> None:
