@@ -44,6 +44,15 @@ class Looker:
         """So much later by the page's clock, at which it looks again."""
         await self.page.clock.fast_forward(int(seconds * 1000))
 
+    async def small_and_dark(self) -> None:
+        """What is shown is also whole at a phone's width and in the dark."""
+        await self.page.emulate_media(color_scheme="dark")
+        await self.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        assert await self.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        assert await self.violations() == []
+        await self.page.emulate_media(color_scheme="light")
+        await self.page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+
     async def violations(self) -> list[str]:
         """What axe finds, by rule and element."""
         # By the debugger, not by a tag: the page's own policy would refuse that.

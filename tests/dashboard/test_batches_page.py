@@ -58,6 +58,7 @@ async def test_a_batch_is_watched_and_cancelled(browser: Browser, gateway: Gatew
         assert money["Projected"] == pytest.approx(money["Cost so far"] * 60 / (FREE + 10), rel=0.02)
         assert await looker.violations() == []
         await picture(looker, "Batch")
+        await looker.small_and_dark()
         await page.get_by_role("button", name="Cancel this batch").click()
         await page.get_by_role("button", name="Yes, cancel it").click()
         await expect(page.get_by_role("status").filter(has_text="being cancelled")).to_be_visible()

@@ -126,6 +126,7 @@ async def test_another_policy_is_replayed_and_stands_in_the_address(browser: Bro
         assert re.search(r"cost\s+\$[0-9.]+\s+\$[0-9.]+\s+[+−][0-9.]+%", figures), figures
         assert await page.get_by_role("alert").count() == 0 and await looker.violations() == []
         await picture(looker, "Replay", part="Replay")
+        await looker.small_and_dark()
         await page.reload()
         await expect(choices).to_contain_text("beta/small")
         refused = [each for each in looker.wrong if "400" not in each]

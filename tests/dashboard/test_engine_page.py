@@ -30,7 +30,7 @@ async def test_an_engine_s_cost_and_break_even_are_shown(browser: Browser, upstr
     text = text.replace("  broken:", "  local: {targets: [{engine: cpu}]}\n  broken:")
     async with running(text, tmp_path) as gateway:
         assert gateway.runtime.admin is not None
-        await asyncio.to_thread(fill, gateway.runtime.ledger.engine, 4_000, 24 * 6)
+        await asyncio.to_thread(fill, gateway.runtime.ledger.engine, 16_000, 24 * 6)
         assert (await gateway.post(ASKED, key="sk-search")).status_code == 200
         await asyncio.to_thread(roll_up, gateway.runtime.ledger.engine, time.time())
         async with looking(browser, gateway.runtime.admin.url, key=ADMIN_KEY) as looker:
@@ -52,6 +52,7 @@ async def test_an_engine_s_cost_and_break_even_are_shown(browser: Browser, upstr
                 await expect(effective).to_contain_text(f"{engines[0]['last'][span]['usd_per_mtok']:.3g}")
             assert await looker.violations() == [] and looker.wrong == []
             await picture(looker, "Engines")
+            await looker.small_and_dark()
             await page.get_by_label("an hour costs").fill("4")
             await page.get_by_label("an hour costs").press("Enter")
             await expect(charts.first).not_to_contain_text(f"even at {told[0]['breakeven_mtok_per_day']:.3g} ")
