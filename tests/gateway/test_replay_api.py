@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import pickle
 import re
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -157,6 +159,21 @@ async def test_no_variable_is_filled_in_and_no_file_is_read(gateway: Gateway, mo
     for text in ("${CANARY_SECRET}", "${file:/proc/self/environ}"):
         answer = await gateway.post({"policy": {"policies": {"x": {"objective": text}}}}, key="sk-one", path="/v1/replay")
         assert answer.status_code == 400 and "canary-secret" not in answer.text
+
+
+async def test_a_replay_has_its_time_and_its_process_ends_well(gateway: Gateway, tmp_path: Path) -> None:
+    job = job_of(new_id(), NewReplay(policy=FRUGAL), gateway.runtime.settings, ONE, None)
+    for limit_s, code, status in ((0.05, 1, "failed"), (300, 0, "done")):
+        file = tmp_path / f"{status}.json"
+        command = [sys.executable, "-c", f"from gateway.replay.child import main; main({limit_s})"]
+        run = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert run.stdin is not None and run.stderr is not None
+        run.stdin.write(pickle.dumps((job, str(file))))
+        said = await run.stderr.read()
+        told = json.loads(file.read_text())
+        assert (await run.wait(), told["status"], said) == (code, status, b""), told
+        assert told["error"] == (None if status == "done" else "it took longer than 0.05 s; ask for a shorter time")
+        run.stdin.close()
 
 
 async def test_a_replay_ends_with_its_gateway_and_says_so(gateway: Gateway) -> None:
