@@ -71,12 +71,12 @@ def breakeven(engine: Engine, window: Window, usd_per_hour: Mapping[str, float],
     days = max(1e-9, (min(window.to_us / 1e6, now_s) - window.from_us / 1e6) / 86_400)
     all_tokens = sum(map(_tokens, found))
     lines = []
-    known = {**known_usd_per_hour(engine, window), **usd_per_hour}
+    known = known_usd_per_hour(engine, window)
     goes, all_go = _trends(engine, window, now_s) if owned and managed else ({}, None)
     costs = {} if "team" in window.filters else recent(engine, min(window.to_us, int(now_s * US)), now_s)
     for name, tokens in owned.items():
         work = Work(tokens, _most_per_s(engine, window, name, now_s))
-        hourly = known.get(name, known.get(""))
+        hourly = usd_per_hour.get(name, usd_per_hour.get("", known.get(name)))
         found_now = (against(name, work, hourly, label, _usd_per_mtok(sums), (days, all_tokens)) for label, sums in managed.items())
         lines += [msgspec.structs.replace(projected(each, work, goes.get(name), all_go), recent=costs.get(name)) for each in found_now]
     return lines

@@ -115,14 +115,14 @@ function Shares({ targets }) {
   const columns = [
     { name: "target", of: (row) => row.target },
     { name: "share", of: (row) => html`<${Bar} share=${row.share} />` },
-    { name: "", right: true, of: (row) => percent(row.share) },
     { name: "rows", right: true, of: (row) => count(row.n) },
   ];
   return html`<${Table} label="Answered by" columns=${columns} rows=${rows} height=${8} empty="No row was answered yet." />`;
 }
 
+// A share as a bar and in figures.
 export function Bar({ share, kind = "used" }) {
-  return html`<svg class="meter" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect class=${kind} width=${100 * (share || 0)} height="10" /></svg>`;
+  return html`<span class="barred"><svg class="meter" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect class=${kind} width=${100 * (share || 0)} height="10" /></svg> ${percent(share)}</span>`;
 }
 
 // What is in them is the team's: only its own key opens them.

@@ -11,7 +11,8 @@ const DAY = 86_400;
 // A moment of UTC on an axis: the date at midnight, the time otherwise.
 const clock = (at) => new Date(at * 1000).toISOString().slice(...(at % DAY ? [11, 16] : [5, 10]));
 
-// `x`: seconds of Unix time, or any numbers where `time` is false; `series`: {label, values, dash}; `form`: how a value is written.
+// `x`: seconds of Unix time, or any numbers where `time` is false; `series`: {label, values, dash, marks}, `marks`: points without a line;
+// `form`: how a value is written; `formX`: the same of `x`.
 export class Chart extends Component {
   place = createRef();
 
@@ -40,20 +41,22 @@ export class Chart extends Component {
   draw = () => {
     this.plot?.destroy();
     this.plot = null;
-    const { x, series, form = count, time = true, xLabel, bars } = this.props;
+    const { x, series, form = count, formX = count, time = true, xLabel, bars } = this.props;
     if (!x.length) return;
     const axis = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 } };
     const paths = bars ? uPlot.paths.bars({ size: [0.7, 40] }) : undefined;
     const line = (each, i) => {
       const stroke = colour(COLOURS[i % COLOURS.length]);
-      return { label: each.label, stroke, width: 2, dash: each.dash, paths, fill: bars ? stroke : undefined, points: { show: x.length < 3 && !bars }, value: (_, v) => form(v) };
+      const points = each.marks ? { show: true, size: 11, fill: stroke } : { show: x.length < 3 && !bars };
+      const drawn = each.marks ? () => null : paths;
+      return { label: each.label, stroke, width: 2, dash: each.dash, paths: drawn, fill: bars ? stroke : undefined, spanGaps: Boolean(each.whole), points, value: (_, v) => form(v) };
     };
     const options = {
       width: this.width(),
       height: HEIGHT,
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
       scales: { x: { time }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
-      axes: [{ ...axis, label: xLabel, labelSize: 18, values: time ? (_, ticks) => ticks.map(clock) : undefined }, { ...axis, size: 64, values: (_, ticks) => ticks.map(form) }],
+      axes: [{ ...axis, label: xLabel, labelSize: 18, values: (_, ticks) => ticks.map(time ? clock : formX) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(form) }],
       series: [time ? {} : { label: xLabel }, ...series.map(line)],
       legend: { live: false },
       cursor: { y: false, drag: { x: false, y: false } },

@@ -8,6 +8,15 @@ import { set } from "./router.mjs";
 import { Table } from "./table.mjs";
 
 const DAY_HOURS = 24;
+// Every hour of it, idle ones too, by all tokens; and without the hours in which it idled.
+const EFFECTIVE = [
+  { name: "engine", of: (row) => row.engine },
+  ...["hour", "day", "week"].flatMap((span) => [
+    { name: `last ${span}, $/Mtok`, right: true, of: (row) => decimal(row.last?.[span]?.usd_per_mtok) },
+    { name: "not idle", right: true, of: (row) => decimal(row.last?.[span]?.busy_usd_per_mtok) },
+    { name: "idle", right: true, of: (row) => percent(row.last?.[span]?.idle_share) },
+  ]),
+];
 const NOW = [
   { name: "engine", of: (row) => row.target },
   { name: "running", right: true, of: (row) => row.live?.running ?? row.running ?? UNKNOWN },
@@ -46,30 +55,49 @@ function Shown({ targets, engines, breakeven, hour }) {
     <${Table} label="Engines now" columns=${NOW} rows=${owned} height=${8} empty="The configuration has no engine, or this key may not use one." />
     <h2>Their hours</h2>
     <${Table} label="Engines' hours" columns=${HOURS} rows=${engines.data} height=${8} empty="No engine was up in this time, or its hours are others' too." />
+    ${engines.data.length > 0 && html`<h2>What a million tokens really cost</h2>
+      <${Table} label="Effective cost" columns=${EFFECTIVE} rows=${engines.data} height=${8} />`}
     <h2>Break-even</h2>
-    <form class="row" onSubmit=${(event) => event.preventDefault()}><label>An hour costs, US dollars
+    <form class="row" onSubmit=${(event) => event.preventDefault()}><label>Instead, an hour costs, US dollars
       <input type="number" min="0.000001" step="any" defaultValue=${hour || ""} onChange=${(event) => set({ hour: event.target.value })} /></label></form>
     ${known.length ? html`<div class="charts">${known.map((line) => html`<${BreakEven} key=${line.engine + line.target} line=${line} />`)}</div>`
       : html`<p class="quiet">It takes an engine and a target with a price that were both used in this time, and what an hour of the engine costs.</p>`}
     <${Table} label="Break-even" columns=${COMPARED} rows=${breakeven.data} height=${8} empty=" " />`;
 }
 
+const verdict = (value) => (value === null ? UNKNOWN : html`<span class=${value ? "good" : ""}>${value ? "yes" : "no"}</span>`);
+const pair = (form, one, two) => `${form(one)} / ${form(two)}`;
 const COMPARED = [
   { name: "engine", of: (row) => row.engine },
-  { name: "managed target", of: (row) => row.target },
-  { name: "its $/Mtok", right: true, of: (row) => decimal(row.target_usd_per_mtok) },
-  { name: "break-even Mtok/day", right: true, of: (row) => decimal(row.breakeven_mtok_per_day) },
-  { name: "traffic Mtok/day", right: true, of: (row) => decimal(row.traffic_mtok_per_day) },
-  { name: "cheaper now", of: (row) => (row.cheaper_now === null ? UNKNOWN : row.cheaper_now ? "yes" : "no") },
+  { name: "or", of: (row) => row.target },
+  { name: "$/Mtok here / there", right: true, of: (row) => pair(decimal, row.engine_usd_per_mtok, row.target_usd_per_mtok) },
+  { name: "use now / even", right: true, of: (row) => pair(percent, row.utilisation, row.breakeven_utilisation) },
+  { name: "Mtok/day now / even", right: true, of: (row) => pair(decimal, row.mtok_per_day, row.breakeven_mtok_per_day) },
+  { name: "all traffic", right: true, of: (row) => decimal(row.traffic_mtok_per_day) },
+  { name: "cheaper", of: (row) => verdict(row.cheaper_now) },
+  { name: "with all", of: (row) => verdict(row.cheaper_with_all) },
+  { name: "in 30 days", of: (row) => verdict(row.cheaper_projected) },
 ];
 
+// What a day costs by its tokens: the engine's hours, up to what it can do; the managed target's price; and where this traffic is.
 function BreakEven({ line }) {
-  const needed = line.usd_per_hour * DAY_HOURS / line.target_usd_per_mtok;
-  const most = Math.max(needed * 2, (line.traffic_mtok_per_day || 0) * 1.2) || 1;
-  const x = Array.from({ length: 41 }, (_, i) => (most * i) / 40);
+  const even = line.usd_per_hour * DAY_HOURS / line.target_usd_per_mtok;
+  const all = line.traffic_mtok_per_day;
+  const most = line.utilisation ? line.mtok_per_day / line.utilisation : null;
+  const end = Math.max(even * 1.5, all * 1.2, (line.projected_mtok_per_day || 0) * 1.2);
+  const later = line.projected_mtok_per_day;
+  const x = [...new Set([0, ...(later === null ? [] : [later]), even, line.mtok_per_day, all, ...(most !== null && most < end ? [most] : []), end])].sort((a, b) => a - b);
+  const price = (mtok) => mtok * line.target_usd_per_mtok;
   const series = [
-    { label: line.engine, values: x.map(() => line.usd_per_hour * DAY_HOURS) },
-    { label: line.target, values: x.map((mtok) => mtok * line.target_usd_per_mtok) },
+    { label: `${line.engine}, up to what it can do`, values: x.map((mtok) => (most !== null && mtok > most ? null : line.usd_per_hour * DAY_HOURS)) },
+    { label: line.target, values: x.map(price) },
+    { label: "even", values: x.map((mtok) => (mtok === even ? price(mtok) : null)), marks: true },
+    { label: `${line.engine}'s tokens now`, values: x.map((mtok) => (mtok === line.mtok_per_day ? price(mtok) : null)), marks: true },
+    ...(later === null ? [] : [{ label: "in 30 days", values: x.map((mtok) => (mtok === later ? price(mtok) : null)), marks: true }]),
+    { label: "all traffic", values: x.map((mtok) => (mtok === all ? price(mtok) : null)), marks: true },
   ];
-  return html`<${Chart} title=${`US dollars a day: even at ${decimal(needed)} Mtok a day, now ${decimal(line.traffic_mtok_per_day)}`} x=${x} series=${series} form=${usd} time=${false} xLabel="Mtok a day" />`;
+  const soon = line.breakeven_in_days ? `, in ${count(line.breakeven_in_days)} days as it grows` : "";
+  const beyond = line.breakeven_utilisation > 1.005 ? `, more than ${line.engine} can do` : "";
+  const title = `${line.engine} or ${line.target}, US dollars a day: even at ${decimal(even)} Mtok a day${beyond}${soon}`;
+  return html`<${Chart} title=${title} x=${x} series=${series} form=${usd} formX=${decimal} time=${false} xLabel="Mtok a day" />`;
 }

@@ -1,6 +1,7 @@
 // What was waited for: first token, between tokens, the end, our queue, our own part.
 import { address } from "./api.mjs";
 import { byTime, Chart, stepOf } from "./charts.mjs";
+import { Predictions } from "./calibration.mjs";
 import { count, decimal, ms, percent } from "./format.mjs";
 import { html } from "./html.mjs";
 import { Load } from "./load.mjs";
@@ -20,7 +21,8 @@ export function Latency({ query, since, team, tick }) {
   return html`<form class="row"><label>By <select value=${by} onChange=${(event) => set({ by: event.target.value })}>
       ${GROUPS.map((name) => html`<option value=${name}>${name}</option>`)}
     </select></label></form>
-    <${Load} from=${from} tick=${tick} show=${(found) => html`<${Shown} ...${found} by=${by} step=${step} />`} />`;
+    <${Load} from=${from} tick=${tick} show=${(found) => html`<${Shown} ...${found} by=${by} step=${step} />`} />
+    <section aria-labelledby="predictions"><h2 id="predictions">Predictions</h2><${Predictions} key=${since} since=${since} team=${team} /></section>`;
 }
 
 const both = (measured) => `${ms(measured.p50_ms)} / ${ms(measured.p95_ms)}`;

@@ -33,6 +33,7 @@ function Shown({ usage, cost, latency, waits, providers, recent, budgets, target
   const live = targets.data.filter((each) => each.breaker === "closed").length;
   const output = sum(recent.data, "output_tokens");
   const total = byTime(merged(usage.data, step), step, (line) => line.requests);
+  const tokens = byTime(merged(usage.data, step), step, (line) => line.output_tokens);
   const failures = byTime(merged(usage.data, step), step, (line) => line.failed);
   const money = byTime(cost.data, step, (line) => line.cost_usd);
   const p50 = byTime(waits.data, step, (line) => line.ttft.p50_ms);
@@ -50,6 +51,7 @@ function Shown({ usage, cost, latency, waits, providers, recent, budgets, target
       <${Chart} title="Requests" x=${total.x} series=${named(total, "requests").concat(named(failures, "failed attempts"))} />
       <${Chart} title="Spend, US dollars" x=${money.x} series=${named(money, "spend")} form=${usd} bars=${true} />
       <${Chart} title="Time to first token" x=${p50.x} series=${named(p50, "p50").concat(named(p95, "p95"))} form=${ms} />
+      <${Chart} title="Output tokens" x=${tokens.x} series=${named(tokens, "output tokens")} bars=${true} />
     </div>`;
 }
 
@@ -58,9 +60,10 @@ const named = (found, label) => found.series.map((each) => ({ ...each, label }))
 function merged(lines, step) {
   const found = new Map();
   for (const line of lines) {
-    const at = found.get(line[step]) || { [step]: line[step], requests: 0, failed: 0 };
+    const at = found.get(line[step]) || { [step]: line[step], requests: 0, failed: 0, output_tokens: 0 };
     at.requests += line.requests;
     at.failed += line.failed;
+    at.output_tokens += line.output_tokens || 0;
     found.set(line[step], at);
   }
   return [...found.values()];

@@ -70,8 +70,8 @@ export class Replay extends Component {
 
   render({ routing }, { told, error, busy }) {
     return html`<form onSubmit=${this.submit}>
-        <p><label>Policies to try, in the words of turnout.yaml
-          <textarea class="code" name="policy" required spellcheck="false" defaultValue=${draft(routing)}></textarea></label></p>
+        <p><label class="quiet" for="policy">Policies to try, in the words of turnout.yaml</label>
+          <textarea class="code" id="policy" name="policy" required spellcheck=${false} defaultValue=${draft(routing)}></textarea></p>
         <div class="row"><button class="main" disabled=${busy}>Replay this time's requests</button>
           <span class="quiet">Nobody is asked and nothing is changed. What is not named stays as it is.</span></div>
       </form>
@@ -94,7 +94,7 @@ function Result({ told }) {
   const figures = [
     ["cost", usd(cost.recorded_usd), usd(cost.replayed_usd), change(cost.change), cost.requests],
     ...["p50", "p95"].map((p) => [`first token, ${p}`, ms(ttft[`recorded_${p}_ms`]), ms(ttft[`replayed_${p}_ms`]), change(ttft[`${p}_change`]), ttft.replayed]),
-    ...["p50", "p95"].map((p) => [`whole answer, ${p}`, ms(end[`recorded_${p}_ms`]), ms(end[`replayed_${p}_ms`]), change(end[`${p}_change`]), end.replayed]),
+    ...["p50", "p95"].map((p) => [`whole, ${p}`, ms(end[`recorded_${p}_ms`]), ms(end[`replayed_${p}_ms`]), change(end[`${p}_change`]), end.replayed]),
     ...[["SLO kept", slo], ["failed", result.failed]].map(([name, each]) => [name, percent(each.recorded), percent(each.replayed), points(each), each.requests]),
   ];
   return html`<p class="quiet">${count(result.requests.planned)} requests from ${moment(told.from)} to ${moment(told.to)}${told.team ? ` of ${told.team}` : ""}; ${percent(result.same_target)} would have gone to the same target first.</p>
@@ -105,7 +105,7 @@ function Result({ told }) {
       <${Tile} name="With evidence" value=${percent(without.share === null ? null : 1 - without.share)} beside=${without.requests ? `${count(without.requests)} requests without` : "of all requests"} />
     </dl>
     <div class="split">
-      <section><h3>Figures</h3><${Table} label="Figures of the replay" height=${8} rows=${figures} columns=${["", "recorded", "replayed", "change", "requests"].map((name, i) => ({ name, right: i > 0, of: (row) => (i === 4 ? count(row[4]) : row[i]) }))} /></section>
+      <section><h3>Figures</h3><${Table} label="Figures of the replay" height=${8} rows=${figures} columns=${["figure", "recorded", "replayed", "change", "requests"].map((name, i) => ({ name, right: i > 0, of: (row) => (i === 4 ? count(row[4]) : row[i]) }))} /></section>
       <section><h3>First choice</h3><${Table} label="First choices of the replay" height=${8} rows=${result.targets} columns=${CHOICES} /></section>
     </div>
     ${result.budgets.length > 0 ? html`<h3>Budgets that are exceeded</h3><${Table} label="Budgets that are exceeded" height=${6} rows=${result.budgets} columns=${BEYOND} />` : html`<p class="quiet">No budget is exceeded.</p>`}`;
@@ -113,10 +113,8 @@ function Result({ told }) {
 
 const CHOICES = [
   { name: "target", of: (row) => (row.owned ? `${row.target} (own)` : row.target) },
-  { name: "recorded", right: true, of: (row) => percent(row.recorded_share) },
-  { name: "", of: (row) => html`<${Bar} share=${row.recorded_share} kind="before" />` },
-  { name: "replayed", right: true, of: (row) => percent(row.replayed_share) },
-  { name: "", of: (row) => html`<${Bar} share=${row.replayed_share} />` },
+  { name: "recorded", of: (row) => html`<${Bar} share=${row.recorded_share} kind="before" />` },
+  { name: "replayed", of: (row) => html`<${Bar} share=${row.replayed_share} />` },
   { name: "no evidence", right: true, of: (row) => count(row.no_evidence) },
 ];
 const BEYOND = [

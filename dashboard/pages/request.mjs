@@ -48,6 +48,7 @@ const ATTEMPT = [
 const WIDE = 900;
 const NAMES = 170;
 const HIGH = 26;
+const KINDS = [["wait", "our queue"], ["connect", "connect"], ["headers", "head, first token"], ["answer", "the answer"], ["failed", "failed"]];
 
 export function Waterfall({ attempts }) {
   const began = Date.parse(attempts[0]?.started_at);
@@ -56,15 +57,15 @@ export function Waterfall({ attempts }) {
   const at = (time) => NAMES + (time / length) * (WIDE - NAMES - 70);
   const said = bars.map((each) => `${each.target} began after ${ms(each.offset)}, ${each.status} after ${ms(each.ms.end)}`).join("; ");
   return html`<div class="scroll panel" tabindex="0" role="region" aria-label="Waterfall of the attempts">
-    <svg class="waterfall" viewBox=${`0 0 ${WIDE} ${bars.length * HIGH + 24}`} role="img" aria-label=${said}>
+    <svg class="waterfall" viewBox=${`0 0 ${WIDE} ${bars.length * HIGH + 6}`} role="img" aria-label=${said}>
       ${bars.map((each, i) => {
         const y = i * HIGH + 4;
         return html`<text x="0" y=${y + 13}>${each.target.slice(0, 24)}</text>
           ${steps(each).map(([kind, from, to]) => html`<rect class=${kind} x=${at(each.offset + from)} y=${y} width=${Math.max(1, at(to) - at(from))} height="16" rx="2"><title>${`${kind}: ${ms(to - from)}`}</title></rect>`)}
           <text x=${at(each.offset + (each.ms.end || 0)) + 6} y=${y + 13}>${ms(each.ms.end)}</text>`;
       })}
-      <text x=${NAMES} y=${bars.length * HIGH + 18}>queue, then connect, head and first token, then the answer</text>
     </svg>
+    <p class="key">${KINDS.map(([kind, name]) => html`<span><svg viewBox="0 0 10 10" aria-hidden="true"><rect class=${kind} width="10" height="10" rx="2" /></svg> ${name}</span>`)}</p>
   </div>`;
 }
 

@@ -25,8 +25,8 @@ export function Routing({ query, since, team, tick }) {
   const show = ({ routing }) => html`<${Table} label="Policies" columns=${COLUMNS} rows=${routing.data} />
     <h2>Explain</h2>
     <${Explain} query=${query} team=${team} models=${routing.data.map((each) => each.model)} />
-    <h2>Replay</h2>
-    <${Replay} query=${query} since=${since} team=${team} routing=${routing.data} />`;
+    <section aria-labelledby="replay"><h2 id="replay">Replay</h2>
+      <${Replay} query=${query} since=${since} team=${team} routing=${routing.data} /></section>`;
   return html`<${Load} from=${{ routing: address("routing", { team }) }} tick=${tick} show=${show} />`;
 }
 
@@ -48,10 +48,12 @@ class Explain extends Component {
 
   async ask() {
     if (!this.address()) return;
+    const turn = (this.turn = (this.turn || 0) + 1);
+    const told = (state) => turn === this.turn && this.setState(state); // an older answer may come later
     try {
-      this.setState({ decision: await get(this.address()), error: null });
+      told({ decision: await get(this.address()), error: null });
     } catch (error) {
-      this.setState({ decision: null, error });
+      told({ decision: null, error });
     }
   }
 

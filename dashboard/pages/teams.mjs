@@ -53,20 +53,27 @@ class BurnDown extends Component {
   render({ team, budget, tick }) {
     const day = budget.window === "day" || budget.window === "week";
     const step = day ? "hour" : "day";
-    const begin = new Date(Math.max(budget.window_start, Date.now() / 1000 - 90 * DAY) * 1000).toISOString();
-    const from = { cost: address("reports/cost", { from: begin, group_by: step, limit: 1000, ...teamParam(team) }) };
-    return html`<${Load} name="chart" from=${from} tick=${tick} show=${({ cost }) => {
-      const found = byTime(cost.data, step, (line) => line.cost_usd);
-      let left = budget.usd;
-      const values = (found.series[0]?.values || []).map((spent) => (left -= spent || 0));
-      return html`<${Chart} title="What is left" x=${found.x} series=${[{ label: "left", values }, { label: "even pace", values: pace(budget, found.x), dash: [5, 5] }]} form=${usd} />`;
-    }} />`;
+    const begin = Math.max(budget.window_start, Date.now() / 1000 - 90 * DAY);
+    const from = { cost: address("reports/cost", { from: new Date(begin * 1000).toISOString(), group_by: step, limit: 1000, ...teamParam(team) }) };
+    return html`<${Load} name="chart" from=${from} tick=${tick} show=${({ cost }) => html`<${Chart} title="What is left" ...${burnt(budget, cost.data, step)} form=${usd} />`} />`;
   }
 }
 
 const teamParam = (team) => (state.api === "/admin" ? { team } : {});
 
-function pace(budget, x) {
+// What was left after each step; and, where the window has an end, an even pace and where the pace so far leads.
+export function burnt(budget, lines, step, now = Date.now() / 1000) {
+  const found = byTime(lines, step, (line) => line.cost_usd);
   const whole = length(budget.window, budget.window_start);
-  return x.map((at) => (whole === null ? null : Math.max(0, budget.usd * (1 - (at - budget.window_start) / whole))));
+  let left = budget.usd;
+  if (whole === null) return { x: found.x, series: [{ label: "left", values: (found.series[0]?.values || []).map((spent) => (left -= spent || 0)) }] };
+  const size = step === "hour" ? 3600 : DAY;
+  const spent = new Map(found.x.map((at, i) => [at, found.series[0].values[i] || 0]));
+  const x = Array.from({ length: Math.round(whole / size) + 1 }, (_, i) => budget.window_start + i * size);
+  const over = x.map((at) => (at > now + size ? null : at === budget.window_start ? left : (left -= spent.get(at - size) || 0)));
+  const last = over.findLastIndex((each) => each !== null);
+  const end = projected(budget, now);
+  const ahead = x.map((at, i) => (end === null || i < last ? null : Math.max(0, over[last] - (end - budget.spent_usd) * ((i - last) / Math.max(1, x.length - 1 - last)))));
+  const even = x.map((at) => Math.max(0, budget.usd * (1 - (at - budget.window_start) / whole)));
+  return { x, series: [{ label: "left", values: over }, { label: "even pace", values: even, dash: [2, 4] }, { label: "at this pace", values: ahead, dash: [8, 5] }] };
 }

@@ -31,7 +31,7 @@ def progress_told(batch: Batch, now_us: int, targets: Mapping[str, int] | None =
         "expires_at": iso(batch.expires_at_us),
         "ended_at": None if batch.ended_at_us is None else iso(batch.ended_at_us),
         "rows": {
-            "total": None if batch.status == "validating" else batch.total,
+            "total": None if batch.in_progress_at_us is None else batch.total,
             "done": done,
             **{name: getattr(batch, name) for name in ("succeeded", "errored", "cancelled", "expired")},
         },

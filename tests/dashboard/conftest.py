@@ -37,6 +37,7 @@ models:
     targets:
       - {{provider: alpha, model: small, price: {{input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.4}}}}
       - {{provider: beta, model: small, price: {{input_usd_per_mtok: 0.2, output_usd_per_mtok: 0.8}}}}
+  slow: {{targets: [{{provider: beta, model: slow, price: {{input_usd_per_mtok: 0.2, output_usd_per_mtok: 0.8}}}}]}}
   broken: {{targets: [{{provider: beta, model: broken, price: free}}, {{provider: alpha, model: small, price: free}}]}}
 teams: {teams}
 {more}

@@ -40,6 +40,19 @@ class Looker:
         await self.page.locator(".sources").first.wait_for()
         await expect(self.page.locator("[aria-busy=true]")).to_have_count(0)
 
+    async def later(self, seconds: float = 5) -> None:
+        """So much later by the page's clock, at which it looks again."""
+        await self.page.clock.fast_forward(int(seconds * 1000))
+
+    async def small_and_dark(self) -> None:
+        """What is shown is also whole at a phone's width and in the dark."""
+        await self.page.emulate_media(color_scheme="dark")
+        await self.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        assert await self.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        assert await self.violations() == []
+        await self.page.emulate_media(color_scheme="light")
+        await self.page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+
     async def violations(self) -> list[str]:
         """What axe finds, by rule and element."""
         # By the debugger, not by a tag: the page's own policy would refuse that.
@@ -50,8 +63,13 @@ class Looker:
 
 
 @contextlib.asynccontextmanager
-async def looking(browser: Browser, url: str, size: dict[str, int] | None = None, dark: bool = False, key: str | None = KEY) -> AsyncIterator[Looker]:
+async def looking(
+    browser: Browser, url: str, size: dict[str, int] | None = None, dark: bool = False, key: str | None = KEY, clock: bool = False
+) -> AsyncIterator[Looker]:
+    """`clock`: the page's goes on by itself, and `later` puts it forward."""
     context = await browser.new_context(viewport=size or WIDE, color_scheme="dark" if dark else "light")  # type: ignore[arg-type]
+    if clock:
+        await context.clock.install()
     looker = Looker(await context.new_page(), url)
     looker.page.set_default_timeout(20_000)
     try:

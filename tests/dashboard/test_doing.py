@@ -85,9 +85,10 @@ async def test_another_team_s_request_does_not_open(browser: Browser, gateway: G
 
 
 async def test_what_happens_is_seen_without_a_reload(browser: Browser, gateway: Gateway) -> None:
-    async with looking(browser, gateway.url) as looker:
+    async with looking(browser, gateway.url, clock=True) as looker:
         await looker.open("Requests")
         answer = await gateway.post({**CHAT, "model": "chat"}, key="sk-search")
+        await looker.later()
         await looker.page.locator(f"a[href*='{answer.headers['x-request-id']}']").wait_for()
 
 
@@ -104,6 +105,32 @@ async def test_the_form_explains_what_would_be_decided(browser: Browser, gateway
         await page.get_by_label("Model").fill("nothing")
         await page.get_by_role("button", name="Explain").click()
         await expect(page.get_by_role("alert")).to_contain_text("there is no model")
+
+
+async def test_another_policy_is_replayed_and_stands_in_the_address(browser: Browser, gateway: Gateway) -> None:
+    async with looking(browser, gateway.url) as looker:
+        page = looker.page
+        await looker.open("Routing")
+        policy = page.get_by_label("Policies to try")
+        assert "objective: fastest" in await policy.input_value()
+        await policy.fill("policies: {interactive: {objective: nonsense}}")
+        await page.get_by_role("button", name="Replay").click()
+        await expect(page.get_by_role("alert")).to_contain_text("policies.interactive.objective")
+        await policy.fill("policies:\n  interactive:\n    objective: fastest\n    slo: {ttft_p95_ms: 600}\n")
+        await page.get_by_role("button", name="Replay").click()
+        choices = page.get_by_role("region", name="First choices of the replay")
+        await expect(choices).to_contain_text("beta/small", timeout=60_000)  # it runs behind everything else on the machine
+        evidence = page.locator(".tile", has_text="With evidence")
+        await expect(evidence).to_contain_text("%")
+        figures = await page.get_by_role("region", name="Figures of the replay").inner_text()
+        assert re.search(r"cost\s+\$[0-9.]+\s+\$[0-9.]+\s+[+−][0-9.]+%", figures), figures
+        assert await page.get_by_role("alert").count() == 0 and await looker.violations() == []
+        await picture(looker, "Replay", part="Replay")
+        await looker.small_and_dark()
+        await page.reload()
+        await expect(choices).to_contain_text("beta/small")
+        refused = [each for each in looker.wrong if "400" not in each]
+        assert refused == []
 
 
 async def test_a_chat_streams_and_its_decision_is_shown_by_keys_alone(browser: Browser, gateway: Gateway) -> None:

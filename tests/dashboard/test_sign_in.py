@@ -50,6 +50,9 @@ async def test_an_owner_signs_in_sees_their_own_team_and_signs_out(
             await expect(panels).to_have_count(1)
             await expect(panels).to_contain_text("search")
             assert await page.get_by_label("Team").locator("option").all_inner_texts() == ["search"]
+            await looker.open("Routing")
+            await page.get_by_role("button", name="Replay").click()  # a write, which needs the session's token
+            await expect(page.get_by_text("No request of this time can be planned again.")).to_be_visible(timeout=60_000)
             await page.get_by_role("button", name="Sign out").click()
             async with asyncio.timeout(20):
                 while await page.context.cookies():

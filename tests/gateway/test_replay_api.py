@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
+import pickle
 import re
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +22,7 @@ from gateway.cli.main import app
 from gateway.replay.api import new_id
 from gateway.replay.asked import NewReplay, job_of
 from gateway.replay.jobs import Jobs
+from tests.config.files import ROOT
 from tests.gateway.conftest import Gateway, running
 from tests.gateway.oidc_admin import ADMIN_KEY
 
@@ -94,6 +99,23 @@ async def test_a_team_gets_the_command_s_figures_and_of_the_budgets_its_own(gate
     assert {each["scope"] for each in printed["budgets"]} == {f"team:{ONE}", "organisation:acme"}
 
 
+async def test_the_document_s_commands_work(gateway: Gateway) -> None:
+    text = (ROOT / "docs" / "replay.md").read_text()
+    (block,) = [each for each in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S) if "curl" in each]
+    begin, look = block.replace("http://127.0.0.1:8080", gateway.url).split("\ncurl", 1)
+    async with asyncio.timeout(60):
+        while "replay_running" in (began := await shell(begin)):
+            await asyncio.sleep(0.1)
+    told = json.loads(await shell("curl" + look, REPLAY_ID=json.loads(began)["id"]))
+    assert told["status"] == "done" and set(told["result"]) >= {"cost", "ttft", "slo", "no_evidence", "targets", "failures"}
+
+
+async def shell(command: str, **env: str) -> str:
+    """What it prints."""
+    run = await asyncio.create_subprocess_exec("bash", "-ec", command, env={**os.environ, "TURNOUT_KEY": "sk-one", **env}, stdout=subprocess.PIPE)
+    return (await run.communicate())[0].decode()
+
+
 async def test_an_administrator_plans_everybody_s_requests_by_anything(gateway: Gateway) -> None:
     policy = {"models": {"chat": {"targets": [{"provider": "cheap", "model": "small"}]}}, "state": {"database": "sqlite:////nowhere.db"}}
     async with asyncio.timeout(60):
@@ -137,6 +159,21 @@ async def test_no_variable_is_filled_in_and_no_file_is_read(gateway: Gateway, mo
     for text in ("${CANARY_SECRET}", "${file:/proc/self/environ}"):
         answer = await gateway.post({"policy": {"policies": {"x": {"objective": text}}}}, key="sk-one", path="/v1/replay")
         assert answer.status_code == 400 and "canary-secret" not in answer.text
+
+
+async def test_a_replay_has_its_time_and_its_process_ends_well(gateway: Gateway, tmp_path: Path) -> None:
+    job = job_of(new_id(), NewReplay(policy=FRUGAL), gateway.runtime.settings, ONE, None)
+    for limit_s, code, status in ((0.05, 1, "failed"), (300, 0, "done")):
+        file = tmp_path / f"{status}.json"
+        command = [sys.executable, "-c", f"from gateway.replay.child import main; main({limit_s})"]
+        run = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert run.stdin is not None and run.stderr is not None
+        run.stdin.write(pickle.dumps((job, str(file))))
+        said = await run.stderr.read()
+        told = json.loads(file.read_text())
+        assert (await run.wait(), told["status"], said) == (code, status, b""), told
+        assert told["error"] == (None if status == "done" else "it took longer than 0.05 s; ask for a shorter time")
+        run.stdin.close()
 
 
 async def test_a_replay_ends_with_its_gateway_and_says_so(gateway: Gateway) -> None:
