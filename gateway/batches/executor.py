@@ -27,6 +27,7 @@ from batch.states import Batch, Leased, Outcome, RowState
 from batch.store import Store
 from gateway.batches.asking import Asking, RowClient
 from gateway.batches.books import Commits, Result
+from gateway.batches.fleet import Fleet
 from gateway.batches.leader import Leader
 from gateway.batches.presence import Presence
 from gateway.batches.telling import Telling
@@ -57,6 +58,8 @@ class _Running(NamedTuple):
 
 def share_of(runtime: Runtime, alone: bool) -> int:
     """How many rows this process may ask at once: where several serve over one PostgreSQL, together they ask `batch.concurrency`."""
+    if runtime.settings.batch.executor == "ray":
+        return 0
     most, workers = runtime.settings.batch.concurrency, runtime.settings.server.workers
     if alone or runtime.worker is None:
         return most
@@ -81,6 +84,7 @@ class Executor:
         self.upkeep = Upkeep(store, folder, runtime, self.worker)
         self._commits = Commits(runtime.ledger, self.worker, self._go_on)
         self._telling = None if settings.webhook is None else Telling(settings.webhook, runtime.clients[0], store)
+        self._fleet = Fleet(settings.ray) if settings.executor == "ray" and settings.ray is not None else None
         self._active: dict[str, Batch] = {}
         self._ready: dict[str, deque[Leased]] = defaultdict(deque)  # leased, not asked yet
         self._running: dict[asyncio.Task[None], _Running] = {}
@@ -105,6 +109,8 @@ class Executor:
         self._wake.set()
         if self._task is not None:
             await self._task
+        if self._fleet is not None:
+            await self._fleet.stop()
         if self._filling is not None:
             self._filling.cancel()
         for task in (*self._running, *[work for name, work in self._work.items() if name == TELLING]):
@@ -132,6 +138,8 @@ class Executor:
             pause_s = LOOK_S
             try:
                 self._leads = self._leader.leads()
+                if self._leads and self._fleet is not None:
+                    self._fleet.keep()
                 if self._leads or not self._alone:
                     await self._turn()
                 failing = False
