@@ -23,7 +23,7 @@ def lease(engine: Engine, batch_id: str, worker: str, limit: int, now_us: int, u
     rows = batch_rows.c
     due = (
         select(rows.line)
-        .where(rows.batch_id == batch_id, rows.state == "pending", rows.not_before_us <= now_us)
+        .where(rows.batch_id == batch_id, rows.state == "pending", rows.job.is_(None), rows.not_before_us <= now_us)
         .order_by(rows.line)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -59,13 +59,13 @@ def reclaim(engine: Engine, worker: str, ids: Sequence[str], now_us: int, alone:
     if not alone:
         gone.append(rows.lease_until_us < now_us)
     with engine.begin() as connection:
-        lost = connection.execute(update(batch_rows).where(*gone).values(state="pending", worker=None).returning(rows.batch_id)).all()
+        lost = connection.execute(update(batch_rows).where(*gone).values(state="pending", worker=None).returning(rows.batch_id, rows.job)).all()
         counts: dict[str, int] = defaultdict(int)
-        for (batch_id,) in lost:
-            counts[batch_id] += 1
+        for batch_id, job in lost:
+            counts[batch_id] += job is None  # those of a provider's job are read again, not asked again
         for batch_id, count in sorted(counts.items()):
             connection.execute(update(batches).where(batches.c.id == batch_id).values(repeated=batches.c.repeated + count))
-    return len(lost)
+    return sum(counts.values())
 
 
 def settle(connection: Connection, worker: str, outcomes: Sequence[Outcome], now_us: int) -> list[bool]:
@@ -114,6 +114,7 @@ _WRITE = (
         worker=None,
         lease_until_us=None,
         attempts=bindparam("attempts"),
+        job=None,
         not_before_us=bindparam("not_before_us"),
         ended_at_us=bindparam("ended_at_us"),
         request_id=bindparam("request_id"),
