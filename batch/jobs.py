@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, and_, insert, or_, select, update
+from sqlalchemy import Engine, and_, insert, or_, select, update
 
 from batch.leases import ROW
 from batch.schema import batch_jobs, batch_rows, batches
@@ -104,9 +104,10 @@ def places(engine: Engine, batch_id: str, lines: Sequence[int]) -> dict[int, Lea
 def take(engine: Engine, id: str, batch_id: str, lines: Sequence[int], worker: str, until_us: int) -> dict[int, Leased]:
     """Those of its rows that have not ended, leased so that what the job told of them can be written."""
     rows = batch_rows.c
+    free = or_(rows.state == "pending", and_(rows.state == "leased", rows.worker != worker))  # by a worker that is gone: the job is this one's now
     taken = (
         update(batch_rows)
-        .where(rows.batch_id == batch_id, rows.line.in_(lines), rows.job == id, rows.state == "pending")
+        .where(rows.batch_id == batch_id, rows.line.in_(lines), rows.job == id, free)
         .values(state="leased", worker=worker, fence=rows.fence + 1, lease_until_us=until_us)
         .returning(*ROW)
     )
@@ -119,15 +120,7 @@ def request_ids(engine: Engine, batch_id: str, lines: Sequence[int]) -> dict[int
     rows = batch_rows.c
     with engine.connect() as connection:
         query = select(rows.line, rows.request_id).where(rows.batch_id == batch_id, rows.line.in_(lines))
-        return {line: request_id for line, request_id in connection.execute(query)}
-
-
-def being_written(engine: Engine, id: str) -> bool:
-    """Whether results of its rows are still on their way to the database."""
-    rows = batch_rows.c
-    with engine.connect() as connection:
-        query = select(rows.line).where(rows.job == id, rows.state == "leased").limit(1)
-        return connection.execute(query).first() is not None
+        return {row.line: row.request_id for row in connection.execute(query)}
 
 
 def release(engine: Engine, id: str, lines: Sequence[int] | None = None, counts: bool = True) -> int:
@@ -142,14 +135,10 @@ def release(engine: Engine, id: str, lines: Sequence[int] | None = None, counts:
         return total
 
 
-def close(connection: Connection, id: str) -> None:
-    connection.execute(update(batch_jobs).where(batch_jobs.c.id == id).values(open=False, worker=None, lease_until_us=None))
-
-
 def ended(engine: Engine, id: str) -> None:
     """Nothing more of it is to come."""
     with engine.begin() as connection:
-        close(connection, id)
+        connection.execute(update(batch_jobs).where(batch_jobs.c.id == id).values(open=False, worker=None, lease_until_us=None))
 
 
 def tried(engine: Engine, batch_id: str) -> set[tuple[str, str]]:

@@ -3,7 +3,23 @@
 Times are Unix microseconds, money integer nano-dollars; null: not yet, or not known.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Connection, Engine, Index, Integer, LargeBinary, MetaData, String, Table, Text, inspect, select, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    inspect,
+    select,
+    text,
+)
 
 VERSION = 2
 SCHEMA_LOCK = 0x6261746368  # "batch": whoever makes the tables holds it
@@ -34,7 +50,8 @@ TALLIES = ("succeeded", "errored", "cancelled", "expired")  # rows that came to 
 SUMS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_nusd", "unpriced", "repeated")
 
 # `source`: the file that holds the rows. `headers`, `metadata`, `errors`: JSON. `worker`: who checks or finishes it until `lease_until_us`.
-# `plan`: JSON, where its rows are to run; null: that is not decided yet. `unpriced`: rows with an answer whose cost is not known. `repeated`: rows whose worker died under them, so that they were asked again.
+# `plan`: JSON, where its rows are to run; null: that is not decided yet.
+# `unpriced`: rows with an answer whose cost is not known. `repeated`: rows whose worker died under them, so that they were asked again.
 batches = Table(
     "batches",
     metadata,
@@ -93,9 +110,8 @@ batch_rows = Table(
     Column("job", _string(40)),
     Index("batch_rows_by_state", "batch_id", "state", "line"),
 )
-BY_JOB = Index(
-    "batch_rows_by_job", batch_rows.c.job, batch_rows.c.line, sqlite_where=batch_rows.c.job.is_not(None), postgresql_where=batch_rows.c.job.is_not(None)
-)
+_LEFT = batch_rows.c.job.is_not(None)
+BY_JOB = Index("batch_rows_by_job", batch_rows.c.job, batch_rows.c.line, sqlite_where=_LEFT, postgresql_where=_LEFT)
 
 # A provider's job for some rows of a batch, or several where they do not fit into one. `parts`: JSON, each part's submission, and what it became;
 # null: they are not made yet. `open`: something of it is still to come. `worker`: who looks after it until `lease_until_us`.

@@ -152,7 +152,11 @@ class Store:
                 if batch.in_progress_at_us is None:  # it was being checked: no row of it was accepted
                     connection.execute(delete(batch_rows).where(rows.batch_id == batch.id))
                     return
-                ended = update(batch_rows).where(rows.batch_id == batch.id, rows.state == "pending", rows.job.is_(None)).values(state=state, ended_at_us=now_us)
+                ended = (
+                    update(batch_rows)
+                    .where(rows.batch_id == batch.id, rows.state == "pending", rows.job.is_(None))
+                    .values(state=state, ended_at_us=now_us)
+                )
                 count = connection.execute(ended).rowcount
                 connection.execute(update(batches).where(batches.c.id == batch.id).values({state: batches.c[state] + count}))
 
