@@ -17,7 +17,7 @@ from contract.errors import TurnoutError
 from contract.usage import BYTES_PER_TOKEN
 from gateway.batches.told import window_s
 from gateway.batches.upkeep import US, now_us
-from gateway.batches.ways import Sized, ways_of
+from gateway.batches.ways import NOT_MEASURED, Sized, ways_of
 from gateway.runtime import Runtime
 from policy.batch_plan import Share, Way, plan
 from providers.batch.table import limits_of
@@ -69,14 +69,16 @@ class Planning:
         deadline_s = whole_s if left_s >= AS_LONG * whole_s else left_s
         told: list[dict[str, Any]] = []
         given: dict[Job, list[int]] = {}
-        in_time, ends_s = True, 0.0
+        in_time: bool | None = True
         for model, kind in self._kinds(batch, waiting, file).items():
             sized = _sized(batch, model, kind)
             ways = self._ways(batch, sized, tried)
-            chosen = plan(sized.rows, deadline_s, ways)
-            in_time = in_time and chosen.in_time
-            ends_s = max(ends_s, chosen.ends_s or 0.0)
+            chosen = plan(sized.rows, deadline_s, _in_time(ways, deadline_s))
+            if not chosen.in_time:  # live rows whose speed nobody knows may be in time
+                in_time = None if chosen.unplaced and in_time is not False else False
             told += [_share_told(model, share, now) for share in chosen.shares]
+            if chosen.unplaced:
+                told.append({"model": model, "target": None, "how": "realtime", "rows": chosen.unplaced, "cost_usd": None, "ends_at": None})
             end = len(kind.rows)
             for share in chosen.shares:
                 if share.way.kind == "provider_batch":
@@ -128,6 +130,12 @@ class Planning:
             job = Job(id=key, batch_id=batch.id, provider=provider, model=model, rows=len(some), made_at_us=now)
             made[job] = [row.line for row in some]
         return made
+
+
+def _in_time(ways: Sequence[Way], deadline_s: float) -> list[Way]:
+    """Without jobs that are not counted on to end in time, where rows can be asked live: then they are done sooner, if not in time."""
+    live = any(way.kind != "provider_batch" and way.barred in ("", NOT_MEASURED) for way in ways)
+    return [way for way in ways if way.kind != "provider_batch" or not live or way.start_s <= deadline_s]
 
 
 def _bodies(batch: Batch, rows: Sequence[Leased], file: str) -> Iterator[tuple[Leased, _Body]]:
