@@ -36,7 +36,7 @@ def planned(engine: Engine, batch_id: str, plan: str, jobs: Mapping[Job, Sequenc
     """A plan and the rows that it leaves to jobs, by their lines: all of it or nothing. False: the batch is not in progress any more."""
     rows = batch_rows.c
     with engine.begin() as connection:
-        mine = update(batches).where(batches.c.id == batch_id, batches.c.status == "in_progress").values(plan=plan)
+        mine = update(batches).where(batches.c.id == batch_id, batches.c.status == "in_progress").values(plan=plan, worker=None, lease_until_us=None)
         if not connection.execute(mine).rowcount:
             return False
         for job, lines in jobs.items():

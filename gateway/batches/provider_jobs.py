@@ -69,7 +69,13 @@ class ProviderJobs:
 
     def plan(self, batch: Batch) -> None:
         """Blocks."""
+        again = batch.id in self._again
         self._again.discard(batch.id)
+        if not self._store.claim(batch.id, self._world.worker, now_us(), self._until()):
+            return  # another worker does
+        found = self._store.get(None, batch.id)
+        if found is None or (found.plan is not None and not again):
+            return
         left = self._planning.plan(batch, str(self._folder.path(batch.source)))
         if left:
             log.info("rows of a batch are left to providers' jobs", batch=batch.id, rows=left)
