@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, bindparam, exists, or_, select, tuple_, update
 
-from batch.schema import SUMS, TALLIES, batch_rows, batches
+from batch.schema import SUMS, TALLIES, batch_jobs, batch_rows, batches
 from batch.states import CLOSING, Leased, Outcome
 from batch.store import AT_ONCE
 
@@ -23,7 +23,7 @@ def lease(engine: Engine, batch_id: str, worker: str, limit: int, now_us: int, u
     rows = batch_rows.c
     due = (
         select(rows.line)
-        .where(rows.batch_id == batch_id, rows.state == "pending", rows.not_before_us <= now_us)
+        .where(rows.batch_id == batch_id, rows.state == "pending", rows.job.is_(None), rows.not_before_us <= now_us)
         .order_by(rows.line)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -66,15 +66,15 @@ def reclaim(engine: Engine, worker: str, ids: Sequence[str], now_us: int, dead: 
         return 0
     with engine.begin() as connection:
         _locked(connection, touched)
-        if dead:  # nor are they at a whole batch
-            connection.execute(update(batches).where(batches.c.worker.in_(list(dead))).values(worker=None, lease_until_us=None))
-        lost = connection.execute(update(batch_rows).where(*gone).values(state="pending", worker=None).returning(rows.batch_id)).all()
+        for table in (batches, batch_jobs) if dead else ():  # nor are they at a whole batch, nor at a provider's job
+            connection.execute(update(table).where(table.c.worker.in_(list(dead))).values(worker=None, lease_until_us=None))
+        lost = connection.execute(update(batch_rows).where(*gone).values(state="pending", worker=None).returning(rows.batch_id, rows.job)).all()
         counts: dict[str, int] = defaultdict(int)
-        for (batch_id,) in lost:
-            counts[batch_id] += 1
+        for batch_id, job in lost:
+            counts[batch_id] += job is None  # those of a provider's job are read again, not asked again
         for batch_id, count in sorted(counts.items()):
             connection.execute(update(batches).where(batches.c.id == batch_id).values(repeated=batches.c.repeated + count))
-    return len(lost)
+    return sum(counts.values())
 
 
 def _locked(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
@@ -129,6 +129,7 @@ _WRITE = (
         worker=None,
         lease_until_us=None,
         attempts=bindparam("attempts"),
+        job=None,
         not_before_us=bindparam("not_before_us"),
         ended_at_us=bindparam("ended_at_us"),
         request_id=bindparam("request_id"),

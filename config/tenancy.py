@@ -178,5 +178,6 @@ class BatchSettings(Section):
     concurrency: int = Field(16, ge=1, le=1000, description="rows that are asked at once by a gateway, however many its processes")
     attempts: int = Field(5, ge=1, le=20, description="of one row, each with all that its policy does, before its failure stands")
     lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(30.0, description="a worker that is not heard of for so long loses its rows to others")
+    poll_s: Annotated[float, Field(ge=0.01, le=3600)] = Field(15.0, description="until a provider's job is asked for; then less and less often")
     retention_days: int | None = Field(30, ge=1, le=3650, description="how long files and ended batches are kept; null: until they are deleted")
     webhook: WebhookSettings | None = None

@@ -30,6 +30,7 @@ from gateway.batches.books import Commits, Result
 from gateway.batches.fleet import Fleet
 from gateway.batches.leader import Leader
 from gateway.batches.presence import Presence
+from gateway.batches.provider_jobs import Hands, ProviderJobs
 from gateway.batches.telling import Telling
 from gateway.batches.upkeep import US, Upkeep, headers_of, now_us
 from gateway.runtime import Runtime
@@ -83,6 +84,7 @@ class Executor:
         self._asking = Asking(runtime, settings.attempts)
         self.upkeep = Upkeep(store, folder, runtime, self.worker)
         self._commits = Commits(runtime.ledger, self.worker, self._go_on)
+        self._jobs = ProviderJobs(runtime, store, folder, Hands(self._asking, self._commits, self.worker, alone))
         self._telling = None if settings.webhook is None else Telling(settings.webhook, runtime.clients[0], store)
         self._fleet = Fleet(settings.ray) if settings.executor == "ray" and settings.ray is not None else None
         self._active: dict[str, Batch] = {}
@@ -116,6 +118,7 @@ class Executor:
         for task in (*self._running, *[work for name, work in self._work.items() if name == TELLING]):
             task.cancel()
         await asyncio.gather(*self._running, *self._work.values(), return_exceptions=True)
+        await self._jobs.stop()
         for rows in self._ready.values():
             self._give_back(rows)
         with suppress(TimeoutError):
@@ -164,6 +167,8 @@ class Executor:
             self._active = {batch.id: batch for batch in found if batch.status != "validating" or self._folder.has(batch.source)}
             self._let_go()
             await self._keep(now)
+            if self._leads:
+                await self._jobs.look(self._active)
         await self._lease()
         self._fill()
         if looks and self._leads:
@@ -222,7 +227,7 @@ class Executor:
         wanted = AHEAD * self._concurrency - waiting - len(self._running)
         now, teams = monotonic(), defaultdict(list)
         for batch in self._active.values():
-            if batch.status == "in_progress" and self._resting.get(batch.id, 0.0) <= now and self._can_read(batch):
+            if batch.status == "in_progress" and batch.plan is not None and self._resting.get(batch.id, 0.0) <= now and self._can_read(batch):
                 teams[batch.team].append(batch)
         for left, of_team in zip(range(len(teams), 0, -1), teams.values(), strict=True):
             share = max(1, wanted // left)
@@ -307,7 +312,12 @@ class Executor:
         """Batches whose file waits are checked; those of which nothing is left to do come to their end."""
         busy = {running.batch.id for running in self._running.values()} | {id for id, rows in self._ready.items() if rows}
         for batch in list(self._active.values()):
-            if batch.id in self._work or batch.id in busy:
+            if batch.id in self._work:
+                continue
+            if self._jobs.is_to_plan(batch) and self._folder.has(batch.source):
+                self._begin_work(batch, self._jobs.plan)
+                continue
+            if batch.id in busy:
                 continue
             if batch.status == "validating":
                 self._begin_work(batch, self.upkeep.check)

@@ -23,7 +23,10 @@ class CannotAsk(Exception):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a batch. Money in US dollars. `unpriced`: rows whose cost is not known. `errors`: what is wrong with its file."""
+    """One look at a batch. Money in US dollars. `unpriced`: rows whose cost is not known. `errors`: what is wrong with its file.
+
+    `plan`: where its rows were to run when that was decided last; None: it was not decided yet.
+    """
 
     id: str
     status: str
@@ -36,6 +39,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     targets: dict[str, int]
     files: dict[str, str]
     errors: list[dict[str, Any]] = []
+    plan: dict[str, Any] | None = None
 
     @property
     def done(self) -> int:
@@ -148,6 +152,7 @@ def progress_of(told: dict[str, Any]) -> Progress:
         targets=own.get("targets", {}),
         files=files,
         errors=[] if anthropic or told["errors"] is None else told["errors"]["data"],
+        plan=own.get("plan"),
     )
 
 

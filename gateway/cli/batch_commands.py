@@ -88,6 +88,8 @@ def status(
         return
     for each in found:
         typer.echo(_line(each, None))
+        if id is not None:
+            _plan(each)
         _faults(each)
 
 
@@ -190,6 +192,14 @@ def _line(progress: "Progress", pace: "Pace | None") -> str:
     failed = progress.done - progress.rows["succeeded"]
     rows = f"{progress.done}/{progress.total} rows" + (f", {failed} without an answer" if failed else "")
     return f"{progress.id} {progress.status} {rows} · {_said(progress, pace)}"
+
+
+def _plan(progress: "Progress") -> None:
+    from gateway.cli.batch_plan import HOW
+
+    for share in () if progress.plan is None else progress.plan["shares"]:
+        cost = "" if share["cost_usd"] is None else f", about ${share['cost_usd']:.4f}"
+        typer.echo(f"  planned: {share['rows']} rows of {share['model']}, {share['target'] or 'by policy'}, {HOW[share['how']]}{cost}")
 
 
 def _faults(progress: "Progress") -> None:
