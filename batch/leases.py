@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, Engine, bindparam, exists, select, update
+from sqlalchemy import Connection, Engine, bindparam, exists, or_, select, tuple_, update
 
 from batch.schema import SUMS, TALLIES, batch_rows, batches
 from batch.states import CLOSING, Leased, Outcome
@@ -47,18 +47,27 @@ def lease(engine: Engine, batch_id: str, worker: str, limit: int, now_us: int, u
 def heartbeat(engine: Engine, worker: str, ids: Sequence[str], until_us: int) -> None:
     """The worker lives: the rows that it has of these batches stay its own."""
     rows = batch_rows.c
-    kept = update(batch_rows).where(rows.batch_id.in_(ids), rows.state == "leased", rows.worker == worker)
+    own = rows.batch_id.in_(ids), rows.state == "leased", rows.worker == worker
     with engine.begin() as connection:
-        connection.execute(kept.values(lease_until_us=until_us))
+        key = tuple_(rows.batch_id, rows.line)
+        kept = select(rows.batch_id, rows.line).where(*own).order_by(rows.batch_id, rows.line).with_for_update()  # in the order of `settle`
+        connection.execute(update(batch_rows).where(key.in_(kept)).values(lease_until_us=until_us))
 
 
-def reclaim(engine: Engine, worker: str, ids: Sequence[str], now_us: int, alone: bool) -> int:
-    """Rows of workers that are gone wait again; how many. `alone`: there is no other worker, whatever leases say."""
+def reclaim(engine: Engine, worker: str, ids: Sequence[str], now_us: int, dead: Sequence[str] = (), alone: bool = False) -> int:
+    """Rows of workers that are gone wait again; how many. `dead`: workers known to be gone; `alone`: all others are, whatever leases say."""
     rows = batch_rows.c
     gone = [rows.batch_id.in_(ids), rows.state == "leased", rows.worker != worker]
     if not alone:
-        gone.append(rows.lease_until_us < now_us)
+        gone.append(or_(rows.lease_until_us < now_us, rows.worker.in_(list(dead))))
+    with engine.connect() as connection:
+        touched = sorted(connection.execute(select(rows.batch_id).where(*gone).distinct()).scalars())
+    if not touched and not dead:
+        return 0
     with engine.begin() as connection:
+        _locked(connection, touched)
+        if dead:  # nor are they at a whole batch
+            connection.execute(update(batches).where(batches.c.worker.in_(list(dead))).values(worker=None, lease_until_us=None))
         lost = connection.execute(update(batch_rows).where(*gone).values(state="pending", worker=None).returning(rows.batch_id, rows.job)).all()
         counts: dict[str, int] = defaultdict(int)
         for batch_id, job in lost:
@@ -68,15 +77,21 @@ def reclaim(engine: Engine, worker: str, ids: Sequence[str], now_us: int, alone:
     return sum(counts.values())
 
 
+def _locked(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """The statuses of these batches, which nobody else writes until the transaction ends. Whoever writes rows and their sums begins with it."""
+    if connection.dialect.name == "sqlite":  # a transaction that begins with a change waits for its turn; one that reads first may fail
+        connection.execute(update(batches).where(batches.c.id.in_(ids)).values(repeated=batches.c.repeated))
+    found = connection.execute(select(batches.c.id, batches.c.status).where(batches.c.id.in_(ids)).order_by(batches.c.id).with_for_update())
+    return {row.id: row.status for row in found}
+
+
 def settle(connection: Connection, worker: str, outcomes: Sequence[Outcome], now_us: int) -> list[bool]:
     """Writes what became of rows, in the caller's transaction; for each whether it counts. False: the row was another's by then.
 
     A row of a batch that was cancelled or has expired meanwhile, and that has no answer, ends as its batch does.
     """
     ids = sorted({outcome.row.batch_id for outcome in outcomes})
-    connection.execute(update(batches).where(batches.c.id.in_(ids)).values(repeated=batches.c.repeated))
-    told = connection.execute(select(batches.c.id, batches.c.status).where(batches.c.id.in_(ids)))
-    statuses: dict[str, str] = {row.id: row.status for row in told}
+    statuses = _locked(connection, ids)
     held = _held(connection, worker, outcomes)
     counted = [held.get((outcome.row.batch_id, outcome.row.line)) == outcome.row.fence for outcome in outcomes]
     ended = [_ended(outcome, statuses) for outcome, counts in zip(outcomes, counted, strict=True) if counts]

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 from pydantic import BaseModel, ValidationError
 
+from config.batches import batch_problems
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
 from config.engines import EngineSettings
 from config.problem import Problem, problem
@@ -268,6 +269,7 @@ class _Checker:
             yield from self._model(name)
         yield from self._teams()
         yield from self._admin()
+        yield from batch_problems(self.settings)
         if not self.settings.models:
             yield problem("`models` is missing: there is nothing that a client could ask for", advice=True)
 
