@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, bindparam, exists, or_, select, tuple_, update
 
-from batch.schema import SUMS, TALLIES, batch_rows, batches
+from batch.schema import SUMS, TALLIES, batch_jobs, batch_rows, batches
 from batch.states import CLOSING, Leased, Outcome
 from batch.store import AT_ONCE
 
@@ -66,8 +66,8 @@ def reclaim(engine: Engine, worker: str, ids: Sequence[str], now_us: int, dead: 
         return 0
     with engine.begin() as connection:
         _locked(connection, touched)
-        if dead:  # nor are they at a whole batch
-            connection.execute(update(batches).where(batches.c.worker.in_(list(dead))).values(worker=None, lease_until_us=None))
+        for table in (batches, batch_jobs) if dead else ():  # nor are they at a whole batch, nor at a provider's job
+            connection.execute(update(table).where(table.c.worker.in_(list(dead))).values(worker=None, lease_until_us=None))
         lost = connection.execute(update(batch_rows).where(*gone).values(state="pending", worker=None).returning(rows.batch_id, rows.job)).all()
         counts: dict[str, int] = defaultdict(int)
         for batch_id, job in lost:

@@ -14,7 +14,7 @@ from gateway.cli.ledger_file import JsonOption
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gateway.cli.batch_client import GatewayClient, Pace, Progress
+    from gateway.cli.batch_client import GatewayClient, Pace, Progress, Watching
 
 batch_app = typer.Typer(help="Batches of a running gateway.", no_args_is_help=True)
 
@@ -129,15 +129,16 @@ def cancel(id: str, url: UrlOption = URL, key: KeyOption = "", as_json: JsonOpti
 def _watch(gateway: "GatewayClient", id: str, every_s: float, as_json: bool) -> None:
     from rich.console import Console
 
-    from gateway.cli.batch_client import Looks
+    from gateway.cli.batch_client import Looks, Watching
 
     looks, console = Looks(), Console()
+    watching = Watching(gateway, id, lambda said: typer.echo(said, err=True))
     if console.is_terminal and not as_json:
-        progress = _on_terminal(gateway, id, every_s, looks, console)
+        progress = _on_terminal(watching, id, every_s, looks, console)
     else:
         seen = ""
         while True:
-            progress = gateway.progress(id)
+            progress = watching.look()
             pace = looks.add(time.monotonic(), progress)
             state = f"{progress.status} {progress.done}"
             if state != seen:
@@ -152,7 +153,7 @@ def _watch(gateway: "GatewayClient", id: str, every_s: float, as_json: bool) -> 
         raise typer.Exit(1)
 
 
-def _on_terminal(gateway: "GatewayClient", id: str, every_s: float, looks: Any, console: Any) -> "Progress":
+def _on_terminal(watching: "Watching", id: str, every_s: float, looks: Any, console: Any) -> "Progress":
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
@@ -160,7 +161,7 @@ def _on_terminal(gateway: "GatewayClient", id: str, every_s: float, looks: Any, 
     with Bar(*columns, console=console) as bar:
         task = bar.add_task(id, total=None, said="")
         while True:
-            progress = gateway.progress(id)
+            progress = watching.look()
             pace = looks.add(time.monotonic(), progress)
             bar.update(task, description=progress.status, total=progress.total or None, completed=progress.done, said=_said(progress, pace))
             if progress.ended:

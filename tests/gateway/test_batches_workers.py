@@ -20,7 +20,7 @@ import redis as redis_client
 
 from tests.gateway.redis_server import RedisServer
 from tests.gateway.test_batches_killed import AUTH, CONCURRENCY, World, judge, submit
-from tests.gateway.upstream import Exchange, Upstream, completion
+from tests.gateway.upstream import Exchange, Upstream, completion, silent
 from tests.gateway.workers import Serving, children, eventually
 from tests.postgres_server import PostgresServer
 
@@ -31,7 +31,8 @@ async def after(delay_s: float, x: Exchange) -> None:
 
 
 @pytest.fixture
-def postgres() -> Iterator[PostgresServer]:
+def mortal() -> Iterator[PostgresServer]:
+    """Of this test alone."""
     server = PostgresServer().start()
     yield server
     server.end()
@@ -75,7 +76,7 @@ async def undisturbed(world: World, rows: int) -> float:
         await all_listen(world, gateway)
         began = time.monotonic()
         await submit(gateway.url, rows)
-        await world.until(rows + 1)
+        await world.until(rows + 1, limit_s=400)
         return time.monotonic() - began
 
 
@@ -109,7 +110,7 @@ class Night:
                     if await self._kill(self._fates[kill - 1], gateway):
                         break
                 else:
-                    await self._world.until(self._rows + 1)
+                    await self._world.until(self._rows + 1, limit_s=400)
                     took_s = time.monotonic() - began
                     await judge(self._world, gateway.url, id, self._rows, self.in_hand)
                     return id, took_s
@@ -146,25 +147,25 @@ async def through(tmp_path: Path, one: Upstream, postgres: PostgresServer, redis
 
 
 async def test_workers_gateway_redis_and_database_die_under_a_batch(
-    one: Upstream, tmp_path: Path, postgres: PostgresServer, redis: RedisServer
+    one: Upstream, tmp_path: Path, mortal: PostgresServer, redis: RedisServer
 ) -> None:
     one.default = partial(after, 0.02)
-    await through(tmp_path, one, postgres, redis, 600, Deaths(workers=3, whole=1, flushed=1, restarted=2))
+    await through(tmp_path, one, mortal, redis, 300, Deaths(workers=2, whole=1, flushed=1, restarted=2))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_ten_thousand_rows_through_twenty_deaths_take_half_as_long_again_at_most(
-    one: Upstream, tmp_path: Path, postgres: PostgresServer, redis: RedisServer
+    one: Upstream, tmp_path: Path, mortal: PostgresServer, redis: RedisServer
 ) -> None:
-    one.default = partial(after, 0.15)
+    one.default = partial(after, 0.1)
     quiet = tmp_path / "quiet"
     quiet.mkdir()
-    world = World(quiet, postgres.database(), one, 4, partial(sharing, redis))
+    world = World(quiet, mortal.database(), one, 4, partial(sharing, redis))
     quiet_s = await undisturbed(world, 10_000)
     world.engine.dispose()
     one.journal.clear()
-    took_s = await through(tmp_path, one, postgres, redis, 10_000, Deaths(workers=15, whole=5, flushed=7, restarted=13))
+    took_s = await through(tmp_path, one, mortal, redis, 10_000, Deaths(workers=15, whole=5, flushed=7, restarted=13))
     print(f"undisturbed {quiet_s:.1f} s, disturbed {took_s:.1f} s: {took_s / quiet_s:.2f} times as long")
     assert took_s <= 1.5 * quiet_s
 
@@ -199,8 +200,8 @@ class Hosts:
 
 
 async def test_two_hosts_share_a_batch_and_one_ends_it_when_the_other_dies(one: Upstream, tmp_path: Path, postgres: PostgresServer) -> None:
-    one.default = partial(after, 0.05)
-    hosts, rows = Hosts(tmp_path, postgres.database(), one), 600
+    one.default = partial(after, 0.03)
+    hosts, rows = Hosts(tmp_path, postgres.database(), one), 300
     left, right = hosts.worlds
     async with hosts.serving() as (first, second):
         id = await submit(first.url, rows)
@@ -221,7 +222,7 @@ async def test_two_hosts_share_a_batch_and_one_ends_it_when_the_other_dies(one: 
 async def test_cancelling_stops_the_rows_of_every_worker_of_every_host_within_a_second(
     one: Upstream, tmp_path: Path, postgres: PostgresServer
 ) -> None:
-    one.default = partial(after, 30.0)
+    one.default = silent
     hosts = Hosts(tmp_path, postgres.database(), one)
     async with hosts.serving() as (first, second):
         id = await submit(first.url, 200)

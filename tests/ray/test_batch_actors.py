@@ -31,7 +31,11 @@ teams: {{search: {{keys: [{key}]}}}}
 """
 CONFIG = """
 state: {{database: "{database}"}}
-batch: {{executor: ray, folder: "{folder}/files", lease_s: 5, ray: {{python: "{python}", config: "{folder}/actor.yaml", folder: "{folder}/actors", actors: 2}}}}
+batch:
+  executor: ray
+  folder: "{folder}/files"
+  lease_s: 5
+  ray: {{python: "{python}", config: "{folder}/actor.yaml", folder: "{folder}/actors", actors: 2}}
 providers: {{nobody: {{kind: openai-compatible, base_url: "http://127.0.0.1:9/v1", api_key: k}}}}
 models: {{chat: {{targets: [{{provider: nobody, model: m, price: free}}]}}}}
 teams: {{search: {{keys: [{key}]}}}}
