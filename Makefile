@@ -20,7 +20,7 @@ help:
 	@echo "make dashboard   what the pages at /dashboard need (npm)      make pictures   docs/images/dashboard-*.png"
 	@echo "make test     every check and test        make check   ruff, mypy, import-linter only"
 	@echo "make acceptance   tests and programs of others against a gateway (docs/acceptance.md)   (PARTS=\"cassettes sdk ...\")"
-	@echo "make soak     the long tests: a minute's outage of a provider, 200 kills of a gateway, 10,000 rows of a batch through 20"
+	@echo "make soak     the long tests: a minute's outage of a provider, 200 kills of a gateway, 10,000 rows of a batch through 20 kills, and over 4 workers"
 	@echo "make engine-loss   a real engine lost a hundred times under load      make test-ray   replicas on a local Ray cluster"
 	@echo "make matrix   docs/matrix.md: any dialect to any provider, cell by cell"
 	@echo "make faults   docs/faults.md: every fault of an upstream, and what a caller sees of it"

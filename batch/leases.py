@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, Engine, bindparam, exists, select, update
+from sqlalchemy import Connection, Engine, bindparam, exists, or_, select, tuple_, update
 
-from batch.schema import SUMS, TALLIES, batch_rows, batches
+from batch.schema import SUMS, TALLIES, batch_jobs, batch_rows, batches
 from batch.states import CLOSING, Leased, Outcome
 from batch.store import AT_ONCE
 
@@ -23,7 +23,7 @@ def lease(engine: Engine, batch_id: str, worker: str, limit: int, now_us: int, u
     rows = batch_rows.c
     due = (
         select(rows.line)
-        .where(rows.batch_id == batch_id, rows.state == "pending", rows.not_before_us <= now_us)
+        .where(rows.batch_id == batch_id, rows.state == "pending", rows.job.is_(None), rows.not_before_us <= now_us)
         .order_by(rows.line)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -47,25 +47,42 @@ def lease(engine: Engine, batch_id: str, worker: str, limit: int, now_us: int, u
 def heartbeat(engine: Engine, worker: str, ids: Sequence[str], until_us: int) -> None:
     """The worker lives: the rows that it has of these batches stay its own."""
     rows = batch_rows.c
-    kept = update(batch_rows).where(rows.batch_id.in_(ids), rows.state == "leased", rows.worker == worker)
+    own = rows.batch_id.in_(ids), rows.state == "leased", rows.worker == worker
     with engine.begin() as connection:
-        connection.execute(kept.values(lease_until_us=until_us))
+        key = tuple_(rows.batch_id, rows.line)
+        kept = select(rows.batch_id, rows.line).where(*own).order_by(rows.batch_id, rows.line).with_for_update()  # in the order of `settle`
+        connection.execute(update(batch_rows).where(key.in_(kept)).values(lease_until_us=until_us))
 
 
-def reclaim(engine: Engine, worker: str, ids: Sequence[str], now_us: int, alone: bool) -> int:
-    """Rows of workers that are gone wait again; how many. `alone`: there is no other worker, whatever leases say."""
+def reclaim(engine: Engine, worker: str, ids: Sequence[str], now_us: int, dead: Sequence[str] = (), alone: bool = False) -> int:
+    """Rows of workers that are gone wait again; how many. `dead`: workers known to be gone; `alone`: all others are, whatever leases say."""
     rows = batch_rows.c
     gone = [rows.batch_id.in_(ids), rows.state == "leased", rows.worker != worker]
     if not alone:
-        gone.append(rows.lease_until_us < now_us)
+        gone.append(or_(rows.lease_until_us < now_us, rows.worker.in_(list(dead))))
+    with engine.connect() as connection:
+        touched = sorted(connection.execute(select(rows.batch_id).where(*gone).distinct()).scalars())
+    if not touched and not dead:
+        return 0
     with engine.begin() as connection:
-        lost = connection.execute(update(batch_rows).where(*gone).values(state="pending", worker=None).returning(rows.batch_id)).all()
+        _locked(connection, touched)
+        for table in (batches, batch_jobs) if dead else ():  # nor are they at a whole batch, nor at a provider's job
+            connection.execute(update(table).where(table.c.worker.in_(list(dead))).values(worker=None, lease_until_us=None))
+        lost = connection.execute(update(batch_rows).where(*gone).values(state="pending", worker=None).returning(rows.batch_id, rows.job)).all()
         counts: dict[str, int] = defaultdict(int)
-        for (batch_id,) in lost:
-            counts[batch_id] += 1
+        for batch_id, job in lost:
+            counts[batch_id] += job is None  # those of a provider's job are read again, not asked again
         for batch_id, count in sorted(counts.items()):
             connection.execute(update(batches).where(batches.c.id == batch_id).values(repeated=batches.c.repeated + count))
-    return len(lost)
+    return sum(counts.values())
+
+
+def _locked(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """The statuses of these batches, which nobody else writes until the transaction ends. Whoever writes rows and their sums begins with it."""
+    if connection.dialect.name == "sqlite":  # a transaction that begins with a change waits for its turn; one that reads first may fail
+        connection.execute(update(batches).where(batches.c.id.in_(ids)).values(repeated=batches.c.repeated))
+    found = connection.execute(select(batches.c.id, batches.c.status).where(batches.c.id.in_(ids)).order_by(batches.c.id).with_for_update())
+    return {row.id: row.status for row in found}
 
 
 def settle(connection: Connection, worker: str, outcomes: Sequence[Outcome], now_us: int) -> list[bool]:
@@ -74,9 +91,7 @@ def settle(connection: Connection, worker: str, outcomes: Sequence[Outcome], now
     A row of a batch that was cancelled or has expired meanwhile, and that has no answer, ends as its batch does.
     """
     ids = sorted({outcome.row.batch_id for outcome in outcomes})
-    connection.execute(update(batches).where(batches.c.id.in_(ids)).values(repeated=batches.c.repeated))
-    told = connection.execute(select(batches.c.id, batches.c.status).where(batches.c.id.in_(ids)))
-    statuses: dict[str, str] = {row.id: row.status for row in told}
+    statuses = _locked(connection, ids)
     held = _held(connection, worker, outcomes)
     counted = [held.get((outcome.row.batch_id, outcome.row.line)) == outcome.row.fence for outcome in outcomes]
     ended = [_ended(outcome, statuses) for outcome, counts in zip(outcomes, counted, strict=True) if counts]
@@ -114,6 +129,7 @@ _WRITE = (
         worker=None,
         lease_until_us=None,
         attempts=bindparam("attempts"),
+        job=None,
         not_before_us=bindparam("not_before_us"),
         ended_at_us=bindparam("ended_at_us"),
         request_id=bindparam("request_id"),

@@ -3,9 +3,25 @@
 Times are Unix microseconds, money integer nano-dollars; null: not yet, or not known.
 """
 
-from sqlalchemy import BigInteger, Column, Connection, Engine, Index, Integer, LargeBinary, MetaData, String, Table, Text, inspect, select, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    inspect,
+    select,
+    text,
+)
 
-VERSION = 1
+VERSION = 2
 SCHEMA_LOCK = 0x6261746368  # "batch": whoever makes the tables holds it
 
 metadata = MetaData()
@@ -34,6 +50,7 @@ TALLIES = ("succeeded", "errored", "cancelled", "expired")  # rows that came to 
 SUMS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_nusd", "unpriced", "repeated")
 
 # `source`: the file that holds the rows. `headers`, `metadata`, `errors`: JSON. `worker`: who checks or finishes it until `lease_until_us`.
+# `plan`: JSON, where its rows are to run; null: that is not decided yet.
 # `unpriced`: rows with an answer whose cost is not known. `repeated`: rows whose worker died under them, so that they were asked again.
 batches = Table(
     "batches",
@@ -58,6 +75,7 @@ batches = Table(
     Column("ended_at_us", BigInteger),
     Column("total", BigInteger, nullable=False, server_default="0"),
     *(Column(name, BigInteger, nullable=False, server_default="0") for name in (*TALLIES, *SUMS)),
+    Column("plan", Text),
     Column("output_file", _string(40)),
     Column("error_file", _string(40)),
     Column("worker", _string(40)),
@@ -68,7 +86,7 @@ batches = Table(
 )
 
 # `line`: from 1. `at`, `size`: its bytes in the batch's file. `fence` grows with every lease: who writes with an older one is late.
-# `answer`: the body that its caller gets, until it stands in the batch's file.
+# `answer`: the body that its caller gets, until it stands in the batch's file. `job`: the provider's job that it is left to; such a row is not asked.
 batch_rows = Table(
     "batch_rows",
     metadata,
@@ -89,7 +107,28 @@ batch_rows = Table(
     Column("target", _string(200)),
     Column("cost_nusd", BigInteger),
     Column("answer", LargeBinary),
+    Column("job", _string(40)),
     Index("batch_rows_by_state", "batch_id", "state", "line"),
+)
+_LEFT = batch_rows.c.job.is_not(None)
+BY_JOB = Index("batch_rows_by_job", batch_rows.c.job, batch_rows.c.line, sqlite_where=_LEFT, postgresql_where=_LEFT)
+
+# A provider's job for some rows of a batch, or several where they do not fit into one. `parts`: JSON, each part's submission, and what it became;
+# null: they are not made yet. `open`: something of it is still to come. `worker`: who looks after it until `lease_until_us`.
+batch_jobs = Table(
+    "batch_jobs",
+    metadata,
+    Column("id", _string(40), primary_key=True),
+    Column("batch_id", _string(60), nullable=False),
+    Column("provider", _string(200), nullable=False),
+    Column("model", _string(200), nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("made_at_us", BigInteger, nullable=False),
+    Column("open", Boolean, nullable=False),
+    Column("parts", Text),
+    Column("worker", _string(40)),
+    Column("lease_until_us", BigInteger),
+    Index("batch_jobs_by_batch", "batch_id"),
 )
 
 batch_version = Table("batch_version", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
@@ -114,9 +153,19 @@ def bring_up(engine: Engine) -> None:
         if version is None:
             metadata.create_all(connection)
             connection.execute(batch_version.insert(), {"version": VERSION})
+        elif version == 1:
+            _to_2(connection)
         elif version != VERSION:
             raise BatchTablesTooNew(f"the database's batches have version {version}; this gateway writes version {VERSION}: name another database")
         connection.commit()
+
+
+def _to_2(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN plan TEXT")
+    connection.exec_driver_sql("ALTER TABLE batch_rows ADD COLUMN job VARCHAR(40)")
+    BY_JOB.create(connection)
+    batch_jobs.create(connection)
+    connection.execute(batch_version.update().values(version=VERSION))
 
 
 def _version(connection: Connection) -> int | None:

@@ -75,6 +75,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     cost_nusd: int = 0
     unpriced: int = 0
     repeated: int = 0
+    plan: str | None = None
     output_file: str | None = None
     error_file: str | None = None
 

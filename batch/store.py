@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, exists, func, insert, or_, select, tuple_, update
 
-from batch.schema import batch_rows, batches, files
+from batch.schema import batch_jobs, batch_rows, batches, files
 from batch.states import ACTIVE, CLOSING, ENDS, Batch, Ended, File, Place
 
 FIELDS = [batches.c[name] for name in Batch.__struct_fields__]
@@ -152,7 +152,11 @@ class Store:
                 if batch.in_progress_at_us is None:  # it was being checked: no row of it was accepted
                     connection.execute(delete(batch_rows).where(rows.batch_id == batch.id))
                     return
-                ended = update(batch_rows).where(rows.batch_id == batch.id, rows.state == "pending").values(state=state, ended_at_us=now_us)
+                ended = (
+                    update(batch_rows)
+                    .where(rows.batch_id == batch.id, rows.state == "pending", rows.job.is_(None))
+                    .values(state=state, ended_at_us=now_us)
+                )
                 count = connection.execute(ended).rowcount
                 connection.execute(update(batches).where(batches.c.id == batch.id).values({state: batches.c[state] + count}))
 
@@ -220,7 +224,8 @@ class Store:
             ended.append(batches.c.team == team)
         with self.engine.begin() as connection:
             gone = connection.execute(delete(batches).where(*ended).returning(batches.c.id, batches.c.dialect, batches.c.source)).all()
-            connection.execute(delete(batch_rows).where(batch_rows.c.batch_id.in_([id for id, _, _ in gone])))
+            for table in (batch_rows, batch_jobs):
+                connection.execute(delete(table).where(table.c.batch_id.in_([id for id, _, _ in gone])))
         return [(id, dialect, source) for id, dialect, source in gone]
 
     def ended_before(self, at_us: int) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 from pydantic import BaseModel, ValidationError
 
+from config.batches import batch_problems
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
 from config.engines import EngineSettings
 from config.problem import Problem, problem
@@ -234,6 +235,20 @@ def _section_in(kind: Any) -> type[BaseModel] | None:
     return next((section for part in get_args(kind) if (section := _section_in(part))), None)
 
 
+def _batch_fault(provider: ProviderSettings) -> str | None:
+    """Why a provider's batches could not be used as its settings say."""
+    told = provider.batch
+    if told.bucket is None and told.role_arn is None:
+        return None
+    if provider.kind != "bedrock":
+        return f"only Bedrock's batches have a bucket and a role, and this is `{provider.kind}`; take them out"
+    if told.bucket is None or told.role_arn is None:
+        return f"{'bucket' if told.bucket is None else 'role_arn'} is missing: a bucket and a role go together"
+    if provider.credentials is None or provider.credentials.access_key_id is None:
+        return "jobs are signed with an access key; name it in `credentials`"
+    return None
+
+
 # --- meaning -----------------------------------------------------------------------------------------------------------
 class _Checker:
     """What types cannot say: that names refer to something, and that what belongs together is there."""
@@ -254,6 +269,7 @@ class _Checker:
             yield from self._model(name)
         yield from self._teams()
         yield from self._admin()
+        yield from batch_problems(self.settings)
         if not self.settings.models:
             yield problem("`models` is missing: there is nothing that a client could ask for", advice=True)
 
@@ -267,6 +283,8 @@ class _Checker:
             else:
                 for lack in self._lacks(name, provider):
                     yield problem(f"`providers.{name}.{lack}", "providers", name, key=True)
+                if fault := _batch_fault(provider):
+                    yield problem(f"`providers.{name}.batch`: {fault}", "providers", name, "batch")
                 if fault := self.known.credentials_fault(provider):
                     yield problem(f"`providers.{name}.credentials`: {fault}", "providers", name, "credentials")
 

@@ -104,6 +104,18 @@ class CredentialsSettings(Section):
         return self
 
 
+class ProviderBatchSettings(Section):
+    """A provider's batch API."""
+
+    use: bool = Field(True, description="false: its batch API is not used; rows of batches are asked as live calls")
+    turnaround_h: Annotated[float, Field(gt=0, le=168)] = Field(24.0, description="hours in which a job is counted on to end")
+    bucket: PlaceName | None = Field(None, description="Bedrock: the S3 bucket that its jobs read and write")
+    prefix: str = Field("turnout", pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", description="Bedrock: of every key in the bucket")
+    role_arn: str | None = Field(None, min_length=1, description="Bedrock: the role as which a job reads and writes the bucket")
+    control_url: Url | None = Field(None, description="Bedrock: in place of Amazon's own address; `{region}` is filled in")
+    bucket_url: Url | None = Field(None, description="Bedrock: the bucket's, in place of Amazon's own; `{region}`, `{bucket}` are filled in")
+
+
 class ProviderSettings(Section):
     kind: str = Field(description="a row of the registry: `turnout providers` lists them")
     base_url: Url | None = Field(None, description="default: the kind's own")
@@ -132,6 +144,7 @@ class ProviderSettings(Section):
         None, description="the Prometheus page of the engines behind it (vLLM, SGLang, llama.cpp); the load that it tells is routed by"
     )
     transport: Literal["native", "httpx"] = Field("native", description="httpx: the general client, which honours proxy variables")
+    batch: ProviderBatchSettings = ProviderBatchSettings()
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False, description="constant headers added to every request")
 
     @model_validator(mode="after")
@@ -180,6 +193,7 @@ class TargetSettings(Section):
         None, description="under `ordered`: its share of the requests that go first to one of the targets with a weight"
     )
     context: int | None = Field(None, ge=1, description="tokens of prompt and answer that it takes; default: what is known of the model")
+    batch: bool = Field(True, description="false: rows of batches go there as live calls only, never by its provider's batch API")
 
     @model_validator(mode="after")
     def _one_backend(self) -> "TargetSettings":

@@ -154,8 +154,23 @@ class WebhookSettings(Section):
     secret: SecretStr = Field(description="`whsec_` and base64, or any text")
 
 
+class RayActorSettings(Section):
+    """Workers of batches on a Ray cluster."""
+
+    python: str = Field(min_length=1, description="the interpreter of an environment that has Ray")
+    config: str = Field(min_length=1, description="what an actor serves by: its engine and models, the same database, `batch.folder` and teams' keys")
+    folder: str = Field("~/.cache/turnout/batch-actors", min_length=1, description="on each node: for what an actor's gateway keeps of its own")
+    address: str | None = Field(None, min_length=1, description="of the cluster, such as auto or HOST:6379; default: one is started here")
+    actors: int = Field(1, ge=1, le=1024, description="how many, each a gateway of its own with its engines")
+    cpus: Annotated[float, Field(ge=0, le=1024)] = Field(1.0, description="what an actor takes of a node")
+    gpus: Annotated[float, Field(ge=0, le=64)] = Field(0.0, description="what an actor takes of a node")
+
+
 class BatchSettings(Section):
     """Files and batches."""
+
+    executor: Literal["gateway", "ray"] = Field("gateway", description="who asks the rows: the gateway's own processes, or actors on a Ray cluster")
+    ray: RayActorSettings | None = Field(None, description="for `executor: ray`")
 
     folder: str | None = Field(
         None, min_length=1, description="where files lie; default: beside the database. Hosts that share a database share this folder"
@@ -163,5 +178,6 @@ class BatchSettings(Section):
     concurrency: int = Field(16, ge=1, le=1000, description="rows that are asked at once by a gateway, however many its processes")
     attempts: int = Field(5, ge=1, le=20, description="of one row, each with all that its policy does, before its failure stands")
     lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(30.0, description="a worker that is not heard of for so long loses its rows to others")
+    poll_s: Annotated[float, Field(ge=0.01, le=3600)] = Field(15.0, description="until a provider's job is asked for; then less and less often")
     retention_days: int | None = Field(30, ge=1, le=3650, description="how long files and ended batches are kept; null: until they are deleted")
     webhook: WebhookSettings | None = None

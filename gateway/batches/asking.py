@@ -67,35 +67,35 @@ class Asking:
         self._books = HeldBooks(runtime.ledger)
         recorder = Recorder(self._books, runtime.observing.watching.counts)
         self._pipeline = Pipeline(recorder, runtime.pipeline.keeper, Admission(runtime.meter, recorder, runtime.alerts))
-        self._endpoints = {path: _named(endpoint) for path, endpoint in ENDPOINTS.items()}
+        self.endpoints = {path: _named(endpoint) for path, endpoint in ENDPOINTS.items()}
         self._principals: dict[str, tuple[Principal, Principal]] = {}
 
     async def ask(self, batch: Batch, headers: HeaderList, row: Leased, body: bytes, client: RowClient) -> tuple[Result, Again | None]:
         """What became of it, also where this task was cancelled: by its batch's end where the client has left, else by the gateway's."""
         request_id = new_request_id()
-        endpoint = self._endpoints[batch.endpoint]
+        endpoint = self.endpoints[batch.endpoint]
         self._books.hold(request_id)
         again: Again | None = None
         try:
             outcome = await self._answered(batch, headers, row, body, client, request_id)
         except TurnoutError as error:
             again = after(error, row.attempts, self._attempts, random())
-            outcome = self._again(row, request_id, again) if again is not None else _failed(row, request_id, endpoint, error)
+            outcome = self._again(row, request_id, again) if again is not None else failed(row, request_id, endpoint, error)
         except asyncio.CancelledError:
             outcome = Outcome(row=row, state="cancelled" if client.left else "pending", request_id=request_id)
         except Exception as exc:  # a row's top: whatever went wrong, the row has an end and the log the reason
             log.exception("a row of a batch failed unexpectedly", batch=batch.id, request_id=request_id, error=type(exc).__name__)
-            outcome = _failed(row, request_id, endpoint, TurnoutError("the gateway failed; the request id leads to its log"))
+            outcome = failed(row, request_id, endpoint, TurnoutError("the gateway failed; the request id leads to its log"))
         rows = self._books.take(request_id)
         if outcome.state == "pending":
             rows = [each for each in rows if each.attempt]
-        return Result(replace(outcome, used=_used(rows, self._runtime.engines), target=_target(rows)), rows), again
+        return Result(replace(outcome, used=used_of(rows, self._runtime.engines), target=_target(rows)), rows), again
 
     async def _answered(self, batch: Batch, headers: HeaderList, row: Leased, body: bytes, client: RowClient, request_id: str) -> Outcome:
         """Raises TurnoutError."""
-        endpoint = self._endpoints[batch.endpoint]
+        endpoint = self.endpoints[batch.endpoint]
         call = endpoint.read(request_id, body, headers)
-        job = await job_of(self._runtime, endpoint, call, self._principal(batch), client, headers)
+        job = await job_of(self._runtime, endpoint, call, self.principal(batch), client, headers)
         try:
             await self._pipeline.run(job)
         except TurnoutError as error:
@@ -103,7 +103,7 @@ class Asking:
             raise
         return Outcome(row=row, state="succeeded", request_id=request_id, status_code=200, answer=client.answer)
 
-    def _principal(self, batch: Batch) -> Principal:
+    def principal(self, batch: Batch) -> Principal:
         """Whom the batch's key stands for now, behind everybody who is interactive. Raises AuthenticationFailed for a key that is no more."""
         principal = self._runtime.keys.of_id(batch.key_id)
         if principal is None or principal.team != batch.team:
@@ -130,14 +130,14 @@ def _named(endpoint: InferenceEndpoint) -> InferenceEndpoint:
     return InferenceEndpoint(BATCH + endpoint.name, endpoint.read, endpoint.words, endpoint.media)
 
 
-def _failed(row: Leased, request_id: str, endpoint: InferenceEndpoint, error: TurnoutError) -> Outcome:
+def failed(row: Leased, request_id: str, endpoint: InferenceEndpoint, error: TurnoutError) -> Outcome:
     shape = shown(error)
     attempts = len(error.attempts) if isinstance(error, AttemptsExhausted) else 0
     body = endpoint.words.encode_error(error, shape.type, request_id, attempts)
     return Outcome(row=row, state="errored", request_id=request_id, status_code=shape.status, answer=body, counts=True)
 
 
-def _used(rows: list[AttemptRow], owned: Container[str]) -> Used | None:
+def used_of(rows: list[AttemptRow], owned: Container[str]) -> Used | None:
     """What the team is charged for. An engine of the gateway's own is paid by the hour, not by the row."""
     charged = [row for row in rows if row.billed == "team" and row.attempt and (row.usage is not None or row.status in ANSWERED)]
     if not charged:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +15,7 @@ from batch.store import Store
 from contract.errors import LedgerUnavailable
 from gateway.batches.executor import Executor
 from gateway.batches.leader import Leader
+from gateway.batches.presence import Presence
 from gateway.runtime import Runtime
 from ledger.database import spool_folder, state_folder
 
@@ -29,13 +31,16 @@ class Desk:
         self.runtime = runtime
         self.folder = Folder(beside / "files" if settings.batch.folder is None else Path(settings.batch.folder))
         self.store = Store(runtime.ledger.engine)
-        self._leader = Leader(spool_folder(settings.state.database).with_suffix(".batch.lock"))
+        beside_spool = spool_folder(settings.state.database)
+        self._leader = Leader(beside_spool.with_suffix(".batch.lock"))
+        self._workers = beside_spool.with_suffix(".batch.workers")
         self._executor: Executor | None = None
 
     async def start(self) -> None:
         engine = self.store.engine
         await asyncio.to_thread(bring_up, engine)
-        self._executor = Executor(self.runtime, self.store, self.folder, self._leader, engine.dialect.name == "sqlite")
+        presence = Presence(self._workers, token_hex(8))
+        self._executor = Executor(self.runtime, self.store, self.folder, self._leader, presence, engine.dialect.name == "sqlite")
         await self._executor.start()
 
     async def stop(self) -> None:

@@ -1,4 +1,6 @@
-"""Works at batches: leases rows, asks so many at once, leads each batch to its end. One process of a host does, the others stand by.
+"""Works at batches: leases rows, asks so many at once, leads each batch to its end.
+
+Over PostgreSQL every process asks rows, and one of each host, its leader, does what is done with whole batches; over SQLite the leader does all.
 
 Everything that must not be lost is in the database: a process that dies at any moment leaves rows that are leased for a while and then wait again.
 """
@@ -11,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import cycle, islice
-from secrets import token_hex
 from time import monotonic
 from typing import NamedTuple
 
@@ -26,7 +27,10 @@ from batch.states import Batch, Leased, Outcome, RowState
 from batch.store import Store
 from gateway.batches.asking import Asking, RowClient
 from gateway.batches.books import Commits, Result
+from gateway.batches.fleet import Fleet
 from gateway.batches.leader import Leader
+from gateway.batches.presence import Presence
+from gateway.batches.provider_jobs import Hands, ProviderJobs
 from gateway.batches.telling import Telling
 from gateway.batches.upkeep import US, Upkeep, headers_of, now_us
 from gateway.runtime import Runtime
@@ -53,22 +57,36 @@ class _Running(NamedTuple):
     client: RowClient
 
 
-class Executor:
-    """Whoever starts it stops it. `alone`: no other host works with this database, so that leases of others are of the dead."""
+def share_of(runtime: Runtime, alone: bool) -> int:
+    """How many rows this process may ask at once: where several serve over one PostgreSQL, together they ask `batch.concurrency`."""
+    if runtime.settings.batch.executor == "ray":
+        return 0
+    most, workers = runtime.settings.batch.concurrency, runtime.settings.server.workers
+    if alone or runtime.worker is None:
+        return most
+    return most // workers + (runtime.worker <= most % workers)
 
-    def __init__(self, runtime: Runtime, store: Store, folder: Folder, leader: Leader, alone: bool) -> None:
+
+class Executor:
+    """Whoever starts it stops it. `alone`: over this database only the leader works, so that leases of others are of the dead."""
+
+    def __init__(self, runtime: Runtime, store: Store, folder: Folder, leader: Leader, presence: Presence, alone: bool) -> None:
         settings = runtime.settings.batch
         self._store = store
         self._folder = folder
         self._leader = leader
+        self._presence = presence
         self._alone = alone
-        self._concurrency = settings.concurrency
+        self._leads = False
+        self._concurrency = share_of(runtime, alone)
         self._lease_s = settings.lease_s
-        self.worker = token_hex(8)
+        self.worker = presence.worker
         self._asking = Asking(runtime, settings.attempts)
         self.upkeep = Upkeep(store, folder, runtime, self.worker)
         self._commits = Commits(runtime.ledger, self.worker, self._go_on)
+        self._jobs = ProviderJobs(runtime, store, folder, Hands(self._asking, self._commits, self.worker, alone))
         self._telling = None if settings.webhook is None else Telling(settings.webhook, runtime.clients[0], store)
+        self._fleet = Fleet(settings.ray) if settings.executor == "ray" and settings.ray is not None else None
         self._active: dict[str, Batch] = {}
         self._ready: dict[str, deque[Leased]] = defaultdict(deque)  # leased, not asked yet
         self._running: dict[asyncio.Task[None], _Running] = {}
@@ -83,6 +101,8 @@ class Executor:
         self._looked_at = self._kept_at = self._tidied_at = -1e9
 
     async def start(self) -> None:
+        with suppress(OSError):  # a disk that is full: leases alone tell then who lives
+            await asyncio.to_thread(self._presence.hold)
         self._task = asyncio.create_task(self._run(), name="batches")
 
     async def stop(self) -> None:
@@ -91,11 +111,14 @@ class Executor:
         self._wake.set()
         if self._task is not None:
             await self._task
+        if self._fleet is not None:
+            await self._fleet.stop()
         if self._filling is not None:
             self._filling.cancel()
         for task in (*self._running, *[work for name, work in self._work.items() if name == TELLING]):
             task.cancel()
         await asyncio.gather(*self._running, *self._work.values(), return_exceptions=True)
+        await self._jobs.stop()
         for rows in self._ready.values():
             self._give_back(rows)
         with suppress(TimeoutError):
@@ -104,6 +127,7 @@ class Executor:
         for fd in self._files.values():
             os.close(fd)
         self._leader.close()
+        self._presence.close()
 
     def look(self) -> None:
         """A batch was made or cancelled here: it is seen at once."""
@@ -116,7 +140,10 @@ class Executor:
         while not self._stopping:
             pause_s = LOOK_S
             try:
-                if self._leader.leads():
+                self._leads = self._leader.leads()
+                if self._leads and self._fleet is not None:
+                    self._fleet.keep()
+                if self._leads or not self._alone:
                     await self._turn()
                 failing = False
             except (SQLAlchemyError, OSError) as exc:
@@ -140,25 +167,31 @@ class Executor:
             self._active = {batch.id: batch for batch in found if batch.status != "validating" or self._folder.has(batch.source)}
             self._let_go()
             await self._keep(now)
+            if self._leads:
+                await self._jobs.look(self._active)
         await self._lease()
         self._fill()
-        if looks:
+        if looks and self._leads:
             await self._lead_on()
-        if self._telling is not None and self._telling.due() and TELLING not in self._work:
+        if self._leads and self._telling is not None and self._telling.due() and TELLING not in self._work:
             self._start_work(TELLING, self._telling.tell)
 
     async def _keep(self, now: float) -> None:
         """Its own leases are held, others' that ran out come back, batches that are late expire."""
-        if now - self._kept_at >= self._lease_s / 4:
-            ids, first = list(self._active), self._kept_at < 0
+        ids, due, first = list(self._active), now - self._kept_at >= self._lease_s / 4, self._kept_at < 0
+        if due:
             await asyncio.to_thread(self._store.expire, now_us())
             if ids:
                 await asyncio.to_thread(leases.heartbeat, self._store.engine, self.worker, ids, self._until())
-                back = await asyncio.to_thread(leases.reclaim, self._store.engine, self.worker, ids, now_us(), self._alone and first)
+            self._kept_at = now
+        if self._leads:
+            dead = await asyncio.to_thread(self._presence.dead)
+            if ids and (due or dead):
+                back = await asyncio.to_thread(leases.reclaim, self._store.engine, self.worker, ids, now_us(), dead, self._alone and first)
                 if back:
                     log.warning("rows of a worker that is gone are asked again", rows=back)
-            self._kept_at = now
-        if now - self._tidied_at >= TIDY_S and TIDYING not in self._work:
+            self._presence.bury(dead)
+        if self._leads and now - self._tidied_at >= TIDY_S and TIDYING not in self._work:
             self._tidied_at = now
             self._start_work(TIDYING, self.upkeep.tidy)
 
@@ -189,12 +222,12 @@ class Executor:
     async def _lease(self) -> None:
         """Rows for the places that will be free: alike from every team, and from each of its batches."""
         waiting = sum(map(len, self._ready.values()))
-        if waiting > self._concurrency // 2:
+        if waiting > self._concurrency // 2 or not self._concurrency:
             return
         wanted = AHEAD * self._concurrency - waiting - len(self._running)
         now, teams = monotonic(), defaultdict(list)
         for batch in self._active.values():
-            if batch.status == "in_progress" and self._resting.get(batch.id, 0.0) <= now and self._can_read(batch):
+            if batch.status == "in_progress" and batch.plan is not None and self._resting.get(batch.id, 0.0) <= now and self._can_read(batch):
                 teams[batch.team].append(batch)
         for left, of_team in zip(range(len(teams), 0, -1), teams.values(), strict=True):
             share = max(1, wanted // left)
@@ -279,7 +312,12 @@ class Executor:
         """Batches whose file waits are checked; those of which nothing is left to do come to their end."""
         busy = {running.batch.id for running in self._running.values()} | {id for id, rows in self._ready.items() if rows}
         for batch in list(self._active.values()):
-            if batch.id in self._work or batch.id in busy:
+            if batch.id in self._work:
+                continue
+            if self._jobs.is_to_plan(batch) and self._folder.has(batch.source):
+                self._begin_work(batch, self._jobs.plan)
+                continue
+            if batch.id in busy:
                 continue
             if batch.status == "validating":
                 self._begin_work(batch, self.upkeep.check)

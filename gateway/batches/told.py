@@ -89,6 +89,7 @@ def own_told(batch: Batch, targets: Mapping[str, int] | None) -> dict[str, Any]:
         "tokens": {"input": batch.input_tokens, "output": batch.output_tokens},
         "repeated_rows": batch.repeated,
         "rows": {"succeeded": batch.succeeded, "errored": batch.errored, "cancelled": batch.cancelled, "expired": batch.expired},
+        "plan": None if batch.plan is None else msgspec.json.decode(batch.plan),
         **({} if targets is None else {"targets": dict(targets)}),
     }
 

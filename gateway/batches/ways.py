@@ -1,9 +1,12 @@
 """The ways in which a batch may run, by a configuration and what the ledger has measured: what `policy.batch_plan` chooses from."""
 
+from fnmatch import fnmatchcase
+
 import msgspec
 from sqlalchemy import Engine
 
 from config.settings import Settings
+from gateway.batches.clients import why_not
 from gateway.foresight import foresee
 from ledger.prices import NUSD_PER_USD
 from policy.ask import Ask
@@ -13,9 +16,7 @@ from providers.batch.port import Limits
 from providers.batch.table import limits_of
 from providers.registry import PROVIDER_KINDS
 
-TURNAROUND_S = 24 * 3600.0  # in which every provider aims to end a batch (docs/batch-providers.md)
 NOT_MEASURED = "its speed is not known: nothing was measured there yet"
-NO_BUCKET = "its batches need a bucket and a role, which the configuration does not name"
 
 
 class Sized(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,17 +63,26 @@ def _at_a_speed(settings: Settings, each: Considered, sized: Sized, concurrency:
 
 def _by_batch(settings: Settings, each: Considered, sized: Sized, limits: Limits, barred: str) -> Way:
     live = _all_nusd(each, sized)
-    kind = settings.providers[each.target.partition("/")[0]].kind
+    provider, _, model = each.target.partition("/")
+    barred = barred or why_not(settings, _entry(settings, sized.model), provider, model)
     if not barred and sized.endpoint == "/v1/embeddings" and sized.endpoint not in limits.endpoints:
         barred = "it has no batches of embeddings"
     return Way(
         target=each.target,
         kind="provider_batch",
         all_nusd=live if limits.percent_off is None else limits.cost_nusd(live),  # a discount that is not known is not counted on
-        start_s=TURNAROUND_S,
+        start_s=settings.providers[provider].batch.turnaround_h * 3600,
         min_rows=limits.min_rows,
-        barred=barred or (NO_BUCKET if kind == "bedrock" else ""),
+        barred=barred,
     )
+
+
+def _entry(settings: Settings, model: str) -> str:
+    """The entry of `models` that a name matches: its own, or else the pattern with the longest fixed part."""
+    if model in settings.models:
+        return model
+    patterns = [name for name in settings.models if "*" in name and fnmatchcase(model, name)]
+    return max(patterns, key=len, default=model)
 
 
 def _limits(settings: Settings, target: str) -> Limits | None:

@@ -1,8 +1,9 @@
 """A gateway's files and batches as the command line asks for them, over HTTP; and a batch's progress, from one look to the next."""
 
 import json
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from secrets import token_hex
@@ -16,14 +17,22 @@ CHUNK = 1 << 16
 WINDOW = 60  # looks that a rate is of
 ENDED = frozenset({"completed", "failed", "expired", "cancelled", "ended"})
 TIMEOUT_S = 120.0
+AWAY_S, AGAIN_S = 120.0, 0.5  # how long a gateway that was there may be away, and the pause until it is asked again
 
 
 class CannotAsk(Exception):
     """The gateway does not answer, or refuses; the message says why."""
 
 
+class NoAnswer(CannotAsk):
+    """Nobody is there just now."""
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a batch. Money in US dollars. `unpriced`: rows whose cost is not known. `errors`: what is wrong with its file."""
+    """One look at a batch. Money in US dollars. `unpriced`: rows whose cost is not known. `errors`: what is wrong with its file.
+
+    `plan`: where its rows were to run when that was decided last; None: it was not decided yet.
+    """
 
     id: str
     status: str
@@ -36,6 +45,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     targets: dict[str, int]
     files: dict[str, str]
     errors: list[dict[str, Any]] = []
+    plan: dict[str, Any] | None = None
 
     @property
     def done(self) -> int:
@@ -114,7 +124,7 @@ class GatewayClient:
         except HTTPError as exc:
             raise CannotAsk(_refusal(exc)) from exc
         except (URLError, HTTPException, OSError, ValueError) as exc:
-            raise CannotAsk(f"the gateway at {self._url} does not answer: {getattr(exc, 'reason', exc)}") from exc
+            raise NoAnswer(f"the gateway at {self._url} does not answer: {getattr(exc, 'reason', exc)}") from exc
 
 
 def _path(id: str) -> str:
@@ -148,6 +158,7 @@ def progress_of(told: dict[str, Any]) -> Progress:
         targets=own.get("targets", {}),
         files=files,
         errors=[] if anthropic or told["errors"] is None else told["errors"]["data"],
+        plan=own.get("plan"),
     )
 
 
@@ -158,6 +169,33 @@ class Pace(msgspec.Struct, frozen=True):
     tokens_per_s: float | None
     eta_s: float | None
     projected_usd: float | None
+
+
+class Watching:
+    """Looks at one batch through a gateway that is away for a while, as one that is started anew is. `told`: hears once that it is."""
+
+    def __init__(self, gateway: GatewayClient, id: str, told: Callable[[str], None]) -> None:
+        self._gateway = gateway
+        self._id = id
+        self._told = told
+        self._seen = False
+
+    def look(self) -> Progress:
+        """Raises CannotAsk: at once when nothing was ever seen, else after `AWAY_S` without an answer."""
+        until: float | None = None
+        while True:
+            try:
+                progress = self._gateway.progress(self._id)
+            except NoAnswer as exc:
+                if not self._seen or (until is not None and time.monotonic() > until):
+                    raise
+                if until is None:
+                    until = time.monotonic() + AWAY_S
+                    self._told(f"{exc}; looking again for {AWAY_S:.0f} s")
+                time.sleep(AGAIN_S)
+            else:
+                self._seen = True
+                return progress
 
 
 class Looks:

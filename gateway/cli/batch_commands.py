@@ -14,7 +14,7 @@ from gateway.cli.ledger_file import JsonOption
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gateway.cli.batch_client import GatewayClient, Pace, Progress
+    from gateway.cli.batch_client import GatewayClient, Pace, Progress, Watching
 
 batch_app = typer.Typer(help="Batches of a running gateway.", no_args_is_help=True)
 
@@ -88,6 +88,8 @@ def status(
         return
     for each in found:
         typer.echo(_line(each, None))
+        if id is not None:
+            _plan(each)
         _faults(each)
 
 
@@ -127,15 +129,16 @@ def cancel(id: str, url: UrlOption = URL, key: KeyOption = "", as_json: JsonOpti
 def _watch(gateway: "GatewayClient", id: str, every_s: float, as_json: bool) -> None:
     from rich.console import Console
 
-    from gateway.cli.batch_client import Looks
+    from gateway.cli.batch_client import Looks, Watching
 
     looks, console = Looks(), Console()
+    watching = Watching(gateway, id, lambda said: typer.echo(said, err=True))
     if console.is_terminal and not as_json:
-        progress = _on_terminal(gateway, id, every_s, looks, console)
+        progress = _on_terminal(watching, id, every_s, looks, console)
     else:
         seen = ""
         while True:
-            progress = gateway.progress(id)
+            progress = watching.look()
             pace = looks.add(time.monotonic(), progress)
             state = f"{progress.status} {progress.done}"
             if state != seen:
@@ -150,7 +153,7 @@ def _watch(gateway: "GatewayClient", id: str, every_s: float, as_json: bool) -> 
         raise typer.Exit(1)
 
 
-def _on_terminal(gateway: "GatewayClient", id: str, every_s: float, looks: Any, console: Any) -> "Progress":
+def _on_terminal(watching: "Watching", id: str, every_s: float, looks: Any, console: Any) -> "Progress":
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
@@ -158,7 +161,7 @@ def _on_terminal(gateway: "GatewayClient", id: str, every_s: float, looks: Any, 
     with Bar(*columns, console=console) as bar:
         task = bar.add_task(id, total=None, said="")
         while True:
-            progress = gateway.progress(id)
+            progress = watching.look()
             pace = looks.add(time.monotonic(), progress)
             bar.update(task, description=progress.status, total=progress.total or None, completed=progress.done, said=_said(progress, pace))
             if progress.ended:
@@ -190,6 +193,14 @@ def _line(progress: "Progress", pace: "Pace | None") -> str:
     failed = progress.done - progress.rows["succeeded"]
     rows = f"{progress.done}/{progress.total} rows" + (f", {failed} without an answer" if failed else "")
     return f"{progress.id} {progress.status} {rows} · {_said(progress, pace)}"
+
+
+def _plan(progress: "Progress") -> None:
+    from gateway.cli.batch_plan import HOW
+
+    for share in () if progress.plan is None else progress.plan["shares"]:
+        cost = "" if share["cost_usd"] is None else f", about ${share['cost_usd']:.4f}"
+        typer.echo(f"  planned: {share['rows']} rows of {share['model']}, {share['target'] or 'by policy'}, {HOW[share['how']]}{cost}")
 
 
 def _faults(progress: "Progress") -> None:

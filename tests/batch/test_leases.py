@@ -68,7 +68,7 @@ def test_results_are_counted_once_and_a_late_worker_s_not_at_all(store: Store) -
     one, two, three = lease(store, "a", 3)
     assert settle(store, "a", done(one), done(two, None)) == [True, True]
     assert settle(store, "a", done(one)) == [False], "it was written already"
-    assert leases.reclaim(store.engine, "b", [ID], 101, alone=False) == 1
+    assert leases.reclaim(store.engine, "b", [ID], 101) == 1
     (again,) = lease(store, "b", 3, now_us=102, until_us=200)
     assert (again.line, again.fence) == (three.line, three.fence + 1)
     assert settle(store, "a", done(three)) == [False], "another worker has it"
@@ -82,9 +82,19 @@ def test_a_worker_that_is_heard_of_keeps_its_rows(store: Store) -> None:
     made(store, 2)
     lease(store, "a", 2, until_us=100)
     leases.heartbeat(store.engine, "a", [ID], 300)
-    assert leases.reclaim(store.engine, "b", [ID], 200, alone=False) == 0
-    assert leases.reclaim(store.engine, "b", [ID], 301, alone=False) == 2
+    assert leases.reclaim(store.engine, "b", [ID], 200) == 0
+    assert leases.reclaim(store.engine, "b", [ID], 301) == 2
     assert leases.reclaim(store.engine, "b", [ID], 301, alone=True) == 0
+
+
+def test_rows_and_batches_of_a_worker_that_is_known_to_be_dead_wait_again_at_once(store: Store) -> None:
+    made(store)
+    lease(store, "a", 3, until_us=FAR)
+    lease(store, "b", 2, until_us=FAR)
+    assert store.claim(ID, "a", 10, FAR) and not store.claim(ID, "c", 10, FAR)
+    assert leases.reclaim(store.engine, "c", [ID], 20, dead=["a"]) == 3
+    assert [row.line for row in lease(store, "c", 4)] == [1, 2, 3, 6]
+    assert store.claim(ID, "c", 10, FAR)
 
 
 def test_who_is_alone_has_the_rows_of_the_dead_at_once(store: Store) -> None:

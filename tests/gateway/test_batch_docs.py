@@ -1,7 +1,9 @@
 """docs/batch.md: its snippets and commands are run, its example loads, and its figures are those of the code."""
 
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +45,25 @@ def test_snippets_and_commands_do_what_the_page_says(tmp_path: Path) -> None:
             said = run(["bash", "-ec", command])
             env["BATCH_ID"] = env["BATCH_ID"] or said.splitlines()[0]
         assert (tmp_path / "results" / f"{env['BATCH_ID']}.output.jsonl").read_text().count("\n") == 3
+
+
+def test_a_batch_goes_on_after_its_gateway_was_killed(tmp_path: Path) -> None:
+    (script,) = [text for kind, text in BLOCKS if kind == "bash"]
+    (yaml, _) = [text for kind, text in BLOCKS if kind == "yml"]
+    (tmp_path / "turnout.yaml").write_text(yaml.replace("context: 512", "context: 512, threads: 1"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    script = script.replace("8080", port).replace("ROWS=500", "ROWS=12")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=clean_env(PATH=path), capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, (done.stdout, done.stderr, (tmp_path / "progress.txt").read_text())
+    (results,) = (tmp_path / "results").iterdir()
+    ids = [json.loads(line)["custom_id"] for line in results.read_text().splitlines()]
+    assert sorted(ids) == sorted(f"r{n}" for n in range(1, 13))
+    said = (tmp_path / "progress.txt").read_text().splitlines()
+    assert "completed 12/12 rows" in said[-1] and "in_progress" in said[1], said
+    assert "does not answer" in done.stderr and "cpu 100%" in said[-1]
 
 
 def test_the_example_loads(tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import json
-import os
 import random
-import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +21,10 @@ from tests.gateway.conftest import KEY
 from tests.gateway.test_command import COMMAND, clean_env
 from tests.gateway.upstream import Exchange, Upstream, completion
 from tests.gateway.workers import Serving, eventually
-from tests.postgres_server import PostgresServer
 
 AUTH = {"authorization": f"Bearer {KEY}"}
 CONCURRENCY = 16
+Edit = Callable[[str], str]
 
 
 async def slowly(x: Exchange) -> None:
@@ -45,11 +43,11 @@ class Standing(NamedTuple):
 class World:
     """A gateway that is started again and again over one database. `asked_twice`: rows whose upstream was asked more than once."""
 
-    def __init__(self, folder: Path, database: str, upstream: Upstream, workers: int) -> None:
+    def __init__(self, folder: Path, database: str, upstream: Upstream, workers: int, edit: Edit = str) -> None:
         self.folder = folder
         self.upstream = upstream
         self.workers = workers
-        text = config(database, upstream.base_url, concurrency=CONCURRENCY)
+        text = edit(config(database, upstream.base_url, concurrency=CONCURRENCY))
         (folder / "turnout.yaml").write_text(f"server: {{port: 0, workers: {workers}}}\n{text}")
         self.engine = open_engine(database)
 
@@ -156,48 +154,3 @@ async def test_a_gateway_that_is_killed_loses_no_row_and_charges_none_twice(one:
 async def test_ten_thousand_rows_through_twenty_kills(one: Upstream, tmp_path: Path) -> None:
     one.default = slowly
     await killed_again_and_again(World(tmp_path, f"sqlite:///{tmp_path}/turnout.db", one, 1), 10_000, 20)
-
-
-def leader_of(folder: Path) -> int | None:
-    """The process that holds the lock of whoever works at batches."""
-    (lock,) = (folder / "var").glob("*.batch.lock")
-    inode = lock.stat().st_ino
-    for line in Path("/proc/locks").read_text().splitlines():
-        fields = line.split()
-        if fields[5].endswith(f":{inode}") and fields[1] == "FLOCK":
-            return int(fields[4])
-    return None
-
-
-async def workers_killed(world: World, postgres: PostgresServer, rows: int, kills: int) -> None:
-    """The worker that leads, again and again, and now and then the database under it."""
-    in_hand = 0
-    async with world.serving() as gateway:
-        await eventually(lambda: len(gateway.pids()) == world.workers)
-        id = await submit(gateway.url, rows)
-        for kill in range(kills):
-            await world.until((kill + 1) * rows // (kills + 1))
-            leader = await eventually(lambda: leader_of(world.folder))
-            os.kill(leader, signal.SIGKILL)
-            in_hand += (await world.stands()).leased
-            await eventually(lambda leader=leader: leader_of(world.folder) not in (None, leader))  # type: ignore[misc]
-            if kill % 3 == 1:
-                postgres.kill()
-                postgres.start()
-        await world.until(rows + 1)
-        await judge(world, gateway.url, id, rows, in_hand)
-    world.engine.dispose()
-
-
-@pytest.fixture
-def postgres() -> Any:
-    server = PostgresServer().start()
-    yield server
-    server.end()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-async def test_two_thousand_rows_through_workers_and_a_database_that_die(one: Upstream, tmp_path: Path, postgres: PostgresServer) -> None:
-    one.default = slowly
-    await workers_killed(World(tmp_path, postgres.database(), one, 2), postgres, 2_000, 6)

@@ -1,0 +1,119 @@
+"""A provider's job as the database keeps it, and its rows as calls: what is submitted, and what results are read by."""
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from batch.checking import body_of
+from batch.jobs import Job
+from batch.states import Batch, Leased
+from contract.call import Call
+from contract.errors import TargetCannot, TurnoutError
+from gateway.batches.asking import Asking
+from gateway.batches.upkeep import headers_of
+from gateway.binding import resolve
+from gateway.identity import new_request_id
+from gateway.job_making import bounded
+from gateway.metering.bounds import bounds_of
+from gateway.planner import admitted_by
+from gateway.prompt_cache import own_prompt_key
+from gateway.routes import Target
+from gateway.runtime import Runtime
+from ledger.prices import Price
+from providers.batch.port import BatchRow, JobRef, JobState, Submission, row_id
+
+
+class PartState(msgspec.Struct):
+    """`sent`: it may have reached the provider. `state`: of the provider's job, `native` in its own word. `over`: its results were read, or there
+    will be none, for the reason `why`."""
+
+    submission: Submission
+    sent: bool = False
+    ref: JobRef | None = None
+    state: JobState | None = None
+    native: str = ""
+    done: int | None = None
+    over: bool = False
+    why: str = ""
+
+
+def parts_of(job: Job) -> list[PartState] | None:
+    return None if job.parts is None else msgspec.json.decode(job.parts, type=list[PartState])
+
+
+class Known(NamedTuple):
+    """A row of a job as its results are read by. `price` None: not known."""
+
+    row: Leased
+    call: Call
+    route: str
+    policy: str
+    price: Price | None
+
+
+class JobRows:
+    """One job's. Whoever opens it closes it. `bound_nusd`: the most that the rows which were given out may cost live, where their team's money
+    is counted; None: somebody's price is not known."""
+
+    def __init__(self, runtime: Runtime, asking: Asking, batch: Batch, job: Job, file: str) -> None:
+        self._runtime = runtime
+        self._asking = asking
+        self._batch = batch
+        self._job = job
+        self._headers = headers_of(batch)
+        self._endpoint = asking.endpoints[batch.endpoint]
+        self._file = os.open(file, os.O_RDONLY)
+        self.refused: list[int] = []
+        self.bound_nusd: int | None = 0
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    async def given(self, pages: AsyncGenerator[list[Leased], None]) -> AsyncGenerator[BatchRow, None]:
+        """Its rows for the provider's file; those that may not go there are `refused`."""
+        async for page in pages:
+            for row in page:
+                try:
+                    call = await self._call(row)
+                except TurnoutError:
+                    self.refused.append(row.line)
+                    continue
+                yield BatchRow(row_id(row.line), call)
+
+    async def _call(self, row: Leased) -> Call:
+        """As a live request's would go on to this target. Raises TurnoutError where its policy or its key leaves the target out."""
+        runtime, principal = self._runtime, self._asking.principal(self._batch)
+        read = self._endpoint.read(new_request_id(), self._body(row), self._headers)
+        route, rule, call = bounded(runtime, read, principal, self._headers)
+        index = self._index(route.targets)
+        if index is None or all(each.index != index for each in admitted_by(rule, route).allowed):
+            raise TargetCannot("the row's policy does not allow this target")
+        if not runtime.keys.one_team:
+            call = own_prompt_key(call, principal.team)
+        bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
+        if bound.target is not None:
+            raise TargetCannot("the row goes on from an answer of one target")
+        if any(scope.budgets for scope in principal.scopes) and self.bound_nusd is not None:
+            cost = bounds_of(bound.call, route, rule, True).costs[index]
+            self.bound_nusd = None if cost is None else self.bound_nusd + cost
+        return bound.call
+
+    def known(self, rows: Sequence[Leased]) -> list[Known]:
+        """Rows that were submitted, whatever became of their key and their policy since."""
+        found = []
+        for row in rows:
+            call = self._endpoint.read(new_request_id(), self._body(row), self._headers)
+            route = self._runtime.routes.find(call.model)
+            index = None if route is None else self._index(route.targets)
+            price = None if route is None or index is None else route.targets[index].price
+            found.append(Known(row, call, call.model if route is None else route.name, "" if route is None else route.rule.name, price))
+        return found
+
+    def _body(self, row: Leased) -> bytes:
+        return body_of(self._batch.dialect, os.pread(self._file, row.size, row.at))
+
+    def _index(self, targets: Sequence[Target]) -> int | None:
+        job = self._job
+        return next((index for index, each in enumerate(targets) if each.backend.name == job.provider and each.model == job.model), None)
