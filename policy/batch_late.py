@@ -15,7 +15,7 @@ def spare_s(window_s: float) -> float:
 def must_move(share: Running, left_s: float, window_s: float, ways: Sequence[Way]) -> bool:
     """Whether the rows of a job must go elsewhere now. `left_s`: until the batch's deadline; `window_s`: the whole time that it was given.
 
-    A job that by its own speed ends in time goes on. One that may yet end in time goes on while the others ways could still do its rows; where
+    A job that by its own speed ends in time goes on. One that may yet end in time goes on while the other ways could still do its rows; where
     nobody knows how long they take, until the spare time begins.
     """
     spare = spare_s(window_s)
