@@ -35,6 +35,7 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
         max_queue=engine.max_queue,
         max_wait_s=engine.max_wait_s,
         start_timeout_s=engine.start_timeout_s or START_S[engine.kind],
+        sleep_after_s=engine.sleep_when_idle,
         python=engine.python or str(installed_python(home(os.environ) / "engines") or sys.executable),
         args=tuple(_flags(engine)) if vllm else (),
         gpus=engine.gpus,

@@ -74,7 +74,7 @@ class EngineBackend:
         self.name = spec.name
         self.admission = admission or _own_queue(supervisor)
         self._spec = spec
-        self._supervisor = supervisor
+        self._supervisor = self.supervisor = supervisor
         self._client = client
         self._manner = MANNERS[spec.speaks]
         # None: asked when first needed; a model does not change with its engine's restarts
@@ -263,7 +263,7 @@ class EngineBackend:
 def _own_queue(supervisor: Supervisor) -> Admission:
     admission = Admission.of(supervisor.spec)
     if isinstance(supervisor, EngineStatus):
-        supervisor.listeners.append(admission.heard)
+        admission.stands_before(supervisor)
     return admission
 
 
