@@ -18,8 +18,8 @@ def unready(routes: Iterable[Route], engines: Mapping[str, Supervisor]) -> str |
     """What keeps the gateway from being ready; None: nothing.
 
     `starting`: a model has no targets but engines that have not been ready yet and are not given up. `engines`: no model has any target but engines
-    that were given up. An engine that was ready and is lost, asleep or given up does not count while others serve: its models' requests are answered by
-    their next target, or refused with the time until it is back, and the gateway's other models must not go down with it.
+    that were given up. An engine that was ready and is lost, or sleeps, does not count: its models' requests are answered by their next target, or
+    refused with the time until it is back, and the gateway's other models must not go down with it.
     """
     if not engines:
         return None

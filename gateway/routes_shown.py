@@ -54,15 +54,13 @@ def targets_shown(routes: Iterable[Route]) -> list[dict[str, Any]]:
 
 
 def _target(target: Target, now: float) -> dict[str, Any]:
-    state = {"breaker": target.health.breaker.state(now), "running": target.load}
-    return {
-        "target": target.label,
-        "owned": target.owned,
+    now_shown = {
         "engine": _engine(target.backend),
         "live": _live(target.backend),
-        **state,
-        **target.stats.summary(now),
+        "breaker": target.health.breaker.state(now),
+        "running": target.load,
     }
+    return {"target": target.label, "owned": target.owned, **now_shown, **target.stats.summary(now)}
 
 
 def _engine(backend: Backend) -> dict[str, Any] | None:

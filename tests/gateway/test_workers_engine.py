@@ -54,7 +54,7 @@ async def test_an_engine_that_is_killed_is_lost_and_found_by_both_workers(tmp_pa
 async def told_until(client: Client, state: str) -> str:
     """Waits until the client's worker tells that state of the engine."""
     async with asyncio.timeout(40):
-        while (told := (await client.ready())["engines"]["cpu"]) != state:
+        while (told := (await client.ready())["engines"]["cpu"]["state"]) != state:
             await asyncio.sleep(0.01)
     return str(told)
 
