@@ -17,7 +17,7 @@ from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_for
 from gateway.chosen import chosen_of, keys_of, signer_of
 from gateway.engine_hours import EngineHours
-from gateway.engine_spec import engine_spec, nusd_per_s
+from gateway.engine_spec import ENGINE_LACKS, OWN_DIALECTS, engine_spec, nusd_per_s
 from gateway.engines_shown import engine_shown, unready
 from gateway.health import Health
 from gateway.keeper import Keeper
@@ -69,7 +69,6 @@ log = structlog.get_logger("turnout.runtime")
 STREAM_HEADERS_S = 60.0  # a stream's head comes before its first token; a unary answer's head waits for the whole of it
 BOOTSTRAP_TEAM = "default"
 MAX_STATS = 10_000
-ENGINE_LACKS = {"llamacpp": frozenset({"n", "images", "audio", "files"}), "vllm": frozenset({"files"})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +285,7 @@ class Builder:
         owned = backend in self.engines
         label = backend if owned and model == backend else f"{backend}/{model}"
         stats, health = self._known(backend, model)
-        native = frozenset({"openai_chat"} if owned else native_dialects(self._kind(backend), self.chosen[backend]))
+        native = frozenset(OWN_DIALECTS[self._engines[backend].speaks] if owned else native_dialects(self._kind(backend), self.chosen[backend]))
         return Target(
             backend=self.backends[backend],
             model=model,

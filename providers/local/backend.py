@@ -1,6 +1,7 @@
-"""An owned engine as a backend: waits for a slot and for the engine, checks the prompt's length, then always asks for a stream.
+"""An owned engine as a backend: waits for a slot and for the engine, checks the prompt's length, then asks for a stream.
 
-Always a stream, because llama.cpp goes on computing a unary answer that nobody waits for; unary clients get the stream folded.
+A stream of chat, because llama.cpp goes on computing a unary answer that nobody waits for; unary clients get the stream folded. Only what vLLM is
+asked in its own completions and embeddings is asked for as the client does.
 """
 
 import asyncio
@@ -44,7 +45,6 @@ from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.openai_chat import OPENAI_CHAT
 
-CHAT_PATH = "/v1/chat/completions"
 COUNT_BODY_LIMIT = 16 << 20  # vLLM tells the tokens themselves too
 PROPS_PATH = "/props"
 PROPS_BODY_LIMIT = 1 << 20
@@ -89,7 +89,7 @@ class EngineBackend:
             return await self._count(call, model, marks)
         if self._manner.priorities:
             call = prioritised(call)
-        asked = ask(call, self.name, model, self._manner.facts, spec.max_answer_bytes, drop)
+        asked = ask(call, self.name, model, self._manner, spec.max_answer_bytes, drop)
         self._check_choices(asked.chat)
         body = asked.body
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
@@ -129,7 +129,9 @@ class EngineBackend:
         try:
             address = await self._supervisor.wait_ready(began + wait_s - monotonic())
             marks.admitted = monotonic()
-            clocks = spec.clocks if patience is None else within(spec.clocks, _rest(patience, marks.admitted - began), True)
+            clocks = spec.clocks if asked.streams else replace(spec.clocks, first_token_s=spec.clocks.total_s, idle_s=spec.clocks.total_s)
+            if patience is not None:
+                clocks = within(clocks, _rest(patience, marks.admitted - began), asked.streams)
             marks.bytes_sent = len(asked.body)
             try:
                 return _EngineExchange(await self._begin(asked, address, marks, clocks), self, address, place, marks)
@@ -144,7 +146,7 @@ class EngineBackend:
         if wants_tools(asked.chat):
             await self._check_tools(address)
         await self._check_length(body, address)
-        response = await self._send(CHAT_PATH, body, address, clocks, marks.trace)
+        response = await self._send(asked.path, body, address, clocks, marks.trace)
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
             raise await self._refusal(response, body, address)

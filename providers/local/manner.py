@@ -1,8 +1,11 @@
 """How the engines differ for who asks them: what they can do, what they must be kept from, and how they count a prompt."""
 
+from collections.abc import Mapping
+
 import msgspec
 from msgspec.structs import replace
 
+from contract.call import Dialect
 from providers.local.spec import Speaks
 from providers.registry import PROVIDER_KINDS
 from providers.wires.facts import Facts
@@ -12,6 +15,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     """`counted`: the member of `count_path`'s answer that has a prompt's tokens. `counts_first`: the prompt's length is looked at before it is
     asked, since its computation is not interrupted. `choices`: it gives several. `asks_props`: it tells whether the model can call tools.
     `blames_itself`: its 500 may be the request's fault. `priorities`: it takes `priority`, the lower the sooner, and may interrupt who has more.
+    `natives`: what it is asked in besides chat, and where; what else clients speak is translated.
     """
 
     facts: Facts
@@ -22,6 +26,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     asks_props: bool
     blames_itself: bool
     priorities: bool
+    natives: Mapping[Dialect, str] = {}
 
 
 MANNERS: dict[Speaks, Manner] = {
@@ -45,5 +50,6 @@ MANNERS: dict[Speaks, Manner] = {
         asks_props=False,
         blames_itself=False,
         priorities=True,
+        natives={"openai_completions": "/v1/completions", "openai_embeddings": "/v1/embeddings"},
     ),
 }
