@@ -5,6 +5,7 @@ from typing import Any
 
 import openai
 import pytest
+import pytest_asyncio
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
@@ -29,7 +30,7 @@ class City(BaseModel):
     country: str
 
 
-@pytest.fixture(autouse=True)
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def ready(gateway: Gateway) -> None:
     await engine_of(gateway).wait_ready(PATIENCE_S)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.vllm.conftest import AUTH, CHECKPOINT, PATIENCE_S, PYTHON, engine_of, eventually, group_of
@@ -52,7 +53,7 @@ async def until_running(gateway: Gateway, count: int) -> float:
     return time.monotonic() - began
 
 
-@pytest.fixture(autouse=True)
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def ready(gateway: Gateway) -> None:
     await engine_of(gateway).wait_ready(PATIENCE_S)
 
