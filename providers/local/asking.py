@@ -21,6 +21,7 @@ from providers.wires.seal import MARK, disowned
 from providers.wires.table import DIALECTS, NATIVES
 
 CHAT_PATH = "/v1/chat/completions"
+NOT_FORCED = (b"null", b'"auto"', b'"none"')
 LIVE, BATCH = b"0", b"10"
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -41,7 +42,7 @@ def ask(call: Call, name: str, model: str, manner: Manner, max_answer: int, drop
     if (path := manner.natives.get(call.dialect)) is not None:
         return _ask_native(call, model, facts, path, max_answer)
     if call.dialect == "openai_chat" and not (call.may_hold_state and MARK in call.body):
-        return _ask_chat(call, model, facts, max_answer)
+        return _ask_chat(_strictly(call) if manner.strict_when_forced else call, model, facts, max_answer)
     dialect = DIALECTS.get(call.dialect)
     if dialect is None:
         raise EngineRefused(f"the engine {name!r} has nothing like {call.path or call.dialect}")
@@ -51,6 +52,8 @@ def ask(call: Call, name: str, model: str, manner: Manner, max_answer: int, drop
     chat = msgspec.structs.replace(
         call, dialect="openai_chat", choices=request.sampling.n or 1, include_usage=True, body=translated.body, fields=_fields.decode(translated.body)
     )
+    if manner.strict_when_forced:
+        chat = _strictly(chat)
     body = OPENAI_CHAT.rewrite_request(chat, model, facts, stream=True, ask_usage=True)
     context, notes = answering(call, name), dropped_note(translated.dropped)
 
@@ -76,6 +79,18 @@ def prioritised(call: Call) -> Call:
     if call.flow.priority == "interactive" and "priority" not in call.fields:
         return call
     fields = {**call.fields, "priority": Raw(BATCH if call.flow.priority == "batch" else LIVE)}
+    return msgspec.structs.replace(call, fields=fields, body=msgspec.json.encode(fields))
+
+
+def _strictly(call: Call) -> Call:
+    """The call with its tools `strict`, where one of them must be called and they do not say themselves whether they are."""
+    if "tools" not in call.fields or bytes(call.fields.get("tool_choice", b"null")) in NOT_FORCED:
+        return call
+    tools = msgspec.json.decode(call.fields["tools"])
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict) and isinstance(function := tool.get("function"), dict):
+            function.setdefault("strict", True)
+    fields = {**call.fields, "tools": Raw(msgspec.json.encode(tools))}
     return msgspec.structs.replace(call, fields=fields, body=msgspec.json.encode(fields))
 
 

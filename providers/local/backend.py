@@ -34,7 +34,7 @@ from providers.backend import read_error
 from providers.exchange import ReadyExchange
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, within
 from providers.local.admission import Admission
-from providers.local.asking import Asked, ask, ask_count, prioritised
+from providers.local.asking import NOT_FORCED, Asked, ask, ask_count, prioritised
 from providers.local.manner import MANNERS
 from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.process import EngineAddress
@@ -298,7 +298,7 @@ def wants_tools(call: Call) -> bool:
     """Whether the model is given tools that it may call, or must call one, given or not."""
     given = [bytes(call.fields[name]).strip() for name in ("tools", "functions") if name in call.fields]
     choices = [bytes(call.fields[name]) for name in ("tool_choice", "function_call") if name in call.fields]
-    if any(choice not in (b"null", b'"auto"', b'"none"') for choice in choices):
+    if any(choice not in NOT_FORCED for choice in choices):
         return True
     return any(tools not in (b"null", b"[]") for tools in given) and b'"none"' not in choices
 

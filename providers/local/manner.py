@@ -15,6 +15,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     """`counted`: the member of `count_path`'s answer that has a prompt's tokens. `counts_first`: the prompt's length is looked at before it is
     asked, since its computation is not interrupted. `choices`: it gives several. `asks_props`: it tells whether the model can call tools.
     `blames_itself`: its 500 may be the request's fault. `priorities`: it takes `priority`, the lower the sooner, and may interrupt who has more.
+    `strict_when_forced`: the arguments of a call that is forced follow its schema only where the tool is `strict`.
     `natives`: what it is asked in besides chat, and where; what else clients speak is translated.
     """
 
@@ -26,6 +27,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     asks_props: bool
     blames_itself: bool
     priorities: bool
+    strict_when_forced: bool = False
     natives: Mapping[Dialect, str] = {}
 
 
@@ -50,6 +52,7 @@ MANNERS: dict[Speaks, Manner] = {
         asks_props=False,
         blames_itself=False,
         priorities=True,
+        strict_when_forced=True,  # seen with 0.32: a named call's arguments were a string, or an object of other members
         natives={"openai_completions": "/v1/completions", "openai_embeddings": "/v1/embeddings"},
     ),
 }
