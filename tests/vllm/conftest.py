@@ -61,10 +61,10 @@ engines:
   own: {{{ENGINE}}}
 models:
   chat: {{targets: [{{engine: own}}]}}
+  local: {{targets: [{{engine: own}}]}}
   tuned: {{targets: [{{engine: own, model: tuned}}]}}
 teams:
   search: {{keys: [{KEY}]}}
-  night: {{priority: batch, keys: [sk-night]}}
 """
     async with running(text, folder) as gateway:
         gateway.http.timeout = PATIENCE_S

@@ -15,9 +15,10 @@ from tests.gateway.conftest import KEY, Gateway, running
 from tests.vllm.conftest import AUTH, CHECKPOINT, PATIENCE_S, PYTHON, engine_of, eventually, group_of
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
+STEP_S = 2.0  # of reading a prompt on a CPU; a step is not interrupted
 LONG = "Once upon a time there was a small fox who lived near the river and liked to count stones. " * 60  # about 1,200 tokens: some seconds
 SLOW = 3.0  # how much longer a machine that others use too may take
-STOPPED_S = 0.1 + 0.15 + 0.1  # the goal, how old a look at the engine is, and what the look itself takes
+STOPPED_S = 0.1
 
 
 def body(content: str, **more: Any) -> dict[str, Any]:
@@ -103,7 +104,9 @@ async def test_who_leaves_while_it_decodes_stops_it(gateway: Gateway, stream: bo
     await until_running(gateway, 1)
     await asyncio.sleep(0.5)
     asked.cancel()
-    assert await until_running(gateway, 0) <= STOPPED_S * SLOW
+    took_s = await until_running(gateway, 0)
+    print(f"stopped after {took_s * 1000:.0f} ms")
+    assert took_s <= STOPPED_S * SLOW
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -111,7 +114,9 @@ async def test_who_leaves_while_his_prompt_is_read_stops_it(gateway: Gateway, st
     asked = asyncio.create_task(gateway.post(body(f"{stream} {LONG}", stream=stream)))
     await until_running(gateway, 1)
     asked.cancel()
-    assert await until_running(gateway, 0) <= STOPPED_S * SLOW + 1.5, "one step of reading is not interrupted"
+    took_s = await until_running(gateway, 0)
+    print(f"stopped after {took_s * 1000:.0f} ms")
+    assert took_s <= STOPPED_S * SLOW + STEP_S
 
 
 async def test_who_leaves_the_queue_never_enters(gateway: Gateway) -> None:
@@ -151,9 +156,10 @@ async def test_its_core_is_killed_under_a_stream_which_is_told_and_it_comes_back
     os.kill(core_of(gateway), signal.SIGKILL)
     text, ended = await reading
     assert '"error"' in text and "[DONE]" not in text.rpartition('"error"')[2], text[-300:]
+    print(f"told after {(ended - killed) * 1000:.0f} ms")
     assert ended - killed <= 1.0 * SLOW
     await eventually(lambda: engine.state != "ready")
-    refused = await gateway.post(body("Anyone?", max_tokens=2, stream=False), **{"x-turnout-timeout": "1"})
+    refused = await gateway.post(body("Anyone?", max_tokens=2, stream=False))
     assert refused.status_code in (200, 503)
     await engine.wait_ready(PATIENCE_S)
     assert engine.generation == generation + 1
