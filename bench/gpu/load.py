@@ -99,11 +99,12 @@ async def closed_loop(options: argparse.Namespace, words: int) -> list[Stream]:
     seeds = iter(range(options.seed, options.seed + options.requests))
     done: list[Stream] = []
 
-    async def one() -> None:
+    async def one(rng: random.Random) -> None:
         for seed in seeds:
+            await asyncio.sleep(rng.uniform(0, options.pause))  # streams that end in one step of the engine do not begin again in one
             done.append(await ask(options, seed, words))
 
-    await asyncio.gather(*(one() for _ in range(options.streams)))
+    await asyncio.gather(*(one(random.Random(options.seed + number)) for number in range(options.streams)))
     return done
 
 
@@ -138,6 +139,7 @@ def told(streams: list[Stream], took_s: float) -> dict[str, Any]:
         "seconds": round(took_s, 2),
         "output_tokens_per_s": round(sum(each.tokens for each in whole) / took_s, 1),
         "ttft_ms_p50": quantile(first, 0.5),
+        "ttft_ms_p90": quantile(first, 0.9),
         "ttft_ms_p95": quantile(first, 0.95),
         "ttft_ms_p99": quantile(first, 0.99),
         "itl_ms_p50": quantile(gaps, 0.5),
@@ -154,6 +156,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--rate", type=float, help="requests a second; else so many streams at once")
     parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds at most, drawn anew before each request of a stream")
     parser.add_argument("--prompt", type=int, default=512, help="tokens, about")
     parser.add_argument("--out", type=int, default=128)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,6 +1,6 @@
 """The gateway with vLLM as its engine against that engine's own HTTP server, asked directly: the same load, one after the other, several times.
 
-    python bench/gpu/measure.py OUT [--streams 1 8 64 256] [--passes 2]
+    python bench/gpu/measure.py OUT [--streams 1 8 64 256] [--passes 2] [--pause 0.5] [--rounds 3]
 
 Needs what bench/gpu/setup.sh started. Prints a line of JSON a run, and at the end the table that docs/gpu.md has.
 """
@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 64, 256])
     parser.add_argument("--passes", type=int, default=2)
+    parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--rounds", type=int, default=3, help="requests of a stream")
     options = parser.parse_args()
     ways = {"gateway": GATEWAY, "direct": engine()}
     for way in ways.values():
@@ -47,10 +49,11 @@ def main() -> None:
     seed, runs = 1_000, []
     with options.out.open("a") as out:
         for streams in options.streams:
-            requests = max(6, streams * 3)
+            requests = max(6, streams * options.rounds)
             for number in range(options.passes):
                 for name in ("direct", "gateway") if number % 2 == 0 else ("gateway", "direct"):
-                    run = load(*ways[name], "--streams", str(streams), "--requests", str(requests), "--seed", str(seed), "--label", name)
+                    more = ("--streams", str(streams), "--requests", str(requests), "--pause", str(options.pause))
+                    run = load(*ways[name], *more, "--seed", str(seed), "--label", name)
                     seed += requests
                     runs.append(run)
                     line = json.dumps(run)

@@ -31,12 +31,16 @@ def overload(options: argparse.Namespace) -> list[dict[str, Any]]:
 def below(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Live alone, batch alone, then both at once."""
     to, key = GATEWAY
-    live = ("--streams", str(options.live), "--requests", str(options.live * 12))
-    batch = ("--streams", str(options.batch), "--requests", str(options.batch * 4))
-    runs = [
-        load(to, key, *live, "--seed", "600000", "--label", "live alone"),
-        load(to, BATCH_KEY, *batch, "--seed", "610000", "--label", "batch alone"),
-    ]
+    live = ("--streams", str(options.live), "--requests", str(options.live * options.rounds), "--pause", str(options.pause))
+    batch = ("--streams", str(options.batch), "--requests", str(options.batch * options.batch_rounds))
+    runs = []
+    if options.only != "both":
+        runs += [
+            load(to, key, *live, "--seed", "600000", "--label", "live alone"),
+            load(to, BATCH_KEY, *batch, "--seed", "610000", "--label", "batch alone"),
+        ]
+    if options.only == "alone":
+        return runs
     with ThreadPoolExecutor() as pool:
         beside = pool.submit(load, to, BATCH_KEY, *batch, "--seed", "620000", "--label", "batch below live")
         subprocess.run(["sleep", "5"], check=True)
@@ -56,6 +60,10 @@ def main() -> None:
     two = verbs.add_parser("below")
     two.add_argument("--live", type=int, default=8)
     two.add_argument("--batch", type=int, default=248)
+    two.add_argument("--rounds", type=int, default=12, help="requests of a live stream")
+    two.add_argument("--batch-rounds", type=int, default=4)
+    two.add_argument("--pause", type=float, default=0.0)
+    two.add_argument("--only", choices=("alone", "both"))
     two.set_defaults(run=below)
     options = parser.parse_args()
     with options.out.open("a") as out:
