@@ -5,6 +5,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +34,29 @@ def core_of(gateway: Gateway) -> int:
     raise AssertionError("the engine has no core")
 
 
-async def running_count(gateway: Gateway) -> float:
-    """Asked of the engine itself, now."""
+async def told(gateway: Gateway, *names: str) -> float:
+    """The sum of those metrics, asked of the engine itself, now."""
     address = engine_of(gateway).address
     assert address is not None
     reader, writer = await asyncio.open_unix_connection(str(address.origin.uds))
     writer.write(b"GET /metrics HTTP/1.1\r\nhost: e\r\nconnection: close\r\n\r\n")
     page = (await reader.read()).decode()
     writer.close()
-    names = ("vllm:num_requests_running{", "vllm:num_requests_waiting{")
-    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(names))
+    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(tuple(f"vllm:{name}{{" for name in names)))
+
+
+async def until(gateway: Gateway, holds: Callable[[float], bool], *names: str) -> float:
+    """Waits until that holds of those metrics; seconds."""
+    began = time.monotonic()
+    async with asyncio.timeout(60):
+        while not holds(await told(gateway, *names)):
+            await asyncio.sleep(0.01)
+    return time.monotonic() - began
 
 
 async def until_running(gateway: Gateway, count: int) -> float:
     """Waits for so many requests in the engine; seconds."""
-    began = time.monotonic()
-    async with asyncio.timeout(60):
-        while await running_count(gateway) != count:
-            await asyncio.sleep(0.01)
-    return time.monotonic() - began
+    return await until(gateway, lambda found: found == count, "num_requests_running", "num_requests_waiting")
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
@@ -71,9 +76,9 @@ teams: {{search: {{keys: [{KEY}]}}}}
     async with running(text, tmp_path) as gateway:
         stages = set()
         async with asyncio.timeout(PATIENCE_S):
-            while (told := await gateway.http.get("/health/ready")).status_code == 503:
-                assert told.json()["status"] == "starting" and told.json()["engines"]["meanings"]["ready_in_s"] is not None
-                stages.add(told.json()["engines"]["meanings"]["stage"])
+            while (seen := await gateway.http.get("/health/ready")).status_code == 503:
+                assert seen.json()["status"] == "starting" and seen.json()["engines"]["meanings"]["ready_in_s"] is not None
+                stages.add(seen.json()["engines"]["meanings"]["stage"])
                 await asyncio.sleep(0.02)
         assert any("loading the weights" in (stage or "") for stage in stages), stages
         await embeds_and_sleeps_and_wakes(gateway)
@@ -90,8 +95,8 @@ async def embeds_and_sleeps_and_wakes(gateway: Gateway) -> None:
     slept = engine.pid
     await eventually(lambda: engine.state == "sleeping" and engine.pid is None)
     assert slept is not None and not group_of(slept), "vLLM has no sleep on a CPU, so its processes are gone"
-    told = await gateway.http.get("/health/ready")
-    assert told.status_code == 200 and told.json()["engines"]["meanings"]["state"] == "sleeping"
+    seen = await gateway.http.get("/health/ready")
+    assert seen.status_code == 200 and seen.json()["engines"]["meanings"]["state"] == "sleeping"
     early = await gateway.post({"model": "meaning", "input": "a dog"}, path="/v1/embeddings")
     assert early.status_code in (200, 503), "it is woken; who cannot wait so long is told when to come"
     await engine.wait_ready(PATIENCE_S)
@@ -100,9 +105,9 @@ async def embeds_and_sleeps_and_wakes(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 async def test_who_leaves_while_it_decodes_stops_it(gateway: Gateway, stream: bool) -> None:
+    before = await told(gateway, "generation_tokens_total")
     asked = asyncio.create_task(gateway.post(body("Tell me a story.", stream=stream, max_tokens=1500)))
-    await until_running(gateway, 1)
-    await asyncio.sleep(0.5)
+    await until(gateway, lambda tokens: tokens > before + 3, "generation_tokens_total")
     asked.cancel()
     took_s = await until_running(gateway, 0)
     print(f"stopped after {took_s * 1000:.0f} ms")
