@@ -245,6 +245,10 @@ class EngineBackend:
         too_long_s = max(0.0, down_s - self._spec.max_wait_s)
         return now + max(too_long_s, self.admission.place_in_s)
 
+    @property
+    def asleep(self) -> bool:
+        return self._supervisor.state == "sleeping"
+
     def wait_s(self) -> float:
         return self._supervisor.retry_after_s + self.admission.wait_s
 

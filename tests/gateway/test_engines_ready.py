@@ -124,6 +124,14 @@ async def test_a_request_wakes_an_engine_that_sleeps_and_who_cannot_wait_is_answ
                 await asyncio.sleep(0.005)
 
 
+async def test_a_replica_that_sleeps_is_left_asleep_while_another_is_idle(tmp_path: Path, upstream: Upstream) -> None:
+    async with running(config(tmp_path, upstream, ", replicas: 2, sleep_when_idle: 0.5"), tmp_path) as gateway:
+        first, second = (engine for engine in gateway.runtime.engines.values() if isinstance(engine, EngineSupervisor))
+        await asyncio.gather(asleep(first), asleep(second))
+        answers = [(await gateway.post(body("own"))).headers["x-turnout-target"] for _ in range(6)]
+        assert len(set(answers)) == 1 and sorted((first.generation, second.generation)) == [1, 2]
+
+
 async def asleep(engine: EngineSupervisor) -> None:
     async with asyncio.timeout(60):
         while engine.state != "sleeping" or engine.pid is not None:
