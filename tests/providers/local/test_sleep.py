@@ -38,6 +38,7 @@ async def test_an_engine_that_cannot_sleep_is_stopped_and_started_for_the_next_r
     held.release()
     await eventually(lambda: engine.state == "sleeping" and engine.pid is None)
     assert is_gone(pid) and engine.retry_after_s == 0, "who asks it is not sent away"
+    await queue.acquire(NOTHING)
     address = await engine.wait_ready(PATIENCE_S)
     assert engine.generation == 2 and engine.pid != pid
     assert (await fetch(address, "POST", "/v1/chat/completions", chat(max_tokens=2)))[0] == 200
