@@ -114,6 +114,18 @@ async def test_who_leaves_while_it_decodes_stops_it(gateway: Gateway, stream: bo
     assert took_s <= STOPPED_S * SLOW
 
 
+async def test_who_leaves_a_whole_completion_stops_it_too(gateway: Gateway) -> None:
+    """vLLM is asked for it whole, not streamed."""
+    before = await told(gateway, "generation_tokens_total")
+    wanted = {"model": "chat", "prompt": "Once upon a time", "max_tokens": 1500, "ignore_eos": True}
+    asked = asyncio.create_task(gateway.post(wanted, path="/v1/completions"))
+    await until(gateway, lambda tokens: tokens > before + 3, "generation_tokens_total")
+    asked.cancel()
+    took_s = await until_running(gateway, 0)
+    print(f"stopped after {took_s * 1000:.0f} ms")
+    assert took_s <= STOPPED_S * SLOW
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 async def test_who_leaves_while_his_prompt_is_read_stops_it(gateway: Gateway, stream: bool) -> None:
     asked = asyncio.create_task(gateway.post(body(f"{stream} {LONG}", stream=stream)))
