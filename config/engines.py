@@ -65,6 +65,9 @@ class EngineSettings(Section):
     quantization: str | None = Field(None, description="of the weights, where the checkpoint does not say it; vllm alone: of a GGUF file it is fixed")
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = Field(None, description="vllm: of the KV cache")
     start_timeout_s: Seconds | None = Field(None, description="until it is ready; default 120 s, vllm 1800 s")
+    sleep_when_idle: Seconds | None = Field(
+        None, description="seconds without a request after which it sleeps, until the next one; default: never; nothing of ray-serve"
+    )
     threads: int = Field(0, ge=0, description="llamacpp: 0 is every CPU")
     python: str | None = Field(None, description="vllm: its environment's interpreter; default: what `turnout engines install vllm` made")
     tokenizer: str | None = Field(None, description="vllm: default: the checkpoint's own")
@@ -114,6 +117,8 @@ class EngineSettings(Section):
             raise PydanticCustomError("engine", "quantization {given} is none that vLLM has; it has {known}", words)
         if self.kind == "ray-serve" and self.python is None:
             raise PydanticCustomError("engine", "python is missing: the interpreter of an environment that has ray[serve] and the engine")
+        if self.kind == "ray-serve" and self.sleep_when_idle is not None:
+            raise PydanticCustomError("engine", "sleep_when_idle is nothing that the kind ray-serve has: Ray itself scales by load")
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise PydanticCustomError("engine", "max_replicas are fewer than replicas, at which it starts")
         if self.gpu_usd_per_hour is not None and self.purchase is not None:

@@ -111,7 +111,7 @@ def _add_health(app: FastAPI, runtime: Runtime) -> None:
 
     @app.get("/health/ready", tags=["health"])
     async def ready(response: Response) -> dict[str, Any]:
-        """Whether new requests can be served: 503 while the ledger cannot be written or the gateway is stopping."""
+        """Whether new requests can be served: 503 while engines start, the ledger cannot be written or the gateway is stopping."""
         report = runtime.readiness()
         if report["status"] != "ok":
             response.status_code = 503

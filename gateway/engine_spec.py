@@ -10,9 +10,12 @@ from config.engines import EngineSettings
 from config.home import home
 from ledger.prices import NUSD_PER_USD
 from providers.local.environment import installed_python
+from providers.local.manner import MANNERS
 from providers.local.spec import EngineSpec
 from providers.local.weights import resolve_checkpoint, resolve_model
 
+OWN_DIALECTS = {name: ("openai_chat", *manner.natives) for name, manner in MANNERS.items()}
+ENGINE_LACKS = {"llamacpp": frozenset({"n", "images", "audio", "files"}), "vllm": frozenset({"files"})}
 START_S = {"llamacpp": 120.0, "vllm": 1800.0, "ray-serve": 1800.0}
 
 
@@ -35,6 +38,7 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
         max_queue=engine.max_queue,
         max_wait_s=engine.max_wait_s,
         start_timeout_s=engine.start_timeout_s or START_S[engine.kind],
+        sleep_after_s=engine.sleep_when_idle,
         python=engine.python or str(installed_python(home(os.environ) / "engines") or sys.executable),
         args=tuple(_flags(engine)) if vllm else (),
         gpus=engine.gpus,

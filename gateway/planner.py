@@ -17,6 +17,7 @@ from policy.plan import Planned, plan
 from policy.predict import Live
 from policy.residency import Admitted, admit, affordable
 from policy.rule import Rule
+from providers.local.backend import EngineBackend
 
 PATIENT_S = 10.0  # a stream's first token may always take so long, another target waiting or not
 PATIENT_UNARY_S = 30.0
@@ -71,6 +72,8 @@ def snapshot(target: Target, ask: Ask, now: float) -> Live:
     wait_s = backend.wait_s()
     if not target.owned and (seen := backend.reading()) is not None and seen.running is not None:  # whose queue is not ours
         wait_s += behind_s(seen.running, seen.waiting or 0, seen.kv_used, forecast.total_mean_s)
+    if target.owned and isinstance(backend, EngineBackend) and backend.asleep:
+        load += 1  # so that replicas that sleep are left asleep while one is awake and idle
     return Live(forecast, ready_at, busy if ready_at > now else "", wait_s, load)
 
 

@@ -17,7 +17,8 @@ from gateway.auth import KeyTable, Principal, key_id_of
 from gateway.bootstrap import bootstrap_for
 from gateway.chosen import chosen_of, keys_of, signer_of
 from gateway.engine_hours import EngineHours
-from gateway.engine_spec import engine_spec, nusd_per_s
+from gateway.engine_spec import ENGINE_LACKS, OWN_DIALECTS, engine_spec, nusd_per_s
+from gateway.engines_shown import engine_shown, unready
 from gateway.health import Health
 from gateway.keeper import Keeper
 from gateway.kept.caching import Caches, caches_of
@@ -68,7 +69,6 @@ log = structlog.get_logger("turnout.runtime")
 STREAM_HEADERS_S = 60.0  # a stream's head comes before its first token; a unary answer's head waits for the whole of it
 BOOTSTRAP_TEAM = "default"
 MAX_STATS = 10_000
-ENGINE_LACKS = {"llamacpp": frozenset({"n", "images", "audio", "files"}), "vllm": frozenset({"files"})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +164,12 @@ class Runtime:
         return self.key_watch.settings
 
     def readiness(self) -> dict[str, object]:
-        """`status` ok, or what is in the way; engines with their state, the ledger with what waits to be written."""
+        """`status` ok, or what is in the way (stopping, ledger, starting, engines); how each engine and the ledger stand."""
         ledger = {"pending": self.ledger.pending, "dropped": self.ledger.dropped, "error": self.ledger.last_error}
-        status = "stopping" if self.stopping else "ledger" if self.ledger.in_danger else "ok"
+        status = "stopping" if self.stopping else "ledger" if self.ledger.in_danger else unready(self.routes.all, self.engines) or "ok"
         sharing = {} if self.sharing is None else {"redis": {"error": self.sharing.error}}
         worker = {} if self.worker is None else {"worker": self.worker}
-        return {"status": status, "engines": {name: e.state for name, e in self.engines.items()}, "ledger": ledger, **sharing, **worker}
+        return {"status": status, "engines": {name: engine_shown(each) for name, each in self.engines.items()}, "ledger": ledger, **sharing, **worker}
 
 
 class Builder:
@@ -285,7 +285,7 @@ class Builder:
         owned = backend in self.engines
         label = backend if owned and model == backend else f"{backend}/{model}"
         stats, health = self._known(backend, model)
-        native = frozenset({"openai_chat"} if owned else native_dialects(self._kind(backend), self.chosen[backend]))
+        native = frozenset(OWN_DIALECTS[self._engines[backend].speaks] if owned else native_dialects(self._kind(backend), self.chosen[backend]))
         return Target(
             backend=self.backends[backend],
             model=model,

@@ -32,7 +32,7 @@ cd "$home"
 setsid "$home/env/bin/turnout" serve --config turnout.yaml --port 8080 > "$home/gateway.log" 2>&1 < /dev/null &
 echo $! > "$home/pid"
 began=$(date +%s)
-until curl -s http://127.0.0.1:8080/health/ready | grep -q '"llm":"ready"'; do
+until curl -s http://127.0.0.1:8080/health/ready | grep -q '"llm":{"state":"ready"'; do
     kill -0 "$(cat "$home/pid")" || { tail -40 "$home/gateway.log"; exit 1; }
     [ $(($(date +%s) - began)) -lt 500 ] || { tail -60 "$home/gateway.log"; exit 1; }
     sleep 1

@@ -19,6 +19,7 @@ const EFFECTIVE = [
 ];
 const NOW = [
   { name: "engine", of: (row) => row.target },
+  { name: "state", of: (row) => stateOf(row.engine) },
   { name: "running", right: true, of: (row) => row.live?.running ?? row.running ?? UNKNOWN },
   { name: "waiting", right: true, of: (row) => row.live?.waiting ?? UNKNOWN },
   { name: "KV cache", right: true, of: (row) => percent(row.live?.kv_used) },
@@ -38,6 +39,12 @@ const HOURS = [
   { name: "of it idle", right: true, of: (row) => usd(row.idle_usd) },
   { name: "$/Mtok", right: true, of: (row) => decimal(row.usd_per_mtok) },
 ];
+
+function stateOf(engine) {
+  if (!engine) return UNKNOWN;
+  const left = engine.ready_in_s === null ? "" : `, ready in about ${Math.ceil(engine.ready_in_s)} s`;
+  return engine.state + (engine.stage ? `: ${engine.stage}` : "") + left;
+}
 
 export function Engines({ query, since, team, tick }) {
   const from = {

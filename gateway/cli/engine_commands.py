@@ -1,4 +1,4 @@
-"""`turnout engines fit | install`: what fits which GPU, and an environment of its own for vLLM."""
+"""`turnout engines fit | install | status`: what fits which GPU, an environment of its own for vLLM, and how a gateway's engines stand."""
 
 import json
 import os
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from providers.local.fit.rows import Fit
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+UrlOption = Annotated[str, typer.Option(envvar="TURNOUT_URL", help="the gateway")]
 
 
 def register(app: typer.Typer) -> None:
     engines = typer.Typer(help="About engines that the gateway itself owns.", no_args_is_help=True)
     engines.command("fit")(fit)
     engines.command("install")(install)
+    engines.command("status")(status)
     app.add_typer(engines, name="engines")
 
 
@@ -90,6 +92,27 @@ def install(
         return
     typer.echo(f"{kind.title} {version} is in {place}" if version else f"{kind.title} is in {place} already")
     typer.echo(f"an engine of kind vllm uses {'it' if folder is None else 'it by `python: ' + str(python_of(place)) + '`'}")
+
+
+def status(
+    url: UrlOption = "http://127.0.0.1:8080",
+    wait: Annotated[float | None, typer.Option(min=0.0, help="seconds: tell what each engine's start comes to, until the gateway is ready")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how a running gateway's engines stand. Exit code 1: it is not ready, 2: it does not answer."""
+    from gateway.cli.engine_status import CannotAsk, ask, rows, watched
+    from gateway.cli.tables import print_table
+
+    try:
+        told = ask(url) if wait is None else watched(url, wait, lambda line: typer.echo(line, err=True))
+    except CannotAsk as exc:
+        typer.echo(str(exc), err=True)
+        raise typer.Exit(2) from exc
+    if as_json:
+        typer.echo(json.dumps(told))
+    else:
+        print_table(["engine", "state", "stage", "ready in s"], rows(told), "it has no engines of its own")
+    raise typer.Exit(0 if told["status"] == "ok" else 1)
 
 
 def _under_vllm(model: "Model", machines: "list[Gpu]", quantization: str | None, wish: "Wish", context: int | None, as_json: bool) -> "list[Fit]":

@@ -67,6 +67,10 @@ def pull(name: NameArgument, as_json: JsonOption = False) -> None:
             stored = bring(name, _store(), shown, os.environ)
     except (CannotFetch, CannotPull, NoSuchModel, WeightsNotFound, UnknownShape) as exc:
         typer.echo(f"{name} was not pulled: {exc}", err=True)
+        if isinstance(exc, CannotFetch):
+            typer.echo(
+                "a mirror can be named by HF_ENDPOINT; a checkpoint's folder or a GGUF file that lies here needs no hub: pull its path", err=True
+            )
         raise typer.Exit(1) from exc
     except OSError as exc:
         typer.echo(f"{name} was not pulled: {exc.filename or 'the disk'}: {exc.strerror}", err=True)

@@ -9,6 +9,7 @@ from fastapi import Query
 
 from contract.errors import InvalidRequest
 from gateway.auth import Principal, no_such_model
+from gateway.engines_shown import engine_shown
 from gateway.planner import snapshot
 from gateway.routes import Route, RouteTable, Target
 from gateway.rules import Caps
@@ -18,6 +19,7 @@ from policy.decision import decision
 from policy.plan import plan
 from policy.residency import admit
 from policy.rule import Rule
+from providers.local.backend import EngineBackend
 from providers.port import Backend
 
 PROMPT_TOKENS = 1_000
@@ -52,8 +54,18 @@ def targets_shown(routes: Iterable[Route]) -> list[dict[str, Any]]:
 
 
 def _target(target: Target, now: float) -> dict[str, Any]:
-    state = {"breaker": target.health.breaker.state(now), "running": target.load}
-    return {"target": target.label, "owned": target.owned, "live": _live(target.backend), **state, **target.stats.summary(now)}
+    now_shown = {
+        "engine": _engine(target.backend),
+        "live": _live(target.backend),
+        "breaker": target.health.breaker.state(now),
+        "running": target.load,
+    }
+    return {"target": target.label, "owned": target.owned, **now_shown, **target.stats.summary(now)}
+
+
+def _engine(backend: Backend) -> dict[str, Any] | None:
+    """How an engine of ours stands; null: it is none."""
+    return engine_shown(backend.supervisor) if isinstance(backend, EngineBackend) else None
 
 
 def _live(backend: Backend) -> dict[str, Any] | None:

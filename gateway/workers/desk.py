@@ -19,6 +19,7 @@ from gateway.workers.messages import (
     ReadingTold,
     Refused,
     Up,
+    Wake,
     state_of,
 )
 from providers.local.admission import Admission, Held
@@ -46,7 +47,7 @@ class Desk:
         self._engines = {engine.name: engine for engine in engines}
         self._queues = {name: Admission.of(engine.spec) for name, engine in self._engines.items()}
         for name, engine in self._engines.items():
-            engine.listeners.append(self._queues[name].heard)
+            self._queues[name].stands_before(engine)
             engine.listeners.append(self._tell_reading)
         self._counters: set[Counter] = set()
         self._tellers: list[asyncio.Task[None]] = []
@@ -96,9 +97,10 @@ class Desk:
         for place in tuple(counter.holds):
             self._release(counter, place)
 
-    def take(self, counter: Counter, message: Acquire | Read | Leave | Hang) -> None:
+    def take(self, counter: Counter, message: Acquire | Read | Leave | Hang | Wake) -> None:
         match message:
             case Acquire():
+                self._engines[message.engine].wake()  # it may have fallen asleep since it was last told of
                 place = (message.engine, message.id)
                 task = counter.waits[place] = asyncio.create_task(self._admit(counter, message))
                 task.add_done_callback(partial(self._admitted, counter, place))
@@ -115,6 +117,8 @@ class Desk:
                     waiting.cancel()
             case Hang():
                 self._engines[message.engine].report_hang(message.generation, message.reason)
+            case Wake():
+                self._engines[message.engine].wake()
 
     async def _admit(self, counter: Counter, asked: Acquire) -> None:
         leave = partial(counter.channel.send, MakeRoom(asked.engine, asked.id)) if asked.may_leave else None

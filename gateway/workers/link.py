@@ -28,6 +28,7 @@ from gateway.workers.messages import (
     Refused,
     TellCounts,
     Up,
+    Wake,
     address_in,
 )
 from providers.local.port import Want
@@ -36,7 +37,7 @@ from providers.local.spec import EngineSpec
 from providers.local.status import EngineStatus
 from providers.local.work import Work
 
-Say = Callable[[Acquire | Read | Leave | Hang], None]
+Say = Callable[[Acquire | Read | Leave | Hang | Wake], None]
 
 log = structlog.get_logger("turnout.workers")
 
@@ -61,7 +62,15 @@ class RemoteEngine(EngineStatus):
 
     def take(self, told: EngineTold) -> None:
         self.generation, self._address = told.generation, address_in(told)
+        self.wakes_in_s = told.wakes_in_s
         self.told(told.state, told.ready_in_s)
+        self.been_ready = told.been_ready
+        self.staged(told.stage)
+
+    def wake(self) -> None:
+        if self.state == "sleeping":
+            self._say(Wake(self.name))
+            self.told("waking", self.wakes_in_s)
 
     def report_hang(self, generation: int, reason: str) -> None:
         self._say(Hang(self.name, generation, reason))

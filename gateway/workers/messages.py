@@ -23,12 +23,15 @@ SLOW_BYTES = 1 << 20  # waiting to be read by the other side: what will be said 
 
 # --- the parent's ------------------------------------------------------------------------------------------------------
 class EngineTold(msgspec.Struct, frozen=True, tag=True):
-    """How an engine is. `socket` and `key` reach the child that is ready."""
+    """How an engine is. `socket` and `key` reach the child that is ready. `wakes_in_s`: how long it is thought to take, where it sleeps."""
 
     engine: str
     state: EngineState
     generation: int
     ready_in_s: float
+    stage: str | None = None
+    been_ready: bool = False
+    wakes_in_s: float = 0.0
     socket: str = ""
     key: str = ""
 
@@ -146,6 +149,12 @@ class Hang(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
+class Wake(msgspec.Struct, frozen=True, tag=True):
+    """The engine sleeps, and is wanted."""
+
+    engine: str
+
+
 class Counted(msgspec.Struct, frozen=True, tag=True):
     """What this worker counted since its start. `round`: 0 where nobody asked."""
 
@@ -159,7 +168,7 @@ class AskCounts(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
-Up = Listening | Acquire | Read | Leave | Hang | Counted | AskCounts
+Up = Listening | Acquire | Read | Leave | Hang | Wake | Counted | AskCounts
 
 In = TypeVar("In")
 
@@ -225,7 +234,7 @@ def _exactly(end: socket.socket, count: int) -> bytes:
 
 def state_of(engine: EngineStatus) -> EngineTold:
     address = engine.address
-    told = EngineTold(engine.name, engine.state, engine.generation, engine.ready_in_s)
+    told = EngineTold(engine.name, engine.state, engine.generation, engine.ready_in_s, engine.stage, engine.been_ready, engine.wakes_in_s)
     return told if address is None else msgspec.structs.replace(told, socket=str(address.origin.uds), key=address.key)
 
 

@@ -39,7 +39,7 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except httpx2.TransportError as exc:
-        raise _Interrupted(f"{type(exc).__name__}: {exc}") from exc
+        raise _Interrupted(f"the server cannot be reached, or broke off ({type(exc).__name__}: {exc}); the same command goes on from there") from exc
     except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
         raise CannotFetch(str(exc)) from exc
 

@@ -81,6 +81,7 @@ class Admission:
         self._gap_s = MIN_RETRY_AFTER_S  # smoothed time between two releases while others wait
         self._kv_left = inf  # tokens
         self._typical = Typical()
+        self._used_at = clock()
         self.prefills = Prefills(ttft_s)
         self.work = Work(clock())
 
@@ -124,6 +125,15 @@ class Admission:
     def retry_after_s(self) -> float:
         """What one who is refused now is told to wait."""
         return max(MIN_RETRY_AFTER_S, self.wait_s)
+
+    def stands_before(self, engine: EngineStatus) -> None:
+        """It is this one's: each hears of the other."""
+        engine.listeners.append(self.heard)
+        engine.idle_s = self.idle_s
+
+    def idle_s(self) -> float:
+        """For how long nobody was in the engine or in the queue."""
+        return 0.0 if self._held or self._waiting else self._clock() - self._used_at
 
     def heard(self, engine: EngineStatus) -> None:
         """The engine's state changed, or it was looked at."""
@@ -194,6 +204,7 @@ class Admission:
     def ended(self, held: Held) -> float:
         """It left the engine; whose turn it is has its place before anyone who comes later. The engine's divided time."""
         now, want = self._clock(), held.want
+        self._used_at = now
         size = self._held.pop(held)
         self._running -= held.slots
         if held.read_at is None:
@@ -258,6 +269,7 @@ class Admission:
     def _leave(self, turn: asyncio.Future[Held]) -> None:
         """Out of the queue before its turn; whoever was held up by it may go."""
         if waiter := self._waiting.pop(turn, None):
+            self._used_at = self._clock()
             waiter.timer.cancel()
             self._turns.leave(turn)
             self._hand_over()

@@ -7,8 +7,9 @@ from msgspec import Raw
 
 from contract.call import Call, Drop
 from contract.errors import EngineRefused
-from providers.exchange import FoldedExchange, Notes, StreamExchange
+from providers.exchange import FoldedExchange, Notes, StreamExchange, UnaryExchange
 from providers.http.port import HttpResponse
+from providers.local.manner import Manner
 from providers.port import Exchange, Marks
 from providers.routes import dropped_note
 from providers.translation import TranslatingTap, answering, settled, translate
@@ -17,24 +18,31 @@ from providers.wires.facts import Facts, honoured
 from providers.wires.losses import Losses
 from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.seal import MARK, disowned
-from providers.wires.table import DIALECTS
+from providers.wires.table import DIALECTS, NATIVES
 
+CHAT_PATH = "/v1/chat/completions"
+NOT_FORCED = (b"null", b'"auto"', b'"none"')
 LIVE, BATCH = b"0", b"10"
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Asked(msgspec.Struct):
-    """`chat`: the request as a chat call. `body`: what is sent. `exchange`: reads the engine's stream."""
+    """`chat`: the request as a chat call, or in a dialect that the engine has itself. `body`: what is sent. `exchange`: reads the engine's answer."""
 
     chat: Call
     body: bytes
     exchange: Callable[[HttpResponse, Marks], Exchange]
+    path: str = CHAT_PATH
+    streams: bool = True
 
 
-def ask(call: Call, name: str, model: str, facts: Facts, max_answer: int, drop: Drop) -> Asked:
+def ask(call: Call, name: str, model: str, manner: Manner, max_answer: int, drop: Drop) -> Asked:
     """Raises InvalidRequest, TargetCannot, EngineRefused."""
+    facts = manner.facts
+    if (path := manner.natives.get(call.dialect)) is not None:
+        return _ask_native(call, model, facts, path, max_answer)
     if call.dialect == "openai_chat" and not (call.may_hold_state and MARK in call.body):
-        return _ask_chat(call, model, facts, max_answer)
+        return _ask_chat(_strictly(call) if manner.strict_when_forced else call, model, facts, max_answer)
     dialect = DIALECTS.get(call.dialect)
     if dialect is None:
         raise EngineRefused(f"the engine {name!r} has nothing like {call.path or call.dialect}")
@@ -44,6 +52,8 @@ def ask(call: Call, name: str, model: str, facts: Facts, max_answer: int, drop: 
     chat = msgspec.structs.replace(
         call, dialect="openai_chat", choices=request.sampling.n or 1, include_usage=True, body=translated.body, fields=_fields.decode(translated.body)
     )
+    if manner.strict_when_forced:
+        chat = _strictly(chat)
     body = OPENAI_CHAT.rewrite_request(chat, model, facts, stream=True, ask_usage=True)
     context, notes = answering(call, name), dropped_note(translated.dropped)
 
@@ -70,6 +80,31 @@ def prioritised(call: Call) -> Call:
         return call
     fields = {**call.fields, "priority": Raw(BATCH if call.flow.priority == "batch" else LIVE)}
     return msgspec.structs.replace(call, fields=fields, body=msgspec.json.encode(fields))
+
+
+def _strictly(call: Call) -> Call:
+    """The call with its tools `strict`, where one of them must be called and they do not say themselves whether they are."""
+    if "tools" not in call.fields or bytes(call.fields.get("tool_choice", b"null")) in NOT_FORCED:
+        return call
+    tools = msgspec.json.decode(call.fields["tools"])
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict) and isinstance(function := tool.get("function"), dict):
+            function.setdefault("strict", True)
+    fields = {**call.fields, "tools": Raw(msgspec.json.encode(tools))}
+    return msgspec.structs.replace(call, fields=fields, body=msgspec.json.encode(fields))
+
+
+def _ask_native(call: Call, model: str, facts: Facts, path: str, max_answer: int) -> Asked:
+    """In its own dialect. vLLM ends what it computes for a whole answer too when who asked is gone."""
+    native = NATIVES[call.dialect]
+
+    def exchange(response: HttpResponse, marks: Marks) -> Exchange:
+        if call.stream:
+            return StreamExchange(response, native.stream_tap(call, not call.include_usage), marks)
+        return UnaryExchange(response, native.read_unary, marks, max_answer)
+
+    body = native.rewrite_request(call, model, facts, stream=call.stream, ask_usage=call.stream)
+    return Asked(call, body, exchange, path, call.stream)
 
 
 def _ask_chat(call: Call, model: str, facts: Facts, max_answer: int) -> Asked:

@@ -1,6 +1,7 @@
-"""An owned engine as a backend: waits for a slot and for the engine, checks the prompt's length, then always asks for a stream.
+"""An owned engine as a backend: waits for a slot and for the engine, checks the prompt's length, then asks for a stream.
 
-Always a stream, because llama.cpp goes on computing a unary answer that nobody waits for; unary clients get the stream folded.
+A stream of chat, because llama.cpp goes on computing a unary answer that nobody waits for; unary clients get the stream folded. Only what vLLM is
+asked in its own completions and embeddings is asked for as the client does.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from providers.backend import read_error
 from providers.exchange import ReadyExchange
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, within
 from providers.local.admission import Admission
-from providers.local.asking import Asked, ask, ask_count, prioritised
+from providers.local.asking import NOT_FORCED, Asked, ask, ask_count, prioritised
 from providers.local.manner import MANNERS
 from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.process import EngineAddress
@@ -44,7 +45,6 @@ from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.openai_chat import OPENAI_CHAT
 
-CHAT_PATH = "/v1/chat/completions"
 COUNT_BODY_LIMIT = 16 << 20  # vLLM tells the tokens themselves too
 PROPS_PATH = "/props"
 PROPS_BODY_LIMIT = 1 << 20
@@ -74,7 +74,7 @@ class EngineBackend:
         self.name = spec.name
         self.admission = admission or _own_queue(supervisor)
         self._spec = spec
-        self._supervisor = supervisor
+        self._supervisor = self.supervisor = supervisor
         self._client = client
         self._manner = MANNERS[spec.speaks]
         # None: asked when first needed; a model does not change with its engine's restarts
@@ -89,7 +89,7 @@ class EngineBackend:
             return await self._count(call, model, marks)
         if self._manner.priorities:
             call = prioritised(call)
-        asked = ask(call, self.name, model, self._manner.facts, spec.max_answer_bytes, drop)
+        asked = ask(call, self.name, model, self._manner, spec.max_answer_bytes, drop)
         self._check_choices(asked.chat)
         body = asked.body
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
@@ -129,7 +129,9 @@ class EngineBackend:
         try:
             address = await self._supervisor.wait_ready(began + wait_s - monotonic())
             marks.admitted = monotonic()
-            clocks = spec.clocks if patience is None else within(spec.clocks, _rest(patience, marks.admitted - began), True)
+            clocks = spec.clocks if asked.streams else replace(spec.clocks, first_token_s=spec.clocks.total_s, idle_s=spec.clocks.total_s)
+            if patience is not None:
+                clocks = within(clocks, _rest(patience, marks.admitted - began), asked.streams)
             marks.bytes_sent = len(asked.body)
             try:
                 return _EngineExchange(await self._begin(asked, address, marks, clocks), self, address, place, marks)
@@ -144,7 +146,7 @@ class EngineBackend:
         if wants_tools(asked.chat):
             await self._check_tools(address)
         await self._check_length(body, address)
-        response = await self._send(CHAT_PATH, body, address, clocks, marks.trace)
+        response = await self._send(asked.path, body, address, clocks, marks.trace)
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
             raise await self._refusal(response, body, address)
@@ -243,6 +245,10 @@ class EngineBackend:
         too_long_s = max(0.0, down_s - self._spec.max_wait_s)
         return now + max(too_long_s, self.admission.place_in_s)
 
+    @property
+    def asleep(self) -> bool:
+        return self._supervisor.state == "sleeping"
+
     def wait_s(self) -> float:
         return self._supervisor.retry_after_s + self.admission.wait_s
 
@@ -263,7 +269,7 @@ class EngineBackend:
 def _own_queue(supervisor: Supervisor) -> Admission:
     admission = Admission.of(supervisor.spec)
     if isinstance(supervisor, EngineStatus):
-        supervisor.listeners.append(admission.heard)
+        admission.stands_before(supervisor)
     return admission
 
 
@@ -296,7 +302,7 @@ def wants_tools(call: Call) -> bool:
     """Whether the model is given tools that it may call, or must call one, given or not."""
     given = [bytes(call.fields[name]).strip() for name in ("tools", "functions") if name in call.fields]
     choices = [bytes(call.fields[name]) for name in ("tool_choice", "function_call") if name in call.fields]
-    if any(choice not in (b"null", b'"auto"', b'"none"') for choice in choices):
+    if any(choice not in NOT_FORCED for choice in choices):
         return True
     return any(tools not in (b"null", b"[]") for tools in given) and b'"none"' not in choices
 

@@ -1,8 +1,11 @@
 """How the engines differ for who asks them: what they can do, what they must be kept from, and how they count a prompt."""
 
+from collections.abc import Mapping
+
 import msgspec
 from msgspec.structs import replace
 
+from contract.call import Dialect
 from providers.local.spec import Speaks
 from providers.registry import PROVIDER_KINDS
 from providers.wires.facts import Facts
@@ -12,6 +15,8 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     """`counted`: the member of `count_path`'s answer that has a prompt's tokens. `counts_first`: the prompt's length is looked at before it is
     asked, since its computation is not interrupted. `choices`: it gives several. `asks_props`: it tells whether the model can call tools.
     `blames_itself`: its 500 may be the request's fault. `priorities`: it takes `priority`, the lower the sooner, and may interrupt who has more.
+    `strict_when_forced`: the arguments of a call that is forced follow its schema only where the tool is `strict`.
+    `natives`: what it is asked in besides chat, and where; what else clients speak is translated.
     """
 
     facts: Facts
@@ -22,6 +27,8 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     asks_props: bool
     blames_itself: bool
     priorities: bool
+    strict_when_forced: bool = False
+    natives: Mapping[Dialect, str] = {}
 
 
 MANNERS: dict[Speaks, Manner] = {
@@ -45,5 +52,7 @@ MANNERS: dict[Speaks, Manner] = {
         asks_props=False,
         blames_itself=False,
         priorities=True,
+        strict_when_forced=True,  # seen with 0.32: a named call's arguments were a string, or an object of other members
+        natives={"openai_completions": "/v1/completions", "openai_embeddings": "/v1/embeddings"},
     ),
 }

@@ -19,7 +19,11 @@ class Supervisor(Protocol):
     generation: int
     page: str
     reading: Reading | None
+    stage: str | None
+    been_ready: bool
 
+    @property
+    def ready_in_s(self) -> float: ...
     @property
     def retry_after_s(self) -> float: ...
     async def start(self) -> None: ...

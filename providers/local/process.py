@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -62,7 +63,7 @@ class EngineProcess:
         self._process = process
         self._folder = folder
         self._key = key
-        self.stage: str | None = None  # of its start, as far as its log tells
+        self.on_stage: Callable[[str], None] = lambda stage: None  # told what its start has come to, as far as its log says it
         self._stderr = asyncio.create_task(self._read_log(), name=f"engine {name} stderr")
 
     @classmethod
@@ -130,6 +131,9 @@ class EngineProcess:
         except TimeoutError:
             return None
 
+    async def exited(self) -> None:
+        await self._process.wait()
+
     def kill(self) -> None:
         """SIGKILL to the child and all that it started."""
         self._signal(signal.SIGKILL)
@@ -169,7 +173,8 @@ class EngineProcess:
         line = raw[:MAX_LINE].decode(errors="replace").rstrip().replace(self._key, "[key]")
         if line:
             self.tail.append(line)
-            self.stage = stage_of(line) or self.stage
+            if stage := stage_of(line):
+                self.on_stage(stage)
             log.warning("engine_stderr", engine=self._name, pid=self.pid, line=line)
 
 

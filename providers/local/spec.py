@@ -29,7 +29,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     for an answer and bounds the prefill, which llama.cpp does not interrupt. `threads` 0: every CPU this process may use.
     `max_queue`, `max_wait_s`: how many requests may wait for a slot, and how long, the engine's start included. `ttft_s`: no prompt is let in
     that would not be read within it, with those that are being read; None: slots alone decide. `gpus`: those that it sees, or None for all.
-    `usd_per_hour`: what its hour costs, busy or not; None: not known.
+    `usd_per_hour`: what its hour costs, busy or not; None: not known. `sleep_after_s` without a request it sleeps until it is wanted; None: never.
 
     Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `tools`, `reasoning`: whether it reads
     the model's tool calls and thoughts.
@@ -57,6 +57,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     tools: bool = True
     reasoning: bool = False
     start_timeout_s: float = 120.0
+    sleep_after_s: float | None = None
     serves: Speaks = "llamacpp"
     address: str | None = None
     replicas: int = 1

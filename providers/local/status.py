@@ -1,6 +1,7 @@
 """How an engine is, as its callers ask for it; told by whoever knows: the supervisor in its own process, or a message from it in another.
 
 stopped --start--> starting --ready--> ready --exit, hang--> restarting --> ready | failed
+ready --idle--> sleeping --wanted--> waking --> ready
 """
 
 import asyncio
@@ -13,7 +14,8 @@ from providers.local.process import EngineAddress
 from providers.local.spec import EngineSpec
 from providers.reading import Reading
 
-EngineState = Literal["stopped", "starting", "ready", "restarting", "failed"]
+EngineState = Literal["stopped", "starting", "ready", "restarting", "failed", "sleeping", "waking"]
+COMING: frozenset[EngineState] = frozenset({"starting", "restarting", "waking"})
 FAILED_RETRY_AFTER_S = 60.0  # what a caller is told while nobody works on it
 
 
@@ -26,6 +28,10 @@ class EngineStatus:
         self.generation = 0
         self.reading: Reading | None = None  # the newest look at the child that is ready
         self.page = ""  # its own metrics, as they were read for that
+        self.stage: str | None = None  # of its start, as far as its log tells
+        self.been_ready = False  # ever
+        self.wakes_in_s = 0.0  # how long it is thought to take, where it sleeps
+        self.idle_s: Callable[[], float] = lambda: 0.0  # for how long nobody wanted it, by its queue
         self.listeners: list[Callable[[EngineStatus], None]] = []  # told of every change, and of every look
         self._expected_at = 0.0
         self._changed = asyncio.Event()
@@ -47,7 +53,7 @@ class EngineStatus:
     @property
     def retry_after_s(self) -> float:
         """An estimate of the seconds until the engine is ready: 0 when it is."""
-        if self.state == "ready":
+        if self.state in ("ready", "sleeping"):  # who asks one that sleeps wakes it, and may find that it is too slow for him
             return 0.0
         if self.state in ("failed", "stopped"):
             return FAILED_RETRY_AFTER_S
@@ -57,11 +63,27 @@ class EngineStatus:
         """What is so from now on; wakes all who wait."""
         self.state = state
         self._expected_at = monotonic() + ready_in_s
-        self._changed.set()  # those who come later wait for the next change
-        self._changed = asyncio.Event()
+        self.been_ready = self.been_ready or state == "ready"
+        if state not in COMING:
+            self.stage = None
+        self._tell()
         if state != "ready":
             self.page = ""
         self.seen(self.reading if state == "ready" else None)
+
+    def staged(self, stage: str | None) -> None:
+        """What its start has come to."""
+        if stage != self.stage:
+            self.stage = stage
+            self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()  # those who come later wait for the next change
+        self._changed = asyncio.Event()
+
+    def wake(self) -> None:
+        """It is wanted: one that sleeps begins to wake. Does nothing to any other."""
+        raise NotImplementedError
 
     def seen(self, reading: Reading | None) -> None:
         """What a look at the engine showed."""
@@ -70,21 +92,23 @@ class EngineStatus:
             listener(self)
 
     async def changed(self) -> None:
-        """Waits until `told` is called."""
+        """Waits until `told` or `staged` is called."""
         await self._changed.wait()
 
     async def wait_ready(self, timeout_s: float) -> EngineAddress:
-        """The address of a child that is ready, waiting for it while it starts or restarts.
+        """The address of a child that is ready, waiting for it while it starts or restarts; one that sleeps is woken.
 
         Raises EngineUnavailable after `timeout_s`; at once when the engine is stopped, given up, or surely not back by then.
         """
         if address := self.address:
             return address
+        if self.state == "sleeping":
+            self.wake()
         if self.ready_in_s > timeout_s:
             raise self.unavailable()
         try:
             async with asyncio.timeout(timeout_s):
-                while self.state in ("starting", "restarting"):
+                while self.state in COMING:
                     await self.changed()
         except TimeoutError:
             raise self.unavailable() from None
@@ -104,5 +128,5 @@ class EngineStatus:
 
     def unavailable(self) -> EngineUnavailable:
         """The error for a caller who cannot be served in the present state."""
-        words = {"failed": "was given up after repeated crashes", "stopped": "is stopped"}
+        words = {"failed": "was given up after repeated crashes", "stopped": "is stopped", "waking": "slept, and wakes"}
         return EngineUnavailable(f"the engine {self.name!r} {words.get(self.state, 'is not ready yet')}", retry_after_s=self.retry_after_s)

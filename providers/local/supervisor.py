@@ -11,6 +11,7 @@ import structlog
 from contract.errors import AttemptError
 from providers.http.port import Clocks, Endpoint, HttpClient
 from providers.local.process import CHILDREN, EngineAddress, EngineProcess
+from providers.local.sleep import fall_asleep, wake_up
 from providers.local.spec import EngineSpec, Pace
 from providers.local.status import EngineState, EngineStatus
 from providers.local.watch import watch
@@ -18,6 +19,8 @@ from providers.local.watch import watch
 FIRST_START_S = {"llamacpp": 2.0, "vllm": 120.0, "ray-serve": 60.0}  # how long a start is thought to take before one was seen
 HEALTH_BODY_LIMIT = 4096
 EXITED = "exited"  # stands for the exit code, known once the process was reaped
+ASLEEP = "asleep"  # it was stopped because nobody wanted it, and somebody will
+FIRST_WAKE_S = 5.0  # how long one that keeps its process is thought to take to wake before it was seen
 
 log = structlog.get_logger("turnout.engine")
 
@@ -38,6 +41,9 @@ class EngineSupervisor(EngineStatus):
         self._process: EngineProcess | None = None
         self._crashes: deque[float] = deque()
         self._start_took_s = FIRST_START_S[spec.kind]
+        self._wake_took_s = FIRST_WAKE_S
+        self._ready_at = 0.0
+        self._wanted = asyncio.Event()
         self._hang: str | None = None
 
     @property
@@ -71,11 +77,19 @@ class EngineSupervisor(EngineStatus):
             self._hang = reason
             self._process.kill()
 
+    def wake(self) -> None:
+        if self.state == "sleeping":
+            self._enter("waking", "waking", self.wakes_in_s)
+            self._wanted.set()
+
     # --- the one task ----------------------------------------------------------------------------------------------
     async def _run(self) -> None:
         try:
             while True:
                 reason = await self._live_and_die()
+                if reason == ASLEEP:
+                    await self._wanted.wait()
+                    continue
                 if not self._may_restart(reason):
                     return
                 await asyncio.sleep(self._pace.backoff_s(len(self._crashes)))
@@ -92,20 +106,23 @@ class EngineSupervisor(EngineStatus):
             process = self._process = await EngineProcess.spawn(self.spec, self.generation, self._command)
         except OSError as error:
             return f"could not be started: {error}"
+        process.on_stage = self.staged
         try:
             reason = await self._until_ready(process)
             if reason is None:
-                self._start_took_s = asyncio.get_running_loop().time() - began
-                self._enter("ready", f"ready after {self._start_took_s:.2f} s, process {process.pid}")
+                self._start_took_s = self._serves(process, began)
                 watching = asyncio.create_task(watch(self, self._client), name=f"engine {self.name} metrics")
                 try:
                     reason = await self._until_lost(process)
                 finally:
                     watching.cancel()
-                self._enter("restarting", reason)  # nobody may take the address from here on
+                if reason != ASLEEP:
+                    self._enter("restarting", reason)  # nobody may take the address from here on
         finally:
             code = await process.end(self._pace.stop_grace_s)
             self._process = None
+        if reason == ASLEEP:
+            return reason
         if reason == EXITED:
             reason = f"exited with code {code}" if code >= 0 else f"killed by signal {-code}"
         reason = self._hang or reason
@@ -126,8 +143,44 @@ class EngineSupervisor(EngineStatus):
             if await process.exit_within(self._pace.health_every_s) is not None:
                 return EXITED
             failures = 0 if await self._healthy(process.address) else failures + 1
+            if not failures and self._is_idle() and (reason := await self._sleep(process)) is not None:
+                return reason
         process.kill()  # it hangs: no SIGTERM will be heard, and the requests in it wait for their connections to break
         return f"failed {failures} health checks in a row"
+
+    def _serves(self, process: EngineProcess, began: float) -> float:
+        """It is ready; the seconds that took."""
+        self._ready_at = asyncio.get_running_loop().time()
+        took_s = self._ready_at - began
+        self._enter("ready", f"ready after {took_s:.2f} s, process {process.pid}")
+        return took_s
+
+    def _is_idle(self) -> bool:
+        after_s = self.spec.sleep_after_s
+        return after_s is not None and self.idle_s() >= after_s and asyncio.get_running_loop().time() - self._ready_at >= after_s
+
+    async def _sleep(self, process: EngineProcess) -> str | None:
+        """Until it is wanted. None: it is awake again. ASLEEP: it cannot sleep, and is to be stopped instead. Else why it is lost."""
+        self._wanted.clear()
+        self.wakes_in_s = self._wake_took_s if self.spec.kind == "vllm" else self._start_took_s
+        self._enter("sleeping", f"nobody wanted it for {self.spec.sleep_after_s:g} s")
+        if self.spec.kind != "vllm" or not await fall_asleep(self._client, process.address):
+            self.wakes_in_s = self._start_took_s
+            self._enter(self.state, "stopped until it is wanted", self._start_took_s if self.state == "waking" else 0.0)
+            return ASLEEP
+        waits = {asyncio.create_task(process.exited()), asyncio.create_task(self._wanted.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+        if not self._wanted.is_set():
+            return EXITED
+        began = asyncio.get_running_loop().time()
+        if not await wake_up(self._client, process.address):
+            return "did not wake up"
+        self._wake_took_s = self._serves(process, began)
+        return None
 
     async def _healthy(self, address: EngineAddress) -> bool:
         limit_s = self._pace.health_timeout_s

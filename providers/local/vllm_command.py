@@ -6,6 +6,8 @@ from pathlib import Path
 
 from providers.local.spec import EngineSpec
 
+SLEEP_MODE = "--enable-sleep-mode"
+DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}  # which gives its server /sleep; nobody but us reaches that
 SERVE = str(Path(__file__).with_name("vllm_serve.py"))
 # Of the environment vLLM gets what concerns it and its libraries; no provider's key and no hub's.
 PREFIXES = ("VLLM_", "HF_HUB_", "CUDA_", "NCCL_", "NVSHMEM_", "TORCH_", "TORCHINDUCTOR_", "TRITON_", "OMP_", "LD_", "XDG_", "RAY_")
@@ -33,6 +35,7 @@ def serve_command(spec: EngineSpec, socket_path: str) -> tuple[str, ...]:
         *("--max-num-seqs", str(spec.slots)),
         *("--scheduling-policy", "priority"),
         "--disable-uvicorn-access-log",
+        *(() if spec.sleep_after_s is None else (SLEEP_MODE,)),
         *spec.args,
     )
 
@@ -41,6 +44,8 @@ def environment(spec: EngineSpec, key: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in NAMES or name.startswith(PREFIXES)}
     if spec.gpus is not None:
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, spec.gpus))
+    if spec.sleep_after_s is not None:
+        kept |= DEV_MODE
     # The key is not among the arguments, which everybody on the machine sees.
     return {"VLLM_NO_USAGE_STATS": "1", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1", **kept, "VLLM_API_KEY": key}
 

@@ -4,6 +4,7 @@ The `vllm` command looks up the version of a distribution `vllm`, and crashes un
 """
 
 import asyncio
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,8 @@ def main(arguments: list[str]) -> None:
     try:
         version("vllm")
     except PackageNotFoundError:
-        return _serve(arguments)
+        os.environ.pop("VLLM_SERVER_DEV_MODE", None)  # a CPU's says that it sleeps, and does not
+        return _serve([each for each in arguments if each != "--enable-sleep-mode"])
     from vllm.entrypoints.cli.main import main as vllm
 
     sys.argv = ["vllm", "serve", *arguments]

@@ -54,9 +54,19 @@ async def test_an_engine_that_is_killed_is_lost_and_found_by_both_workers(tmp_pa
 async def told_until(client: Client, state: str) -> str:
     """Waits until the client's worker tells that state of the engine."""
     async with asyncio.timeout(40):
-        while (told := (await client.ready())["engines"]["cpu"]) != state:
+        while (told := (await client.ready())["engines"]["cpu"]["state"]) != state:
             await asyncio.sleep(0.01)
     return str(told)
+
+
+async def test_an_engine_that_sleeps_is_woken_by_whichever_worker_is_asked(tmp_path: Path) -> None:
+    text = config(slots=2).replace("slots: 2", "slots: 2, sleep_when_idle: 0.3")
+    async with serving(text, tmp_path) as gateway:
+        for client in [each[0] for each in (await gateway.both()).values()]:
+            await told_until(client, "sleeping")
+            await eventually(lambda: not gateway.engines())
+            await asked(client, tokens=2)
+            assert len(gateway.engines()) == 1
 
 
 async def test_a_worker_s_death_gives_its_slots_to_the_others(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from contract.errors import EngineUnavailable
 from providers.http.client import PooledClient
 from providers.local.spec import Pace
 from providers.local.supervisor import EngineSupervisor
+from providers.local.vllm_command import environment
 from tests.providers.local.conftest import PATIENCE_S, QUICK, WEIGHTS, engine_spec, eventually, is_gone
 from tests.providers.local.raw import chat, fetch, send
 
@@ -211,6 +212,7 @@ import asyncio, sys
 from providers.http.client import PooledClient
 from providers.local.spec import EngineSpec
 from providers.local.supervisor import EngineSupervisor
+from providers.local.vllm_command import environment
 
 async def main():
     spec = EngineSpec(name="cpu", model_path=sys.argv[1], slots=1, ctx_per_slot=256, max_prompt_tokens=128)
@@ -238,3 +240,9 @@ async def test_a_gateway_killed_outright_takes_its_engine_with_it() -> None:
     left = Path(path)
     left.unlink(missing_ok=True)
     left.parent.rmdir()
+
+
+async def test_an_engine_sees_the_gpus_that_are_its_own(supervise: Supervise) -> None:
+    engine = await started(supervise(gpus=(2, 3)))
+    assert b"CUDA_VISIBLE_DEVICES=2,3" in Path(f"/proc/{pid_of(engine)}/environ").read_bytes().split(b"\0")
+    assert environment(engine_spec(kind="vllm", gpus=(0,)), "key")["CUDA_VISIBLE_DEVICES"] == "0"
