@@ -3,6 +3,7 @@
 import asyncio
 import json
 import urllib.parse
+from collections import deque
 from time import monotonic
 from typing import Any
 
@@ -30,6 +31,7 @@ class ClientConnection(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._head_since = monotonic()
         self._head_size = 0
+        self._waiting: deque[Cycle] = deque()  # of requests that came before the answer to the one before them was whole
         self._rests_since = 0.0  # when the last answer was whole and nothing came since
         self._timer = self.loop.call_later(self.head_s, self._look)
 
@@ -37,12 +39,13 @@ class ClientConnection(HttpToolsProtocol):
         self._timer.cancel()
         self.connections.discard(self)
         self.flow.resume_writing()
-        for cycle in (self.cycle, *[waiting for waiting, _ in self.pipeline]):
-            if cycle is not None:
-                cycle.lost()
+        if self.cycle is not None:
+            self.cycle.lost()
+        for cycle in self._waiting:
+            cycle.lost()
         if exc is None:
             self.transport.close()
-        self.parser = None
+        self.parser = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         self._rests_since = 0.0
@@ -92,7 +95,7 @@ class ClientConnection(HttpToolsProtocol):
             self._begin(cycle)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+            self._waiting.append(cycle)
 
     def _begin(self, cycle: Cycle) -> None:
         task = cycle.task = self.loop.create_task(cycle.run(self.app))
@@ -111,8 +114,8 @@ class ClientConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            self._begin(self.pipeline.pop()[0])  # type: ignore[arg-type]
+        if self._waiting:
+            self._begin(self._waiting.popleft())
         else:
             self._rests_since = monotonic()
 

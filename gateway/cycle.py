@@ -29,8 +29,8 @@ class Cycle:
     """`disconnected`: the client is gone. `on_leaving`: called when it goes before its answer is whole."""
 
     __slots__ = (
-        "_chunked", "_connection", "_head", "_left_bytes", "_more", "_news", "_parts", "_size", "_started", "_waiter", "_waits_to_continue", "bodiless",
-        "disconnected", "keep_alive", "on_leaving", "response_complete", "scope", "task",
+        "_chunked", "_connection", "_head", "_left_bytes", "_more", "_news", "_parts", "_size", "_started", "_waiter", "_waits_to_continue",
+        "bodiless", "disconnected", "keep_alive", "on_leaving", "response_complete", "scope", "task",
     )  # fmt: skip
 
     def __init__(self, connection: "ClientConnection", scope: dict[str, Any], keep_alive: bool, expects_continue: bool) -> None:
@@ -58,7 +58,7 @@ class Cycle:
         connection = self._connection
         try:
             await app(self.scope, self.receive, self.send)
-        except BaseException as exc:  # noqa: BLE001 - the task's top: the client gets an answer, and the log the reason
+        except BaseException as exc:
             log.error("Exception in ASGI application\n", exc_info=exc)
             await self._fail()
         else:
