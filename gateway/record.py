@@ -193,13 +193,6 @@ def _row(  # noqa: PLR0913  what was worked out of the attempt for more than its
     call, principal, planning, target, exchange, marks = job.call, job.principal, job.planning, attempt.target, attempt.exchange, attempt.marks
     started, admitted, connected, headers = marks.started, marks.admitted, marks.connected, marks.headers
     first, ended = marks.first_token, marks.ended
-        marks.started,
-        marks.admitted,
-        marks.connected,
-        marks.headers,
-        marks.first_token,
-        marks.ended,
-    )
     ttft, end, end_p95, output, predicted_cost, p_slo = attempt.predicted
     finish = None if exchange is None else exchange.finish
     prefill_us, decode_us, engine_nusd = _engine_time(target, marks)
