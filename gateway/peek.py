@@ -9,7 +9,7 @@ import msgspec
 
 from contract.call import Call, Dialect
 from contract.errors import InvalidRequest
-from gateway.scan import LONG, Scan, scan
+from gateway.scan import Scan, scan
 from providers.multipart import form_fields
 
 MAX_DEPTH = 64
@@ -186,7 +186,7 @@ class Reader:
         if form.multipart:
             return self._form_call(request_id, body, headers)
         fields = _decode(body)
-        seen = scan(body) if len(body) >= LONG else None
+        seen = scan(body)
         if deeper(seen.outside, MAX_DEPTH) if seen is not None else len(body.translate(None, _NOT_OPENING)) > MAX_DEPTH and too_deep(body, MAX_DEPTH):
             raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} levels deep")
         model = _model(fields, form.default_model)

@@ -9,13 +9,14 @@ import msgspec
 
 LONG = 4096  # bytes, from which on one pass is cheaper than a search for each name
 SHORT = 24  # bytes of a string, below which it may be a name
-_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+MANY_ESCAPES = 24  # bytes to an escape, below which it is not: text in \u escapes, say
+_ESCAPED = re.compile(rb'\\["\\]')  # what may hide a quote, or the end of a string
 
 
 class Scan(msgspec.Struct, frozen=True):
     """Of valid JSON. `outside`: all that stands in no string. `names`: the strings in it shorter than SHORT. `longest`: bytes of the longest string.
 
-    Escapes are left out of both.
+    Escaped quotes and backslashes are left out of both.
     """
 
     outside: bytes
@@ -23,8 +24,11 @@ class Scan(msgspec.Struct, frozen=True):
     longest: int
 
 
-def scan(body: bytes) -> Scan:
-    if b"\\" in body:  # what escapes goes, so that every quote that is left ends or begins a string
+def scan(body: bytes) -> Scan | None:
+    """None: it is short, or of a kind that is sooner searched."""
+    if len(body) < LONG or (escapes := body.count(b"\\")) * MANY_ESCAPES > len(body):
+        return None
+    if escapes:  # what is left of the quotes begins or ends a string
         body = _ESCAPED.sub(b"", body)
     pieces = body.split(b'"')
     return Scan(b"".join(pieces[::2]), frozenset([piece for piece in pieces if len(piece) < SHORT]), max(map(len, pieces)))
