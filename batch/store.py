@@ -74,9 +74,10 @@ class Store:
             row = connection.execute(query).first()
         return None if row is None else _batch(row)
 
-    def page(self, team: str, dialect: str, after: str | None, before: str | None, limit: int) -> Sequence[Batch]:
-        """The newest first; `before` gives those that are newer than it."""
-        query = select(*FIELDS).where(batches.c.team == team, batches.c.dialect == dialect)
+    def page(self, team: str | None, dialect: str | None, after: str | None, before: str | None, limit: int) -> Sequence[Batch]:
+        """The newest first; `before` gives those that are newer than it. `team` None: whoever's; `dialect` None: either."""
+        asked = {"team": team, "dialect": dialect}
+        query = select(*FIELDS).where(*(batches.c[name] == value for name, value in asked.items() if value is not None))
         with self.engine.connect() as connection:
             found = connection.execute(_page(query, batches, after or before, after is not None or before is None, limit))
             rows = [_batch(row) for row in found]

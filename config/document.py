@@ -54,9 +54,12 @@ def shown(file: str, finding: Finding) -> str:
 
 
 class Document:
-    """`data` is what the file says; `place` finds a path's line and column; `written` has the text of values that a variable filled in."""
+    """`data` is what the file says; `place` finds a path's line and column; `written` has the text of values that a variable filled in.
 
-    def __init__(self, file: Path, env: Mapping[str, str]) -> None:
+    `content`: instead of what is in the file, of which the name alone is then used.
+    """
+
+    def __init__(self, file: Path, env: Mapping[str, str], content: bytes | None = None) -> None:
         self.file = str(file)
         self.findings: list[Finding] = []
         self.written: dict[Path_, str] = {}
@@ -68,7 +71,7 @@ class Document:
         self._pairs_of: dict[int, Pairs] = {}
         self._open: set[int] = set()
         self._nodes = 0
-        self.data: Any = self._read(file)
+        self.data: Any = self._read(file, content)
         if self.findings:
             raise ConfigError(self.file, self.findings)
 
@@ -85,11 +88,12 @@ class Document:
     def _fault(self, message: str, mark: Any = None) -> ConfigError:
         return ConfigError(self.file, [Finding(message, _place(mark) if mark else None)])
 
-    def _read(self, file: Path) -> Any:
+    def _read(self, file: Path, content: bytes | None) -> Any:
         text = ""
         try:
-            with file.open("rb") as source:
-                content = source.read(MAX_BYTES + 1)
+            if content is None:
+                with file.open("rb") as source:
+                    content = source.read(MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
                 raise self._fault(f"is larger than {MAX_BYTES} bytes")
             text = content.decode()

@@ -17,9 +17,10 @@ from config.reachability import unreachable
 from config.settings import ProviderSettings, Settings, StateSettings, TargetSettings
 from config.values import SHAPES
 
-__all__ = ["ConfigError", "Finding", "Known", "Loaded", "load", "shown"]
+__all__ = ["ConfigError", "Finding", "Known", "Loaded", "checked", "load", "posted", "shown"]
 
 WITHOUT = "without a file"
+POSTED = "policy"  # the name of what somebody sent
 DEFAULT_ENGINE = "cpu"
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -74,6 +75,24 @@ def load(path: Path | None, env: Mapping[str, str], known: Known) -> Loaded:
         raise ConfigError(document.file, faults)
     report = ["providers  " + (", ".join(settings.providers) or "none"), "engines    " + (", ".join(settings.engines) or "none")]
     return Loaded(settings, report, document.file, [each for each in findings if each.advice], [each for each in findings if each.note])
+
+
+def posted(text: str) -> Any:
+    """YAML or JSON that somebody sent, as plain data: no variable is filled in, no file is read. Raises ConfigError."""
+    return Document(Path(POSTED), {}, text.replace("$", "$$").encode("utf-8", "surrogatepass")).data
+
+
+def checked(data: Mapping[str, Any], known: Known) -> Settings:
+    """Plain data, laid over settings that were loaded, as settings again. Raises ConfigError."""
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as exc:
+        findings = [Finding(f"`{'.'.join(map(str, error['loc']))}`: {_words(error)}") for error in _told(exc)]
+        raise ConfigError(POSTED, findings) from None
+    faults = [Finding(each.message) for each in _Checker(settings, known, {}).all() if not (each.advice or each.note)]
+    if faults:
+        raise ConfigError(POSTED, faults)
+    return settings
 
 
 class _AllSet(dict[str, str]):

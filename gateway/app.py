@@ -1,5 +1,6 @@
 """The FastAPI app: everything but the inference routes, and the documentation of those too."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,10 +15,13 @@ from gateway.batches.batches_api import add_batches
 from gateway.batches.desk import Desk
 from gateway.batches.files_api import add_files
 from gateway.batches.messages_api import add_message_batches
+from gateway.batches.progress_api import add_progress
 from gateway.dashboard.pages import add_dashboard
 from gateway.metrics.serving import add_metrics
 from gateway.openapi import INFERENCE_PATHS
-from gateway.reports_api import add_reports
+from gateway.replay.api import add_replay
+from gateway.replay.jobs import Jobs
+from gateway.reports.api import add_reports
 from gateway.responses_api import add_responses
 from gateway.runtime import Runtime
 
@@ -25,7 +29,7 @@ from gateway.runtime import Runtime
 def create_app(runtime: Runtime, version: str) -> FastAPI:
     """The app around a runtime whose engines and ledger it starts and stops with itself."""
 
-    desk = Desk(runtime)
+    desk, replays = Desk(runtime), Jobs(runtime.settings.state.database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -34,6 +38,7 @@ def create_app(runtime: Runtime, version: str) -> FastAPI:
         try:
             yield
         finally:
+            await asyncio.to_thread(replays.stop)
             await desk.stop()
             await runtime.stop()
 
@@ -46,6 +51,8 @@ def create_app(runtime: Runtime, version: str) -> FastAPI:
     add_files(app, desk)
     add_message_batches(app, desk)
     add_batches(app, desk)
+    add_progress(app, runtime.ledger)
+    add_replay(app, runtime, replays)
     add_metrics(app, runtime.observing.gate, runtime.observing.gathering)
     _add_health(app, runtime)
     add_dashboard(app, "/v1", sign_in=False)

@@ -89,12 +89,9 @@ def _latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float
     return [_named(groups, each.group) | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
 
 
-def _calibration(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Line]:
-    (by,) = groups
-    if unknown := window.filters.keys() - {"team"}:
-        raise KeyError(min(unknown))
-    found = predictions.calibration(engine, window.from_us, by, window.filters.get("team"), window.to_us)
-    return [{by: each.group} | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
+def _calibration(engine: Engine, window: Window, groups: Sequence[str], _: float) -> list[Line]:
+    found = predictions.calibration(engine, window, groups)
+    return [_named(groups, each.group) | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
 
 
 REPORTS: Mapping[str, Report] = {
@@ -102,5 +99,5 @@ REPORTS: Mapping[str, Report] = {
     "cost": Report(GROUPS, ("target",), _of_sums(_cost)),
     "slo": Report(GROUPS, ("policy",), _of_sums(_slo)),
     "latency": Report(latencies.GROUPS, ("target",), _latency),
-    "calibration": Report(tuple(predictions.GROUPS), ("target",), _calibration, most=1),
+    "calibration": Report(predictions.GROUPS, ("target",), _calibration),
 }

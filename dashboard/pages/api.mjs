@@ -38,6 +38,13 @@ export function address(path, params = {}) {
 
 export const get = async (url) => (await ask(url)).json();
 
+// Sends a write, with the token that a browser's session needs; what came of it.
+export async function send(url, body) {
+  const by = state.session?.via === "session" ? { "x-turnout-csrf": state.session.csrf_token } : {};
+  const options = { method: "POST", headers: { ...by, ...(body === undefined ? {} : { "content-type": "application/json" }) } };
+  return (await ask(url, body === undefined ? options : { ...options, body: JSON.stringify(body) })).json();
+}
+
 export async function about() {
   const found = await (await fetch("/dashboard/about.json")).json();
   state.api = found.api;

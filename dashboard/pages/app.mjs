@@ -1,5 +1,6 @@
 // The frame around the pages: who looks, where they are, of which time and team, and how often it is looked again.
 import { about, get, key, leave, state, whoAmI } from "./api.mjs";
+import { BatchPage, Batches } from "./batches.mjs";
 import { Engines } from "./engines.mjs";
 import { Component, html, render } from "./html.mjs";
 import { Latency } from "./latency.mjs";
@@ -16,16 +17,18 @@ import { Targets } from "./targets.mjs";
 import { Teams } from "./teams.mjs";
 import { apply, dark, toggle } from "./theme.mjs";
 
+// Name in the address -> title and page; and of one thing on it, where such open.
 const PAGES = {
   overview: ["Overview", Overview],
   spend: ["Spend", Spend],
   latency: ["Latency", Latency],
-  requests: ["Requests", Requests],
+  requests: ["Requests", Requests, ["Request", RequestPage]],
   teams: ["Teams and budgets", Teams],
   models: ["Models and prices", Models],
   routing: ["Routing", Routing],
   targets: ["Targets", Targets],
   engines: ["Engines", Engines],
+  batches: ["Batches", Batches, ["Batch", BatchPage]],
   playground: ["Playground", Playground],
 };
 const SPANS = { "15m": "15 minutes", "1h": "1 hour", "24h": "24 hours", "7d": "7 days", "30d": "30 days" };
@@ -55,8 +58,14 @@ class App extends Component {
     }
   };
 
+  shown() {
+    const { page, thing } = this.state.at;
+    const found = PAGES[page];
+    return thing && found?.[2] ? found[2] : found;
+  }
+
   arrived = () => {
-    const [title] = PAGES[this.state.at.page] || ["Not found"];
+    const [title] = this.shown() || ["Not found"];
     document.title = `${title} · Turnout`;
   };
 
@@ -75,7 +84,8 @@ class App extends Component {
     if (!ready) return html`<p class="notice" aria-busy="true">Loading…</p>`;
     if (!state.session) return html`<${SignIn} error=${error} done=${this.begin} />`;
     const shown = Object.entries(PAGES).filter(([name]) => name !== "playground" || state.api === "/v1");
-    const [title, Page] = Object.fromEntries(shown)[at.page] || ["There is no such page", () => null];
+    const there = shown.some(([name]) => name === at.page);
+    const [title, Page] = there ? this.shown() : ["There is no such page", () => null];
     const since = SPANS[at.query.since] ? at.query.since : "24h";
     return html`<div class="frame">
       <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), document.getElementById("main").focus())}>Skip to the page</a>
@@ -97,10 +107,8 @@ class App extends Component {
         ${shown.map(([name, [text]]) => html`<li><a href=${link(name)} aria-current=${name === at.page ? "page" : null}>${text}</a></li>`)}
       </ul></nav>
       <main id="main" tabindex="-1">
-        <h1>${at.page === "requests" && at.thing ? "Request" : title}</h1>
-        ${at.page === "requests" && at.thing
-          ? html`<${RequestPage} key=${at.thing} id=${at.thing} tick=${tick} />`
-          : html`<${Page} key=${at.page} query=${at.query} since=${since} team=${at.query.team || null} tick=${tick} />`}
+        <h1>${title}</h1>
+        <${Page} key=${`${at.page}/${at.thing || ""}`} id=${at.thing} query=${at.query} since=${since} team=${at.query.team || null} tick=${tick} />
       </main>
     </div>`;
   }

@@ -48,13 +48,17 @@ export class Load extends Component {
   }
 }
 
-async function download(address) {
-  const text = JSON.stringify(await (await ask(address)).json(), null, 2);
+export function save(blob, name) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  link.download = `${address.split("?")[0].split("/").filter(Boolean).join("-")}.json`;
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
   link.click();
   URL.revokeObjectURL(link.href);
+}
+
+async function download(address) {
+  const text = JSON.stringify(await (await ask(address)).json(), null, 2);
+  save(new Blob([text], { type: "application/json" }), `${address.split("?")[0].split("/").filter(Boolean).join("-")}.json`);
 }
 
 export function Sources({ addresses, name = "page" }) {

@@ -2,6 +2,7 @@
 import { address, get } from "./api.mjs";
 import { Component, html } from "./html.mjs";
 import { Load, Sources } from "./load.mjs";
+import { Replay } from "./replay.mjs";
 import { Decision } from "./request.mjs";
 import { set } from "./router.mjs";
 import { Table } from "./table.mjs";
@@ -20,10 +21,12 @@ const COLUMNS = [
   { name: "recovery", of: (row) => row.policy.recovery },
 ];
 
-export function Routing({ query, team, tick }) {
+export function Routing({ query, since, team, tick }) {
   const show = ({ routing }) => html`<${Table} label="Policies" columns=${COLUMNS} rows=${routing.data} />
     <h2>Explain</h2>
-    <${Explain} query=${query} team=${team} models=${routing.data.map((each) => each.model)} />`;
+    <${Explain} query=${query} team=${team} models=${routing.data.map((each) => each.model)} />
+    <h2>Replay</h2>
+    <${Replay} query=${query} since=${since} team=${team} routing=${routing.data} />`;
   return html`<${Load} from=${{ routing: address("routing", { team }) }} tick=${tick} show=${show} />`;
 }
 

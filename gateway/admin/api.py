@@ -14,17 +14,20 @@ from config.settings import Settings
 from contract.errors import InvalidRequest, NotFound
 from gateway.admin.edge import given
 from gateway.admin.gate import Gate
+from gateway.admin.replays import add_admin_replays
 from gateway.admin.reports import View, add_admin_reports
 from gateway.admin.roles import AdminCaller, no_such_team
 from gateway.admin.shown import settings_shown
 from gateway.admin.sign_in import add_sign_in
 from gateway.app_errors import add_errors
+from gateway.batches.progress_api import add_admin_batches
 from gateway.dashboard.pages import add_dashboard
 from gateway.key_watch import KeyWatch
 from gateway.made_keys import NewKey, counted, create, described, own_scope, teams_of
 from gateway.metering.meter import MeterPort
+from gateway.replay.jobs import Jobs
+from gateway.reports.standing_shown import standing_shown
 from gateway.scopes import scopes_of
-from gateway.standing_shown import standing_shown
 from ledger.keys import MAX_GRACE_S, MadeKey
 
 T = TypeVar("T")
@@ -37,7 +40,7 @@ class Rotation(Section):
     grace_s: Annotated[int, Field(ge=0, le=MAX_GRACE_S)] = 0
 
 
-def create_admin_app(watch: KeyWatch, gate: Gate, meter: MeterPort, view: View) -> FastAPI:
+def create_admin_app(watch: KeyWatch, gate: Gate, meter: MeterPort, view: View, replays: Jobs) -> FastAPI:
     """The app, with sign-in and the dashboard. It has no other pages: what a page of the framework's would load is not ours."""
     settings = watch.settings
     app = FastAPI(title="Turnout admin", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
@@ -47,6 +50,8 @@ def create_admin_app(watch: KeyWatch, gate: Gate, meter: MeterPort, view: View) 
     _add_keys(app, settings, watch, gate)
     _add_writes(app, settings, watch, gate)
     add_admin_reports(app, settings, gate, meter, view)
+    add_admin_batches(app, gate, view.ledger)
+    add_admin_replays(app, settings, gate, view, replays)
     add_dashboard(app, "/admin", sign_in=gate.sign_on is not None)
 
     @app.get("/")

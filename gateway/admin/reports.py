@@ -12,12 +12,12 @@ from gateway.admin.gate import Gate
 from gateway.admin.roles import AdminCaller, no_such_team
 from gateway.auth import Principal
 from gateway.metering.meter import MeterPort
-from gateway.reporting import ABOUT, Reporting
-from gateway.reports_query import Asked
+from gateway.reports.query import Asked
+from gateway.reports.reporting import ABOUT, Reporting
+from gateway.reports.routes_shown import ALL_TEAMS_ONLY, Question, explained, routes_shown, targets_shown, visible
+from gateway.reports.standing_shown import standing_shown
 from gateway.routes import Route, RouteTable
-from gateway.routes_shown import ALL_TEAMS_ONLY, Question, explained, routes_shown, targets_shown, visible
 from gateway.scopes import principal_of, scopes_of
-from gateway.standing_shown import standing_shown
 from ledger.described import describe_decision, describe_request
 from ledger.reports import REPORTS
 from ledger.store import Ledger

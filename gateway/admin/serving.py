@@ -15,6 +15,7 @@ from gateway.admin.reports import View
 from gateway.connection import ClientConnection
 from gateway.key_watch import KeyWatch
 from gateway.metering.meter import MeterPort
+from gateway.replay.jobs import Jobs
 from gateway.server import url_of
 from providers.http.port import HttpClient
 
@@ -35,7 +36,8 @@ class AdminServer:
     def __init__(self, admin: AdminSettings, watch: KeyWatch, client: HttpClient, meter: MeterPort, view: View, listener: socket.socket) -> None:
         self._listener = listener
         self.url = url_of(listener)
-        app = create_admin_app(watch, Gate(admin, client, watch.store.engine), meter, view)
+        self._replays = Jobs(watch.settings.state.database)
+        app = create_admin_app(watch, Gate(admin, client, watch.store.engine), meter, view, self._replays)
         config = uvicorn.Config(
             AdminEdge(app),
             http=ClientConnection,
@@ -61,6 +63,7 @@ class AdminServer:
     async def stop(self) -> None:
         """Idempotent."""
         self._server.should_exit = True
+        await asyncio.to_thread(self._replays.stop)
         if self._task is not None:
             await self._task
         self._listener.close()

@@ -136,7 +136,19 @@ def _groups(name: str, told: str | None) -> list[str]:
 
 def _head(name: str, lines: list[dict[str, Any]], groups: list[str]) -> list[str]:
     if name == "calibration":
-        return ["attempts", "first token in p95", "end in p95", "seconds error", "bias", "output error", "bias", "cost error", "bias"]
+        return [
+            "attempts",
+            "SLO odds",
+            "SLO met",
+            "first token in p95",
+            "end in p95",
+            "seconds error",
+            "bias",
+            "output error",
+            "bias",
+            "cost error",
+            "bias",
+        ]
     return [f"{key} ms p50/p90/p99" if name == "latency" else key.replace("_", " ") for key in _shown(name, lines[0], groups)] if lines else []
 
 
@@ -158,7 +170,10 @@ def _told(value: Any) -> Any:
 
 
 def _calibrated(line: dict[str, Any]) -> list[str | None]:
-    found: list[str | None] = []
+    slo = line["slo"]
+    found = [
+        None if slo[name] is None else f"{slo[name]:.1%}" + (f" of {slo['n']}" if name == "observed" else "") for name in ("predicted", "observed")
+    ]
     for name in ("ttft", "end"):
         within = line[name]["within_p95"]
         found.append(None if within is None else f"{within:.1%} of {line[name]['n']}")

@@ -18,6 +18,7 @@ from gateway.admin.api import create_admin_app
 from gateway.admin.edge import ALWAYS, MAX_BODY_BYTES
 from gateway.admin.gate import Gate
 from gateway.admin.reports import View
+from gateway.replay.jobs import Jobs
 from ledger.reports import REPORTS
 from tests.gateway.conftest import NO_TLS, Gateway, running
 from tests.gateway.oidc_admin import ADMIN_KEY, Browser, OidcServer, oidc_server
@@ -73,6 +74,9 @@ SHOWN = ("requests", "targets", "routing", "budgets", *(f"reports/{name}" for na
 TABLE |= {f"GET /admin/{name}": OWN for name in SHOWN} | {f"GET /admin/{name}?team=search": READ for name in SHOWN}
 TABLE |= {"GET /admin/requests/{request_id}": READ, "GET /admin/decisions/{request_id}": READ, "GET /admin/reports/engines": ALL}
 TABLE |= {"GET /admin/explain?model=solo&team=search": READ, "GET /admin/explain?model=other&team=search": (401, 401, 403, 404, 404, 404, 404, 404)}
+TABLE |= {"GET /admin/reports/batches": OWN, "GET /admin/reports/batches?team=search": READ, "GET /admin/reports/batches/{batch_id}": READ}
+TABLE |= {"POST /admin/batches/{batch_id}/cancel": (401, 401, 403, 403, 404, 200, 200, 200), "GET /admin/replay/{replay_id}?team=search": READ}
+TABLE |= {"POST /admin/replay": (401, 401, 403, 400, 404, 400, 400, 400)}  # of no policy
 # How somebody becomes a caller, and pages that hold nothing of anybody.
 OPEN = {
     "GET /",
@@ -92,7 +96,7 @@ class Admin:
     def __init__(self, gateway: Gateway, provider: OidcServer) -> None:
         assert gateway.runtime.admin is not None
         self.gateway = gateway
-        self.request_id = ""  # of one that the team `search` asked
+        self.request_id = self.batch_id = self.replay_id = ""  # of the team `search`
         self.url = gateway.runtime.admin.url
         self.http = httpx2.AsyncClient(base_url=self.url, timeout=60, trust_env=False, verify=NO_TLS)
         self.credentials = {name: provider.sign({"groups": groups}) for name, groups in GROUPS.items()}
@@ -128,6 +132,13 @@ async def admin(provider: OidcServer, tmp_path_factory: pytest.TempPathFactory) 
         body = {"model": "solo", "messages": [{"role": "user", "content": "Hi"}]}
         asked = await gateway.http.post("/v1/chat/completions", json=body, headers={"x-api-key": "sk-search-canary"})
         admin.request_id = asked.headers["x-request-id"]
+        row = {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": body}  # the batch fails: nobody listens at its target
+        team = {"x-api-key": "sk-search-canary"}
+        file = await gateway.http.post("/v1/files", files={"file": ("a.jsonl", json.dumps(row).encode())}, data={"purpose": "batch"}, headers=team)
+        new = {"input_file_id": file.json()["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        admin.batch_id = (await gateway.http.post("/v1/batches", json=new, headers=team)).json()["id"]
+        replay = {"policy": "models: {solo: {policy: fast}}\npolicies: {fast: {objective: fastest}}", "team": "search"}
+        admin.replay_id = (await admin.ask("POST", "/admin/replay", json=replay)).json()["id"]
         yield admin
         await admin.http.aclose()
 
@@ -138,7 +149,8 @@ async def test_every_route_is_in_the_table(admin: Admin) -> None:
     settings = runtime.key_watch.settings
     assert settings.admin is not None
     view = View(runtime.ledger, runtime.routes, runtime.rules)
-    app = create_admin_app(runtime.key_watch, Gate(settings.admin, runtime.clients[0], runtime.ledger.engine), runtime.meter, view)
+    gate = Gate(settings.admin, runtime.clients[0], runtime.ledger.engine)
+    app = create_admin_app(runtime.key_watch, gate, runtime.meter, view, Jobs(settings.state.database))
     found = {f"{method} {route.path}" for route in app.routes if isinstance(route, Route) for method in route.methods or () if method != "HEAD"}
     assert found == {route.partition("?")[0] for route in TABLE} | OPEN
 
@@ -147,7 +159,9 @@ async def test_every_route_is_in_the_table(admin: Admin) -> None:
 async def test_a_route_answers_who_may_and_nobody_else(admin: Admin, route: str, caller: str, status: int) -> None:
     key = await admin.made()
     method, path = route.replace("{key_id}", key["id"]).replace("{team}", "search").replace("{request_id}", admin.request_id).split(" ")
-    answer = await admin.ask(method, path, caller, **({"json": NEW} if path == "/admin/keys" and method == "POST" else {}))
+    path = path.replace("{batch_id}", admin.batch_id).replace("{replay_id}", admin.replay_id)
+    bodies = {"/admin/keys": NEW, "/admin/replay": {"policy": "{}", "team": "search"}}
+    answer = await admin.ask(method, path, caller, **({"json": bodies[path]} if method == "POST" and path in bodies else {}))
     assert answer.status_code == status, answer.text
     for name, value in ALWAYS:
         assert answer.headers.get_list(name.decode()) == [value.decode()]

@@ -72,10 +72,12 @@ THINGS = {
     "POST /v1/messages/batches/{batch_id}/cancel": "message batch",
     "DELETE /v1/messages/batches/{batch_id}": "message batch",
     "GET /v1/explain": "model",
+    "GET /v1/reports/batches/{batch_id}": "batch",
+    "GET /v1/replay/{replay_id}": "replay",
 }
-MAKERS = {"POST /v1/files", "POST /v1/batches", "POST /v1/messages/batches"}
+MAKERS = {"POST /v1/files", "POST /v1/batches", "POST /v1/messages/batches", "POST /v1/replay"}
 EMPTY = {"GET /v1/reports/breakeven", "GET /v1/reports/engines", "GET /v1/budgets"}  # for who uses no engine and has no budget
-BATCHES = {"GET /v1/files", "GET /v1/batches", "GET /v1/messages/batches"}
+BATCHES = {"GET /v1/files", "GET /v1/batches", "GET /v1/messages/batches", "GET /v1/reports/batches"}
 LISTS = (
     {"GET /v1/models", "GET /v1/targets", "GET /v1/requests", "GET /v1/routing", "GET /v1/session"}
     | BATCHES
@@ -96,12 +98,13 @@ class Red:
     file: str = "file-none"
     batch: str = "batch_none"
     message_batch: str = "msgbatch_none"
+    replay: str = "replay_" + "0" * 32
 
     def path(self, template: str) -> str:
         template = template.replace("/dashboard/{name}", "/dashboard/app.mjs").replace("/v1/explain", "/v1/explain?model=red")
         batch = self.message_batch if template.startswith("/v1/messages") else self.batch
         named = template.replace("{model:path}", "red").replace("{response_id}", self.response).replace("{request_id}", self.request)
-        return named.replace("{file_id}", self.file).replace("{batch_id}", batch)
+        return named.replace("{file_id}", self.file).replace("{batch_id}", batch).replace("{replay_id}", self.replay)
 
     async def ask(self, route: str, caller: str, thing: str = "") -> httpx2.Response:
         method, template = route.split(" ")
@@ -146,7 +149,9 @@ async def red(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> A
         chat = await gateway.post({"model": "red", "messages": [{"role": "user", "content": "Hi"}]}, key="sk-red")
         answer = await gateway.post({"model": "red", "input": "Hi"}, key="sk-red", path="/v1/responses")
         assert (chat.status_code, answer.status_code) == (200, 200), (chat.text, answer.text)
-        yield Red(gateway, chat.headers["x-request-id"], answer.json()["id"])
+        replay = await gateway.post({"policy": {"policies": {"red": {"objective": "fastest"}}}}, key="sk-red", path="/v1/replay")
+        assert replay.status_code == 202, replay.text
+        yield Red(gateway, chat.headers["x-request-id"], answer.json()["id"], replay=replay.json()["id"])
 
 
 async def batches_of(red: Red) -> None:

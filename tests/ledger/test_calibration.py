@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import Engine
 
 from contract.usage import Usage
-from ledger.calibration import GROUPS, Calibration, Coverage, Error, calibration
+from ledger.calibration import Calibration, Coverage, Error, calibration
 from ledger.row import AttemptRow
 from ledger.store import Ledger
+from ledger.window import FOR_EVER_US, Window
 from tests.ledger.rows import STARTED_AT_US, emptied, row
 
 Report = Callable[..., list[Calibration]]
@@ -33,7 +34,8 @@ def report(ledger: Ledger) -> Report:
             ledger.append(one)
         assert ledger.flush() and not ledger.dropped
         engine: Engine = ledger.engine
-        return calibration(engine, since_us, by, team)
+        window = Window(since_us, FOR_EVER_US, {} if team is None else {"team": team})
+        return calibration(engine, window, by.split(",") if by else [])
 
     return made
 
@@ -126,18 +128,53 @@ def test_sums_beyond_64_bits_do_not_overflow(report: Report) -> None:
     assert found.end_ms.absolute_share == 0.0
 
 
+# --- the reliability plot --------------------------------------------------------------------------------------------------
+def promised(number: int, p: float | None, met: bool | None, **fields: Any) -> AttemptRow:
+    return row(f"req_{number}", predicted_p_slo=p, predicted_end_us=1, slo_met=met, **fields)
+
+
+def test_each_bucket_of_probabilities_tells_how_often_it_came_true(report: Report) -> None:
+    often = [promised(number, 0.97, number != 0) for number in range(20)]
+    found = report(*often, promised(20, 0.2, False), promised(21, 0.25, True), promised(22, 1.0, True), promised(23, None, True), by="p_slo")
+    assert [(each.group[0], each.slo.n, each.slo.observed) for each in found] == [
+        ("0.2-0.3", 2, 0.5),
+        ("0.95-0.99", 20, 0.95),
+        ("0.99-1", 1, 1.0),
+        (None, 0, None),
+    ]
+    low = found[0].slo
+    assert low.predicted == pytest.approx(0.225) and low.brier == pytest.approx((0.2**2 + 0.75**2) / 2)
+    assert 0.09 < (low.low or 0) < 0.1 and 0.9 < (low.high or 0) < 0.91  # Wilson's interval of 1 of 2: 0.0945 to 0.9055
+
+
+JUDGED = {
+    "a first attempt that failed missed, whatever came of the request": ({"status": "failed"}, (1, 0, 0.0)),
+    "who lost a race is not judged": ({"status": "abandoned"}, (0, 1, None)),
+    "a client that left is not judged": ({"status": "client_closed"}, (0, 1, None)),
+    "a second attempt began later than its prediction counts from": ({"attempt": 2, "slo_met": True}, (0, 0, None)),
+}
+
+
+@pytest.mark.parametrize(("fields", "expected"), JUDGED.values(), ids=JUDGED)
+def test_what_is_judged_is_what_was_promised(report: Report, fields: Any, expected: Any) -> None:
+    (found,) = report(row(predicted_p_slo=0.9, **fields))
+    assert (found.slo.n, found.slo.unjudged, found.slo.observed) == expected
+
+
 # --- groups ----------------------------------------------------------------------------------------------------------------
 def test_rows_without_any_prediction_are_left_out(report: Report) -> None:
     assert report(row(cost_nusd=5, usage=Usage(output_visible=1), prompt_tokens_estimated=3)) == []
 
 
 GROUPED = {
-    "target": [("one/gpt-5", 2), ("cpu", 1), ("two/gpt-5", 1)],
-    "model": [("solo", 3), ("other", 1)],
+    "target": [(("one/gpt-5",), 2), (("cpu",), 1), (("two/gpt-5",), 1)],
+    "model": [(("solo",), 3), (("other",), 1)],
+    "model,provider": [(("solo", "one"), 2), (("other", "cpu"), 1), (("solo", "two"), 1)],
+    "": [((), 4)],
 }
 
 
-@pytest.mark.parametrize("by", GROUPS)
+@pytest.mark.parametrize("by", GROUPED)
 def test_groups_are_named_as_elsewhere_the_largest_first(report: Report, by: str) -> None:
     rows = (
         streamed(1),

@@ -196,8 +196,8 @@ def predicted(tmp_path: Path) -> str:
 def test_calibration_shows_a_line_for_each_target(turnout: Turnout, predicted: str) -> None:
     head, *lines = turnout("report", "calibration", "--database", predicted).stdout.splitlines()
     assert head.startswith("target") and [line.split() for line in lines] == [
-        ["one/gpt-5", "20", "95.0%", "of", "20", "-", "-", "-", "-", "-", "50.0%", "-50.0%"],
-        ["cpu", "1", *["-"] * 8],
+        ["one/gpt-5", "20", "-", "-", "95.0%", "of", "20", "-", "-", "-", "-", "-", "50.0%", "-50.0%"],
+        ["cpu", "1", *["-"] * 10],
     ]
 
 
@@ -205,6 +205,17 @@ def test_calibration_as_json_has_means_and_shares(turnout: Turnout, predicted: s
     found = json.loads(turnout("report", "calibration", "--by", "model", "--team", "red", "--database", predicted, "--json").stdout)[0]
     assert found["attempts"] == 20 and found["ttft"] == {"n": 20, "within_p95": 0.95} and found["end_ms"]["actual"] is None
     assert found["cost_usd"] == {"n": 20, "predicted": 5e-8, "actual": 1e-7, "absolute_share": 0.5, "bias_share": -0.5}
+
+
+def test_calibration_by_probability_is_the_reliability_plot(turnout: Turnout, tmp_path: Path) -> None:
+    rows = [row(f"req_{n}", started_at_us=ago(60), predicted_p_slo=0.3 if n < 2 else 0.97, slo_met=n > 0) for n in range(5)]
+    url = fill(tmp_path / "judged.db", *rows)
+    low, high = json.loads(turnout("report", "calibration", "--by", "p_slo", "--database", url, "--json").stdout)
+    assert (low["p_slo"], low["slo"]["n"], low["slo"]["observed"]) == ("0.3-0.4", 2, 0.5)
+    assert (high["p_slo"], high["slo"]["predicted"], high["slo"]["observed"]) == ("0.95-0.99", pytest.approx(0.97), 1.0)
+    head, first, _ = turnout("report", "calibration", "--by", "p_slo", "--database", url, "--csv").stdout.splitlines()
+    assert head.startswith("p_slo,attempts,slo.n,slo.unjudged,slo.predicted,slo.observed,slo.low,slo.high,slo.brier,ttft.n")
+    assert first.startswith("0.3-0.4,2,2,0,0.3,0.5,")
 
 
 def test_calibration_of_nothing_says_so(turnout: Turnout, url: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from contract.errors import InvalidRequest, LedgerUnavailable, NotFound
-from gateway.reports_query import Asked, answer, cursor_of, groups_or_refuse
+from gateway.reports.query import Asked, answer, cursor_of, groups_or_refuse
 from ledger.breakeven import as_lines, breakeven
 from ledger.described import describe_request
 from ledger.engine_time import engine_lines

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Response
 
 from gateway.app_parts import Caller
-from gateway.reporting import ABOUT, Reporting
-from gateway.reports_query import Asked, answer
-from gateway.routes_shown import ALL_TEAMS_ONLY, Question, explained, routes_shown, targets_shown, visible
+from gateway.reports.query import Asked, answer
+from gateway.reports.reporting import ABOUT, Reporting
+from gateway.reports.routes_shown import ALL_TEAMS_ONLY, Question, explained, routes_shown, targets_shown, visible
+from gateway.reports.standing_shown import standing_shown
 from gateway.runtime import Runtime
-from gateway.standing_shown import standing_shown
 from ledger.described import describe_decision, describe_request
 from ledger.reports import REPORTS
 
