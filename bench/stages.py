@@ -3,7 +3,8 @@
     python bench/stages.py [--seconds S] [--requests N] [--front limits|uvicorn] [--tree FOLDER] [--flame FILE] [--no-instructions] [unary|stream ...]
 
 Everything is on: key check, limits, budget reservation, ledger, statistics, metrics, decision record. Three measures of the same process kind:
-CPU by the kernel's accounting, split over the stages by samples of its stacks (py-spy, where it is on the PATH or in $PY_SPY); instructions
+CPU by the kernel's accounting, split over the stages by samples of its stacks while it holds
+Python's lock, so that waiting for sockets is in none (py-spy, where it is on the PATH or in $PY_SPY); instructions
 counted by valgrind, the main thread's split by the same samples; system calls counted by strace. What is not installed is left out and named.
 Instructions do not depend on what else the machine does: judge by them. `--tree`: another checkout, to compare with.
 """
@@ -97,7 +98,7 @@ def cpu(tree: Path, front: str, shape: str, seconds: float) -> tuple[float, floa
         stacks = Path(folder) / "stacks"
         if spy is not None:
             sampling = subprocess.Popen(
-                [spy, "record", "-p", str(process.pid), "-d", str(max(1, int(seconds))), "-r", "400", "-f", "raw", "-o", str(stacks)],
+                [spy, "record", "-p", str(process.pid), "-d", str(max(1, int(seconds))), "-r", "400", "--gil", "-f", "raw", "-o", str(stacks)],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
