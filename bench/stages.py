@@ -46,6 +46,7 @@ STAGES = (
     ("rest", "gateway/server.py"),
     ("pipeline", "gateway/"),
 )
+WRITES = re.compile(r"(Connection\.send@|Cycle\.(end|write|_flush)@|RequestResponseCycle\.send@|_Segment\.write@)[^;]*$")  # innermost: a write(2)
 BUDGET_US = {  # of the 165 that a request may cost on a quiet reference machine
     "parse": 16, "auth": 5, "admit": 16, "plan": 12, "note": 5, "upstream write": 32, "upstream read, tap": 14, "row": 8, "statistics": 8,
     "metrics": 4, "send": 16, "pipeline": 10, "rest": 10, LEDGER: 26,
@@ -108,14 +109,16 @@ def cpu(tree: Path, front: str, shape: str, seconds: float) -> tuple[float, floa
     return main / found["requests"], others / found["requests"], by_stage(told), told
 
 
-def by_stage(stacks: str) -> Counter[str]:
-    """Samples of the event loop's thread."""
+def by_stage(stacks: str, kernel: bool = True) -> Counter[str]:
+    """Samples of the event loop's thread; `kernel` False: without those in a system call, in which no instruction is counted."""
     found: Counter[str] = Counter()
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")
         if "Runner.run" not in stack:
             continue
         frames = re.sub(r"(\S+) \(([^:)]*)(:\d+)?\)", r"\1@\2", stack)
+        if not kernel and WRITES.search(frames):
+            continue
         found[next((stage for frame in reversed(frames.split(";")) if (stage := stage_of(frame))), "rest")] += int(count)
     return found
 
@@ -178,10 +181,10 @@ def show(shape: str, options: argparse.Namespace) -> None:
         print("no split by stage: py-spy is not installed")
         return
     print("| stage | us | of the request | instructions | budget, us on a quiet machine |\n|---|---|---|---|---|")
-    whole = samples.total()
+    whole, user = samples.total(), by_stage(stacks, kernel=False)
     for stage in (*[name for name, _ in STAGES if name != "rest"], "rest"):
         share = samples[stage] / whole
-        told = "" if counted is None else f"{share * counted[0]:,.0f}"
+        told = "" if counted is None else f"{user[stage] / user.total() * counted[0]:,.0f}"
         print(f"| {stage} | {share * main:.1f} | {share * main / (main + others):.0%} | {told} | {BUDGET_US[stage]} |")
     told = "" if counted is None else f"{counted[1]:,.0f}"
     print(f"| {LEDGER} | {others:.1f} | {others / (main + others):.0%} | {told} | {BUDGET_US[LEDGER]} |")
