@@ -17,8 +17,8 @@ def test_every_file_of_a_stage_is_there(place: str) -> None:
 
 def test_a_sample_belongs_to_the_stage_of_its_innermost_listed_frame() -> None:
     root = "Runner.run (asyncio/runners.py:118);Server.run (gateway/server.py:9);"
-    stacks = f"{root}Recorder.record (gateway/record.py:9);_other (ledger/prices.py:3) 4\n{root}Recorder.begins (gateway/record.py:5) 2\n{root[:-1]} 1\nelse 9"
-    assert stages.by_stage(stacks) == {"row": 4, "note": 2, "rest": 1}
+    stacks = ("Recorder.record (gateway/record.py:9);_other (ledger/prices.py:3) 4", "Recorder.begins (gateway/record.py:5) 2", "_other (x.py:1) 1")
+    assert stages.by_stage("\n".join([*(root + each for each in stacks), "else 9"])) == {"row": 4, "note": 2, "rest": 1}
 
 
 def test_time_in_a_write_counts_no_instruction() -> None:
