@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from msgspec.structs import replace
 
 from contract.usage import Usage
+from ledger.note import note_of
 from ledger.row import AttemptRow
 from ledger.store import Ledger
 from policy.ask import Ask
@@ -132,7 +133,7 @@ def main() -> None:
         took = []
         for row in made:
             began = perf_counter()
-            ledger.begin(row)
+            ledger.begin(note_of(row))
             took.append((perf_counter() - began) * 1e6)
             ledger.append(row)
         report("noted before it is sent", sorted(took))

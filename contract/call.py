@@ -25,6 +25,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     `answered`: the text with which the body ends that is the answer's own beginning, told to the client already: it is to be gone on from.
     `content_type`: the body's, where it is not JSON. `may_hold_state`: False where nothing in the body can be of an earlier answer (a signature,
     a kept answer's id …), so that nobody else looks through it. `flow`: whose turn it takes where it has to wait.
+    `names`: of a long body, the short strings in it, its members' names among them; None: nobody looked. `longest`: bytes of its longest string.
     """
 
     request_id: str
@@ -41,4 +42,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     may_hold_state: bool = True
     continues: str | None = None
     answered: str = ""
+    names: frozenset[bytes] | None = None
+    longest: int = 0
     flow: Flow = NOBODY

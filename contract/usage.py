@@ -40,19 +40,32 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def input_total(self) -> int | None:
         """All input tokens, or None when no input class is known."""
-        return _total(self.input_uncached, self.cache_read, self.cache_write_5m, self.cache_write_1h, self.audio_input, self.image_input)
+        total = self.input_uncached
+        if self.cache_read is not None:
+            total = self.cache_read + (total or 0)
+        if self.cache_write_5m is not None:
+            total = self.cache_write_5m + (total or 0)
+        if self.cache_write_1h is not None:
+            total = self.cache_write_1h + (total or 0)
+        if self.audio_input is not None:
+            total = self.audio_input + (total or 0)
+        if self.image_input is not None:
+            total = self.image_input + (total or 0)
+        return total
 
     @property
     def output_total(self) -> int | None:
         """All output tokens, or None when no output class is known."""
-        return _total(self.output_visible, self.reasoning, self.audio_output, self.image_output)
+        total = self.output_visible
+        if self.reasoning is not None:
+            total = self.reasoning + (total or 0)
+        if self.audio_output is not None:
+            total = self.audio_output + (total or 0)
+        if self.image_output is not None:
+            total = self.image_output + (total or 0)
+        return total
 
 
 def tokens_about(length: int) -> int:
     """How many tokens a text of so many characters or bytes is, about; at least one."""
     return max(1, length // BYTES_PER_TOKEN)
-
-
-def _total(*classes: int | None) -> int | None:
-    known = [count for count in classes if count is not None]
-    return sum(known) if known else None

@@ -1,6 +1,6 @@
 """What an attempt's usage comes to: as its provider told it, estimated where an answer never came to its end, and never absurd. Pure."""
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from contract.call import Call
 from contract.usage import BYTES_PER_TOKEN, Usage
@@ -8,6 +8,7 @@ from contract.usage import BYTES_PER_TOKEN, Usage
 MOST_TOKENS = 1 << 24  # beyond this a count is a fault of whoever sent it: no model reads or writes so many
 _CACHED = ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 _CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("source", "raw"))
+COUNTS = len(_CLASSES)  # a usage begins with them
 
 
 def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: int) -> Usage | None:
@@ -43,6 +44,13 @@ def plausible(usage: Usage) -> Usage:
 
     Of a prompt that is said to have more cached tokens than tokens only the tokens are believed.
     """
+    for count in astuple(usage)[:COUNTS]:
+        if count is not None and not 0 <= count <= MOST_TOKENS:
+            return _believed(usage)
+    return usage
+
+
+def _believed(usage: Usage) -> Usage:
     if usage.input_uncached is not None and usage.input_uncached < 0 and 0 <= (total := usage.input_total or 0) <= MOST_TOKENS:
         usage = replace(usage, input_uncached=total, **dict.fromkeys(_CACHED, None))
     absurd = {name: None for name in _CLASSES if (count := getattr(usage, name)) is not None and not 0 <= count <= MOST_TOKENS}

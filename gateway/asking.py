@@ -21,10 +21,13 @@ _PARTS = {  # what in a body shows that it holds such a part
     "files": (b'"input_file"', b'"file"', b'"document"'),
 }
 
+_PART_NAMES = frozenset(sign.strip(b'"') for signs in _PARTS.values() for sign in signs)
+AROUND = 32  # bytes of a medium's mark that may stand before its string begins
+
 
 def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tuple[int, ...], now: float) -> Ask:
     """`found`: the prompt's prefixes (`prefixes_of`)."""
-    prompt_tokens, warm = _prompt_tokens(call.body), NOTHING
+    prompt_tokens, warm = _prompt_tokens(call), NOTHING
     if found and (held := route.affinity.warm(found, now)):
         warm = {
             each.label: min(prompt_tokens, int(held[each.label] // BYTES_PER_TOKEN * each.stats.hits.share(now)))
@@ -35,24 +38,25 @@ def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tu
     return Ask(call.request_id, call.stream, prompt_tokens, limit_of(call), needs, bound_to, warm, choices=call.choices)
 
 
-def _prompt_tokens(body: bytes) -> int:
+def _prompt_tokens(call: Call) -> int:
     """About. The bytes of a picture or a sound are not text: each counts MEDIUM_TOKENS, however large it is."""
-    media, size = _media(body)
-    return max(0, len(body) - size) // BYTES_PER_TOKEN + media * MEDIUM_TOKENS
+    media, size = _media(call)
+    return max(0, len(call.body) - size) // BYTES_PER_TOKEN + media * MEDIUM_TOKENS
 
 
-def most_prompt_tokens(body: bytes) -> int:
+def most_prompt_tokens(call: Call) -> int:
     """At most: a token is at least a byte of text. What stands there as a reference counts like a large picture."""
-    media, size = _media(body)
-    if b'"image' in body or b'"file' in body or b'"input_' in body or b'"document"' in body:
+    body, names = call.body, call.names
+    media, size = _media(call)
+    if b'"image' in body or b'"file' in body or b'"input_' in body or b'"document"' in body if names is None else not names.isdisjoint(_PART_NAMES):
         media += sum(body.count(sign) for signs in _PARTS.values() for sign in signs)
     return max(0, len(body) - size) + media * MOST_MEDIUM_TOKENS
 
 
-def _media(body: bytes) -> tuple[int, int]:
+def _media(call: Call) -> tuple[int, int]:
     """How many pictures and sounds stand in the body themselves, and their bytes."""
-    media = size = 0
-    if len(body) > SMALL:
+    media, size, body = 0, 0, call.body
+    if len(body) > SMALL and (call.names is None or call.longest >= SMALL - AROUND):
         for mark in _MEDIA:
             at = body.find(mark)
             while at >= 0 and (end := body.find(b'"', at + len(mark))) >= 0:
@@ -89,8 +93,16 @@ def _needs(call: Call, lacking: frozenset[str]) -> frozenset[str]:
     if "n" in lacking and call.choices > 1:
         needs.append("n")
     for kind, signs in _PARTS.items():
-        if kind in lacking and any(sign in call.body for sign in signs):
+        if kind in lacking and _holds(call, signs):
             needs.append(kind)
-    if "json_schema" in lacking and b'"json_schema"' in call.body:
+    if "json_schema" in lacking and _holds(call, (b'"json_schema"',)):
         needs.append("json_schema")
     return frozenset(needs)
+
+
+def _holds(call: Call, signs: tuple[bytes, ...]) -> bool:
+    """Whether one of these names, each in its quotes, stands in the body."""
+    names = call.names
+    if names is None:
+        return any(sign in call.body for sign in signs)
+    return any(sign[1:-1] in names for sign in signs)

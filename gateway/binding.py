@@ -57,7 +57,7 @@ def _previous(call: Call) -> str | None:
 
 
 def _with_history(call: Call, body: bytes) -> Call:
-    return msgspec.structs.replace(call, body=body, fields=msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+    return msgspec.structs.replace(call, body=body, fields=msgspec.json.decode(body, type=dict[str, msgspec.Raw]), names=None)
 
 
 async def _keeper(team: str, previous: str, route: Route, continuity: Continuity, alone: bool) -> str:

@@ -1,7 +1,7 @@
-"""The client's side of one request: its body read within limits, its leaving noticed, the answer sent. Plain ASGI.
+"""The client's side of one request: its body read within limits, its leaving noticed, the answer sent. Plain ASGI, or our own server's cycle.
 
-A client that leaves cancels the task that serves it, wherever that task waits: in a queue, on a connection, for a token.
-The watch for it starts only once a request has lasted a moment, so that quick answers pay a timer and no task.
+A client that leaves cancels the task that serves it, wherever that task waits: in a queue, on a connection, for a token. Our own server tells it
+at once; under another one a task waits for it, once a request has lasted a moment.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from contract.errors import ClientClosed, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from gateway.cycle import Cycle
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -42,6 +43,7 @@ class Client:
     """One request's client. `left` is set when it went away before its answer was whole."""
 
     __slots__ = (
+        "_cycle",
         "_loop",
         "_receive",
         "_send",
@@ -56,7 +58,8 @@ class Client:
         "status",
     )
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, cycle: Cycle | None = None) -> None:
+        self._cycle = cycle
         self._receive = receive
         self._send = send
         self._loop = asyncio.get_running_loop()
@@ -84,13 +87,20 @@ class Client:
                 wrong = UnsupportedMediaType(f"the body must be {what}; send `content-type: {media.decode()}`")
             if name == b"content-encoding" and value.strip().lower() != b"identity":
                 raise UnsupportedMediaType("compressed request bodies are not accepted; send the JSON as it is")
-        self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task()
+        if self._cycle is not None and (whole := self._cycle.whole_body()) is not None:
+            self.read = True
+            if len(whole) > limit:
+                raise too_large(limit)
+            if wrong is not None:
+                raise wrong
+            return whole
         try:
             body = await self._parts(limit, idle_s)
         except asyncio.CancelledError:
-            if not self._too_slow or self._task is None:
+            if not self._too_slow or task is None:
                 raise
-            self._task.uncancel()
+            task.uncancel()
             raise RequestTimeout(f"no byte of the request's body came for {idle_s:g} s") from None
         finally:
             self.unguard()
@@ -137,10 +147,16 @@ class Client:
 
     def guard(self) -> None:
         """From here on, the current task is cancelled when the client leaves. Ended by `unguard`."""
-        self._task = asyncio.current_task()
+        if self._task is None:
+            self._task = asyncio.current_task()
+        if self._cycle is not None:
+            self._cycle.watch(self._leaves)
+            return
         self._timer = self._loop.call_later(WATCH_AFTER_S, self._start_watch)
 
     def unguard(self) -> None:
+        if self._cycle is not None:
+            self._cycle.on_leaving = None
         if self._timer is not None:
             self._timer.cancel()
         if self._watch is not None:
@@ -153,20 +169,32 @@ class Client:
     async def _wait_for_leaving(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._leaves()
+
+    def _leaves(self) -> None:
         if self._task is not None:
             self.left = True
             self._task.cancel()
 
     async def start(self, status: int, headers: HeaderList) -> None:
         self.status = status
+        if self._cycle is not None:
+            self._cycle.start(status, headers)
+            return
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
         self.bytes_sent += len(data)
+        if self._cycle is not None:
+            await self._cycle.write(data)
+            return
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
         self.bytes_sent += len(data)
+        if self._cycle is not None:
+            await self._cycle.end(data)
+            return
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
 

@@ -14,7 +14,6 @@ from gateway.keeper import Keeper
 from gateway.metering.admission import headers_of
 from gateway.opening import Opened, begin, left
 from gateway.record import Recorder
-from ledger.prices import cost_nusd
 from ledger.units import usd
 
 STREAM_HEADERS: HeaderList = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -164,7 +163,7 @@ def _headers(job: Job, opened: Opened, attempts: int) -> HeaderList:
         headers.append((b"x-turnout-cache", job.cache.encode()))
     if not exchange.streamed:
         headers.append((b"content-length", b"%d" % len(opened.piece)))
-        cost = usd(cost_nusd(target.price, None if (usage := exchange.usage) is None else plausible(usage)))
+        cost = usd(attempt.cost_of(None if (usage := exchange.usage) is None else plausible(usage)))
         if cost is not None:
             headers.append((b"x-turnout-cost-usd", cost.encode()))
     return headers

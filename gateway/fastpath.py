@@ -10,6 +10,7 @@ import structlog
 
 from contract.errors import AttemptsExhausted, ClientClosed, MethodNotAllowed, RequestTimeout, TurnoutError
 from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
+from gateway.cycle import EXTENSION
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
@@ -39,7 +40,7 @@ class FastPath:
         endpoint = ENDPOINTS.get(scope["path"])
         if endpoint is None:
             return await self._pass_on(scope, receive, send, request_id)
-        client = Client(receive, send)
+        client = Client(receive, send, scope["extensions"].get(EXTENSION) if "extensions" in scope else None)
         runtime = self.runtime
         job: Job | None = None
         try:

@@ -10,10 +10,12 @@ import msgspec
 
 from contract.call import Call
 from contract.errors import AttemptError, AttemptTimeout
+from contract.usage import Usage
 from gateway.auth import Principal
 from gateway.client import HeaderList, Receiver
 from gateway.routes import Route, Target
 from gateway.telemetry.trace import Trace
+from ledger.prices import cost_nusd
 from ledger.row import CacheUse
 from policy.ask import Ask
 from policy.decision import Decision
@@ -22,6 +24,9 @@ from policy.quota import Granted
 from policy.rule import Rule
 from providers.port import Exchange, Marks
 from providers.wires.port import Dialect
+
+Predicted = tuple[int | None, int | None, int | None, int | None, int | None, float | None]  # as a row tells it (gateway/record.py)
+NOTHING_PREDICTED: Predicted = (None, None, None, None, None, None)
 
 
 class Planning(msgspec.Struct):
@@ -86,6 +91,7 @@ class Attempt:
     """
 
     __slots__ = (
+        "_costs",
         "_held",
         "abandoned",
         "exchange",
@@ -95,6 +101,7 @@ class Attempt:
         "number",
         "overhead_s",
         "planned",
+        "predicted",
         "reason",
         "rest",
         "started_at_us",
@@ -114,7 +121,16 @@ class Attempt:
         self.hurried = False
         self.overhead_s: float | None = None
         self.load = target.load
+        self.predicted = NOTHING_PREDICTED
+        self._costs: tuple[Usage | None, int | None] | None = None
         self._held: int | None = target.health.begin(self.marks.started)
+
+    def cost_of(self, usage: Usage | None) -> int | None:
+        """Nano-dollars; worked out once for the headers and the row."""
+        known = self._costs
+        if known is None or known[0] is not usage:
+            known = self._costs = usage, cost_nusd(self.target.price, usage)
+        return known[1]
 
     @property
     def lasts(self) -> bool:

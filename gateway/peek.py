@@ -9,6 +9,7 @@ import msgspec
 
 from contract.call import Call, Dialect
 from contract.errors import InvalidRequest
+from gateway.scan import Scan, scan
 from providers.multipart import form_fields
 
 MAX_DEPTH = 64
@@ -79,7 +80,7 @@ CHAT = Form(  # openapi: CreateChatCompletionRequest
     path="/chat/completions",
     required=("messages",),
     filled=("messages",),
-    signs=(b'_signature"', b'"reasoning_details"', b'"file_id"'),  # reasoning_signature, thought_signature: our seals stand there too
+    signs=(b'"reasoning_signature"', b'"thought_signature"', b'"reasoning_details"', b'"file_id"'),  # our seals stand in signatures too
     kinds=_kinds(
         a_string="reasoning_effort service_tier user prompt_cache_key safety_identifier verbosity",
         a_number="temperature top_p n max_tokens max_completion_tokens presence_penalty frequency_penalty seed top_logprobs",
@@ -177,6 +178,7 @@ class Reader:
         self._first_bytes = form.first_bytes
         self._needs = tuple((name, name in form.filled) for name in form.required)
         self._signs, self._sign_fields = form.signs, form.sign_fields
+        self._named = frozenset(sign.strip(b'"') for sign in form.signs)
 
     def __call__(self, request_id: str, body: bytes, headers: Headers) -> Call:
         """The call. Raises InvalidRequest, with `param` where one field is at fault."""
@@ -184,6 +186,9 @@ class Reader:
         if form.multipart:
             return self._form_call(request_id, body, headers)
         fields = _decode(body)
+        seen = scan(body)
+        if deeper(seen.outside, MAX_DEPTH) if seen is not None else len(body.translate(None, _NOT_OPENING)) > MAX_DEPTH and too_deep(body, MAX_DEPTH):
+            raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} levels deep")
         model = _model(fields, form.default_model)
         first_bytes = self._first_bytes
         for name, raw in fields.items():
@@ -206,13 +211,18 @@ class Reader:
             fields=fields,
             path=form.path,
             headers=tuple([pair for pair in headers if pair[0] in form.passed_on]) if form.passed_on else (),
-            may_hold_state=self._may_hold_state(fields, body),
+            may_hold_state=self._may_hold_state(fields, body, seen),
+            names=None if seen is None else seen.names,
+            longest=0 if seen is None else seen.longest,
         )
 
-    def _may_hold_state(self, fields: dict[str, msgspec.Raw], body: bytes) -> bool:
-        for sign in self._signs:
-            if sign in body:
-                return True
+    def _may_hold_state(self, fields: dict[str, msgspec.Raw], body: bytes, seen: Scan | None) -> bool:
+        if seen is None:
+            for sign in self._signs:
+                if sign in body:
+                    return True
+        elif not seen.names.isdisjoint(self._named):
+            return True
         return not self._sign_fields.isdisjoint(fields)
 
     def _refuse_kind(self, name: str, raw: bytes) -> None:
@@ -261,8 +271,6 @@ def _decode(body: bytes) -> dict[str, msgspec.Raw]:
         raise InvalidRequest("the body must be a JSON object") from exc
     except msgspec.DecodeError as exc:
         raise InvalidRequest(f"the body is not valid JSON: {exc}") from exc
-    if len(body.translate(None, _NOT_OPENING)) > MAX_DEPTH and too_deep(body, MAX_DEPTH):
-        raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} levels deep")
     return fields
 
 
@@ -276,7 +284,12 @@ def outside_strings(body: bytes) -> bytes:
 
 def too_deep(body: bytes, limit: int) -> bool:
     """Whether valid JSON nests deeper than `limit`: the strings go, then all but brackets, then these from the innermost pair outwards."""
-    brackets = outside_strings(body).translate(_TO_BRACES, _NOT_BRACKETS)
+    return deeper(outside_strings(body), limit)
+
+
+def deeper(outside: bytes, limit: int) -> bool:
+    """The same of what stands outside strings."""
+    brackets = outside.translate(_TO_BRACES, _NOT_BRACKETS)
     if len(brackets) > MAX_BRACKETS:
         raise InvalidRequest(f"the body holds more than {MAX_BRACKETS // 2} arrays and objects")
     for _ in range(limit):

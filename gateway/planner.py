@@ -17,6 +17,7 @@ from policy.plan import Planned, plan
 from policy.predict import Live
 from policy.residency import Admitted, admit, affordable
 from policy.rule import Rule
+from policy.slack import MOST_MISS
 from providers.local.backend import EngineBackend
 
 PATIENT_S = 10.0  # a stream's first token may always take so long, another target waiting or not
@@ -42,7 +43,7 @@ def plan_for(job: Job, now: float) -> Planning:
     targets = route.targets
     live = [snapshot(targets[each.index], ask, now) for each in admitted.allowed]
     may_explore = rule.explore > 0 and len(live) > 1 and route.exploring.allows(now, rule.explore)
-    made = plan(rule, ask, admitted, live, now, may_explore, route.slack.miss())
+    made = plan(rule, ask, admitted, live, now, may_explore, route.slack.miss() if rule.objective == "cheapest" else MOST_MISS)
     return Planning(ask, made, found, partial(decision, rule, ask, made, call.model), now)
 
 

@@ -9,10 +9,11 @@ import msgspec
 from contract.errors import AttemptError, AttemptTimeout, LedgerUnavailable
 from contract.usage import Usage
 from gateway.accounting import settled, unawaited
-from gateway.job import Attempt, Job, Planning
+from gateway.job import NOTHING_PREDICTED, Attempt, Job, Planning, Predicted
 from gateway.learning import learn
 from gateway.metrics.counts import Counts
 from gateway.routes import Target
+from ledger.note import Note
 from ledger.prices import cost_nusd
 from ledger.row import ANSWERED, AttemptRow, Billed, Status
 from policy.prediction import Prediction
@@ -36,7 +37,7 @@ class FromCache(msgspec.Struct, frozen=True, kw_only=True):
 class Books(Protocol):
     """Where rows go: the ledger, or what holds them for it."""
 
-    def begin(self, row: AttemptRow) -> None: ...
+    def begin(self, note: Note) -> None: ...
     def forget(self, request_id: str, attempt: int) -> None: ...
     def append(self, row: AttemptRow) -> None: ...
 
@@ -51,18 +52,35 @@ class Recorder:
     def begins(self, job: Job, attempt: Attempt) -> None:
         """Notes an attempt before anything of it is sent. Should this process die, it stands in the ledger as an estimate: its prompt, or what was
         predicted. Raises LedgerUnavailable."""
-        usage = unawaited(job.call)
-        predicted = {} if attempt.rest else _predicted(attempt.planned.prediction)
-        cost = predicted.get("predicted_cost_nusd")
+        call, principal, target, planning, usage = job.call, job.principal, attempt.target, job.planning, unawaited(job.call)
+        attempt.predicted = predicted = NOTHING_PREDICTED if attempt.rest else _predicted(attempt.planned.prediction)
+        cost = predicted[4]
         try:
             self._ledger.begin(
-                AttemptRow(
-                    **_attempted(job, attempt),
-                    status="failed",
-                    error_code=GATEWAY_LOST,
-                    usage=usage,
-                    cost_nusd=cost_nusd(attempt.target.price, usage) if cost is None else cost,
-                    **predicted,
+                Note(
+                    call.request_id,
+                    attempt.number,
+                    attempt.started_at_us,
+                    principal.team,
+                    principal.key_id,
+                    job.endpoint,
+                    call.stream,
+                    call.model,
+                    job.route.name,
+                    target.backend.name,
+                    target.model,
+                    "failed",
+                    attempt.reason,
+                    GATEWAY_LOST,
+                    None if usage is None else usage.input_uncached,
+                    None if usage is None else usage.source,
+                    cost_nusd(target.price, usage) if cost is None else cost,
+                    "team",
+                    None if planning is None else planning.ask.prompt_tokens,
+                    *predicted,
+                    principal.organisation,
+                    job.cache,
+                    job.rule.name,
                 )
             )
         except LedgerUnavailable:
@@ -78,49 +96,17 @@ class Recorder:
 
     def record(self, job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None = None) -> None:
         """`error`: what ended the attempt when it was not whole; a plain string is a code of our own, such as client_closed."""
-        marks, exchange, target = attempt.marks, attempt.exchange, attempt.target
+        marks, target = attempt.marks, attempt.target
         if marks.ended is None:
             marks.ended = monotonic()
         usage = _usage(job, attempt, status, error)
-        finish = exchange.finish if exchange is not None else None
-        code = error.reason if isinstance(error, AttemptError) else error
-        cost = cost_nusd(target.price, usage)
-        planning, started = job.planning, marks.started
+        cost = attempt.cost_of(usage)
         billed: Billed = "team" if status in ANSWERED or status == "client_closed" else "gateway"
         if billed == "team" and job.granted is not None:
-            job.used_tokens += _tokens(usage, planning)
+            job.used_tokens += _tokens(usage, job.planning)
             job.used_nusd += cost or 0
-        self._keep(
-            job,
-            AttemptRow(
-                **_attempted(job, attempt),
-                status=status,
-                error_code=code,
-                http_status=200 if exchange is not None else getattr(error, "upstream_status", None),
-                client_status=job.client.status or job.error_status,
-                queue_us=_us(marks.admitted, started),
-                connect_us=_us(marks.connected, started),
-                headers_us=_us(marks.headers, started),
-                first_token_us=_us(marks.first_token, started),
-                end_us=_us(marks.ended, started),
-                usage=usage,
-                cost_nusd=cost,
-                finish_reason=finish.reason if finish else None,
-                native_finish_reason=finish.native if finish else None,
-                upstream_id=exchange.upstream_id if exchange is not None else None,
-                bytes_request=marks.bytes_sent,
-                bytes_upstream=marks.bytes_received,
-                bytes_client=job.client.bytes_sent,
-                billed=billed,
-                slo_met=_slo_met(job, attempt, status, usage),
-                overhead_us=_whole(attempt.overhead_s, 1e6),
-                decision=planning.told if planning and attempt.number == 1 else None,
-                **_engine_time(target, marks),
-                **({} if attempt.rest else _predicted(attempt.planned.prediction)),
-            ),
-            _given_after_s(job, attempt),
-            queued=target.owned,
-        )
+        row = _row(job, attempt, status, error, usage, cost, billed, _slo_met(job, attempt, status, usage))
+        self._keep(job, row, _given_after_s(job, attempt), queued=target.owned)
         learn(job, attempt, status, error, usage, cost)
 
     def refused(self, job: Job, code: str, status: int) -> None:
@@ -193,16 +179,56 @@ def _asked(job: Job) -> dict[str, Any]:
     }
 
 
-def _attempted(job: Job, attempt: Attempt) -> dict[str, Any]:
-    """What every row of an attempt says alike."""
-    return {
-        **_asked(job),
-        "attempt": attempt.number,
-        "started_at_us": attempt.started_at_us,
-        "target": attempt.target.backend.name,
-        "model_sent": attempt.target.model,
-        "reason": attempt.reason,
-    }
+def _row(  # noqa: PLR0913  what was worked out of the attempt for more than its row
+    job: Job,
+    attempt: Attempt,
+    status: Status,
+    error: AttemptError | str | None,
+    usage: Usage | None,
+    cost: int | None,
+    billed: Billed,
+    slo_met: bool | None,
+) -> AttemptRow:
+    """Built in one go: it is the largest object that a request makes."""
+    call, principal, planning, target, exchange, marks = job.call, job.principal, job.planning, attempt.target, attempt.exchange, attempt.marks
+    started, admitted, connected, headers = marks.started, marks.admitted, marks.connected, marks.headers
+    first, ended = marks.first_token, marks.ended
+    ttft, end, end_p95, output, predicted_cost, p_slo = attempt.predicted
+    finish = None if exchange is None else exchange.finish
+    prefill_us, decode_us, engine_nusd = _engine_time(target, marks)
+    return AttemptRow(
+        request_id=call.request_id,
+        attempt=attempt.number, started_at_us=attempt.started_at_us,
+        team=principal.team, key_id=principal.key_id,
+        endpoint=job.endpoint, stream=call.stream,
+        model_asked=call.model, route=job.route.name,
+        target=target.backend.name, model_sent=target.model,
+        status=status, reason=attempt.reason,
+        error_code=error.reason if isinstance(error, AttemptError) else error,
+        http_status=200 if exchange is not None else getattr(error, "upstream_status", None),
+        client_status=job.client.status or job.error_status,
+        queue_us=None if admitted is None else int((admitted - started) * 1e6),
+        connect_us=None if connected is None else int((connected - started) * 1e6),
+        headers_us=None if headers is None else int((headers - started) * 1e6),
+        first_token_us=None if first is None else int((first - started) * 1e6),
+        end_us=None if ended is None else int((ended - started) * 1e6),
+        usage=usage, cost_nusd=cost,
+        finish_reason=finish.reason if finish else None, native_finish_reason=finish.native if finish else None,
+        upstream_id=exchange.upstream_id if exchange is not None else None,
+        bytes_request=marks.bytes_sent, bytes_upstream=marks.bytes_received,
+        bytes_client=job.client.bytes_sent,
+        billed=billed,
+        prompt_tokens_estimated=None if planning is None else planning.ask.prompt_tokens,
+        predicted_ttft_us=ttft, predicted_end_us=end,
+        predicted_end_p95_us=end_p95, predicted_output_tokens=output,
+        predicted_cost_nusd=predicted_cost, predicted_p_slo=p_slo,
+        organisation=principal.organisation, cache=job.cache,
+        policy=job.rule.name, slo_met=slo_met,
+        overhead_us=_whole(attempt.overhead_s, 1e6),
+        engine_prefill_us=prefill_us, engine_decode_us=decode_us,
+        engine_nusd=engine_nusd,
+        decision=planning.told if planning and attempt.number == 1 else None,
+    )  # fmt: skip
 
 
 def _slo_met(job: Job, attempt: Attempt, status: Status, usage: Usage | None) -> bool | None:
@@ -242,27 +268,27 @@ def _tokens(usage: Usage | None, planning: Planning | None) -> int:
     return (usage.input_total or 0) + (usage.output_total or 0)
 
 
-def _engine_time(target: Target, marks: Marks) -> dict[str, Any]:
-    """What it took of an owned engine, and what that comes to."""
+def _engine_time(target: Target, marks: Marks) -> tuple[int | None, int | None, int | None]:
+    """What it took of an owned engine until its first token and after it, in microseconds, and what that comes to."""
     if marks.prefill_s is None or marks.decode_s is None:
-        return {}
+        return None, None, None
     rate = target.engine_nusd_per_s
-    return {
-        "engine_prefill_us": _whole(marks.prefill_s, 1e6),
-        "engine_decode_us": _whole(marks.decode_s, 1e6),
-        "engine_nusd": None if rate is None else round((marks.prefill_s + marks.decode_s) * rate),
-    }
+    cost = None if rate is None else round((marks.prefill_s + marks.decode_s) * rate)
+    return _whole(marks.prefill_s, 1e6), _whole(marks.decode_s, 1e6), cost
 
 
-def _predicted(seen: Prediction) -> dict[str, Any]:
-    return {
-        "predicted_ttft_us": _whole(seen.ttft_p95_s, 1e6),
-        "predicted_end_us": _whole(seen.finish_s, 1e6),
-        "predicted_end_p95_us": _whole(seen.finish_p95_s, 1e6),
-        "predicted_output_tokens": _whole(seen.output_tokens if seen.samples else None, 1),
-        "predicted_cost_nusd": _whole(seen.cost_nusd if seen.samples else None, 1),
-        "predicted_p_slo": seen.p,
-    }
+def _predicted(seen: Prediction) -> Predicted:
+    """In the row's units and order: a first token's p95, an end, its p95, tokens, cost, odds."""
+    ttft, end, end_p95, cost = seen.ttft_p95_s, seen.finish_s, seen.finish_p95_s, seen.cost_nusd
+    known = bool(seen.samples)
+    return (
+        None if ttft is None else round(ttft * 1e6),
+        None if end is None else round(end * 1e6),
+        None if end_p95 is None else round(end_p95 * 1e6),
+        round(seen.output_tokens) if known else None,
+        round(cost) if known and cost is not None else None,
+        seen.p,
+    )
 
 
 def _whole(value: float | None, unit: float) -> int | None:

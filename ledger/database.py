@@ -27,6 +27,11 @@ SERVER_FOLDER = Path("var")  # what a gateway keeps on its own disk, where the d
 SCHEMA_LOCK = 0x7475726E6F7574  # "turnout": whoever makes or changes the tables holds it
 
 
+# sqlite3 looks for how to adapt a value of these types anew each time, by attributes that they lack: half of a row's values are of them
+sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type]
+sqlite3.register_adapter(bool, int)
+
+
 class LedgerError(Exception):
     """The database cannot be used as a ledger; the message says what to do."""
 

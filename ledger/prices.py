@@ -54,22 +54,17 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
         for above, tier in price.tiers:
             if whole > above:
                 rates = tier
-    total = 0
-    known = False
-    for count, rate in (
-        (usage.input_uncached, rates.input),
-        (usage.output_visible, rates.output),
-        (usage.cache_read, rates.cache_read),
-        (usage.cache_write_5m, rates.cache_write_5m),
-        (usage.cache_write_1h, rates.cache_write_1h),
-        (usage.reasoning, rates.reasoning),
-        (usage.audio_input, rates.audio_input),
-        (usage.audio_output, rates.audio_output),
-        (usage.image_input, rates.image_input),
-        (usage.image_output, rates.image_output),
-    ):
-        if count is None:
-            continue
+    into, out = usage.input_uncached, usage.output_visible
+    total, known = 0, into is not None or out is not None
+    if into:
+        if rates.input is None:
+            return None
+        total = into * rates.input
+    if out:
+        if rates.output is None:
+            return None
+        total += out * rates.output
+    for count, rate in _others(usage, rates):
         known = True
         if count:
             if rate is None:
@@ -83,17 +78,46 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
     return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
 
 
+def _others(usage: Usage, rates: Rates) -> list[tuple[int, int | None]]:
+    """The classes that are told beside plain input and output, with their rates; most answers have none, or a count of cached tokens."""
+    others: list[tuple[int, int | None]] = []
+    if usage.cache_read is not None:
+        others.append((usage.cache_read, rates.cache_read))
+    if usage.cache_write_5m is not None:
+        others.append((usage.cache_write_5m, rates.cache_write_5m))
+    if usage.cache_write_1h is not None:
+        others.append((usage.cache_write_1h, rates.cache_write_1h))
+    if usage.reasoning is not None:
+        others.append((usage.reasoning, rates.reasoning))
+    if usage.audio_input is not None:
+        others.append((usage.audio_input, rates.audio_input))
+    if usage.audio_output is not None:
+        others.append((usage.audio_output, rates.audio_output))
+    if usage.image_input is not None:
+        others.append((usage.image_input, rates.image_input))
+    if usage.image_output is not None:
+        others.append((usage.image_output, rates.image_output))
+    return others
+
+
 def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None:
     """What so many tokens cost at most, rounded up: every token of the dearest class that its side may have. None: a side has no price."""
     rates = price.rates
     for above, tier in price.tiers:
         if input_tokens > above:
             rates = tier
+    into, out = _dearest(rates)
+    if into is None or (output_tokens and out is None):
+        return None
+    return -(-(input_tokens * into + output_tokens * (out or 0)) // TOKENS) + price.request_nusd
+
+
+@lru_cache(maxsize=4096)
+def _dearest(rates: Rates) -> tuple[int | None, int | None]:
+    """The dearest class of each side; None: it has no price."""
     into = [rate for rate in (rates.input, rates.cache_write_5m, rates.cache_write_1h, rates.audio_input, rates.image_input) if rate is not None]
     out = [rate for rate in (rates.output, rates.reasoning, rates.audio_output, rates.image_output) if rate is not None]
-    if not into or (output_tokens and not out):
-        return None
-    return -(-(input_tokens * max(into) + output_tokens * max(out, default=0)) // TOKENS) + price.request_nusd
+    return max(into, default=None), max(out, default=None)
 
 
 def override_price(  # noqa: PLR0913 - the members of the configuration's section

@@ -1,11 +1,14 @@
 """What outlives the process on disk: the attempts that began and have no row yet, and rows that the database would not take for a while.
 
-`Intents` are appended to a file before anything is sent upstream, with no fsync: what was written survives the process, kill -9 included. Rows that
-wait for their database are files of their own, written whole. Whoever opens the ledger next takes over the files of processes that are gone.
+`Intents` are written to a file before anything is sent upstream, with no fsync: what was written survives the process, kill -9 included. The file
+has its size from the start and is written through memory, for a system call would cost a request more than all of this. Rows that wait for their
+database are files of their own, written whole. Whoever opens the ledger next takes over the files of processes that are gone.
 """
 
 import fcntl
+import mmap
 import os
+import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,82 +18,105 @@ from zlib import crc32
 
 import msgspec
 
-SEGMENT_BYTES = 1 << 20
+SEGMENT_BYTES = 256 << 10
+WITHDRAWAL = 32  # bytes of a frame that withdraws, beside its request's id
 Key = tuple[str, int]  # request id, attempt
 Values = Sequence[Any]  # of a row, by column
 
 _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
+_pack = struct.Struct(">II").pack
 
 
 def _framed(payload: bytes) -> bytes:
-    return len(payload).to_bytes(4, "big") + crc32(payload).to_bytes(4, "big") + payload
+    return _pack(len(payload), crc32(payload)) + payload
 
 
 def _frames(data: bytes) -> Iterator[Any]:
-    """What was written whole: a torn end is of something that never came to pass."""
+    """What was written whole: a torn end is of something that never came to pass, and a size of 0 is room that was not used."""
     at = 0
     while at + 8 <= len(data):
         size, sum_ = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 4 : at + 8], "big")
         payload = data[at + 8 : at + 8 + size]
-        if len(payload) < size or crc32(payload) != sum_:
+        if not size or len(payload) < size or crc32(payload) != sum_:
             return
         yield _decode(payload)
         at += 8 + size
 
 
 class _Segment:
-    """One file of intents, locked for as long as its process lives."""
+    """One file of intents, locked for as long as its process lives. `room`: bytes that nothing is to come to any more."""
 
-    __slots__ = ("fd", "open", "path", "size")
+    __slots__ = ("_at", "_map", "fd", "open", "path", "room")
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], least: int) -> None:
+        """With room for `least` bytes. Raises OSError: all that may be written has its place on the disk from here on, or there is no segment."""
+        head = _framed(_encode(list(columns)))
+        size = max(SEGMENT_BYTES, len(head) + least)
         self.path = path
         self.open: set[Key] = set()
-        self.size = 0
-        self.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        self._at = 0
+        self.room = size - len(head)
+        self._map: mmap.mmap | None = None
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX)
-            self.write(_framed(_encode(list(columns))))
-        except OSError:
+            os.posix_fallocate(self.fd, 0, size)
+            self._map = mmap.mmap(self.fd, size)
+            self.write(head)
+        except (OSError, ValueError) as exc:
             self.remove()
-            raise
+            raise exc if isinstance(exc, OSError) else OSError(28, "No space left on device") from exc
 
     def write(self, frame: bytes) -> None:
-        """All or nothing. Raises OSError."""
-        if os.write(self.fd, frame) != len(frame):
-            os.ftruncate(self.fd, self.size)
-            raise OSError(28, "No space left on device")
-        self.size += len(frame)
+        """For a frame that has its room."""
+        at = self._at
+        self._at = end = at + len(frame)
+        assert self._map is not None
+        self._map[at:end] = frame
+
+    def close(self) -> None:
+        if self._map is not None:
+            self._map.close()
+        os.close(self.fd)
 
     def remove(self) -> None:
         with suppress(OSError):
             self.path.unlink()
-        os.close(self.fd)
+        self.close()
 
 
 class Spool:
-    """`columns`: of the rows. `begin` and `withdraw` belong to the event loop, everything else to the thread that writes."""
+    """`columns`: of the rows; `noted`: those of them that a note has.
 
-    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
+    `begin` and `withdraw` belong to the event loop, everything else to the thread that writes.
+    """
+
+    def __init__(self, folder: Path, columns: Sequence[str], noted: Sequence[str]) -> None:
         self._folder = folder
         self._columns = columns
+        self._noted = noted
         self._segment: _Segment | None = None
         self._of: dict[Key, _Segment] = {}
         self._full: list[_Segment] = []
         self._made = 0
 
     # --- attempts that began ---------------------------------------------------------------------------------------
-    def begin(self, key: Key, values: Values) -> None:
-        """Notes an attempt, with the row that stands for it should its own never come. Raises OSError; then nothing may be sent."""
-        segment = self._segment
-        if segment is None or segment.size > SEGMENT_BYTES:
-            segment = self._following(segment)
-        segment.write(_framed(_encode(values)))
+    def begin(self, key: Key, note: msgspec.Struct) -> None:
+        """Notes an attempt, with the row that stands for it should its own never come. Raises OSError; then nothing may be sent.
+
+        `note`: an array of the noted columns, the key first.
+        """
+        frame, segment = _framed(_encode(note)), self._segment
+        needed = len(frame) + len(key[0]) * 4 + WITHDRAWAL
+        if segment is None or segment.room < needed:
+            segment = self._following(segment, needed)
+        segment.room -= needed
+        segment.write(frame)
         segment.open.add(key)
         self._of[key] = segment
 
-    def _following(self, full: _Segment | None) -> _Segment:
-        self._segment = _Segment(self._path("intents"), self._columns)
+    def _following(self, full: _Segment | None, least: int) -> _Segment:
+        self._segment = _Segment(self._path("intents"), self._noted, least)
         if full is not None:
             self._full.append(full)
         return self._segment
@@ -99,8 +125,7 @@ class Spool:
         """It came to nothing: no row is to stand for it."""
         segment = self._of.pop(key, None)
         if segment is not None:
-            with suppress(OSError):
-                segment.write(_framed(_encode(key)))
+            segment.write(_framed(_encode(key)))
             segment.open.discard(key)
 
     def over(self, keys: Iterable[Key]) -> None:
@@ -122,7 +147,7 @@ class Spool:
         """Leaves behind only what is not over."""
         for segment in (*self._full, *(() if self._segment is None else (self._segment,))):
             if segment.open:
-                os.close(segment.fd)
+                segment.close()
             else:
                 segment.remove()
         self._segment, self._full, self._of = None, [], {}

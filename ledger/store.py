@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from contract.errors import LedgerUnavailable
 from ledger.database import blames_row, open_engine, said, spool_folder
+from ledger.note import NOTED, Note
 from ledger.row import AttemptRow
 from ledger.spool import Spool
 from ledger.writer import COLUMNS, GroupWriter, Joined, Refused, tell, values
@@ -35,7 +36,7 @@ class Ledger:
         self.engine = open_engine(url)
         self._writer = GroupWriter(self.engine)
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
-        self._spool = Spool(spool_folder(url) if spool is None else spool, COLUMNS)
+        self._spool = Spool(spool_folder(url) if spool is None else spool, COLUMNS, NOTED)
         self._aside = False  # rows may wait in the spool
         self._put = 0  # of them, those of this process
         self._disk_failed = False  # the last time that rows were put aside
@@ -76,12 +77,15 @@ class Ledger:
         """Rows lost: the database failed for too long, or would not take that row (a duplicate), or the ledger was closed."""
         return self._refused + self._lost
 
-    def begin(self, row: AttemptRow) -> None:
-        """Notes an attempt before anything is sent: `row` stands for it if this process dies before its own was written. Raises LedgerUnavailable."""
+    def begin(self, note: Note) -> None:
+        """Notes an attempt before anything is sent: `note` stands for it if this process dies before its own was written.
+
+        Raises LedgerUnavailable.
+        """
         if len(self._rows) >= self._max_pending:
             raise LedgerUnavailable("the ledger cannot be written, and too much waits for it; nothing was sent, try again")
         try:
-            self._spool.begin((row.request_id, row.attempt), values(row))
+            self._spool.begin((note.request_id, note.attempt), note)
         except OSError as exc:
             raise LedgerUnavailable("the disk takes no notes of what is sent, so nothing was sent; try again when it has room") from exc
 

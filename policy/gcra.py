@@ -26,13 +26,15 @@ class Bucket(msgspec.Struct):
         """Brings it up to `now`, and gives its level. A clock that went back changes nothing."""
         passed_s = now - self.at
         if passed_s > 0:
-            self.level = max(0.0, self.level - passed_s * limit / MINUTE_S)
+            level = self.level - passed_s * limit / MINUTE_S
+            self.level = level if level > 0.0 else 0.0
             self.at = now
         return self.level
 
     def pour(self, units: float) -> None:
         """Adds; below 0: takes out again what had been too much, as far as it is still there."""
-        self.level = max(0.0, self.level + units)
+        level = self.level + units
+        self.level = level if level > 0.0 else 0.0
 
 
 def wait_s(level: float, units: int, limit: int) -> float | None:
@@ -44,7 +46,8 @@ def wait_s(level: float, units: int, limit: int) -> float | None:
 
 
 def left(level: float, limit: int) -> Left:
-    return Left(limit, max(0, int(limit - level + SLACK)), level * MINUTE_S / limit)
+    remaining = int(limit - level + SLACK)
+    return Left(limit, remaining if remaining > 0 else 0, level * MINUTE_S / limit)
 
 
 def tighter(one: Left | None, other: Left) -> Left:

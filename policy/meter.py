@@ -13,6 +13,9 @@ from policy.quota import Budget, Dimension, Granted, Left, Refused, Scope, Spend
 BUSY_RETRY_S = 1.0  # nobody knows when one of those that run will end
 
 
+MOST_TOGETHER = 10_000
+
+
 class Account(msgspec.Struct):
     """A budget's window. `reserved_nusd`: the upper bound of what runs."""
 
@@ -43,6 +46,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._tallies: dict[str, _Tally] = {}
+        self._together: dict[int, tuple[tuple[Scope, ...], list[_Tally]]] = {}  # by the identity of a key's scopes, which are kept with it
         self._live: dict[str, tuple[list[_Tally], list[Account]]] = {}
         self._day = -1.0
         self._starts: dict[Window, int] = {}
@@ -50,11 +54,10 @@ class Meter:
     def reserve(self, id: str, scopes: tuple[Scope, ...], want: Want, now: float, wall: float) -> Granted | Refused | Unseeded:
         """All or nothing. An id that has a reservation keeps it, and is granted again."""
         fits, cost, starts = True, want.cost_nusd, self._window_starts(wall)
-        tallies: list[_Tally] = []
         accounts: list[Account] = []
-        for scope in scopes:
-            tally, limits = self._tally(scope), scope.limits
-            tallies.append(tally)
+        tallies = self._tallies_of(scopes)
+        for scope, tally in zip(scopes, tallies, strict=True):
+            limits = scope.limits
             if limits.rpm is not None and tally.requests.drain(limits.rpm, now) + 1 - limits.rpm > SLACK:
                 fits = False
             if limits.tpm is not None and tally.tokens.drain(limits.tpm, now) + want.tokens - limits.tpm > SLACK:
@@ -135,6 +138,14 @@ class Meter:
             self._day, self._starts = day, {window: window_start(window, wall) for window in get_args(Window)}
         return self._starts
 
+    def _tallies_of(self, scopes: tuple[Scope, ...]) -> list[_Tally]:
+        known = self._together.get(id(scopes))
+        if known is None or known[0] is not scopes:
+            if len(self._together) >= MOST_TOGETHER:
+                self._together.clear()
+            known = self._together[id(scopes)] = scopes, [self._tally(scope) for scope in scopes]
+        return known[1]
+
     def _tally(self, scope: Scope) -> _Tally:
         tally = self._tallies.get(scope.id)
         if tally is None:
@@ -146,11 +157,12 @@ def _left(scopes: tuple[Scope, ...], tallies: list[_Tally]) -> tuple[Left | None
     """Of requests and of tokens, at the scopes that have the least."""
     requests = tokens = None
     for scope, tally in zip(scopes, tallies, strict=True):
-        if scope.limits.rpm is not None:
-            requests = tighter(requests, left(tally.requests.level, scope.limits.rpm))
-        if scope.limits.tpm is not None:
-            tokens = tighter(tokens, left(tally.tokens.level, scope.limits.tpm))
-    return requests, tokens
+        rpm, tpm = scope.limits.rpm, scope.limits.tpm
+        if rpm is not None and (requests is None or rpm - tally.requests.level < requests[0]):
+            requests = rpm - tally.requests.level, tally.requests.level, rpm
+        if tpm is not None and (tokens is None or tpm - tally.tokens.level < tokens[0]):
+            tokens = tpm - tally.tokens.level, tally.tokens.level, tpm
+    return None if requests is None else left(requests[1], requests[2]), None if tokens is None else left(tokens[1], tokens[2])
 
 
 def _refusal(scopes: tuple[Scope, ...], tallies: list[_Tally], want: Want, now: float, wall: float) -> Refused:

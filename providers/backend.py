@@ -164,7 +164,10 @@ async def _not_a_stream(response: HttpResponse, prepared: Prepared) -> AttemptEr
 
 def media_type(response: HttpResponse) -> bytes:
     """The response's content type, in lower case; empty when it names none."""
-    return next((value.lower() for name, value in response.headers if name == b"content-type"), b"")
+    for name, value in response.headers:
+        if name == b"content-type":
+            return value.lower()
+    return b""
 
 
 async def read_error(response: HttpResponse, decode: ReadError) -> AttemptError:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from batch.leases import settle
 from batch.states import Outcome
 from gateway.record import Books
+from ledger.note import Note
 from ledger.row import AttemptRow
 from ledger.store import Ledger
 
@@ -39,8 +40,8 @@ class HeldBooks(Books):
         """What the request left; what comes later goes straight to the ledger."""
         return self._held.pop(request_id)
 
-    def begin(self, row: AttemptRow) -> None:
-        self._ledger.begin(replace(row, billed="gateway"))
+    def begin(self, note: Note) -> None:
+        self._ledger.begin(replace(note, billed="gateway"))
 
     def forget(self, request_id: str, attempt: int) -> None:
         self._ledger.forget(request_id, attempt)

@@ -37,7 +37,9 @@ class Admission:
         Raises InvalidRequest, LimitExceeded, BudgetExhausted, StoreUnavailable, LedgerUnavailable.
         """
         scopes = job.principal.scopes
-        counts_money = any(scope.budgets for scope in scopes)
+        counts_money = False
+        for scope in scopes:
+            counts_money = counts_money or bool(scope.budgets)
         bounds = NOTHING if free else bounds_of(job.call, job.route, job.rule, counts_money)
         want = Want(_tokens(bounds, scopes), 0)
         if counts_money and not free:
@@ -122,7 +124,11 @@ class Admission:
 
 def _tokens(bounds: Bounds, scopes: tuple[Scope, ...]) -> int:
     """The upper bound, or all of a minute's tokens where what is likely fits into them."""
-    least = min((scope.limits.tpm for scope in scopes if scope.limits.tpm is not None), default=None)
+    least = None
+    for scope in scopes:
+        tpm = scope.limits.tpm
+        if tpm is not None and (least is None or tpm < least):
+            least = tpm
     return bounds.most_tokens if least is None else min(bounds.most_tokens, max(bounds.likely_tokens, least))
 
 
@@ -165,13 +171,18 @@ def headers_of(job: Job) -> HeaderList:
 def limit_headers(requests: Left | None, tokens: Left | None) -> HeaderList:
     """OpenAI's `x-ratelimit-*`, of the tightest level; what nothing limits is not told."""
     headers: HeaderList = []
-    for name, left in ((b"requests", requests), (b"tokens", tokens)):
-        if left is not None:
-            headers += [
-                (b"x-ratelimit-limit-" + name, b"%d" % left.limit),
-                (b"x-ratelimit-remaining-" + name, b"%d" % left.remaining),
-                (b"x-ratelimit-reset-" + name, _duration(left.reset_s)),
-            ]
+    if requests is not None:
+        headers += (
+            (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
+            (b"x-ratelimit-remaining-requests", b"%d" % requests.remaining),
+            (b"x-ratelimit-reset-requests", _duration(requests.reset_s)),
+        )
+    if tokens is not None:
+        headers += (
+            (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
+            (b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining),
+            (b"x-ratelimit-reset-tokens", _duration(tokens.reset_s)),
+        )
     return headers
 
 

@@ -42,7 +42,7 @@ def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bound
     """Of a form whose bytes only a provider reads nothing is known. Raises InvalidRequest."""
     if not call.fields:
         return Bounds(0, 0, tuple(0 if target.owned else None for target in route.targets) if counts_money else ())
-    prompt, answer = most_prompt_tokens(call.body), _answer(call)
+    prompt, answer = most_prompt_tokens(call), _answer(call)
     told = UNTOLD_TOKENS if answer is None else answer
     costs: tuple[int | None, ...] = ()
     if counts_money:

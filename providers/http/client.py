@@ -12,6 +12,7 @@ from providers.http.port import Clocks, Endpoint, Origin
 
 MAX_IDLE = 256  # unused connections kept for one origin
 MAX_CACHED_HEADS = 1024
+_Way = tuple[Endpoint, bytes, list[Connection]]
 
 
 class PooledClient:
@@ -20,15 +21,17 @@ class PooledClient:
     def __init__(self, ssl_context: ssl.SSLContext | None = None) -> None:
         self._ssl_context = ssl_context
         self._pools: dict[Origin, list[Connection]] = {}
-        self._heads: dict[Endpoint, bytes] = {}
+        self._ways: dict[int, _Way] = {}  # by the endpoint's identity: it is kept, and to compare it costs more than to look
         self._closed = False
 
     async def send(self, endpoint: Endpoint, body: bytes, clocks: Clocks) -> Response:
         """See `providers.http.port.HttpClient.send`. Give a method whose response has a body unless its status says otherwise: not HEAD."""
         total_at = monotonic() + clocks.total_s
-        head = self._heads.get(endpoint) or self._head(endpoint)
+        way = self._ways.get(id(endpoint))
+        if way is None or way[0] is not endpoint:
+            way = self._way(endpoint)
+        _, head, pool = way
         message = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
-        pool = self._pools.get(endpoint.origin)
         while pool:
             connection = pool.pop()
             if not connection.usable:
@@ -46,18 +49,18 @@ class PooledClient:
         await response.head()
         return response
 
-    def _head(self, endpoint: Endpoint) -> bytes:
-        """All of a request's head but its length. Raises ValueError for a header that would break out of its line."""
+    def _way(self, endpoint: Endpoint) -> _Way:
+        """All of a request's head but its length, and where connections wait. Raises ValueError for a header that would break out of its line."""
         host = host_header(endpoint.origin).encode()
         lines = [f"{endpoint.method} {endpoint.path} HTTP/1.1".encode(), b"host: " + host, b"accept-encoding: identity"]
         lines += [name + b": " + value for name, value in endpoint.headers]
         if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
             raise ValueError("a path or header to be sent holds a line break or a null byte")
         head = b"\r\n".join(lines) + b"\r\n"
-        if len(self._heads) >= MAX_CACHED_HEADS:
-            self._heads.clear()
-        self._heads[endpoint] = head
-        return head
+        if len(self._ways) >= MAX_CACHED_HEADS:
+            self._ways.clear()
+        way = self._ways[id(endpoint)] = endpoint, head, self._pools.setdefault(endpoint.origin, [])
+        return way
 
     async def _connect(self, origin: Origin, clocks: Clocks) -> Connection:
         if self._closed:

@@ -134,8 +134,10 @@ class Response:
             waiter.set_result(None)
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
+        connection = self._connection
+        loop = asyncio.get_running_loop() if connection is None else connection.loop
+        waiter = self._waiter = loop.create_future()
+        await waiter
 
     def deadline(self) -> tuple[float, Clock, float]:
         """The clock that runs out next: when, which, and how long it was given."""
@@ -160,7 +162,7 @@ class Connection(asyncio.Protocol):
     """One connection; carries one response at a time. `pool` is the list that it rests in between two of them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: list["Connection"]) -> None:
-        self._loop = loop
+        self.loop = loop
         self._pool = pool
         self._parser = httptools.HttpResponseParser(self)
         self._timer: asyncio.TimerHandle | None = None
@@ -183,7 +185,10 @@ class Connection(asyncio.Protocol):
         self._head_size = self._unparsed = 0
         self._message_ended = False
         self.transport.write(message)
-        self._arm(response.deadline()[0])
+        at = min(total_at, response.first_token_at)
+        if clocks.headers_s is not None and now + clocks.headers_s < at:
+            at = now + clocks.headers_s
+        self._arm(at)
         return response
 
     @property
@@ -220,7 +225,7 @@ class Connection(asyncio.Protocol):
                 return
             self._timer.cancel()
         self._timer_at = at
-        self._timer = self._loop.call_later(max(TICK_S, at - monotonic()), self._on_timer)
+        self._timer = self.loop.call_later(max(TICK_S, at - monotonic()), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from ledger.note import note_of
 from ledger.store import Ledger
 from tests.gateway.test_command import COMMAND, clean_env
 from tests.gateway.upstream import Exchange, Upstream, good
@@ -182,7 +183,7 @@ async def test_a_disk_that_is_full_lets_nothing_be_sent_that_could_not_be_noted(
 async def test_what_was_begun_is_over_once_its_row_is_written(tmp_path: Path) -> None:
     ledger = Ledger(url_of(tmp_path / "turnout.db"))
     for number in range(3):
-        ledger.begin(row(f"req_{number}", status="failed"))
+        ledger.begin(note_of(row(f"req_{number}", status="failed")))
     ledger.append(row("req_0"))
     ledger.forget("req_1", 1)
     assert ledger.flush() and await eventually(lambda: ledger.begun == 1)

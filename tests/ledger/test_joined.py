@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import OperationalError
 
+from ledger.note import note_of
 from ledger.queries import all_attempts
 from ledger.row import AttemptRow
 from ledger.schema import tenancy_changes
@@ -81,7 +82,7 @@ def test_a_fault_of_whoever_joined_is_told_and_holds_up_nobody(ledger: Ledger) -
 
 
 def test_an_attempt_that_was_begun_is_over_with_its_joined_row(ledger: Ledger) -> None:
-    ledger.begin(row("req_1"))
+    ledger.begin(note_of(row("req_1")))
     assert ledger.begun == 1
     joined = Counted([row("req_1")])
     ledger.join(joined)

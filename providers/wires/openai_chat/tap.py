@@ -199,13 +199,15 @@ def read_unary(body: bytes) -> WholeAnswer:
         answer = _chunk.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a chat completion") from exc
-    if bytes(answer.error) != b"null" or answer.object == "error":
+    if (answer.error is not _NULL and bytes(answer.error) != b"null") or answer.object == "error":
         raise in_band_error(body)
     if not answer.choices:
         raise MalformedResponse("the upstream's answer holds no choices")
+    native = None
     for choice in answer.choices:
         if choice.finish_reason in FAILED:
             raise failed(choice)
-    native = next((choice.finish_reason for choice in answer.choices if choice.index == 0), None)
-    usage = decode_usage(answer.usage) if bytes(answer.usage) != b"null" else None
+        if choice.index == 0 and native is None:
+            native = choice.finish_reason
+    usage = decode_usage(answer.usage) if answer.usage is not _NULL and bytes(answer.usage) != b"null" else None
     return WholeAnswer(body, usage, answer.id, decode_finish(native) if native else None, bound=bound_in(body))

@@ -47,8 +47,9 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
     except msgspec.ValidationError:
         return Usage(raw=kept)
     into, out = given.prompt_tokens_details or _NO_INPUT, given.completion_tokens_details or _NO_OUTPUT
-    names = (into.cached_tokens, given.prompt_cache_hit_tokens, given.num_cached_tokens)
-    cached = next((count for count in names if count is not None), None)
+    cached = into.cached_tokens
+    if cached is None:
+        cached = given.num_cached_tokens if given.prompt_cache_hit_tokens is None else given.prompt_cache_hit_tokens
     return Usage(
         input_uncached=_less(given.prompt_tokens, cached, into.cache_write_tokens, into.audio_tokens, into.image_tokens),
         cache_read=cached,
