@@ -14,6 +14,7 @@ import platform
 import statistics
 import sys
 import time
+from pathlib import Path
 
 from rig.gateways import GATEWAYS, MOCK_PORT, QUICK, USUAL
 from rig.load import Failed
@@ -70,7 +71,8 @@ def one_pass(number: int, names: list[str], scale: float, missing: dict[str, str
 
 
 def conditions(passes: list[Pass], scale: float, load: tuple[float, float]) -> str:
-    processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     how = "one pass" if len(passes) == 1 else f"medians of {len(passes)} passes, [lowest–highest]"
     return (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, {how}, phases of {scale:g} times their usual length; {os.cpu_count()} × {processor}, Python "

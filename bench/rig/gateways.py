@@ -47,7 +47,11 @@ def router(name: str, venv: str, port: int, *command: str) -> Gateway:
     bin_ = HERE / "venvs" / venv / "bin"
     options = ("--host", "127.0.0.1", "--port", str(port), "--worker-urls", UPSTREAM, "--policy", "round_robin", "--log-level", "error")
     return Gateway(
-        name, f"{name} (Rust)", (str(bin_ / command[0]), *command[1:], *options, "--prometheus-port", str(port + 10_000)), port, needs=bin_ / command[0]
+        name,
+        f"{name} (Rust)",
+        (str(bin_ / command[0]), *command[1:], *options, "--prometheus-port", str(port + 10_000)),
+        port,
+        needs=bin_ / command[0],
     )
 
 

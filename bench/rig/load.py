@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rig.bodies import CHAT, body
 from rig.gateways import KEY, MOCK_PORT, Gateway
-from rig.processes import HERE
+from rig.processes import HERE, spawn
 
 STARTUP_LIMIT_S = 120
 HEADERS = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
@@ -25,6 +25,19 @@ def post(url: str, content: bytes, headers: dict[str, str], timeout_s: float) ->
     with opener.open(urllib.request.Request(url, data=content, headers=headers), timeout=timeout_s) as response:
         answer: bytes = response.read()
         return answer
+
+
+def start_mock(core: int | str = 1, patience_s: float = 180) -> "subprocess.Popen[bytes]":
+    """Waits while another benchmark's mock has the port. Raises Failed."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        process = spawn((str(HERE / "bin/mockup"), str(MOCK_PORT)), core, {}, HERE / "logs/mock.log")
+        time.sleep(0.2)
+        if process.poll() is None:
+            return process
+        if time.monotonic() > deadline:
+            raise Failed(f"port {MOCK_PORT} is taken: is another benchmark running?")
+        time.sleep(1)
 
 
 def mock_does(options: str) -> None:

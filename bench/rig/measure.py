@@ -5,8 +5,8 @@ import time
 from subprocess import Popen
 
 from rig.bodies import CHAT, MESSAGES, RESPONSES, body
-from rig.gateways import MOCK_PORT, Gateway
-from rig.load import Failed, ask, load, mock_does, wait_for_answer
+from rig.gateways import Gateway
+from rig.load import Failed, ask, load, mock_does, start_mock, wait_for_answer
 from rig.processes import HERE, cpu_s, rss_mb, spawn, stop
 
 STALL_MS = 200  # between two events that are sent 20 ms apart
@@ -82,7 +82,7 @@ class Measurement:
             calm = got["stalled"] <= 0.01 * (got["stalled"] + got["smooth"]) and got["open"] + got["smooth"] >= streams
             if calm:
                 held = streams
-            if held and not calm or calm and streams < self.gateway.from_streams:
+            if (held and not calm) or (calm and streams < self.gateway.from_streams):
                 break
             streams = streams * 2 if calm else streams // 2
         self.figures["streams_held"] = held
@@ -115,8 +115,7 @@ class Measurement:
 def measure(gateway: Gateway, scale: float) -> Measurement:
     if gateway.command and socket.socket().connect_ex(("127.0.0.1", gateway.port)) == 0:
         raise Failed(f"something listens on port {gateway.port} already: it would be measured instead of {gateway.name}")
-    mock = spawn((str(HERE / "bin/mockup"), str(MOCK_PORT)), 1, {}, HERE / "logs/mock.log")
-    time.sleep(0.2)
+    mock = start_mock()
     process = spawn(gateway.command, 0, gateway.env, HERE / f"logs/{gateway.name}.log") if gateway.command else None
     try:
         found = Measurement(gateway, process, scale)

@@ -69,7 +69,11 @@ def curves(title: str, across: str, up: str, lines: Sequence[Curve]) -> str:
     for number, (name, points) in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
         spots = [at(x, y) for x, y in points]
-        parts.append(f"<polyline fill='none' stroke='{colour}' stroke-width='2' points='{' '.join(f'{x:.1f},{y:.1f}' for x, y in spots)}'/>")
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
+        parts.append(f"<polyline fill='none' stroke='{colour}' stroke-width='2' points='{path}'/>")
         parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in spots]
-        parts += [f"<rect x='{right - 180}' y='{top + 18 * number}' width='12' height='12' fill='{colour}'/>", _text(right - 162, top + 11 + 18 * number, name)]
+        parts += [
+            f"<rect x='{right - 180}' y='{top + 18 * number}' width='12' height='12' fill='{colour}'/>",
+            _text(right - 162, top + 11 + 18 * number, name),
+        ]
     return _svg(680, 340, parts, title)

@@ -26,7 +26,9 @@ STREAMS: list[Column] = [
     ("burst events/s", "burst_eps", 0),
     ("stall-free streams", "streams_held", 0),
 ]
-BODIES: list[Column] = [(f"{size} KB {what}", f"{size}k_{name}", 0) for size in (1, 10, 100) for what, name in (("requests/s", "rps"), ("CPU µs", "cpu_us"))]
+BODIES: list[Column] = [
+    (f"{size} KB {what}", f"{size}k_{name}", 0) for size in (1, 10, 100) for what, name in (("requests/s", "rps"), ("CPU µs", "cpu_us"))
+]
 DIALECTS: list[Column] = [
     (f"{shown} {what}", f"{dialect}_{name}", 0)
     for dialect, shown in (("messages", "Messages"), ("responses", "Responses"))
@@ -70,8 +72,9 @@ def tables(passes: Sequence[Pass], missing: Mapping[str, str]) -> str:
     parts = [
         "Requests: 32 connections at saturation; the added latencies at 50 requests a second (LiteLLM: 10).",
         markdown(passes, COST),
-        "Streams: added time to the first token and per event at 10 streams a second (LiteLLM: 2); *paced*: 200 streams with an event every 5 ms; *burst*: 16 "
-        "streams without pauses; *stall-free*: the most streams (powers of two, 2,048 at most) with an event every 20 ms, of which 99 in 100 never waited 200 ms.",
+        "Streams: added time to the first token and per event at 10 streams a second (LiteLLM: 2); *paced*: 200 streams with an event every 5 ms; "
+        "*burst*: 16 streams without pauses; *stall-free*: the most streams (powers of two, 2,048 at most) with an event every 20 ms, of which 99 in "
+        "100 never waited 200 ms.",
         markdown(passes, STREAMS),
         "Bodies of three sizes, 8 connections:",
         markdown(passes, BODIES),
