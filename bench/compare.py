@@ -1,6 +1,6 @@
 """Gateways side by side on one core: CPU per request, requests/s, added latency, stream events/s, all in one run.
 
-    python bench/compare.py [--passes N] [--scale S] [--quick] [--docs] [NAME ...]
+    python bench/compare.py [--passes N] [--scale S] [--quick] [--docs] [NAME ...] [--only PHASE ...]
 
 The gateway is pinned to core 0, the mock provider and the load generator to core 1. Machines are noisy: read the ratios, which come
 from one run. CPU is the kernel's scheduler accounting of the gateway's whole process tree. Peers that are not installed are left out and
@@ -50,7 +50,7 @@ def told(result: Measurement) -> str:
     return json.dumps({key: round(value, 2) for key, value in result.figures.items()})
 
 
-def one_pass(number: int, names: list[str], scale: float, missing: dict[str, str]) -> Pass:
+def one_pass(number: int, names: list[str], scale: float, phases: list[str], missing: dict[str, str]) -> Pass:
     found: dict[str, dict[str, float]] = {}
     for name in names:
         gateway = GATEWAYS[name]
@@ -59,7 +59,7 @@ def one_pass(number: int, names: list[str], scale: float, missing: dict[str, str
             continue
         began = time.monotonic()
         try:
-            result = measure(gateway, scale)
+            result = measure(gateway, scale, phases)
         except Failed as exc:
             missing[name] = str(exc)
             print(f"pass {number} {name}: {exc}", file=sys.stderr, flush=True)
@@ -87,12 +87,14 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every phase's seconds")
     parser.add_argument("--quick", action="store_true", help="fewer gateways and short phases")
     parser.add_argument("--docs", action="store_true", help="write tables and plot into docs/performance.md")
+    phases = ("light", "full", "bodies", "streams", "burst", "paced", "most_streams", "dialects")
+    parser.add_argument("--only", nargs="+", default=[], choices=phases, help="these phases")
     options = parser.parse_args()
     build()
     scale = 0.25 if options.quick else options.scale
     before, missing, passes = os.getloadavg()[0], dict[str, str](), list[Pass]()
     for number in range(options.passes):
-        passes.append(one_pass(number + 1, options.names or (QUICK if options.quick else USUAL), scale, missing))
+        passes.append(one_pass(number + 1, options.names or (QUICK if options.quick else USUAL), scale, options.only, missing))
     text = conditions(passes, scale, (before, os.getloadavg()[0])) + "\n\n" + tables(passes, missing)
     (HERE / "results/compare.json").write_text(json.dumps({"passes": passes, "missing": missing}, indent=1))
     print(text)
