@@ -25,7 +25,7 @@ from urllib.error import URLError
 from rig.bodies import CHAT, MESSAGES, RESPONSES, body
 from rig.gateways import BIN, Gateway
 from rig.load import ask, load, mock_does, start_mock
-from rig.processes import HERE, build, spawn, stop
+from rig.processes import HERE, build, end_with_us, spawn, stop, taken
 
 BASELINE = HERE / "baseline.json"
 ALLOWED = 0.10
@@ -73,6 +73,8 @@ def wait_until_up(process: "subprocess.Popen[bytes]") -> None:
 def measured(spin: int) -> dict[str, tuple[int, int]]:
     """By load: a request's instructions in the event loop's thread, and in all others."""
     found = {}
+    if taken(GATEWAY.port):
+        raise SystemExit(f"something listens on port {GATEWAY.port} already: it would be measured instead")
     with tempfile.TemporaryDirectory() as folder:
         valgrind = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", f"--callgrind-out-file={folder}/out")
         (HERE / "logs/bench-limits.db").unlink(missing_ok=True)
@@ -118,6 +120,7 @@ def main() -> None:
     if shutil.which("valgrind") is None:
         sys.exit("bench/check.py counts instructions with valgrind, which is not installed: for example, apt-get install valgrind")
     build()
+    end_with_us()
     baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"python": "", "loads": {}}
     spin = round(options.slower / 100 * baseline["loads"]["chat"][0] / SPIN_TURN) if options.slower else 0
     began = time.monotonic()

@@ -21,7 +21,7 @@ from rig.load import Failed
 from rig.measure import Measurement, measure
 from rig.page import between, picture
 from rig.plot import Bar, bars
-from rig.processes import HERE, build
+from rig.processes import HERE, build, end_with_us
 from rig.table import Pass, tables, values
 
 __all__ = ["HERE", "MOCK_PORT", "build", "main"]
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], choices=phases, help="these phases")
     options = parser.parse_args()
     build()
+    end_with_us()
     scale = 0.25 if options.quick else options.scale
     before, missing, passes = os.getloadavg()[0], dict[str, str](), list[Pass]()
     for number in range(options.passes):

@@ -25,7 +25,7 @@ from rig.gateways import BIN, Gateway
 from rig.load import Failed, load, loadgen, mock_does, start_mock, wait_for_answer
 from rig.page import between, picture
 from rig.plot import curves
-from rig.processes import HERE, build, cpu_s, own_cpu_s, rss_mb, spawn, stop, tree
+from rig.processes import HERE, build, cpu_s, own_cpu_s, rss_mb, spawn, stop, taken, tree
 from rig.rows import add_rows
 
 Row = dict[str, float]
@@ -40,6 +40,8 @@ def running(path: Path, core: int | str = 0, served: bool = False) -> "Iterator[
     command = (str(BIN / "python"), "-I", str(HERE / "front.py"), str(path), str(PORT))
     if served:
         command = (str(BIN / "turnout"), "serve", "--config", str(path), "--host", "127.0.0.1", "--port", str(PORT))
+    if taken(PORT):
+        raise Failed(f"something listens on port {PORT} already: it would be measured instead")
     mock = start_mock()
     process = spawn(command, core, {}, HERE / "logs/scaling.log")
     try:
@@ -172,6 +174,7 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true", help="write tables and plots into docs/performance.md")
     options = parser.parse_args()
     build()
+    end_with_us()
     parts: dict[str, tuple[str, Callable[[], list[Row]]]] = {
         "workers": ("Workers, all on one core", workers),
         "concurrency": ("Concurrent requests, of 20 ms each", concurrency),

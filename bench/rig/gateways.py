@@ -1,5 +1,6 @@
 """The gateways that are compared, how each is started, and whether it is installed."""
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from pathlib import Path
 from rig.processes import HERE
 
 BIN = Path(sys.executable).parent
-MOCK_PORT = 9001
+MOCK_PORT = int(os.environ.get("BENCH_MOCK_PORT", "9001"))  # the files in conf/ say 9001; `bench/scaling.py` makes its own
 KEY = "sk-bench-key"
 UPSTREAM = f"http://127.0.0.1:{MOCK_PORT}"
 

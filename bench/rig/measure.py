@@ -1,6 +1,5 @@
 """One gateway, freshly started on core 0, through every phase; the mock and the load generator are on core 1."""
 
-import socket
 import time
 from collections.abc import Collection
 from subprocess import Popen
@@ -8,7 +7,7 @@ from subprocess import Popen
 from rig.bodies import CHAT, MESSAGES, RESPONSES, body
 from rig.gateways import Gateway
 from rig.load import Failed, ask, load, mock_does, start_mock, wait_for_answer
-from rig.processes import HERE, cpu_s, rss_mb, spawn, stop
+from rig.processes import HERE, cpu_s, rss_mb, spawn, stop, taken
 
 STALL_MS = 200  # between two events that are sent 20 ms apart
 MOST_STREAMS, LEAST_STREAMS = 2048, 8
@@ -118,7 +117,7 @@ class Measurement:
 
 
 def measure(gateway: Gateway, scale: float, phases: Collection[str] = ()) -> Measurement:
-    if gateway.command and socket.socket().connect_ex(("127.0.0.1", gateway.port)) == 0:
+    if gateway.command and taken(gateway.port):
         raise Failed(f"something listens on port {gateway.port} already: it would be measured instead of {gateway.name}")
     mock = start_mock()
     process = spawn(gateway.command, 0, gateway.env, HERE / f"logs/{gateway.name}.log") if gateway.command else None

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
@@ -16,6 +18,17 @@ def build() -> None:
         source, binary = HERE / f"src/{name}.c", HERE / "bin" / name
         if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
             subprocess.run(["gcc", "-O2", "-w", "-o", str(binary), str(source), "-lm"], check=True)
+
+
+def end_with_us() -> None:
+    """A benchmark that is told to end (by `timeout`, by CI) ends what it started too, by its own `finally`."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def taken(port: int) -> bool:
+    """Whether somebody listens there, who would be measured instead."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def spawn(command: tuple[str, ...], core: int | str, env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
