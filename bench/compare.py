@@ -28,7 +28,7 @@ __all__ = ["HERE", "MOCK_PORT", "build", "main"]
 
 PLOTTED = (
     ("CPU µs per request (less is better)", "cpu_us"),
-    ("requests/s on one core", "rps"),
+    ("requests/s on one core (logarithmic, as all of these)", "rps"),
     ("added p50, ms (less is better)", "+p50_ms"),
     ("paced stream events/s, of 42,000 offered", "paced_eps"),
 )

@@ -25,7 +25,7 @@ from rig.gateways import BIN, Gateway
 from rig.load import Failed, load, loadgen, mock_does, start_mock, wait_for_answer
 from rig.page import between, picture
 from rig.plot import curves
-from rig.processes import HERE, build, cpu_s, own_cpu_s, rss_mb, spawn, stop, taken, tree
+from rig.processes import HERE, build, cpu_s, end_with_us, own_cpu_s, rss_mb, spawn, stop, taken, tree
 from rig.rows import add_rows
 
 Row = dict[str, float]

@@ -52,7 +52,7 @@ Curve = tuple[str, Sequence[tuple[float, float]]]  # name, points
 
 def curves(title: str, across: str, up: str, lines: Sequence[Curve]) -> str:
     """Both axes from 0 upwards; the horizontal one is logarithmic, with 0 at its begin."""
-    left, right, top, bottom = 70, 620, 40, 280
+    left, right, top, bottom = 70, 620, 54, 280
     places = sorted({x for _, points in lines for x, _ in points})
     tall = max((y for _, points in lines for _, y in points), default=1) * 1.15 or 1
     far = math.log10(max(1.0, *places) + 1)
