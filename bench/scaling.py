@@ -26,7 +26,7 @@ from rig.load import Failed, load, loadgen, mock_does, start_mock, wait_for_answ
 from rig.page import between, picture
 from rig.plot import curves
 from rig.processes import HERE, build, cpu_s, end_with_us, own_cpu_s, rss_mb, spawn, stop, taken, tree
-from rig.rows import add_rows
+from rig.rows import add_keys, add_rows
 
 Row = dict[str, float]
 PORT = 8393
@@ -67,8 +67,12 @@ def of_size(name: str, sizes: list[int]) -> list[Row]:
     """The curve of one size of the configuration."""
     rows = []
     for size in [*sizes, sizes[0]]:
-        with tempfile.TemporaryDirectory() as folder, running(config(Path(folder), **{name: size})) as (process, start_s):
-            rows.append({name: size, "cpu_us": cost(process), "start_s": start_s, "rss_mb": rss_mb(process.pid)})
+        with tempfile.TemporaryDirectory() as folder:
+            path = config(Path(folder), **({} if name == "keys" else {name: size}))
+            if name == "keys":
+                add_keys(Path(folder) / "ledger.db", size - 1)
+            with running(path) as (process, start_s):
+                rows.append({name: size, "cpu_us": cost(process), "start_s": start_s, "rss_mb": rss_mb(process.pid)})
             tell(name, rows[-1])
     return rows
 
@@ -117,7 +121,7 @@ def streams() -> list[Row]:
         with tempfile.TemporaryDirectory() as folder, running(config(Path(folder), workers=count, limited=False), served=True) as (process, _):
             load(NOBODY, body("chat"), c=16, s=SECONDS)
             before = rss_mb(process.pid)
-            mock_does("-c100-d60000")
+            mock_does("-c100-d60000-q3")
             held_s = 10 + asked / 400
             with Popen(loadgen(NOBODY, body("chat_stream"), CHAT, c=asked, s=held_s), stdout=subprocess.PIPE, text=True) as generator:
                 time.sleep(held_s * 0.9)

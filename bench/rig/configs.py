@@ -1,4 +1,4 @@
-"""Configurations of a given size: so many teams, keys, targets, as bench/conf/limits.yaml otherwise."""
+"""Configurations of a given size: so many teams, models, targets, as bench/conf/limits.yaml otherwise."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ LIMITS = {"limits": {"rpm": 10**9, "tpm": 10**12, "concurrency": 10**5}, "budget
 PRICE = {"input_usd_per_mtok": 2.5, "output_usd_per_mtok": 10}
 
 
-def config(folder: Path, *, teams: int = 1, keys: int = 1, models: int = 1, targets: int = 1, workers: int = 1, limited: bool = True) -> Path:
-    """The file. `keys`: of the team that asks. `models`: with a target each; `targets`: of the model that is asked. Not `limited`: no limits and
+def config(folder: Path, *, teams: int = 1, models: int = 1, targets: int = 1, workers: int = 1, limited: bool = True) -> Path:
+    """The file. `models`: with a target each; `targets`: of the model that is asked. Not `limited`: no limits and
     budgets, as several workers count theirs together only with a Redis."""
     providers = {
         "mock": {"kind": "openai-compatible", "base_url": f"{UPSTREAM}/v1", "api_key": "sk-up"},
@@ -21,7 +21,7 @@ def config(folder: Path, *, teams: int = 1, keys: int = 1, models: int = 1, targ
     served = {name: {"targets": [{"provider": "mock", "model": name, "price": PRICE}]} for name in names}
     served[MODEL]["targets"] += [{"provider": f"p{n}", "model": MODEL, "price": PRICE} for n in range(1, targets)]
     own = LIMITS if limited else {}
-    asking = {"organisation": "acme", "keys": [KEY, *(f"sk-more-{n:07}" for n in range(1, keys))], **own}
+    asking = {"organisation": "acme", "keys": [KEY], **own}
     others = {f"team-{n}": {"organisation": "acme", "keys": [f"sk-team-{n:07}"], **own} for n in range(1, teams)}
     text = {
         "state": {"database": f"sqlite:///{folder}/ledger.db"},

@@ -1,8 +1,14 @@
-"""Ledger rows by the million: copies of one that the gateway wrote, over two months, with names spread as random ones are."""
+"""Keys, and ledger rows by the million: copies of one that the gateway wrote, over two months, with names spread as random ones are."""
 
 import sqlite3
 import time
+from hashlib import sha256
 from pathlib import Path
+
+from sqlalchemy import insert
+
+from ledger.database import open_engine
+from ledger.schema import key_secrets, keys
 
 DAYS = 60
 STEP = 500_000  # rows in one transaction
@@ -33,3 +39,17 @@ def add_rows(database: Path, first: int, last: int, most: int) -> None:
         )
         connection.commit()
     connection.close()
+
+
+def add_keys(database: Path, count: int) -> None:
+    """So many keys made at run time, of the team that asks: a configuration may hold no more than 100,000 values."""
+    engine = open_engine(f"sqlite:///{database}")
+    made_at_us = int(time.time() * 1_000_000)
+    with engine.begin() as connection:
+        if not count:
+            return
+        own = {"team": "bench", "made_at_us": made_at_us, "made_by": "bench", "own": "{}"}
+        connection.execute(insert(keys), [{"id": f"key_{n:08}", "name": f"key {n}", "last4": f"{n % 10_000:04}", **own} for n in range(count)])
+        secrets = [{"digest": sha256(f"sk-made-{n}".encode()).digest(), "key_id": f"key_{n:08}", "made_at_us": made_at_us} for n in range(count)]
+        connection.execute(insert(key_secrets), secrets)
+    engine.dispose()
