@@ -50,6 +50,6 @@ def add_keys(database: Path, count: int) -> None:
             return
         own = {"team": "bench", "made_at_us": made_at_us, "made_by": "bench", "own": "{}"}
         connection.execute(insert(keys), [{"id": f"key_{n:08}", "name": f"key {n}", "last4": f"{n % 10_000:04}", **own} for n in range(count)])
-        secrets = [{"digest": sha256(f"sk-made-{n}".encode()).digest(), "key_id": f"key_{n:08}", "made_at_us": made_at_us} for n in range(count)]
+        secrets = [{"digest": sha256(f"sk-made-{n}".encode()).digest(), "key_id": f"key_{n:08}"} for n in range(count)]
         connection.execute(insert(key_secrets), secrets)
     engine.dispose()
