@@ -10,6 +10,7 @@ that each request is slowed by, to show that `bench/check.py` finds it.
 
 import os
 import sys
+from itertools import repeat
 from pathlib import Path
 
 from starlette.routing import Route
@@ -32,7 +33,7 @@ def make(config: str = "turnout") -> tuple[object, object]:
 
 def slowed(app: object, turns: int) -> object:
     async def slow(scope: object, receive: object, send: object) -> None:
-        for _ in range(turns):
+        for _ in repeat(None, turns):
             pass
         await app(scope, receive, send)
 

@@ -51,6 +51,16 @@ def running(path: Path, core: int | str = 0, served: bool = False) -> "Iterator[
         stop(mock)
 
 
+def settled(process: "Popen[bytes]", limit_s: float = 30) -> None:
+    """Until nothing starts any more: beside several workers a spare one imports what it will need."""
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        before = cpu_s(process.pid)
+        time.sleep(1)
+        if cpu_s(process.pid) - before < 0.05:
+            return
+
+
 def cost(process: "Popen[bytes]", connections: int = 16) -> float:
     """CPU µs of a request, the least of ROUNDS."""
     found = []
@@ -93,6 +103,7 @@ def workers() -> list[Row]:
     for count in (1, 2, 1):
         with tempfile.TemporaryDirectory() as folder, running(config(Path(folder), workers=count, limited=False), served=True) as (process, start_s):
             load(NOBODY, body("chat"), c=64, s=SECONDS)
+            settled(process)
             pids = tree(process.pid)
             before = [own_cpu_s(pid) for pid in pids]
             got = load(NOBODY, body("chat"), c=64, s=4)
@@ -120,6 +131,7 @@ def streams() -> list[Row]:
     for count, asked in ((1, 1000), (1, 4000), (2, 10000)):
         with tempfile.TemporaryDirectory() as folder, running(config(Path(folder), workers=count, limited=False), served=True) as (process, _):
             load(NOBODY, body("chat"), c=16, s=SECONDS)
+            settled(process)
             before = rss_mb(process.pid)
             mock_does("-c100-d60000-q3")
             held_s = 10 + asked / 400
