@@ -21,7 +21,7 @@ state: {database: "sqlite:///$home/turnout.db"}
 engines:
   llm:
     {kind: vllm, model: $model, python: $home/vllm-python, slots: ${SLOTS:-256}, context: 4096, max_queue: ${QUEUE:-1024}, max_wait_s: ${WAIT:-300},
-     gpu_memory_utilization: 0.85, ${TTFT:+ttft_ms: $TTFT, }args: [${args%, }]}
+     gpu_memory_utilization: 0.85, ${TTFT:+ttft_ms: $TTFT, }${SLEEP:+sleep_when_idle: $SLEEP, }args: [${args%, }]}
 models: {llm: {targets: [{engine: llm}]}}
 teams:
   live: {keys: [sk-live-bench-gpu]}
