@@ -22,7 +22,7 @@ from tests.gateway.conftest import running
 from tests.gateway.upstream import Upstream
 
 TEXT = (ROOT / "docs" / "batch-providers.md").read_text()
-(CONFIG,) = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S)
+(CONFIG,) = [block for block in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S) if "teams:" in block]
 COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```", TEXT, re.M | re.S) for line in block.splitlines()]
 ROWS = 5000
 

@@ -59,7 +59,7 @@ def test_bedrock_gets_the_text_as_the_assistants(dialect: Dialect) -> None:
 
 @pytest.mark.parametrize("dialect", list(QUESTIONS))
 def test_an_owned_engine_gets_the_text_as_the_assistants_in_every_dialect(dialect: Dialect) -> None:
-    body = json.loads(ask(rest(dialect), "cpu", "cpu", MANNERS["llamacpp"].facts, 1 << 20, "nothing").body)
+    body = json.loads(ask(rest(dialect), "cpu", "cpu", MANNERS["llamacpp"], 1 << 20, "nothing").body)
     assert [message["role"] for message in body["messages"]] == ["user", "assistant"] and body["messages"][-1]["content"] == TOLD
     limit = body.get("max_completion_tokens", body.get("max_tokens"))
     assert limit == 98
