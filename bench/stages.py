@@ -47,7 +47,7 @@ STAGES = (
     ("pipeline", "gateway/"),
 )
 WRITES = re.compile(r"(Connection\.send@|Cycle\.(end|write|_flush)@|RequestResponseCycle\.send@|_Segment\.write@)[^;]*$")  # innermost: a write(2)
-BUDGET_US = {  # of the 165 that a request may cost on a quiet reference machine
+BUDGET_US = {  # what each may cost on a quiet reference machine; together a little more than the 165 that a request may
     "parse": 16, "auth": 5, "admit": 16, "plan": 12, "note": 5, "upstream write": 32, "upstream read, tap": 14, "row": 8, "statistics": 8,
     "metrics": 4, "send": 16, "pipeline": 10, "rest": 10, LEDGER: 26,
 }  # fmt: skip
