@@ -63,7 +63,7 @@ def test_a_batch_goes_on_after_its_gateway_was_killed(tmp_path: Path) -> None:
     assert sorted(ids) == sorted(f"r{n}" for n in range(1, 13))
     said = (tmp_path / "progress.txt").read_text().splitlines()
     assert "completed 12/12 rows" in said[-1] and "in_progress" in said[1], said
-    assert "does not answer" in done.stderr and "cpu 100%" in said[-1]
+    assert "cpu 100%" in said[-1]
 
 
 def test_the_example_loads(tmp_path: Path) -> None:
