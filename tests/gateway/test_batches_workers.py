@@ -140,12 +140,14 @@ async def through(tmp_path: Path, one: Upstream, postgres: PostgresServer, redis
     folder = tmp_path / "night"
     folder.mkdir()
     world = World(folder, postgres.database(), one, 4, partial(sharing, redis))
-    night = Night(world, rows, deaths, postgres, redis)
-    _, took_s = await night.passes()
-    world.engine.dispose()
+    try:
+        _, took_s = await Night(world, rows, deaths, postgres, redis).passes()
+    finally:
+        world.engine.dispose()
     return took_s
 
 
+@pytest.mark.slow  # half a minute, and most of what `test_batches_killed.py` shows with one worker
 async def test_workers_gateway_redis_and_database_die_under_a_batch(
     one: Upstream, tmp_path: Path, mortal: PostgresServer, redis: RedisServer
 ) -> None:
