@@ -108,14 +108,6 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
         return inf if self.window_s is None else max(0.0, self.window_s - self.elapsed_s)
 
 
-class Replan(msgspec.Struct, frozen=True, kw_only=True):
-    """`keep`: shares that go on, with how many of their rows. `stop`: those to be cancelled. `plan`: for the rows that were taken back."""
-
-    keep: tuple[tuple[Running, int], ...]
-    stop: tuple[Running, ...]
-    plan: Plan
-
-
 def plan(rows: int, deadline_s: float, ways: Sequence[Way]) -> Plan:
     """The cheapest that ends all rows by the deadline; where nothing does, what ends them first."""
     usable = [way for way in ways if not way.barred]
@@ -131,64 +123,6 @@ def plan(rows: int, deadline_s: float, ways: Sequence[Way]) -> Plan:
 def outlooks(rows: int, deadline_s: float, ways: Iterable[Way]) -> list[Outlook]:
     """Each way by itself, the cheapest first."""
     return [_outlook(way, rows, deadline_s) for way in sorted(ways, key=_dearness)]
-
-
-def replan(deadline_s: float, total: int, running: Sequence[Running], ways: Sequence[Way], margin: float = 0.0) -> Replan:
-    """What to do about shares that will be late. `deadline_s`: from now; `total`: the whole batch's rows, which `Way.all_nusd` is for.
-
-    A share is late when it ends after the deadline less `margin` of it. An engine's or live calls' late share keeps the rows that it can still
-    do; a provider's late job is cancelled whole, but only where its rows end sooner elsewhere than it would itself.
-    """
-    by_s = deadline_s * (1 - margin)
-    keep: list[tuple[Running, int]] = []
-    late: list[tuple[Running, int]] = []
-    for share in running:
-        stays = share.left if share.ends_s() <= by_s else _still_done(share, by_s)
-        (keep if stays == share.left else late).append((share, stays))
-    while True:
-        freed = sum(share.left - stays for share, stays in late)
-        plan_ = _planned(freed, by_s, total, _what_is_left(ways, [*keep, *late], by_s))
-        worse = [
-            (share, stays) for share, stays in late if share.way.kind == "provider_batch" and (plan_.ends_s is None or plan_.ends_s >= share.ends_s())
-        ]
-        if not worse:
-            stop = tuple(share for share, stays in late if stays == 0)
-            kept = tuple(keep) + tuple((share, stays) for share, stays in late if stays)
-            return Replan(keep=kept, stop=stop, plan=plan_)
-        spared = max(worse, key=lambda each: -each[0].ends_s())  # the one that ends first has the best reason to stay
-        late.remove(spared)
-        keep.append((spared[0], spared[0].left))
-
-
-def _still_done(share: Running, by_s: float) -> int:
-    if share.way.kind == "provider_batch":
-        return 0
-    speed = share.speed() or share.way.rows_per_s or 0.0
-    return min(share.left, floor(speed * by_s))
-
-
-def _what_is_left(ways: Sequence[Way], busy: Sequence[tuple[Running, int]], by_s: float) -> list[Way]:
-    """The ways with what they have left besides what they go on with: those that work at a speed begin anew when they are done."""
-    left = []
-    for way in ways:
-        taken = [(share, stays) for share, stays in busy if share.way.target == way.target and share.way.kind == way.kind]
-        if not taken:
-            left.append(way)
-            continue
-        if any(stays < share.left for share, stays in taken):
-            continue  # it is late: it gets nothing back
-        rows = sum(stays for _, stays in taken)
-        start_s = max(way.start_s, max(share.ends_s() for share, _ in taken)) if way.rows_per_s is not None else way.start_s
-        most = None if way.max_rows is None else max(0, way.max_rows - rows)
-        left.append(msgspec.structs.replace(way, start_s=start_s, max_rows=most))
-    return left
-
-
-def _planned(rows: int, by_s: float, total: int, ways: Sequence[Way]) -> Plan:
-    """`plan` of a part of the batch."""
-    found = plan(rows, by_s, ways)
-    shares = tuple(msgspec.structs.replace(share, cost_nusd=_cost(share.way, share.rows, total)) for share in found.shares)
-    return msgspec.structs.replace(found, shares=shares, cost_nusd=_sum(shares))
 
 
 def _dearness(way: Way) -> tuple[bool, int, float]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.batch_plan import Plan, Running, Way, outlooks, plan, replan
+from policy.batch_plan import Plan, Way, outlooks, plan
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -97,49 +97,6 @@ def test_every_way_is_shown_with_what_is_wrong_with_it() -> None:
         ("openai/m", ""),
     ]
     assert shown[-1].ends_s == 25.0 and shown[-1].cost_nusd == 100
-
-
-def test_a_share_that_is_on_time_is_left_alone() -> None:
-    share = Running(way=IDLE, rows=1000, elapsed_s=1000.0, done=200)
-    found = replan(5000.0, ROWS, [share], [LIVE, IDLE])
-    assert found.keep == ((share, 800),) and found.stop == () and found.plan.shares == ()
-
-
-def test_an_engine_that_is_late_keeps_what_it_can_do_and_the_rest_goes_elsewhere() -> None:
-    share = Running(way=IDLE, rows=1000, elapsed_s=1000.0, done=100)
-    found = replan(4000.0, ROWS, [share], [LIVE, IDLE])
-    assert found.keep == ((share, 400),) and found.stop == ()
-    assert shares(found.plan) == {("openai/m", "realtime"): 500} and found.plan.in_time
-    assert found.plan.cost_nusd == 5
-
-
-def test_a_provider_s_job_that_is_late_is_cancelled_where_its_rows_end_sooner_elsewhere() -> None:
-    job = Running(way=BATCH, rows=1000, elapsed_s=20 * HOUR, done=100, window_s=DAY)
-    found = replan(2 * HOUR, ROWS, [job], [LIVE, BATCH])
-    assert found.stop == (job,) and found.keep == ()
-    assert shares(found.plan) == {("openai/m", "realtime"): 900}
-
-
-def test_a_provider_s_job_that_is_late_stays_where_nothing_is_faster() -> None:
-    slow = msgspec.structs.replace(LIVE, rows_per_s=0.001)
-    job = Running(way=BATCH, rows=1000, elapsed_s=20 * HOUR, done=900, window_s=DAY)
-    found = replan(HOUR, ROWS, [job], [slow, BATCH])
-    assert found.keep == ((job, 100),) and found.stop == () and found.plan.shares == ()
-
-
-def test_a_job_that_tells_nothing_is_expected_as_planned_and_then_by_the_end_of_its_window() -> None:
-    typical = msgspec.structs.replace(BATCH, start_s=HOUR)
-    assert Running(way=typical, rows=5, elapsed_s=600.0, window_s=DAY).ends_s() == 3000.0
-    assert Running(way=typical, rows=5, elapsed_s=2 * HOUR, window_s=DAY).ends_s() == 22 * HOUR
-    late = replan(3 * HOUR, 5, [Running(way=typical, rows=5, elapsed_s=2 * HOUR, window_s=DAY)], [LIVE, typical])
-    assert shares(late.plan) == {("openai/m", "realtime"): 5}
-
-
-def test_a_margin_acts_before_it_is_too_late() -> None:
-    share = Running(way=IDLE, rows=1000, elapsed_s=1000.0, done=200)
-    assert replan(4000.0, ROWS, [share], [LIVE], margin=0.0).plan.shares == ()
-    found = replan(4000.0, ROWS, [share], [LIVE], margin=0.1)
-    assert found.keep == ((share, 720),) and shares(found.plan) == {("openai/m", "realtime"): 80}
 
 
 _way = st.builds(
