@@ -43,7 +43,7 @@ t AS (SELECT *, a % 50 AS team, (a / 50) % 3 AS key, ((a / 150) % 3 + a % 50) % 
 INSERT INTO attempts (request_id, attempt, started_at_us, team, key_id, endpoint, stream, model_asked, route, target, model_sent, status, reason,
     queue_us, connect_us, headers_us, first_token_us, end_us, input_uncached, cache_read, output_visible, usage_source, usage_raw, cost_nusd,
     finish_reason, bytes_request, bytes_upstream, bytes_client, billed, predicted_ttft_us, predicted_end_us, predicted_p_slo, organisation, policy,
-    slo_met, overhead_us)
+    slo_met, overhead_us, predicted_end_p95_us, predicted_output_tokens, predicted_cost_nusd)
 SELECT {id}, 1, :from_us + CAST(i * CAST(:step_us AS DOUBLE PRECISION) AS BIGINT), 'team-' || team, 'key-' || team || '-' || key, 'chat.completions',
     b % 4 > 0, 'model-' || model, 'model-' || model, 'provider-' || ((model + target) % 5), 'up-' || model || '-' || target,
     CASE WHEN failed THEN 'failed' ELSE 'ok' END, 'first in order', 50, 900, 90000, CAST(120000 * exp(2 * u) AS BIGINT),
@@ -51,7 +51,8 @@ SELECT {id}, 1, :from_us + CAST(i * CAST(:step_us AS DOUBLE PRECISION) AS BIGINT
     CASE WHEN failed THEN NULL ELSE 100 END, CASE WHEN failed THEN NULL ELSE CAST(30 * exp(3 * u) AS BIGINT) END,
     CASE WHEN failed THEN NULL ELSE 'provider' END, CASE WHEN failed THEN NULL ELSE '{{"prompt_tokens"\\:100,"completion_tokens"\\:30}}' END,
     CASE WHEN failed THEN NULL ELSE CAST(100000 * exp(4 * v) AS BIGINT) END, 'stop', 4000, 20000, 20000, 'team',
-    CAST(150000 * exp(2 * v) AS BIGINT), 2000000, v, '', 'policy-' || (team % 3), u < 0.9, 400
+    CAST(150000 * exp(2 * v) AS BIGINT), 2000000, v, '', 'policy-' || (team % 3), u < 0.9, 400,
+    6000000, 80, CAST(120000 * exp(4 * v) AS BIGINT)
 FROM t
 """
 
