@@ -27,9 +27,8 @@ LEVEL_HALF_LIFE_S = 300.0  # so a target that nobody asks is tried again
 
 LOADS = 6  # 0, 1, 2-3, 4-7, 8-15, 16 and more
 CELLS = len(PROMPTS) * LOADS
-_RINGS = tuple(  # for each cell: those one step away, two steps, ...
-    tuple(tuple(b for b in range(CELLS) if abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS) == steps) for steps in range(1, 11))
-    for a in range(CELLS)
+_STEPS = tuple(  # [a][b]: how far a cell is from another
+    tuple(abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS) for b in range(CELLS)) for a in range(CELLS)
 )
 
 
@@ -125,30 +124,36 @@ def sketch_of(sketches: dict[int, Sketch], place: int) -> Sketch:
 
 def borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int, times: float = 1.0) -> Distribution:
     """A cell's own answers first; the fewer they are, the more its neighbours' count, the nearest first."""
-    parts, own = _weighed(known, (place,), 1.0)
-    room, nearness = (ENOUGH - own) / (1.0 + own), 1.0
-    for ring in _RINGS[place]:
-        if room <= 0.0:
-            break
-        nearness *= FADING
-        found, weight = _weighed(known, ring, nearness)
-        if weight:
-            share = min(1.0, room / weight)
-            parts += [(sketch, factor * share) for sketch, factor in found]
-            room -= weight * share
+    parts, own, more = [], 0.0, 0
+    for sketches, slow in known:
+        found = sketches.get(place)
+        more += len(sketches)
+        if found is not None:
+            more -= 1
+            parts.append((found, slow))
+            own += found.total * slow
+    if more and (room := (ENOUGH - own) / (1.0 + own)) > 0.0:
+        _borrow(parts, known, place, room)
     return Distribution(parts, times)
 
 
-def _weighed(known: Sequence[tuple[dict[int, Sketch], float]], places: Sequence[int], nearness: float) -> tuple[list[tuple[Sketch, float]], float]:
-    """The sketches of some cells, each with the factor on its weights; and what they weigh."""
-    found, weight = [], 0.0
+def _borrow(parts: list[tuple[Sketch, float]], known: Sequence[tuple[dict[int, Sketch], float]], place: int, room: float) -> None:
+    """Adds the neighbours' sketches with the factors on their weights, until there is no more room."""
+    steps = _STEPS[place]
+    rings: dict[int, list[tuple[Sketch, float]]] = {}
     for sketches, slow in known:
-        factor = slow * nearness
-        for place in places:
-            if (sketch := sketches.get(place)) is not None:
-                found.append((sketch, factor))
-                weight += sketch.total * factor
-    return found, weight
+        for at, sketch in sketches.items():
+            if at != place:
+                rings.setdefault(steps[at], []).append((sketch, slow))
+    for step in sorted(rings):
+        nearness = FADING**step
+        weight = sum([sketch.total * slow for sketch, slow in rings[step]]) * nearness
+        if weight:
+            share = min(1.0, room / weight)
+            parts += [(sketch, slow * nearness * share) for sketch, slow in rings[step]]
+            room -= weight * share
+            if room <= 0.0:
+                return
 
 
 def rates(views: Sequence[View]) -> tuple[float, float, float, float]:
