@@ -1,5 +1,6 @@
 """What was predicted of attempts against what came: sums by range of the predicted probability, mergeable, which a roll-up keeps as bytes."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ from ledger.schema import attempts
 
 EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # of the ranges of probabilities; finer where most predictions are
 RANGES = tuple(f"{low:g}-{high:g}" for low, high in zip((0.0, *EDGES), (*EDGES, 1.0), strict=True))
-EXACT = 2.0**53  # integers beyond it are no floats
 NONE = -1  # the range of what had no probability
 GONE = ("abandoned", "client_closed")
 
@@ -20,7 +20,7 @@ GONE = ("abandoned", "client_closed")
 #   first token, end: compared with their predicted 95th percentile; of these, in time
 #   end (microseconds), output (tokens), cost (nano-dollars): whole answers compared; the sums of the predicted, the actual, the absolute difference
 WIDTH = 22
-Sums = list[float]
+Sums = list[int | float]  # counts stay integers
 Predictions = dict[int, Sums]
 
 _c = attempts.c
@@ -31,7 +31,7 @@ COLUMNS = (
 PREDICTED: ColumnElement[bool] = or_(*(column.is_not(None) for column in COLUMNS[4:]))
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(dict[int, list[float]]).decode
+_decode = msgspec.msgpack.Decoder(dict[int, list[int | float]]).decode
 
 
 class Came(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ def compared(predicted: Sequence[Any], came: Came) -> tuple[int, Sums] | None:
 
 def range_of(p: float) -> int:
     """Which of RANGES."""
-    return next((at for at, edge in enumerate(EDGES) if p < edge), len(EDGES))
+    return bisect_right(EDGES, p)
 
 
 def _met(slo_met: bool | None, status: str) -> bool | None:
@@ -107,12 +107,12 @@ def merge(predictions: Predictions, other: Predictions) -> None:
 
 def packed(predictions: Predictions) -> bytes | None:
     """None: nothing was predicted."""
-    return _encode({at: [_short(each) for each in sums] for at, sums in predictions.items()}) if predictions else None
-
-
-def _short(value: float) -> float:
-    """As whole a number as it is: a small one takes a byte."""
-    return int(value) if abs(value) < EXACT and value == int(value) else float(value)
+    if not predictions:
+        return None
+    try:
+        return _encode(predictions)
+    except OverflowError:  # beyond 64 bits
+        return _encode({at: [float(each) for each in sums] for at, sums in predictions.items()})
 
 
 def unpacked(data: bytes | None) -> Predictions:
