@@ -19,6 +19,7 @@ from sqlalchemy import Engine, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ledger.calibration import calibration
 from ledger.database import open_engine
 from ledger.latency import latency
 from ledger.rollups import roll_up
@@ -85,7 +86,14 @@ def asked(engine: Any, now_s: float, rng: random.Random) -> dict[str, Callable[[
         roll_up(engine, now_s)
         return latency(engine, window(days, team), groups, now_s)
 
+    def predictions(days: float, team: bool, *groups: str) -> Any:
+        roll_up(engine, now_s)
+        return calibration(engine, window(days, team), groups, now_s)
+
     return {
+        "a team's calibration by target, 30 days": partial(predictions, 30, True, "target", "p_slo"),
+        "everybody's calibration by target, 30 days": partial(predictions, 30, False, "target"),
+        "everybody's calibration by p_slo, 30 days": partial(predictions, 30, False, "p_slo"),
         "a team's cost by target, 30 days": partial(sums, 30, True, "target"),
         "a team's usage by model and day, 30 days": partial(sums, 30, True, "model", "day"),
         "a team's usage by hour, 7 days": partial(sums, 7, True, "hour"),

@@ -4,6 +4,8 @@ Old attempts fade by decay: after HALF_LIFE_S an answer weighs half, after FAILU
 several processes saw adds up.
 """
 
+from typing import NamedTuple
+
 import msgspec
 
 from policy.affinity import WarmHits
@@ -18,6 +20,15 @@ FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new ca
 MAX_WASTE_FACTOR = 5.0
 
 _DUMPS = msgspec.msgpack.Decoder(tuple[Dump, Dump])
+
+
+class Common(NamedTuple):
+    """What a target's forecasts of one mode have in common. `totals` None: unary answers' are their waits. `token_s`: by load, once asked for."""
+
+    totals: Distribution | None
+    outputs: Distribution
+    rates: tuple[float, float, float, float]
+    token_s: dict[int, Distribution]
 
 
 class TargetStats:
@@ -156,19 +167,34 @@ class TargetStats:
             age_s = now - made_at
             if self._changes < limit and (age_s < FRESH_S or (age_s < REFRESH_S and self._changes == changes)):
                 return forecast
-        forecast = self._forecast(now, streamed, cell)
-        cached[cell] = forecast, now, self._changes, self._changes + 1 + int(forecast.samples) // 16
+        return self._made(self.common(now, streamed), now, streamed, cell)
+
+    def common(self, now: float, streamed: bool) -> Common:
+        """The part of its forecasts that is alike for all prompts and loads."""
+        views = self._views(now, streamed)
+        totals = Distribution((mode.totals, slow) for mode, slow, _ in views) if streamed else None
+        return Common(totals, Distribution((mode.outputs, slow) for mode, slow, _ in views), rates(views), {})
+
+    def forecast_with(self, common: Common, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> Forecast:
+        """Made anew but for a common part, which may be older."""
+        return self._made(common, now, streamed, place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length()))
+
+    def _made(self, common: Common, now: float, streamed: bool, cell: int) -> Forecast:
+        forecast = self._forecast(common, now, streamed, cell)
+        self._modes[streamed].cached[cell] = forecast, now, self._changes, self._changes + 1 + int(forecast.samples) // 16
         return forecast
 
-    def _forecast(self, now: float, streamed: bool, cell: int) -> Forecast:
+    def _forecast(self, common: Common, now: float, streamed: bool, cell: int) -> Forecast:
         views = self._views(now, streamed)
         level = self._modes[streamed].level(now)
         waits = borrowed([(mode.waits, slow) for mode, slow, _ in views], cell, level)
         median_s = waits.quantile(0.5) if streamed else None
-        token_s = borrowed([(mode.token_s, slow) for mode, slow, _ in views], cell % LOADS)
-        totals = waits if not streamed else Distribution((mode.totals, slow) for mode, slow, _ in views)
-        outputs = Distribution((mode.outputs, slow) for mode, slow, _ in views)
-        error_rate, limited_rate, failing, paid_rate = rates(views)
+        load = cell % LOADS
+        token_s = common.token_s.get(load)
+        if token_s is None:
+            token_s = common.token_s[load] = borrowed([(mode.token_s, slow) for mode, slow, _ in views], load)
+        totals = common.totals or waits
+        error_rate, limited_rate, failing, paid_rate = common.rates
         return Forecast(
             samples=waits.total,
             ttft_mean_s=waits.mean if streamed else None,
@@ -178,14 +204,14 @@ class TargetStats:
             token_s_p95=token_s.quantile(0.95),
             total_mean_s=totals.mean,
             total_p95_s=totals.quantile(0.95),
-            output_mean=outputs.mean,
+            output_mean=common.outputs.mean,
             error_rate=error_rate,
             failing=failing,
             limited_rate=limited_rate,
-            cache_share=share_cached(views, cell - cell % LOADS),
+            cache_share=share_cached(views, cell - load),
             waste_factor=min(MAX_WASTE_FACTOR, 1.0 / (1.0 - paid_rate)),
             waits=waits,
-            outputs=outputs,
+            outputs=common.outputs,
             median_s=None if median_s is None else median_s / level,
         )
 
