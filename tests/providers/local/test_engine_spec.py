@@ -37,7 +37,7 @@ def test_the_usable_cpus_are_never_more_than_the_machine_s_nor_less_than_one() -
 
 
 def test_what_is_configured_of_batch_work_reaches_the_queue(tmp_path: Path) -> None:
-    (weights := tmp_path / "m.gguf").touch()
+    (weights := tmp_path / "m.gguf").write_bytes(b"GGUF")
     batch = {"prompt_tokens": 1024, "after_live": True, "slots_per_live": 1.5}
     settings = EngineSettings.model_validate({"kind": "llamacpp", "model": str(weights), "batch": batch})
     queue = Admission.of(engine_spec("cpu", settings))
