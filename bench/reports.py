@@ -24,6 +24,7 @@ from ledger.database import open_engine
 from ledger.latency import latency
 from ledger.rollups import roll_up
 from ledger.summed import summed
+from ledger.upkeep import analyse
 from ledger.window import Window
 
 TIMES = 15  # each report
@@ -128,6 +129,7 @@ def main() -> None:
         now_s, began = time(), perf_counter()
         while not roll_up(engine, now_s, 10.0):
             print(f"  rolling up, {perf_counter() - began:.0f} s", flush=True)
+        analyse(engine)
         print(f"rolled up in {perf_counter() - began:.0f} s", flush=True)
         every: dict[str, list[float]] = {"a team's": [], "everybody's": []}
         for name, ask in asked(engine, now_s, random.Random(1)).items():
