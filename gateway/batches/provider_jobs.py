@@ -142,7 +142,7 @@ class ProviderJobs:
         expected = next((way for way in ways if way.target == target and way.kind == "provider_batch"), None)
         way = expected or Way(target=target, kind="provider_batch", all_nusd=None, start_s=window_s(batch.window))
         elapsed_s, left_s = time() - job.made_at_us / US, batch.expires_at_us / US - time()
-        share = Running(way=way, rows=job.rows, elapsed_s=elapsed_s, done=minder.done, window_s=None)
+        share = Running(way=way, rows=job.rows, elapsed_s=elapsed_s, done=minder.done)
         if must_move(share, left_s, window_s(batch.window), ways):
             minder.stop("it is late", min(PATIENCE_S, max(0.0, left_s) / 4))
 

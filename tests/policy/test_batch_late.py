@@ -32,3 +32,10 @@ def test_where_nobody_knows_how_long_the_others_take_it_goes_on_until_the_spare_
     unknown = Way(target="q/m", kind="realtime", all_nusd=2, rows_per_s=0.0, barred="its speed is not known")
     assert not must_move(share(None, 80_000), spare_s(DAY_S) + 1, DAY_S, [AWAY, unknown])
     assert must_move(share(None, 80_000), spare_s(DAY_S), DAY_S, [AWAY, unknown])
+
+
+def test_where_the_others_could_never_have_done_it_in_time_it_goes_on_until_the_spare_time() -> None:
+    slow = Way(target="q/m", kind="realtime", all_nusd=2, rows_per_s=1200 / DAY_S)
+    assert not must_move(share(None, 60.0), DAY_S - 60.0, DAY_S, [AWAY, slow])
+    assert not must_move(share(None, DAY_S / 2), DAY_S / 2, DAY_S, [AWAY, slow])
+    assert must_move(share(None, DAY_S - spare_s(DAY_S)), spare_s(DAY_S), DAY_S, [AWAY, slow])
