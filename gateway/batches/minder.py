@@ -22,6 +22,7 @@ from contract.call import Call
 from contract.errors import AttemptError, RateLimited, TurnoutError
 from gateway.batches.asking import Asking
 from gateway.batches.books import Commits
+from gateway.batches.clients import Account
 from gateway.batches.parts import JobRows, Known, PartState, parts_of
 from gateway.batches.results import Booking, request_id_of
 from gateway.batches.upkeep import US
@@ -57,8 +58,9 @@ class World(msgspec.Struct, frozen=True):
 class Minder:
     """One job's. `run` ends when nothing more of it is to come; `stop` has the provider cancel it."""
 
-    def __init__(self, world: World, client: BatchClient, batch: Batch, job: Job, folder: Path) -> None:
+    def __init__(self, world: World, account: Account, client: BatchClient, batch: Batch, job: Job, folder: Path) -> None:
         self._world = world
+        self._account = account
         self._client = client
         self.batch = batch
         self.job = job
@@ -145,7 +147,7 @@ class Minder:
         files = await self._made()
         try:
             if not before:
-                self._parts = [PartState(part.submission(time(), self._window_s())) for part in files.values()]
+                self._parts = [PartState(part.submission(time(), self._window_s()), self._account) for part in files.values()]
                 await self._save()
                 if not await self._reserve(False):
                     for part in self._parts:

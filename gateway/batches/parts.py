@@ -12,6 +12,7 @@ from batch.states import Batch, Leased
 from contract.call import Call
 from contract.errors import TargetCannot, TurnoutError
 from gateway.batches.asking import Asking
+from gateway.batches.clients import Account
 from gateway.batches.upkeep import headers_of
 from gateway.binding import resolve
 from gateway.identity import new_request_id
@@ -26,10 +27,11 @@ from providers.batch.port import BatchRow, JobRef, JobState, Submission, row_id
 
 
 class PartState(msgspec.Struct):
-    """`sent`: it may have reached the provider. `state`: of the provider's job, `native` in its own word. `over`: its results were read, or there
-    will be none, for the reason `why`."""
+    """`account`: where it is sent; None: where the configuration says. `sent`: it may have reached the provider. `state`: of the provider's job,
+    `native` in its own word. `over`: its results were read, or there will be none, for the reason `why`."""
 
     submission: Submission
+    account: Account | None = None
     sent: bool = False
     ref: JobRef | None = None
     state: JobState | None = None

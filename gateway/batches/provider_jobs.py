@@ -16,6 +16,7 @@ from gateway.batches.asking import Asking
 from gateway.batches.books import Commits
 from gateway.batches.clients import Clients
 from gateway.batches.minder import Lost, Minder, World
+from gateway.batches.parts import parts_of
 from gateway.batches.planning import Planning
 from gateway.batches.told import window_s
 from gateway.batches.upkeep import US, now_us
@@ -109,15 +110,16 @@ class ProviderJobs:
         batch = active.get(job.batch_id) or await asyncio.to_thread(self._store.get, None, job.batch_id)
         if batch is not None and not batch.ended and not self._folder.has(batch.source):
             return  # its file is on another host
-        client = self._clients.of(job.provider)
+        account = next((part.account for part in parts_of(job) or () if part.account is not None), self._clients.account(job.provider))
+        client = None if account is None else self._clients.of(job.provider, account)
         if not await self._claim(job.id, True):
             return
-        if batch is None or client is None or not self._folder.has(batch.source):
+        if batch is None or account is None or client is None or not self._folder.has(batch.source):
             log.error("a provider's job cannot be looked after any more", job=job.id, provider=job.provider)
             await asyncio.to_thread(jobs.release, self._store.engine, job.id)
             await asyncio.to_thread(jobs.ended, self._store.engine, job.id)
             return
-        minder = self._minders[job.id] = Minder(self._world, client, batch, job, self._folder.path(batch.source).parent)
+        minder = self._minders[job.id] = Minder(self._world, account, client, batch, job, self._folder.path(batch.source).parent)
         self._tasks[job.id] = asyncio.create_task(self._mind(minder), name=f"job {job.id}")
 
     async def _mind(self, minder: Minder) -> None:
