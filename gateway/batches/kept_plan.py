@@ -21,12 +21,27 @@ class KeptShare(msgspec.Struct, frozen=True):
 
 
 class KeptPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """`rows`: that were to be planned. `in_time` None: not known."""
+    """`rows`: that were to be planned. `in_time` None: not known.
+
+    `unready`: targets that were out of service then; `config`: a digest of what was configured.
+    """
 
     made_at: int
     rows: int
     in_time: bool | None
     shares: list[KeptShare]
+    unready: list[str] = []
+    config: str = ""
+
+    @property
+    def live_rows(self) -> int:
+        return sum(share.rows for share in self.shares if share.how != "provider_batch")
+
+    @property
+    def live_ends_at(self) -> int | None:
+        """When the last live row is to be done; None: that is not known, or there is none."""
+        ends = [share.ends_at for share in self.shares if share.how != "provider_batch"]
+        return None if not ends or None in ends else max(end for end in ends if end is not None)
 
 
 def kept_share(model: str, share: Share, made_at: int) -> KeptShare:
@@ -41,6 +56,10 @@ def target_of(plan: str, model: str, line: int) -> str | None:
 
 
 @lru_cache(REMEMBERED)
+def kept_plan(plan: str) -> KeptPlan:
+    return msgspec.json.decode(plan, type=KeptPlan)
+
+
+@lru_cache(REMEMBERED)
 def _live(plan: str, model: str) -> tuple[KeptShare, ...]:
-    shares = msgspec.json.decode(plan, type=KeptPlan).shares
-    return tuple(share for share in shares if share.model == model and share.how != "provider_batch" and share.rows)
+    return tuple(share for share in kept_plan(plan).shares if share.model == model and share.how != "provider_batch" and share.rows)

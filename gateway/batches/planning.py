@@ -16,6 +16,7 @@ from batch.states import Batch, Leased
 from contract.errors import TurnoutError
 from contract.usage import BYTES_PER_TOKEN
 from gateway.batches.kept_plan import KeptPlan, KeptShare, kept_share
+from gateway.batches.replanning import Replanning
 from gateway.batches.told import window_s
 from gateway.batches.upkeep import US, now_us
 from gateway.batches.ways import NOT_MEASURED, Sized, ways_of
@@ -55,15 +56,22 @@ _decode = msgspec.json.Decoder(_Body).decode
 class Planning:
     """`file`: the path of a batch's rows."""
 
-    def __init__(self, runtime: Runtime, engine: Any, concurrency: int) -> None:
+    def __init__(self, runtime: Runtime, engine: Any, replanning: Replanning, concurrency: int) -> None:
         self._runtime = runtime
         self._engine = engine
+        self._replanning = replanning
         self._concurrency = concurrency
         self.ways: dict[tuple[str, str], list[Way]] = {}  # (batch, model) -> the ways that there were when it was planned
 
     def plan(self, batch: Batch, file: str) -> int:
-        """Plans the rows that wait and are nobody's, and leaves them to jobs; how many. What had a job already gets none at the same place."""
+        """Plans the rows that wait and are nobody's, and leaves them to jobs; how many. What had a job already gets none at the same place.
+
+        Where none waits a plan that there is stays.
+        """
         waiting = jobs.waiting(self._engine, batch.id)
+        if not waiting and batch.plan is not None:
+            jobs.planned(self._engine, batch.id, batch.plan, {})
+            return 0
         tried = jobs.tried(self._engine, batch.id)
         now = now_us()
         whole_s = window_s(batch.window)
@@ -72,9 +80,11 @@ class Planning:
         shares: list[KeptShare] = []
         given: dict[Job, list[int]] = {}
         in_time: bool | None = True
-        for model, kind in self._kinds(batch, waiting, file).items():
+        kinds = self._kinds(batch, waiting, file)
+        capacity = self._replanning.capacity(kinds)
+        for model, kind in kinds.items():
             sized = _sized(batch, model, kind)
-            ways = self._ways(batch, sized, tried)
+            ways = self._ways(batch, sized, tried, capacity.unready)
             chosen = plan(sized.rows, deadline_s, _in_time(ways, deadline_s))
             if not chosen.in_time:  # live rows whose speed nobody knows may be in time
                 in_time = None if chosen.unplaced and in_time is not False else False
@@ -87,7 +97,7 @@ class Planning:
                     some = kind.rows[max(0, end - share.rows) : end]
                     end -= len(some)
                     given |= self._jobs(batch, share.way, some, now)
-        kept = KeptPlan(made_at=now // US, rows=len(waiting), in_time=in_time, shares=shares)
+        kept = KeptPlan(made_at=now // US, rows=len(waiting), in_time=in_time, shares=shares, unready=[*capacity.unready], config=capacity.config)
         jobs.planned(self._engine, batch.id, msgspec.json.encode(kept).decode(), given)
         return sum(map(len, given.values()))
 
@@ -111,11 +121,11 @@ class Planning:
             provider.batch.use and limits_of(PROVIDER_KINDS[provider.kind]) is not None for provider in self._runtime.settings.providers.values()
         )
 
-    def _ways(self, batch: Batch, sized: Sized, tried: set[tuple[str, str]]) -> list[Way]:
+    def _ways(self, batch: Batch, sized: Sized, tried: set[tuple[str, str]], unready: Sequence[str]) -> list[Way]:
         settings = self._runtime.settings
         team = batch.team if batch.team in settings.teams else None
         try:
-            ways = ways_of(settings, team, sized, self._concurrency, self._runtime.ledger.engine)
+            ways = ways_of(settings, team, sized, self._concurrency, self._runtime.ledger.engine, unready)
         except (TurnoutError, WeightsNotFound):
             ways = []  # the rows will hear why, each as a live call would
         self.ways[batch.id, sized.model] = ways

@@ -18,6 +18,7 @@ from gateway.batches.clients import Clients
 from gateway.batches.minder import Lost, Minder, World
 from gateway.batches.parts import parts_of
 from gateway.batches.planning import Planning
+from gateway.batches.replanning import Replanning
 from gateway.batches.told import window_s
 from gateway.batches.upkeep import US, now_us
 from gateway.runtime import Runtime
@@ -51,12 +52,12 @@ class ProviderJobs:
         self._alone = hands.alone
         self._lease_s = settings.lease_s
         self._clients = Clients(runtime.settings)
-        self._planning = Planning(runtime, store.engine, settings.concurrency)
+        self._replanning = Replanning(runtime, store.engine, settings.poll_s)
+        self._planning = Planning(runtime, store.engine, self._replanning, settings.concurrency)
         pace = Pace(first_s=settings.poll_s, most_s=max(settings.poll_s, MOST_POLL_S), factor=FACTOR)
         self._world = World(runtime, store.engine, hands.worker, hands.asking, hands.commits, pace, settings.attempts, self._until)
         self._minders: dict[str, Minder] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._again: set[str] = set()  # batches of which rows came back
         self._claimed_at = -1e9
         self._poll_s = settings.poll_s
         self._checked_at = monotonic()
@@ -66,18 +67,18 @@ class ProviderJobs:
 
     # --- plans -----------------------------------------------------------------------------------------------------------
     def is_to_plan(self, batch: Batch) -> bool:
-        return batch.status == "in_progress" and (batch.plan is None or batch.id in self._again)
+        return self._replanning.is_due(batch)
 
     def plan(self, batch: Batch) -> None:
         """Blocks."""
-        again = batch.id in self._again
-        self._again.discard(batch.id)
+        again, began = self._replanning.begins(batch.id), monotonic()
         if not self._store.claim(batch.id, self._world.worker, now_us(), self._until()):
             return  # another worker does
         found = self._store.get(None, batch.id)
         if found is None or (found.plan is not None and not again):
             return
-        left = self._planning.plan(batch, str(self._folder.path(batch.source)))
+        left = self._planning.plan(found, str(self._folder.path(batch.source)))
+        self._replanning.ended(batch.id, monotonic() - began)
         if left:
             log.info("rows of a batch are left to providers' jobs", batch=batch.id, rows=left)
 
@@ -102,6 +103,7 @@ class ProviderJobs:
             for minder in self._minders.values():
                 if not minder.stopping and (batch := active.get(minder.batch.id)) is not None:
                     self._move_if_late(minder, batch)
+            await self._replanning.look(active)
 
     async def _claim(self, id: str, first: bool) -> bool:
         return await asyncio.to_thread(jobs.claim, self._store.engine, id, self._world.worker, now_us(), self._until(), self._alone and first)
@@ -135,7 +137,7 @@ class ProviderJobs:
             self._minders.pop(id, None)
             self._tasks.pop(id, None)
         if minder.released:
-            self._again.add(minder.batch.id)
+            self._replanning.again(minder.batch.id)
 
     def _move_if_late(self, minder: Minder, batch: Batch) -> None:
         job = minder.job

@@ -60,7 +60,7 @@ def measured(ledger: Ledger, target: str, model: str, seconds: float) -> None:
     began = int((time() - seconds) * 1e6)
     for number in range(10):
         took = {"started_at_us": began, "end_us": int(seconds * 1e6), "usage": Usage(input_uncached=20, output_visible=5)}
-        ledger.append(ledger_row(f"req_{target}_{number}", target=target, model_sent=model, route="both", model_asked="both", **took))
+        ledger.append(ledger_row(f"req_{target}_{seconds:.0f}_{number}", target=target, model_sent=model, route="both", model_asked="both", **took))
     assert ledger.flush()
 
 
