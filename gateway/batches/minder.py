@@ -335,7 +335,7 @@ class Minder:
     async def _asked(self, ids: Sequence[str]) -> dict[str, Call]:
         lines = [row_number(id) for id in ids if _is_row(id)]
         places = await self._db(jobs.places, self.batch.id, lines)
-        known = await asyncio.to_thread(self._rows.known, list(places.values()))
+        known = await self._rows.known(list(places.values()))
         self._known |= {each.row.line: each for each in known}
         return {row_id(each.row.line): each.call for each in known}
 
@@ -353,6 +353,8 @@ class Minder:
             known = self._known.pop(line)
             attempt = self._booking.attempt(known, result, self._organisation())
             if line in taken:
+                if result.state == "succeeded" and result.answer is not None:
+                    self._rows.keep(known, result.answer)
                 world.commits.add(self._booking.result(taken[line], result, attempt))
                 counts.row(attempt, None, False)
                 self._used_nusd += (attempt.cost_nusd or 0) if attempt.billed == "team" else 0

@@ -16,7 +16,7 @@ from tests.gateway.test_message_batches import ended as messages_ended
 from tests.gateway.upstream import Exchange, Upstream
 from tests.providers.batch import amazon_served as amazon
 from tests.providers.batch.openai_served import ServedOpenAI
-from tests.providers.batch.served import Fate, ServedBatches
+from tests.providers.batch.served import Fate, ServedBatches, text_of
 from tests.providers.batch.worlds import MODELS, PATHS, SERVERS
 
 CONFIG = """
@@ -132,3 +132,30 @@ async def test_a_job_is_asked_for_where_and_with_the_key_that_it_was_submitted_w
     finally:
         for server in (before, after):
             await server.upstream.stop()
+
+
+async def test_a_conversation_goes_on_from_a_row_that_a_job_answered(two: Upstream, tmp_path: Path) -> None:
+    """Groq keeps no responses, so the gateway does: what a row asked and was told stands before the next live request, and before the next row."""
+    server, two.default = SERVERS["groq"](), echo
+    await server.upstream.start()
+    try:
+        async with running(config(tmp_path, "groq", server, two), tmp_path) as gateway:
+
+            async def answered(*inputs: dict[str, Any]) -> list[str]:
+                """The ids of the answers to a batch of these."""
+                rows = [row(f"r{n}", {"model": "both", **each}, "/v1/responses") for n, each in enumerate(inputs)]
+                batch = await ended(gateway.sdk, await made(gateway.sdk, rows, "/v1/responses"))
+                found = await lines(gateway.sdk, batch.output_file_id)
+                return [found[f"r{n}"]["response"]["body"]["id"] for n in range(len(inputs))]
+
+            first, unkept = await answered({"input": "Hi"}, {"input": "Hush", "store": False})
+            (second,) = await answered({"input": "And?", "previous_response_id": first})
+            assert len(server.jobs) == 2 and not two.journal
+            last = await gateway.sdk.responses.create(model="both", input="So?", previous_response_id=second)
+            assert last.output_text == "So?"
+            said = [(message["role"], text_of(message["content"])) for message in two.journal[-1].body["messages"]]
+            assert said == [("user", "Hi"), ("assistant", "answer to Hi"), ("user", "And?"), ("assistant", "answer to And?"), ("user", "So?")]
+            gone = await gateway.post({"model": "both", "input": "So?", "previous_response_id": unkept}, path="/v1/responses")
+            assert (gone.status_code, gone.json()["error"]["code"]) == (400, "previous_response_not_found")
+    finally:
+        await server.upstream.stop()
