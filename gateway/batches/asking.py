@@ -16,7 +16,7 @@ from contract.flow import Flow
 from gateway.auth import Principal
 from gateway.batches.books import HeldBooks, Result
 from gateway.batches.kept_plan import target_of
-from gateway.batches.verdict import Again, after
+from gateway.batches.row_retry import Again, after
 from gateway.client import HeaderList
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown

@@ -16,8 +16,8 @@ from batch.states import Batch, Leased
 from contract.errors import TurnoutError
 from contract.usage import BYTES_PER_TOKEN
 from gateway.batches.kept_plan import KeptPlan, KeptShare, kept_share
+from gateway.batches.rendering import window_s
 from gateway.batches.replanning import Replanning
-from gateway.batches.told import window_s
 from gateway.batches.upkeep import US, now_us
 from gateway.batches.ways import NOT_MEASURED, Sized, ways_of
 from gateway.runtime import Runtime

@@ -1,4 +1,4 @@
-"""Providers' jobs of all batches: one minder for each that is open, started anew after a restart; stopped with their batch, or when they are late."""
+"""Providers' jobs of all batches: a follower for each that is open, started anew after a restart; stopped with their batch, or when they are late."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from batch.store import Store
 from gateway.batches.asking import Asking
 from gateway.batches.books import Commits
 from gateway.batches.clients import Clients
-from gateway.batches.minder import Lost, Minder, World
+from gateway.batches.job_follower import JobFollower, Lost, World
 from gateway.batches.parts import parts_of
 from gateway.batches.planning import Planning
+from gateway.batches.rendering import window_s
 from gateway.batches.replanning import Replanning
-from gateway.batches.told import window_s
 from gateway.batches.upkeep import US, now_us
 from gateway.runtime import Runtime
 from policy.batch_late import must_move
@@ -56,7 +56,7 @@ class ProviderJobs:
         self._planning = Planning(runtime, store.engine, self._replanning, settings.concurrency)
         pace = Pace(first_s=settings.poll_s, most_s=max(settings.poll_s, MOST_POLL_S), factor=FACTOR)
         self._world = World(runtime, store.engine, hands.worker, hands.asking, hands.commits, pace, settings.attempts, self._until)
-        self._minders: dict[str, Minder] = {}
+        self._followers: dict[str, JobFollower] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._claimed_at = -1e9
         self._poll_s = settings.poll_s
@@ -94,15 +94,15 @@ class ProviderJobs:
             for id in list(self._tasks):
                 if not await self._claim(id, False):
                     self._tasks[id].cancel()
-        for minder in self._minders.values():
-            batch = active.get(minder.batch.id)
+        for follower in self._followers.values():
+            batch = active.get(follower.batch.id)
             if batch is None or batch.status in CLOSING:
-                minder.stop("its batch is to end", PATIENCE_S)
+                follower.stop("its batch is to end", PATIENCE_S)
         if now - self._checked_at >= self._poll_s:
             self._checked_at = now
-            for minder in self._minders.values():
-                if not minder.stopping and (batch := active.get(minder.batch.id)) is not None:
-                    self._move_if_late(minder, batch)
+            for follower in self._followers.values():
+                if not follower.stopping and (batch := active.get(follower.batch.id)) is not None:
+                    self._move_if_late(follower, batch)
             await self._replanning.look(active)
 
     async def _claim(self, id: str, first: bool) -> bool:
@@ -121,34 +121,34 @@ class ProviderJobs:
             await asyncio.to_thread(jobs.release, self._store.engine, job.id)
             await asyncio.to_thread(jobs.ended, self._store.engine, job.id)
             return
-        minder = self._minders[job.id] = Minder(self._world, account, client, batch, job, self._folder.path(batch.source).parent)
-        self._tasks[job.id] = asyncio.create_task(self._mind(minder), name=f"job {job.id}")
+        follower = self._followers[job.id] = JobFollower(self._world, account, client, batch, job, self._folder.path(batch.source).parent)
+        self._tasks[job.id] = asyncio.create_task(self._follow(follower), name=f"job {job.id}")
 
-    async def _mind(self, minder: Minder) -> None:
-        id = minder.job.id
+    async def _follow(self, follower: JobFollower) -> None:
+        id = follower.job.id
         try:
-            await minder.run()
+            await follower.run()
         except Lost:
             log.warning("a provider's job is another worker's by now", job=id)
         except Exception as exc:  # the task's top: it is begun anew at the next look
             log.error("looking after a provider's job failed", job=id, exc_info=exc)
             await asyncio.sleep(self._poll_s)
         finally:
-            self._minders.pop(id, None)
+            self._followers.pop(id, None)
             self._tasks.pop(id, None)
-        if minder.released:
-            self._replanning.again(minder.batch.id)
+        if follower.released:
+            self._replanning.again(follower.batch.id)
 
-    def _move_if_late(self, minder: Minder, batch: Batch) -> None:
-        job = minder.job
+    def _move_if_late(self, follower: JobFollower, batch: Batch) -> None:
+        job = follower.job
         target = f"{job.provider}/{job.model}"
         ways = [way for (id, _), found in self._planning.ways.items() if id == batch.id for way in found]
         expected = next((way for way in ways if way.target == target and way.kind == "provider_batch"), None)
         way = expected or Way(target=target, kind="provider_batch", all_nusd=None, start_s=window_s(batch.window))
         elapsed_s, left_s = time() - job.made_at_us / US, batch.expires_at_us / US - time()
-        share = Running(way=way, rows=job.rows, elapsed_s=elapsed_s, done=minder.done)
+        share = Running(way=way, rows=job.rows, elapsed_s=elapsed_s, done=follower.done)
         if must_move(share, left_s, window_s(batch.window), ways):
-            minder.stop("it is late", min(PATIENCE_S, max(0.0, left_s) / 4))
+            follower.stop("it is late", min(PATIENCE_S, max(0.0, left_s) / 4))
 
     async def stop(self) -> None:
         """What is under way goes on at the providers, and is taken up at the next start."""

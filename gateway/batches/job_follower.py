@@ -55,7 +55,7 @@ class World(msgspec.Struct, frozen=True):
     until: Callable[[], int]
 
 
-class Minder:
+class JobFollower:
     """One job's. `run` ends when nothing more of it is to come; `stop` has the provider cancel it."""
 
     def __init__(self, world: World, account: Account, client: BatchClient, batch: Batch, job: Job, folder: Path) -> None:
