@@ -67,6 +67,7 @@ class Job:
     client: Receiver
     words: Dialect  # the client's dialect: it words an error that ends a stream
     bound_to: str | None = None  # the label of the only target that understands the request's state
+    planned: str | None = None  # the label of the target that its batch's plan has it for
     planning: Planning | None = None
     failures: list[AttemptError] = field(default_factory=list)
     error_status: int | None = None  # the answer's, once the last attempt has failed

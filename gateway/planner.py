@@ -37,6 +37,8 @@ def plan_for(job: Job, now: float) -> Planning:
     route, rule, call = job.route, job.rule, job.call
     found = prefixes_of(call) if len(route.targets) > 1 else ()
     ask = ask_of(call, rule, route, job.bound_to, found, now)
+    if job.planned is not None:
+        ask = msgspec.structs.replace(ask, planned=job.planned)
     admitted = admitted_by(rule, route)
     if job.affordable is not None:
         admitted = affordable(admitted, job.affordable.costs, job.affordable.most_nusd)

@@ -6,6 +6,7 @@ ready         open breakers, cooling keys, stopped engines, full queues
 predicted     what the request would see at each target that is left (policy/predict.py)
 SLO           those predicted to meet it come first; then those of which too little is known; then the rest, the likeliest first
 objective     the order among those that meet it; under `ordered` also among those of which too little is known
+batch         of a batch's rows the target that its plan has them for goes first, whatever the objective
 exploration   now and then a target of which little is known goes first, so that it gets known
 fallback      what may follow the first: any, local or none
 """
@@ -28,6 +29,7 @@ FEWEST_BYTES = 6 / 4  # a prompt estimated at 4 bytes a token may have 6: what e
 EXPLORE_PRICE = 3.0  # where cost decides, a target may be measured at up to so many times the price of the best
 MOST_EXPLORED, LEAST_EXPLORED = 5.0, 0.1  # times the rule's share: of who is in time again, and of who has no hope
 UNKNOWN = float("inf")
+PLANNED = "planned by its batch"
 NEAR = 0.02  # keys that differ by less are a tie
 
 
@@ -67,6 +69,9 @@ def plan(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: fl
     why = _break_tie(rule, ask, ranked, admitted.allowed[0])
     if ranked[0][3].replica_of:
         _choose_replica(ask, ranked, dict(zip((each.name for each in admitted.allowed), live, strict=True)))
+    if ask.planned is not None and (named := [each for each in ranked if each[3].name == ask.planned]):
+        _to_front(ranked, named[0])
+        why, may_explore = PLANNED, False
     exploring = may_explore and rule.explore > 0 and len(ranked) > 1 and _explore(rule, ask, ranked)
     _, _, _, first, prediction = ranked[0]
     followers, fallback = ranked[1:], rule.fallback
