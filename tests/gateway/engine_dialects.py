@@ -168,9 +168,10 @@ async def _responses(clients: Clients, stream: bool, wish: Wish) -> Said:
     if wish.tool is not None:
         asked["tools"] = [{"type": "function", "name": name, "parameters": PARAMETERS} for name in TOOLS]
         asked["tool_choice"] = {"type": "function", "name": wish.tool} if wish.tool in TOOLS else wish.tool
-    if stream:
-        async with clients.openai.responses.stream(**asked) as events:
-            answer: Any = await events.get_final_response()
+    if stream:  # the SDK's own helper knows no answer that is incomplete
+        events = [event async for event in await clients.openai.responses.create(**asked, stream=True)]
+        assert events[-1].type in ("response.completed", "response.incomplete"), events[-1]
+        answer: Any = events[-1].response
     else:
         answer = await clients.openai.responses.create(**asked)
     calls = [(item.name, json.loads(item.arguments)) for item in answer.output if item.type == "function_call"]
