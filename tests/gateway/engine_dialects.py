@@ -17,6 +17,7 @@ PARAMETERS = {
     "additionalProperties": False,
 }
 TOOLS = ("weather", "clock")  # both with those parameters
+COUNTING = "One, two, three, four, five, six, seven,"  # of completions: an answer to a question would be an empty one, at times
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 _OF_MESSAGES: dict[str | None, Finish] = {"max_tokens": "length", "tool_use": "tool", "end_turn": "stop", "stop_sequence": "stop"}
 _OF_CHAT: dict[str | None, Finish] = {"length": "length", "tool_calls": "tool", "stop": "stop"}
@@ -24,7 +25,7 @@ _OF_CHAT: dict[str | None, Finish] = {"length": "length", "tool_calls": "tool", 
 
 @dataclass
 class Wish:
-    """`tool`: auto, required, or the name of one that must be called."""
+    """`prompt`: of all but completions. `tool`: auto, required, or the name of one that must be called."""
 
     prompt: str = "What is the capital of France? Answer in one short sentence."
     model: str = "local"
@@ -119,7 +120,7 @@ def _of_chat(answer: Any) -> Said:
 async def _completions(clients: Clients, stream: bool, wish: Wish) -> Said:
     asked = _given(
         model=wish.model,
-        prompt=wish.prompt,
+        prompt=COUNTING,
         max_tokens=wish.tokens,
         temperature=wish.temperature,
         stop=wish.stop,
