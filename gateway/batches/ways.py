@@ -35,7 +35,7 @@ class Sized(msgspec.Struct, frozen=True, kw_only=True):
 def ways_of(settings: Settings, team: str | None, sized: Sized, concurrency: int, ledger: Engine | None) -> list[Way]:
     """Every target of the model, live and by batch API. `concurrency`: how many rows at once. Raises as `gateway.foresight.foresee`."""
     ask = Ask(request_id="", streamed=False, prompt_tokens=sized.prompt_tokens, max_tokens=sized.max_tokens)
-    decided = foresee(settings, team, sized.model, ask, ledger)
+    decided = foresee(settings, team, sized.model, ask, ledger, most=None)
     most_per_s = _most_per_s(settings, team, sized)
     ways = []
     for each in decided.candidates:
