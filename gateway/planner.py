@@ -16,7 +16,7 @@ from policy.load import behind_s
 from policy.plan import Plan, Planned, plan
 from policy.predict import Live
 from policy.ranking import BOUND, Whole
-from policy.residency import Admitted, admit, affordable
+from policy.residency import Admitted, Candidate, admit, affordable
 from policy.rule import Rule
 from policy.shortlist import FEW, LEAST_S, LeftOut, counted, left_out, likeness, look_at, pick
 from policy.slack import MOST_MISS
@@ -87,7 +87,8 @@ def _of_some(job: Job, ask: Ask, admitted: Admitted, now: float) -> tuple[Plan, 
         allowed = look.admitted.allowed
         made = _plan(job, ask, Admitted(tuple([allowed[place] for place in places]), ()), now, whole=whole)
         if made.attempts and (newest or not made.beaten):
-            return made, partial(left_out, look, places)
+            named: list[Candidate] = [*(each.candidate for each in made.attempts), *(each.candidate for each in made.removed)]
+            return made, partial(left_out, look, named)
         if newest:
             return None
         look = None

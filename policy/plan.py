@@ -92,6 +92,8 @@ def plan(  # noqa: PLR0913
     exploring = may_explore and rule.explore > 0 and len(ranked) > 1 and _explore(rule, ask, ranked, measured)
     _, _, _, first, prediction = ranked[0]
     followers, fallback = ranked[1:], rule.fallback
+    if whole is not None and whole.following is not None:  # who is not looked at goes before them; an engine may serve a hedge even so
+        followers = [each for each in followers if each[:3] < whole.following or each[3].owned]
     if fallback != "any":
         removed += [Removed(each[3], f"fallback: {fallback}", each[4]) for each in followers if fallback == "none" or not each[3].owned]
         followers = [each for each in followers if fallback == "local" and each[3].owned]

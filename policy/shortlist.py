@@ -15,7 +15,7 @@ Everybody is looked at anew when nobody of these is left, or the best of them is
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 from zlib import crc32
@@ -40,7 +40,7 @@ from policy.ranking import (
     which_draw,
     worth,
 )
-from policy.residency import Admitted, Removed
+from policy.residency import Admitted, Candidate, Removed
 from policy.rule import Rule
 
 FEW = 20
@@ -194,11 +194,11 @@ def _measured(look: Look, rule: Rule, ask: Ask) -> int | None:
     return places[which_draw(ask) % found] if found else None
 
 
-def left_out(look: Look, picked: Sequence[int]) -> tuple[LeftOut, ...]:
-    """Whom the plan of these did not look at, by the reason."""
-    looked_at = frozenset(picked)
-    stood = [rule for place, rule in look.stood.items() if place not in looked_at]
-    passed_over = len(look.admitted.allowed) - len(looked_at) - len(stood)
+def left_out(look: Look, named: Iterable[Candidate]) -> tuple[LeftOut, ...]:
+    """Whom a plan does not name, by the reason."""
+    places = {look.places[each.name] for each in named}
+    stood = [rule for place, rule in look.stood.items() if place not in places]
+    passed_over = len(look.admitted.allowed) - len(places) - len(stood)
     told = (LeftOut(f"not among the nearest {NEAREST}", passed_over),) if passed_over > 0 else ()
     return (*told, *counted([*(each.rule for each in look.admitted.removed), *stood]))
 

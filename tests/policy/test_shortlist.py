@@ -13,7 +13,7 @@ from policy.decision import MOST_TOLD, decision
 from policy.plan import Plan, plan
 from policy.predict import Live
 from policy.ranking import Whole
-from policy.residency import Admitted, admit
+from policy.residency import Admitted, Candidate, admit
 from policy.rule import Rule, Slo, Weights
 from policy.shortlist import HOLDS_S, MOST_LOOKS, NEAREST, LeftOut, Look, Looks, left_out, likeness, look_at, pick
 from tests.policy.targets import NOW, Fed, state, usd
@@ -72,6 +72,10 @@ class Listed:
         now = self.live if live is None else live
         some = Admitted(tuple(self.admitted.allowed[place] for place in places), ())
         return plan(self.rule, ask, some, [now[place] for place in places], NOW, may_explore=True, whole=whole)
+
+
+def named(made: Plan) -> list[Candidate]:
+    return [each.candidate for each in (*made.attempts, *made.removed)]
 
 
 def asks(count: int = 60) -> list[Ask]:
@@ -153,18 +157,18 @@ def test_in_order_a_look_is_beaten_once_those_before_the_next_are_not_ready() ->
 
 def test_what_is_left_out_is_counted_by_its_reason() -> None:
     listed = Listed(Rule(objective="cheapest", residency=("eu",)), of_many(lambda n, _: Fed(f"t-{n}", usd(1, 5), region="eu" if n < 100 else "us")))
-    made, places = listed.narrowed(listed.ask)
-    told = json.loads(msgspec.json.encode(decision(listed.rule, listed.ask, made, "m", lambda: left_out(listed.look, places))))
+    made, _ = listed.narrowed(listed.ask)
+    told = json.loads(msgspec.json.encode(decision(listed.rule, listed.ask, made, "m", lambda: left_out(listed.look, named(made)))))
     assert told["left_out"] == [
-        {"rule": f"not among the nearest {NEAREST}", "targets": 100 - len(places)},
+        {"rule": f"not among the nearest {NEAREST}", "targets": 100 - len(made.attempts)},
         {"rule": "residency: [eu]", "targets": MANY - 100},
     ]
-    assert len(told["candidates"]) == len(places)
+    assert len(told["candidates"]) == len(made.attempts) <= NEAREST + 1
 
 
 def test_numbers_of_a_request_do_not_split_the_counts() -> None:
     listed = Listed(RULES["cheapest, price limit"])
-    stood = {each.rule for each in left_out(listed.look, listed.narrowed(listed.ask)[1])}
+    stood = {each.rule for each in left_out(listed.look, named(listed.narrowed(listed.ask)[0]))}
     assert "max_usd_per_request" in stood and "not ready: its breaker is open after failures" in stood
     assert sum(each.targets for each in left_out(listed.look, [])) == MANY
 
