@@ -18,7 +18,7 @@ from policy.predict import Live
 from policy.ranking import BOUND, Whole
 from policy.residency import Admitted, Candidate, admit, affordable
 from policy.rule import Rule
-from policy.shortlist import FEW, LEAST_S, LeftOut, counted, left_out, likeness, look_at, pick
+from policy.shortlist import FEW, LeftOut, counted, left_out, likeness, look_at, pick
 from policy.slack import MOST_MISS
 from providers.local.backend import EngineBackend
 
@@ -79,7 +79,7 @@ def _of_some(job: Job, ask: Ask, admitted: Admitted, now: float) -> tuple[Plan, 
     alike = likeness(rule, ask, priced=budget is not None)
     look = route.looks.find(alike, now)
     while True:
-        newest = look is None or now - look.made_at < LEAST_S
+        newest = look is None
         if look is None:
             asked = admitted if budget is None else affordable(admitted, budget.costs, budget.most_nusd)
             look = route.looks.keep(alike, look_at(rule, ask, asked, _live(route, ask, asked, now), now, _miss(rule, route)))

@@ -49,7 +49,6 @@ NEAREST_OWNED = 3
 MOST_REPLICAS = 16
 MOST_WARM = 3
 HOLDS_S = 1.0
-LEAST_S = 0.02  # however often the best is beaten
 MOST_LOOKS = 256  # of one model
 NUMBERED = ("context", "max_usd_per_request", "budget")  # rules whose text has the request's own numbers
 
