@@ -29,10 +29,11 @@ def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tu
     """`found`: the prompt's prefixes (`prefixes_of`)."""
     prompt_tokens, warm = _prompt_tokens(call), NOTHING
     if found and (held := route.affinity.warm(found, now)):
+        labels = route.labels
         warm = {
-            each.label: min(prompt_tokens, int(held[each.label] // BYTES_PER_TOKEN * each.stats.hits.share(now)))
-            for each in route.targets
-            if each.label in held
+            label: min(prompt_tokens, int(size // BYTES_PER_TOKEN * labels[label].stats.hits.share(now)))
+            for label, size in held.items()
+            if label in labels
         }
     needs = _needs(call, route.lacking) if route.lacking and rule.drop != "everything" else NOBODY
     return Ask(call.request_id, call.stream, prompt_tokens, limit_of(call), needs, bound_to, warm, choices=call.choices)

@@ -104,7 +104,7 @@ class JobRows:
         if bound.target is not None:
             raise TargetCannot("the row goes on from an answer of one target")
         if any(scope.budgets for scope in principal.scopes) and self.bound_nusd is not None:
-            cost = bounds_of(bound.call, route, rule, True).costs[index]
+            cost = bounds_of(bound.call, route, rule, True).costs[route.candidates[index].price_kind]
             self.bound_nusd = None if cost is None else self.bound_nusd + cost
         return bound.call
 

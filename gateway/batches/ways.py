@@ -40,7 +40,7 @@ def ways_of(settings: Settings, team: str | None, sized: Sized, concurrency: int
     Raises as `gateway.foresight.foresee`.
     """
     ask = Ask(request_id="", streamed=False, prompt_tokens=sized.prompt_tokens, max_tokens=sized.max_tokens)
-    decided = foresee(settings, team, sized.model, ask, ledger)
+    decided = foresee(settings, team, sized.model, ask, ledger, most=None)
     most_per_s = _most_per_s(settings, team, sized)
     ways = []
     for each in decided.candidates:

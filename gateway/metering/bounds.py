@@ -42,7 +42,7 @@ class Searches(NamedTuple):
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """`likely_tokens`: about what it will use; `most_tokens`: at most. `costs`: for each of the route's targets nano-dollars at most.
+    """`likely_tokens`: about what it will use; `most_tokens`: at most. `costs`: for each price of the route's targets nano-dollars at most.
 
     None in `costs`: the target's price is not known. What costs nothing is 0.
     """
@@ -58,14 +58,14 @@ NOTHING = Bounds(0, 0)
 def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bounds:
     """Of a form whose bytes only a provider reads nothing is known. Raises InvalidRequest."""
     if not call.fields:
-        return Bounds(0, 0, tuple(0 if target.owned else None for target in route.targets) if counts_money else ())
+        return Bounds(0, 0, tuple(0 if target.owned else None for target in route.priced) if counts_money else ())
     prompt, answer = most_prompt_tokens(call), _answer(call)
     told = UNTOLD_TOKENS if answer is None else answer
     costs: tuple[int | None, ...] = ()
     if counts_money:
         times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
         searches = searches_of(call)
-        costs = tuple([_cost(target, prompt, answer, times, searches) for target in route.targets])
+        costs = tuple([_cost(target, prompt, answer, times, searches) for target in route.priced])
     return Bounds(prompt // 4 + told, prompt + told, costs)
 
 
@@ -124,12 +124,12 @@ def _cost(target: Target, prompt: int, answer: int | None, times: int, searches:
 
 def dearest(costs: Sequence[int | None], admitted: Admitted) -> int:
     """Of the targets that may answer, what the dearest costs at most; 0 where none costs anything."""
-    return max((cost for each in admitted.allowed if (cost := costs[each.index]) is not None), default=0)
+    return max((cost for kind in admitted.price_kinds if (cost := costs[kind]) is not None), default=0)
 
 
 def cheapest(costs: Sequence[int | None], admitted: Admitted) -> int:
     """Of those that cost something, the least; 0 where none does."""
-    return min((cost for each in admitted.allowed if (cost := costs[each.index])), default=0)
+    return min((cost for kind in admitted.price_kinds if (cost := costs[kind])), default=0)
 
 
 def limited(call: Call, most: int) -> Call:
