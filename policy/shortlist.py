@@ -171,7 +171,7 @@ def pick(look: Look, rule: Rule, ask: Ask) -> tuple[list[int], Whole]:
     """The places of the targets to look at, in the list's order; and what is known of all."""
     drawn, measured = _drawn(look, ask), _measured(look, rule, ask)
     picked = {*look.nearest, *(place for place in (drawn, measured) if place is not None)}
-    if ask.planned in look.places:
+    if ask.planned is not None and ask.planned in look.places:
         picked.add(look.places[ask.planned])
     if ask.warm:
         warm = sorted((name for name in ask.warm if name in look.places), key=ask.warm.__getitem__, reverse=True)
