@@ -1,6 +1,6 @@
 """What one target showed in one mode, streamed or unary: sketches by cell of prompt length and load, counts that fade, and its level.
 
-A cell of which little is known borrows from its neighbours. How slow a target is at the moment, beside what its cells say, is its level: a few
+A cell of which little is known borrows from its neighbours, each as it would be here by the target's line (policy/line.py). How slow a target is at the moment, beside what its cells say, is its level: a few
 answers find it, and cells hold what they would have seen without.
 """
 
@@ -11,12 +11,13 @@ import msgspec
 
 from contract.scale import LEAST, PROMPTS, prompt_at
 from policy.forecast import Forecast
+from policy.line import FLAT, SUMS, Point, Slopes, carries, slopes
 from policy.sketch import Distribution, Packed, Sketch
 
 PRIOR_ATTEMPTS = 2.0  # taken to have gone well: so one failure is not certainty, and an old outage fades though nothing is sent
 SURE = 1.645  # standard deviations of a count, for 95 %
 ENOUGH = 20.0  # answers of a cell's own, from which on it borrows nothing
-FADING = 0.25  # what a neighbour's answers weigh for each step that it is away
+FADING = 0.5  # what a neighbour's answers weigh for each step that it is away
 
 # A target that turns slow, or quick again, shows in its next few answers: they move its level, which all its cells share.
 LEVEL_GAIN = 0.25  # of what an answer differs from its cell's median, in doublings
@@ -33,6 +34,10 @@ _RINGS = tuple(  # for each cell: those one step away, two steps, ...
 )
 
 
+SLOPES_S = 2.0  # how long a line holds, unless its answers are many more by then
+MANY_MORE = 1.25
+
+
 class Dump(msgspec.Struct, array_like=True):
     """One mode at the moment of the dump: cells and loads by number."""
 
@@ -42,23 +47,34 @@ class Dump(msgspec.Struct, array_like=True):
     outputs: Packed
     recent: tuple[float, float, float, float]
     tokens: dict[int, tuple[float, float]]
+    points: dict[int, tuple[float, float, float]]
+    line: list[float]
 
 
 class Mode:
     """The streamed answers of a target, or the unary ones."""
 
-    __slots__ = ("cached", "drift", "drift_at", "outputs", "recent", "token_s", "tokens", "totals", "waits")
+    __slots__ = ("cached", "drift", "drift_at", "line", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "totals", "waits")
 
     def __init__(self) -> None:
         self.waits: dict[int, Sketch] = {}  # by cell: TTFT, or a unary answer's total time
+        self.points: dict[int, list[float]] = {}  # by cell, the sums of its answers' points
+        self.line = [0.0] * SUMS
         self.token_s: dict[int, Sketch] = {}  # by load
         self.totals = Sketch()
         self.outputs = Sketch()
         self.recent = [0.0, 0.0, 0.0, 0.0]  # attempts, failed ones, limited ones, those of the failed that cost money
         self.tokens: dict[int, list[float]] = {}  # by prompt length: input tokens, and those of them that were cached
-        self.cached: list[tuple[Forecast, float, int, int] | None] = [None] * CELLS
+        self.cached: list[tuple[Forecast, float, int, int, Point, Slopes] | None] = [None] * CELLS  # carried from that point by that line
+        self.placed: dict[int, tuple[Forecast, float, int, int]] = {}  # by place in a cell
+        self.slopes: tuple[Slopes, float, float] = (FLAT, 0.0, 0.0)  # with the answers behind it, and when
         self.drift = 0.0  # of the TTFT from what the cells say, in doublings
         self.drift_at = 0.0
+
+    def forget_forecasts(self) -> None:
+        self.cached = [None] * CELLS
+        self.placed = {}
+        self.slopes = FLAT, 0.0, 0.0
 
     def level(self, now: float) -> float:
         """How many times as slow as its cells say the target is at the moment."""
@@ -68,9 +84,9 @@ class Mode:
         drift *= 0.5 ** (max(0.0, now - self.drift_at) / LEVEL_HALF_LIFE_S)
         return 2.0**drift if abs(drift) >= LEVEL_LEAST else 1.0
 
-    def drifted(self, now: float, ttft_s: float, cell: int) -> None:
+    def drifted(self, now: float, ttft_s: float, place: int) -> None:
         """Takes in by how much a first token came later, or sooner, than the last forecast's cells said."""
-        kept = self.cached[cell]
+        kept = self.placed.get(place)
         if kept is None or kept[0].samples < LEVEL_KNOWN or not (median := kept[0].median_s):
             return
         drift = self.drift * 0.5 ** (max(0.0, now - self.drift_at) / LEVEL_HALF_LIFE_S)
@@ -82,6 +98,8 @@ class Mode:
         for sketch in (*self.waits.values(), *self.token_s.values(), self.totals, self.outputs):
             sketch.scale(slow)
         self.recent = [each * fast for each in self.recent]
+        self.points = {at: [each * slow for each in sums] for at, sums in self.points.items()}
+        self.line = [each * slow for each in self.line]
         self.tokens = {at: [each * slow for each in sums] for at, sums in self.tokens.items()}
 
     def dump(self, slow: float, fast: float) -> Dump:
@@ -92,6 +110,8 @@ class Mode:
             self.outputs.pack(slow),
             (self.recent[0] * fast, self.recent[1] * fast, self.recent[2] * fast, self.recent[3] * fast),
             {at: (sums[0] * slow, sums[1] * slow) for at, sums in self.tokens.items()},
+            {cell: (sums[0] * slow, sums[1] * slow, sums[2] * slow) for cell, sums in self.points.items()},
+            [each * slow for each in self.line],
         )
 
     def merge(self, dump: Dump, slow: float, fast: float) -> None:
@@ -106,6 +126,11 @@ class Mode:
             mine_sums = self.tokens.setdefault(at, [0.0, 0.0])
             mine_sums[0] += theirs_sums[0] * slow
             mine_sums[1] += theirs_sums[1] * slow
+        for cell, theirs_point in dump.points.items():
+            mine_point = self.points.setdefault(cell, [0.0, 0.0, 0.0])
+            for which in range(3):
+                mine_point[which] += theirs_point[which] * slow
+        self.line = [mine + theirs * slow for mine, theirs in zip(self.line, dump.line, strict=True)]
 
 
 View = tuple[Mode, float, float]  # with the factors that turn its weights, slow and fast, into those of now
@@ -114,6 +139,26 @@ View = tuple[Mode, float, float]  # with the factors that turn its weights, slow
 def place_of_prompt(prompt_tokens: int) -> int:
     """The first cell of that prompt length; the load is added to it."""
     return LOADS * prompt_at(prompt_tokens)
+
+
+def place_of(prompt_tokens: int, load: int) -> int:
+    """Where in a cell: within a quarter of a doubling of the prompt, and of the load from 8 on."""
+    rest = prompt_tokens - 1 if prompt_tokens > 4 else 4
+    bits = rest.bit_length()
+    if load < 8:
+        return (bits * 4 + (rest >> bits - 3 & 3)) * 256 + load
+    load_bits = load.bit_length()
+    return (bits * 4 + (rest >> bits - 3 & 3)) * 256 + load_bits * 4 + (load >> load_bits - 3 & 3)
+
+
+def point_of(place: int) -> Point:
+    """The middle of a place."""
+    bits, quarter = divmod(place >> 8, 4)
+    load = float(place & 255)
+    if load >= 8:
+        load_bits, load_quarter = divmod(place & 255, 4)
+        load = (4.5 + load_quarter) * 2.0 ** (load_bits - 3) - 0.5
+    return ((4.5 + quarter) * 2.0 ** (bits - 3) + 0.5) / 1000, load, load * load
 
 
 def sketch_of(sketches: dict[int, Sketch], place: int) -> Sketch:
@@ -137,6 +182,50 @@ def borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int, times
             parts += [(sketch, factor * share) for sketch, factor in found]
             room -= weight * share
     return Distribution(parts, times)
+
+
+def carried(views: Sequence[View], cell: int, here: Point, slope: Slopes) -> tuple[Distribution, Point]:
+    """The waits of a cell, its neighbours' as they would be here; and where that is: amid the cell's own answers, or `here` where it has none."""
+    known = [(mode.waits, slow) for mode, slow, _ in views]
+    parts, own = _weighed(known, (cell,), 1.0)
+    if own:
+        here = _amid(views, cell)
+    room, nearness = (ENOUGH - own) / (1.0 + own), 1.0
+    for ring in _RINGS[cell]:
+        if room <= 0.0:
+            break
+        nearness *= FADING
+        for place in ring:
+            found, weight = _weighed(known, (place,), nearness)
+            if weight:
+                times = carries(slope, _amid(views, place), here)
+                share = min(1.0, room / weight)
+                parts += [(sketch.carried(times), factor * share) for sketch, factor in found]
+                room -= weight * share
+    return Distribution(parts), here
+
+
+def _amid(views: Sequence[View], cell: int) -> Point:
+    """The mean of the points of a cell's answers."""
+    prompt_k = load = square = weight = 0.0
+    for mode, slow, _ in views:
+        if (sums := mode.points.get(cell)) is not None:
+            prompt_k += sums[0] * slow
+            load += sums[1] * slow
+            square += sums[2] * slow
+            weight += mode.waits[cell].total * slow
+    return prompt_k / weight, load / weight, square / weight
+
+
+def slopes_of(mode: Mode, views: Sequence[View], now: float) -> Slopes:
+    """By all that is known; `mode` keeps it."""
+    slope, answers, at = mode.slopes
+    known = sum(each.totals.total * slow for each, slow, _ in views)
+    if known > 0.0 and (not 0.0 <= now - at < SLOPES_S or known > answers * MANY_MORE):
+        sums = [sum(column) for column in zip(*([each * slow for each in seen.line] for seen, slow, _ in views), strict=True)]
+        slope = slopes(sums, known)
+        mode.slopes = slope, known, now
+    return slope
 
 
 def _weighed(known: Sequence[tuple[dict[int, Sketch], float]], places: Sequence[int], nearness: float) -> tuple[list[tuple[Sketch, float]], float]:

@@ -6,9 +6,11 @@ several processes saw adds up.
 
 import msgspec
 
+from contract.scale import LEAST
 from policy.affinity import WarmHits
-from policy.cells import CELLS, LOADS, Dump, Mode, View, borrowed, place_of_prompt, rates, share_cached, sketch_of
+from policy.cells import LOADS, Dump, Mode, View, borrowed, carried, place_of, place_of_prompt, point_of, rates, share_cached, sketch_of, slopes_of
 from policy.forecast import Forecast
+from policy.line import Point, Slopes, add, carries
 from policy.sketch import Distribution
 
 HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
@@ -16,6 +18,7 @@ FAILURE_HALF_LIFE_S = 60.0
 MOST_HALF_LIVES = 500.0  # before the scale is reset, within the range of a float
 FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
 MAX_WASTE_FACTOR = 5.0
+MOST_PLACED = 1000
 
 _DUMPS = msgspec.msgpack.Decoder(tuple[Dump, Dump])
 
@@ -65,9 +68,17 @@ class TargetStats:
         wait_s = ttft_s if streamed else total_s
         if wait_s is not None:
             cell = prompt_at + load_at
-            sketch_of(mode.waits, cell).add(wait_s / mode.level(now), weight)
+            usual_s = max(LEAST, wait_s / mode.level(now))
+            sketch_of(mode.waits, cell).add(usual_s, weight)
+            point = mode.points.get(cell)
+            if point is None:
+                point = mode.points[cell] = [0.0, 0.0, 0.0]
+            point[0] += weight * prompt_tokens / 1000
+            point[1] += weight * load
+            point[2] += weight * load * load
+            add(mode.line, prompt_tokens, load, usual_s, weight)
             if streamed:
-                mode.drifted(now, wait_s, cell)
+                mode.drifted(now, wait_s, place_of(prompt_tokens, load))
         mode.totals.add(total_s, weight)
         if output_tokens:
             self.output_tokens += output_tokens
@@ -133,13 +144,13 @@ class TargetStats:
         """An outage is over: its failures say nothing of what comes now."""
         for mode in self._modes:
             mode.recent = [mode.recent[0], 0.0, mode.recent[2], 0.0]
-            mode.cached = [None] * CELLS
+            mode.forget_forecasts()
 
     def set_others(self, others: "TargetStats") -> None:
         """What others know from now on, instead of what they were said to know before."""
         self._others = others
         for mode in self._modes:
-            mode.cached = [None] * CELLS
+            mode.forget_forecasts()
 
     @property
     def changes(self) -> int:
@@ -149,27 +160,43 @@ class TargetStats:
     # --- asking -------------------------------------------------------------------------------------------------------
     def forecast(self, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> Forecast:
         """What to expect; at most FRESH_S old, or older when nothing came since; sooner renewed where little was known."""
-        cell = place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length())
-        cached = self._modes[streamed].cached
-        if (kept := cached[cell]) is not None:
+        mode = self._modes[streamed]
+        place = place_of(prompt_tokens, load)
+        if (kept := mode.placed.get(place)) is not None:
             forecast, made_at, changes, limit = kept
             age_s = now - made_at
             if self._changes < limit and (age_s < FRESH_S or (age_s < REFRESH_S and self._changes == changes)):
                 return forecast
-        forecast = self._forecast(now, streamed, cell)
-        cached[cell] = forecast, now, self._changes, self._changes + 1 + int(forecast.samples) // 16
+        return self._placed(now, streamed, place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length()), place)
+
+    def _placed(self, now: float, streamed: bool, cell: int, place: int) -> Forecast:
+        """What the cell says, carried to the place in it."""
+        mode, here = self._modes[streamed], point_of(place)
+        kept = mode.cached[cell]
+        if kept is None or self._changes >= kept[3] or not (now - kept[1] < FRESH_S or (now - kept[1] < REFRESH_S and self._changes == kept[2])):
+            made, there, slope = self._forecast(now, streamed, cell, here)
+            kept = mode.cached[cell] = made, now, self._changes, self._changes + 1 + int(made.samples) // 16, there, slope
+        forecast, made_at, changes, limit, there, slope = kept
+        if forecast.waits is not None and (times := carries(slope, there, here)) != 1.0:
+            forecast = _carried(forecast, forecast.waits.carried(times), streamed, times)
+        if len(mode.placed) >= MOST_PLACED:
+            mode.placed.clear()
+        mode.placed[place] = forecast, made_at, changes, limit
         return forecast
 
-    def _forecast(self, now: float, streamed: bool, cell: int) -> Forecast:
+    def _forecast(self, now: float, streamed: bool, cell: int, here: Point) -> tuple[Forecast, Point, Slopes]:
+        """A cell's, and the point that it is of; `here`: the point that is asked for."""
         views = self._views(now, streamed)
-        level = self._modes[streamed].level(now)
-        waits = borrowed([(mode.waits, slow) for mode, slow, _ in views], cell, level)
+        mode = self._modes[streamed]
+        level, slope = mode.level(now), slopes_of(mode, views, now)
+        waits, there = carried(views, cell, here, slope)
+        waits = waits.carried(level)
         median_s = waits.quantile(0.5) if streamed else None
         token_s = borrowed([(mode.token_s, slow) for mode, slow, _ in views], cell % LOADS)
         totals = waits if not streamed else Distribution((mode.totals, slow) for mode, slow, _ in views)
         outputs = Distribution((mode.outputs, slow) for mode, slow, _ in views)
         error_rate, limited_rate, failing, paid_rate = rates(views)
-        return Forecast(
+        forecast = Forecast(
             samples=waits.total,
             ttft_mean_s=waits.mean if streamed else None,
             ttft_p50_s=median_s,
@@ -188,6 +215,7 @@ class TargetStats:
             outputs=outputs,
             median_s=None if median_s is None else median_s / level,
         )
+        return forecast, there, slope
 
     def _views(self, now: float, streamed: bool) -> list[View]:
         return [(each._modes[streamed], *_factors(each._at, now)) for each in (self, self._others) if each is not None and each._at is not None]
@@ -213,6 +241,15 @@ class TargetStats:
             "limited_rate": round(limited_rate, 4),
             "cache_share": None if share is None else round(share, 4),
         }
+
+
+def _carried(forecast: Forecast, waits: Distribution, streamed: bool, times: float) -> Forecast:
+    mean_s, p95_s = waits.mean, waits.quantile(0.95)
+    if not streamed:
+        return msgspec.structs.replace(forecast, total_mean_s=mean_s, total_p95_s=p95_s, waits=waits, memo={})
+    median_s = None if forecast.median_s is None else forecast.median_s * times
+    p50_s = waits.quantile(0.5)
+    return msgspec.structs.replace(forecast, ttft_mean_s=mean_s, ttft_p50_s=p50_s, ttft_p95_s=p95_s, waits=waits, median_s=median_s, memo={})
 
 
 def _factors(at: float, now: float) -> tuple[float, float]:
