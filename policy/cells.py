@@ -6,6 +6,7 @@ answers find it, and cells hold what they would have seen without.
 
 from collections.abc import Sequence
 from math import log2, sqrt
+from struct import Struct
 
 import msgspec
 
@@ -38,6 +39,9 @@ SLOPES_S = 2.0  # how long a line holds, unless its answers are many more by the
 MANY_MORE = 1.25
 
 
+_POINT = Struct("<3f")  # the sums of a cell's points: thousands of prompt tokens, load, its square
+
+
 class Dump(msgspec.Struct, array_like=True):
     """One mode at the moment of the dump: cells and loads by number."""
 
@@ -47,7 +51,7 @@ class Dump(msgspec.Struct, array_like=True):
     outputs: Packed
     recent: tuple[float, float, float, float]
     tokens: dict[int, tuple[float, float]]
-    points: dict[int, tuple[float, float, float]]
+    points: dict[int, bytes]  # of each cell in `waits`: _POINT
     line: list[float]
 
 
@@ -110,11 +114,14 @@ class Mode:
             self.outputs.pack(slow),
             (self.recent[0] * fast, self.recent[1] * fast, self.recent[2] * fast, self.recent[3] * fast),
             {at: (sums[0] * slow, sums[1] * slow) for at, sums in self.tokens.items()},
-            {cell: (sums[0] * slow, sums[1] * slow, sums[2] * slow) for cell, sums in self.points.items()},
+            {cell: _POINT.pack(*(each * slow for each in sums)) for cell, sums in self.points.items()},
             [each * slow for each in self.line],
         )
 
     def merge(self, dump: Dump, slow: float, fast: float) -> None:
+        """Raises ValueError for what no mode dumps."""
+        if dump.waits.keys() != dump.points.keys() or any(len(each) != _POINT.size for each in dump.points.values()):
+            raise ValueError("a cell's answers have no points")
         for mine, theirs, places in ((self.waits, dump.waits, CELLS), (self.token_s, dump.token_s, LOADS)):
             for place, packed in theirs.items():
                 if 0 <= place < places:
@@ -127,9 +134,8 @@ class Mode:
             mine_sums[0] += theirs_sums[0] * slow
             mine_sums[1] += theirs_sums[1] * slow
         for cell, theirs_point in dump.points.items():
-            mine_point = self.points.setdefault(cell, [0.0, 0.0, 0.0])
-            for which in range(3):
-                mine_point[which] += theirs_point[which] * slow
+            sums = self.points.get(cell, (0.0, 0.0, 0.0))
+            self.points[cell] = [mine + theirs * slow for mine, theirs in zip(sums, _POINT.unpack(theirs_point), strict=True)]
         self.line = [mine + theirs * slow for mine, theirs in zip(self.line, dump.line, strict=True)]
 
 

@@ -22,7 +22,12 @@ WRONG = 0.05  # odds that are off by more are wrong
 FEW = 20.0  # answers behind a forecast: with fewer it is mostly borrowed from other lengths and loads
 ILL = 0.5  # of the attempts fail: an outage
 
-SAME, EXPLORED, OUTAGE, HELD = "chance: the informed choice is the same", "measuring", "an outage begins", "a breaker or a limit held a well target back"
+SAME, EXPLORED, OUTAGE, HELD = (
+    "chance: the informed choice is the same",
+    "measuring",
+    "an outage begins",
+    "a breaker or a limit held a well target back",
+)
 LIMITED = "over its rate limit, which none is told"
 QUEUE, COLD = "an engine's queue judged wrong", "odds wrong where little is known"
 OPTIMISTIC, PESSIMISTIC, PRICE = "odds too high of the chosen", "odds too low of a better one", "odds right: price or cache judged otherwise"
