@@ -1,7 +1,7 @@
 """What one target showed in one mode, streamed or unary: sketches by cell of prompt length and load, counts that fade, and its level.
 
-A cell of which little is known borrows from its neighbours, each as it would be here by the target's line (policy/line.py). How slow a target is at the moment, beside what its cells say, is its level: a few
-answers find it, and cells hold what they would have seen without.
+A cell of which little is known borrows from its neighbours, each carried to where the request is by the target's line (policy/line.py). How
+slow a target is at the moment, beside what its cells say, is its level: a few answers find it, and cells hold what they would have seen without.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 What no one can know before stays unknown to it: the luck of a request, how long those will run that an engine serves, the length of an answer.
 """
 
-from math import exp, log, sqrt
+from math import exp, log
 from statistics import NormalDist
 
 from bench.policy.scenarios import Scenario
