@@ -54,6 +54,14 @@ class PurchaseSettings(Section):
         return self.usd / (self.years * HOURS_A_YEAR) + self.power_w / 1000 * self.usd_per_kwh
 
 
+class BatchShareSettings(Section):
+    """What batch work may have of the engine beside live traffic."""
+
+    prompt_tokens: int = Field(2048, ge=1, description="of its prompts, read at once, about")
+    after_live: bool = Field(False, description="its prompts wait while a live one is being read")
+    slots_per_live: Annotated[float, Field(ge=0, le=4096)] = Field(0.0, description="slots left free for each live request a second")
+
+
 class EngineSettings(Section):
     kind: EngineKind
     model: str = Field(description="llamacpp: `builtin:NAME` or the path of a GGUF file; vllm: the folder of a checkpoint")
@@ -87,6 +95,7 @@ class EngineSettings(Section):
     chat_template: str | None = Field(None, description="vllm: a file; default: the tokenizer's own")
     args: tuple[str, ...] = Field((), description="vllm: more of its flags, as they stand on its command line")
     ttft_ms: Milliseconds | None = Field(None, description="a prompt is let in only if it and those being read are read within it; default: no limit")
+    batch: BatchShareSettings = BatchShareSettings()
     replicas: int = Field(1, ge=1, le=64, description="so many engines of this kind, NAME-1, NAME-2 …; they share `gpus` out among themselves")
     gpu_usd_per_hour: PositiveUsd | None = Field(None, description="what an hour of one replica's machine costs, busy or not; default: not known")
     purchase: PurchaseSettings | None = Field(None, description="where the machine was bought, instead of gpu_usd_per_hour")

@@ -97,10 +97,13 @@ async def _read(reader: asyncio.StreamReader, stream: Stream) -> None:
 async def closed_loop(options: argparse.Namespace, words: int) -> list[Stream]:
     """So many streams at once, each followed by the next."""
     seeds = iter(range(options.seed, options.seed + options.requests))
+    until = time.monotonic() + (options.seconds or float("inf"))
     done: list[Stream] = []
 
     async def one(rng: random.Random) -> None:
         for seed in seeds:
+            if time.monotonic() > until:
+                return
             await asyncio.sleep(rng.uniform(0, options.pause))  # streams that end in one step of the engine do not begin again in one
             done.append(await ask(options, seed, words))
 
@@ -156,6 +159,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--rate", type=float, help="requests a second; else so many streams at once")
     parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--seconds", type=float, help="after which no stream begins another request; `--requests` is then the most that it asks")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds at most, drawn anew before each request of a stream")
     parser.add_argument("--prompt", type=int, default=512, help="tokens, about")
     parser.add_argument("--out", type=int, default=128)

@@ -1,15 +1,15 @@
 """What admission and priorities are worth: a load of twice what the engine can do, and batch work under live traffic.
 
     python bench/gpu/protect.py OUT overload --rate 90 --seconds 30 [--direct]
-    python bench/gpu/protect.py OUT below --live 8 --batch 248
+    python bench/gpu/protect.py OUT below --live 8 --batch 248 [--only both] [--label "after live"]
 
 Needs what bench/gpu/setup.sh started. `overload --direct` asks the engine's own server, which nothing protects. A line of JSON a run.
 """
 
 import argparse
 import json
-import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from measure import GATEWAY, engine, load
 
 BATCH_KEY = "sk-batch-bench-gpu"
+LEAD_S = 5.0  # by which batch work begins before the live requests, and ends after them
 
 
 def overload(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -29,22 +30,22 @@ def overload(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def below(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Live alone, batch alone, then both at once."""
+    """Live alone, batch alone, then both at once: batch work begins before the live requests and goes on until after they ended."""
     to, key = GATEWAY
-    live = ("--streams", str(options.live), "--requests", str(options.live * options.rounds), "--pause", str(options.pause))
-    batch = ("--streams", str(options.batch), "--requests", str(options.batch * options.batch_rounds))
+    live = ("--streams", str(options.live), "--requests", "1000000", "--seconds", str(options.seconds), "--pause", str(options.pause))
+    batch = ("--streams", str(options.batch), "--requests", "1000000", "--seconds")
     runs = []
     if options.only != "both":
         runs += [
-            load(to, key, *live, "--seed", "600000", "--label", "live alone"),
-            load(to, BATCH_KEY, *batch, "--seed", "610000", "--label", "batch alone"),
+            load(to, key, *live, "--seed", "1000000", "--label", "live alone"),
+            load(to, BATCH_KEY, *batch, str(options.seconds), "--seed", "2000000", "--label", "batch alone"),
         ]
     if options.only == "alone":
         return runs
     with ThreadPoolExecutor() as pool:
-        beside = pool.submit(load, to, BATCH_KEY, *batch, "--seed", "620000", "--label", "batch below live")
-        subprocess.run(["sleep", "5"], check=True)
-        runs.append(load(to, key, *live, "--seed", "630000", "--label", "live above batch"))
+        beside = pool.submit(load, to, BATCH_KEY, *batch, str(options.seconds + 2 * LEAD_S), "--seed", "3000000", "--label", "batch below live")
+        time.sleep(LEAD_S)
+        runs.append(load(to, key, *live, "--seed", "4000000", "--label", "live above batch"))
         return [*runs, beside.result()]
 
 
@@ -60,15 +61,15 @@ def main() -> None:
     two = verbs.add_parser("below")
     two.add_argument("--live", type=int, default=8)
     two.add_argument("--batch", type=int, default=248)
-    two.add_argument("--rounds", type=int, default=12, help="requests of a live stream")
-    two.add_argument("--batch-rounds", type=int, default=4)
+    two.add_argument("--seconds", type=float, default=30.0, help="of the live requests, and of each alone")
     two.add_argument("--pause", type=float, default=0.0)
+    two.add_argument("--label", default="", help="what is told of each run besides: how the engine was set up")
     two.add_argument("--only", choices=("alone", "both"))
     two.set_defaults(run=below)
     options = parser.parse_args()
     with options.out.open("a") as out:
         for run in options.run(options):
-            line = json.dumps(run)
+            line = json.dumps({"setup": getattr(options, "label", ""), **run})
             print(line, flush=True)
             out.write(line + "\n")
 

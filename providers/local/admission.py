@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from contract.errors import EngineBusy, EngineError
 from providers.fair import Turns
+from providers.local.below_live import Arrivals
 from providers.local.port import NOTHING, Want
 from providers.local.prefills import Prefills
 from providers.local.spec import EngineSpec
@@ -18,7 +19,6 @@ from providers.local.status import EngineStatus
 from providers.local.work import Typical, Work
 
 MIN_RETRY_AFTER_S = 1.0
-LIVE_SHARE = 8  # of so many slots batch work leaves one free, and one at least: who is interactive finds it at once
 KV_FULL = 0.95  # of the KV cache: the rest is for answers that grow until the next look
 ANSWER_TOKENS = 64  # of its answer that a request is sure to have room for
 SMOOTHING = 0.2  # weight of the newest hand-over in the average
@@ -67,9 +67,11 @@ class Admission:
     of batch work, one who is interactive takes the place of the last of it; where the engine is, batch work that can leave does so for it.
     """
 
-    def __init__(self, slots: int, max_queue: int, max_wait_s: float, ttft_s: float | None = None, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, slots: int, max_queue: int, max_wait_s: float, prefills: Prefills | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._clock = clock
-        self._set_slots(slots)
+        self._slots = slots
         self._replica_slots = slots  # of one, where there are several behind one socket
         self._max_queue = max_queue
         self._max_wait_s = max_wait_s
@@ -82,16 +84,13 @@ class Admission:
         self._kv_left = inf  # tokens
         self._typical = Typical()
         self._used_at = clock()
-        self.prefills = Prefills(ttft_s)
+        self._live = Arrivals()
+        self.prefills = prefills or Prefills()
         self.work = Work(clock())
 
     @classmethod
     def of(cls, spec: EngineSpec) -> "Admission":
-        return cls(spec.slots, spec.max_queue, spec.max_wait_s, spec.ttft_s)
-
-    def _set_slots(self, slots: int) -> None:
-        self._slots = slots
-        self._for_batch = slots - max(1, slots // LIVE_SHARE) if slots > 1 else slots
+        return cls(spec.slots, spec.max_queue, spec.max_wait_s, Prefills(spec.ttft_s, spec.below_live))
 
     @property
     def running(self) -> int:
@@ -141,7 +140,7 @@ class Admission:
         seen = engine.reading
         known = seen is not None and seen.kv_used is not None and seen.kv_tokens is not None
         if seen is not None and seen.replicas is not None:  # some may have died, or come
-            self._set_slots(max(1, seen.replicas) * self._replica_slots)
+            self._slots = max(1, seen.replicas) * self._replica_slots
         self._kv_left = (KV_FULL - (seen.kv_used or 0.0)) * (seen.kv_tokens or 0) if seen is not None and known else inf
         self._hand_over()
 
@@ -150,6 +149,8 @@ class Admission:
 
         Raises EngineBusy at once when the queue is full, and after `max_wait_s` in it, or `wait_s`. Cancelling leaves nothing behind.
         """
+        if not want.is_batch:
+            self._live.came(self._clock())
         if not self._waiting and self._has_room(want):
             return self._enter(want, self._typical.of(want.flow))
         if len(self._waiting) >= self._max_queue:
@@ -179,7 +180,8 @@ class Admission:
 
     def _missing_slots(self, want: Want) -> int:
         slots = min(want.slots, self._slots)
-        return self._running + slots - max(slots, self._for_batch if want.is_batch else self._slots)
+        most = self.prefills.below.slots(self._slots, self._live.per_s(self._clock())) if want.is_batch else self._slots
+        return self._running + slots - max(slots, most)
 
     def _has_memory(self, want: Want) -> bool:
         return want.tokens + ANSWER_TOKENS <= self._kv_left

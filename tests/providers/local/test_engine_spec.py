@@ -1,10 +1,15 @@
 """An engine's spec refuses what cannot work; the pace of restarts doubles up to its cap."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config.engines import EngineSettings
+from gateway.engine_spec import engine_spec
+from providers.local.admission import Admission
+from providers.local.below_live import BelowLive
 from providers.local.spec import EngineSpec, Pace, usable_cpus
 
 
@@ -29,3 +34,11 @@ def test_the_backoff_doubles_up_to_its_cap() -> None:
 
 def test_the_usable_cpus_are_never_more_than_the_machine_s_nor_less_than_one() -> None:
     assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
+
+
+def test_what_is_configured_of_batch_work_reaches_the_queue(tmp_path: Path) -> None:
+    (weights := tmp_path / "m.gguf").write_bytes(b"GGUF")
+    batch = {"prompt_tokens": 1024, "after_live": True, "slots_per_live": 1.5}
+    settings = EngineSettings.model_validate({"kind": "llamacpp", "model": str(weights), "batch": batch})
+    queue = Admission.of(engine_spec("cpu", settings))
+    assert queue.prefills.below == BelowLive(prompt_tokens=1024, after_live=True, slots_per_live=1.5)
