@@ -13,7 +13,7 @@ LOCKS := requirements.lock requirements-engine.lock
 ACCEPTANCE := .venv-acceptance
 PARTS ?=
 
-.PHONY: help install dashboard dashboard-dev pictures serve test test-ray test-vllm engine-loss soak check matrix faults acceptance bench bench-quick bench-scaling bench-check bench-baseline bench-peers bench-policy lock clean
+.PHONY: help install dashboard dashboard-dev pictures serve test test-ray test-vllm engine-loss engine-leaving soak check matrix faults acceptance bench bench-quick bench-scaling bench-check bench-baseline bench-peers bench-policy lock clean
 
 help:
 	@echo "make serve    the gateway with its embedded engine on http://$(HOST):$(PORT)   (CONFIG=FILE HOST= PORT=)"
@@ -21,7 +21,7 @@ help:
 	@echo "make test     every check and test        make check   ruff, mypy, import-linter only"
 	@echo "make acceptance   tests and programs of others against a gateway (docs/acceptance.md)   (PARTS=\"cassettes sdk ...\")"
 	@echo "make soak     the long tests: a minute's outage of a provider, 200 kills of a gateway, 10,000 rows of a batch through 20 kills, and over 4 workers"
-	@echo "make engine-loss   a real engine lost a hundred times under load      make test-ray   replicas on a local Ray cluster"
+	@echo "make engine-loss   a real engine lost a hundred times under load      make engine-leaving   how soon it stops for clients who left      make test-ray   replicas on a local Ray cluster"
 	@echo "make test-vllm   vLLM on the CPU as an engine of a gateway: about 5 GB, and some minutes"
 	@echo "make matrix   docs/matrix.md: any dialect to any provider, cell by cell"
 	@echo "make faults   docs/faults.md: every fault of an upstream, and what a caller sees of it"
@@ -84,6 +84,10 @@ soak: $(VENV)/.installed-dev
 # A real engine killed, stopped and out of memory a hundred times under load; prints what was told, and when.
 engine-loss: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.gateway.engine_loss
+
+# Clients who leave in every phase: when the gateway lets go of the engine, and when the engine stops; of vLLM too, once `make test-vllm` made it.
+engine-leaving: $(VENV)/.installed-dev
+	TURNOUT_VLLM=$(wildcard .venv-vllm) $(BIN)/python -m tests.gateway.engine_leaving
 
 # Two replicas on a local Ray cluster, one killed under load. Ray (about 600 MB) comes into an environment of its own.
 test-ray: $(VENV)/.installed-dev .venv-ray/.installed

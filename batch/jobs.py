@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, and_, insert, or_, select, update
+from sqlalchemy import Engine, and_, func, insert, or_, select, update
 
 from batch.leases import ROW
 from batch.schema import batch_jobs, batch_rows, batches
@@ -56,6 +56,14 @@ def waiting(engine: Engine, batch_id: str) -> list[Leased]:
     query = select(*ROW).where(rows.batch_id == batch_id, rows.state == "pending", rows.job.is_(None)).order_by(rows.line)
     with engine.connect() as connection:
         return [Leased(*row) for row in connection.execute(query)]
+
+
+def count_waiting(engine: Engine, batch_id: str) -> int:
+    """The rows that wait and are left to nobody."""
+    rows = batch_rows.c
+    query = select(func.count()).where(rows.batch_id == batch_id, rows.state == "pending", rows.job.is_(None))
+    with engine.connect() as connection:
+        return connection.execute(query).scalar_one()
 
 
 def open_jobs(engine: Engine) -> list[Job]:

@@ -162,7 +162,7 @@ def bring_up(engine: Engine) -> None:
 
 def _to_2(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN plan TEXT")
-    connection.exec_driver_sql("ALTER TABLE batch_rows ADD COLUMN job VARCHAR(40)")
+    connection.exec_driver_sql(f"ALTER TABLE batch_rows ADD COLUMN job {batch_rows.c.job.type.compile(connection.dialect)}")
     BY_JOB.create(connection)
     batch_jobs.create(connection)
     connection.execute(batch_version.update().values(version=VERSION))

@@ -1,4 +1,4 @@
-"""What a batch costs the gateway: how long a large file takes until it is accepted and how much memory, then the worker's CPU for each row.
+"""What a batch costs the gateway: how long a large file takes until it is accepted and planned, how much memory, then the worker's CPU for each row.
 
     .venv/bin/python -m bench.batch [--rows 50000] [--bytes 200000000] [--asked 5000]
 
@@ -12,10 +12,10 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gateway.cli.batch_client import GatewayClient
+from gateway.cli.batch_client import GatewayClient, Progress
 from tests.gateway.batching import CONFIG
 from tests.gateway.test_command import serving
 
@@ -65,28 +65,29 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK
 
 
-def _watched(gateway: GatewayClient, id: str, pid: int, until: tuple[str, ...]) -> float:
-    """The most memory until the batch is in one of these states, in MB."""
+def _watched(gateway: GatewayClient, id: str, pid: int, until: Callable[[Progress], bool]) -> float:
+    """The most memory until that holds of the batch, in MB."""
     most = 0.0
-    while gateway.progress(id).status not in until:
+    while not until(gateway.progress(id)):
         most = max(most, _rss_mb(pid))
         time.sleep(0.02)
     return most
 
 
-def _accepted(folder: Path, gateway: GatewayClient, pid: int, rows: int, size: int) -> str:
+def _accepted(folder: Path, gateway: GatewayClient, pid: int, rows: int, size: int) -> None:
     file = folder / "large.jsonl"
     with file.open("wb") as out:
         out.writelines(_rows(rows, size))
     idle, began, cpu = _rss_mb(pid), time.monotonic(), _cpu_s(pid)
     id = gateway.submit(file, "/v1/chat/completions", "24h")
     uploaded = time.monotonic() - began
-    most = max(_rss_mb(pid), _watched(gateway, id, pid, ("in_progress", "failed")))
+    most = max(_rss_mb(pid), _watched(gateway, id, pid, lambda each: each.status in ("in_progress", "failed")))
     print(
         f"{rows} rows, {file.stat().st_size / 1e6:.0f} MB: uploaded after {uploaded:.2f} s, accepted after {time.monotonic() - began:.2f} s, "
         f"{_cpu_s(pid) - cpu:.2f} s of CPU, at most {most - idle:.0f} MB above the {idle:.0f} MB at idle"
     )
-    return id
+    most = max(most, _watched(gateway, id, pid, lambda each: each.plan is not None or each.ended), _rss_mb(pid))
+    print(f"planned after {time.monotonic() - began:.2f} s, {_cpu_s(pid) - cpu:.2f} s of CPU in all, at most {most - idle:.0f} MB above idle")
 
 
 def _asked(folder: Path, gateway: GatewayClient, pid: int, rows: int) -> None:
@@ -120,14 +121,20 @@ async def _main(rows: int, size: int, asked: int) -> None:
 
 
 def _measure(folder: Path, port: int, rows: int, size: int, asked: int) -> None:
-    one, database = f"http://127.0.0.1:{port}/v1", f"sqlite:///{folder}/turnout.db"
-    text = CONFIG.format(database=database, one=one, two=one, key=KEY, concurrency=32, more="", team="")
-    (folder / "turnout.yaml").write_text(text)
-    with serving(folder, "--config", "turnout.yaml") as (url, _):
-        gateway = GatewayClient(url, KEY)
-        pid = next(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and str(folder) == _cwd(path))
-        gateway.cancel(_accepted(folder, gateway, pid, rows, size))
-        _asked(folder, gateway, pid, asked)
+    """The large file where its rows become a provider's jobs, so that each row is read for the plan; the small one where they are asked live."""
+    for name, kind in (("jobs", "openai"), ("live", "openai-compatible")):
+        place = folder / name
+        place.mkdir()
+        one, database = f"http://127.0.0.1:{port}/v1", f"sqlite:///{place}/turnout.db"
+        text = CONFIG.format(database=database, one=one, two=one, key=KEY, concurrency=32, more="", team="")
+        (place / "turnout.yaml").write_text(text.replace("one: {kind: openai-compatible", f"one: {{kind: {kind}"))
+        with serving(place, "--config", "turnout.yaml") as (url, _):
+            gateway = GatewayClient(url, KEY)
+            pid = next(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and str(place) == _cwd(path))
+            if name == "jobs":
+                _accepted(place, gateway, pid, rows, size)
+            else:
+                _asked(place, gateway, pid, asked)
 
 
 def _cwd(process: Path) -> str:

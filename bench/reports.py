@@ -19,10 +19,12 @@ from sqlalchemy import Engine, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ledger.calibration import calibration
 from ledger.database import open_engine
 from ledger.latency import latency
 from ledger.rollups import roll_up
 from ledger.summed import summed
+from ledger.upkeep import analyse
 from ledger.window import Window
 
 TIMES = 15  # each report
@@ -43,7 +45,7 @@ t AS (SELECT *, a % 50 AS team, (a / 50) % 3 AS key, ((a / 150) % 3 + a % 50) % 
 INSERT INTO attempts (request_id, attempt, started_at_us, team, key_id, endpoint, stream, model_asked, route, target, model_sent, status, reason,
     queue_us, connect_us, headers_us, first_token_us, end_us, input_uncached, cache_read, output_visible, usage_source, usage_raw, cost_nusd,
     finish_reason, bytes_request, bytes_upstream, bytes_client, billed, predicted_ttft_us, predicted_end_us, predicted_p_slo, organisation, policy,
-    slo_met, overhead_us)
+    slo_met, overhead_us, predicted_end_p95_us, predicted_output_tokens, predicted_cost_nusd)
 SELECT {id}, 1, :from_us + CAST(i * CAST(:step_us AS DOUBLE PRECISION) AS BIGINT), 'team-' || team, 'key-' || team || '-' || key, 'chat.completions',
     b % 4 > 0, 'model-' || model, 'model-' || model, 'provider-' || ((model + target) % 5), 'up-' || model || '-' || target,
     CASE WHEN failed THEN 'failed' ELSE 'ok' END, 'first in order', 50, 900, 90000, CAST(120000 * exp(2 * u) AS BIGINT),
@@ -51,7 +53,8 @@ SELECT {id}, 1, :from_us + CAST(i * CAST(:step_us AS DOUBLE PRECISION) AS BIGINT
     CASE WHEN failed THEN NULL ELSE 100 END, CASE WHEN failed THEN NULL ELSE CAST(30 * exp(3 * u) AS BIGINT) END,
     CASE WHEN failed THEN NULL ELSE 'provider' END, CASE WHEN failed THEN NULL ELSE '{{"prompt_tokens"\\:100,"completion_tokens"\\:30}}' END,
     CASE WHEN failed THEN NULL ELSE CAST(100000 * exp(4 * v) AS BIGINT) END, 'stop', 4000, 20000, 20000, 'team',
-    CAST(150000 * exp(2 * v) AS BIGINT), 2000000, v, '', 'policy-' || (team % 3), u < 0.9, 400
+    CAST(150000 * exp(2 * v) AS BIGINT), 2000000, v, '', 'policy-' || (team % 3), u < 0.9, 400,
+    6000000, 80, CAST(120000 * exp(4 * v) AS BIGINT)
 FROM t
 """
 
@@ -84,7 +87,14 @@ def asked(engine: Any, now_s: float, rng: random.Random) -> dict[str, Callable[[
         roll_up(engine, now_s)
         return latency(engine, window(days, team), groups, now_s)
 
+    def predictions(days: float, team: bool, *groups: str) -> Any:
+        roll_up(engine, now_s)
+        return calibration(engine, window(days, team), groups, now_s)
+
     return {
+        "a team's calibration by target, 30 days": partial(predictions, 30, True, "target", "p_slo"),
+        "everybody's calibration by target, 30 days": partial(predictions, 30, False, "target"),
+        "everybody's calibration by p_slo, 30 days": partial(predictions, 30, False, "p_slo"),
         "a team's cost by target, 30 days": partial(sums, 30, True, "target"),
         "a team's usage by model and day, 30 days": partial(sums, 30, True, "model", "day"),
         "a team's usage by hour, 7 days": partial(sums, 7, True, "hour"),
@@ -119,6 +129,7 @@ def main() -> None:
         now_s, began = time(), perf_counter()
         while not roll_up(engine, now_s, 10.0):
             print(f"  rolling up, {perf_counter() - began:.0f} s", flush=True)
+        analyse(engine)
         print(f"rolled up in {perf_counter() - began:.0f} s", flush=True)
         every: dict[str, list[float]] = {"a team's": [], "everybody's": []}
         for name, ask in asked(engine, now_s, random.Random(1)).items():

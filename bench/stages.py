@@ -24,10 +24,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import compare
+from rig.bodies import body
+from rig.gateways import Gateway
+from rig.load import load as asked
+from rig.load import start_mock, wait_for_answer
+from rig.processes import HERE, build, spawn, stop
 
 PORT = 8311
-SHAPES = {"unary": ("chat_d0.json", 32), "stream": ("chat_stream_d0.json", 16), "100k": ("chat_100k.json", 4)}
+SHAPES = {"unary": ("chat", 32), "stream": ("chat_stream", 16), "100k": ("chat_100k", 4)}
 LEDGER = "ledger's thread"
 
 # (stage, frames): a sample belongs to the stage of its innermost frame that is listed, as FUNCTION@FILE or all of FILE
@@ -59,25 +63,21 @@ def gateway(tree: Path, front: str, wrapped: tuple[str, ...] = ()) -> Iterator[s
     for old in (tree / "bench/logs").glob("bench*.db*"):
         old.unlink()
     (tree / "bench/logs").mkdir(exist_ok=True)
-    log = compare.HERE / "logs/stages.log"
-    mock = compare.spawn((str(compare.HERE / "bin/mockup"), str(compare.MOCK_PORT)), 1, {}, log)
+    mock = start_mock()
     command = (*wrapped, sys.executable, "-P", str(tree / "bench/front.py"), front, str(PORT))
-    process = compare.spawn(command, 0, {"PYTHONPATH": str(tree)}, log)
+    process = spawn(command, 0, {"PYTHONPATH": str(tree)}, HERE / "logs/stages.log")
     try:
-        compare.wait_for_answer(compare.Gateway("stages", command, PORT), process)
+        wait_for_answer(Gateway("stages", "Turnout", command, PORT), process)
         yield process
     finally:
-        compare.stop(process)
-        compare.stop(mock)
+        stop(process)
+        stop(mock)
 
 
 def load(shape: str, few: bool = False, **options: float) -> dict[str, float]:
     """`few`: connections, for a gateway that is so slow under its tool that many would run out of time."""
-    body, connections = SHAPES[shape]
-    found = compare.load(compare.Gateway("stages", None, PORT), body, c=min(connections, 4) if few else connections, **options)
-    if found["errors"] or found["non2xx"]:
-        raise RuntimeError(f"{found['errors']} errors, {found['non2xx']} refusals: {found['first_error']}")
-    return found
+    content, connections = SHAPES[shape]
+    return asked(Gateway("stages", "Turnout", None, PORT), body(content), c=min(connections, 4) if few else connections, **options)
 
 
 def threads_us(pid: int) -> tuple[float, float]:
@@ -198,11 +198,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of load for each measure of time")
     parser.add_argument("--requests", type=int, default=500, help="that instructions and system calls are counted for")
     parser.add_argument("--front", choices=("limits", "uvicorn"), default="limits", help="uvicorn: without limits and budgets")
-    parser.add_argument("--tree", type=Path, default=compare.ROOT, help="the checkout to measure")
+    parser.add_argument("--tree", type=Path, default=HERE.parent, help="the checkout to measure")
     parser.add_argument("--flame", type=Path, help="where the stacks go, for a tool that draws flame graphs")
     parser.add_argument("--no-instructions", action="store_true", help="valgrind takes half a minute for each shape")
     options = parser.parse_args()
-    compare.build()
+    build()
     for shape in options.shapes:
         show(shape, options)
 

@@ -9,6 +9,7 @@ from policy.explore import ExploreBudget
 from policy.hedge import HedgeBudget
 from policy.residency import FREE, Candidate, Rates, admit
 from policy.rule import Rule
+from policy.shortlist import Looks
 from policy.slack import Slack
 from providers.registry import ProviderKind
 
@@ -16,12 +17,16 @@ VISIBLE = "!#$&'()*+,/:;=?@[]~ \"<>^`{|}"
 
 
 def assemble(name: str, rule: Rule, targets: list[Target]) -> Route:
-    candidates = tuple(_candidate(index, target) for index, target in enumerate(targets))
+    kinds: dict[tuple[object, ...], int] = {}
+    candidates = tuple(_candidate(index, target, kinds.setdefault(_price_of(target), len(kinds))) for index, target in enumerate(targets))
+    priced = {each.price_kind: target for each, target in zip(candidates, targets, strict=True)}
     return Route(
         name=name,
         rule=rule,
         targets=tuple(targets),
         candidates=candidates,
+        labels={target.label: target for target in targets},
+        priced=tuple(priced[kind] for kind in range(len(kinds))),
         admitted=admit(rule, candidates),
         header=(b"x-turnout-route", header_text(name)),
         lacking=frozenset().union(*(each.lacks for each in candidates)),
@@ -29,11 +34,17 @@ def assemble(name: str, rule: Rule, targets: list[Target]) -> Route:
         hedges=HedgeBudget(),
         exploring=ExploreBudget(),
         slack=Slack(),
+        looks=Looks(),
         admitted_by={},
     )
 
 
-def _candidate(index: int, target: Target) -> Candidate:
+def _price_of(target: Target) -> tuple[object, ...]:
+    """What an answer's highest price depends on (gateway/metering/bounds.py)."""
+    return target.owned, target.price, target.context_tokens
+
+
+def _candidate(index: int, target: Target, price_kind: int) -> Candidate:
     return Candidate(
         index=index,
         name=target.label,
@@ -44,6 +55,7 @@ def _candidate(index: int, target: Target) -> Candidate:
         lacks=target.lacks,
         weight=target.weight,
         replica_of=target.replica_of,
+        price_kind=price_kind,
     )
 
 

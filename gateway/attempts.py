@@ -5,6 +5,7 @@ point (gateway/opening.py).
 """
 
 import asyncio
+from collections.abc import Iterator
 from math import inf
 from random import random
 from time import monotonic
@@ -14,7 +15,7 @@ from contract.patience import Patience
 from gateway.errors import status_of
 from gateway.job import Attempt, Job, Planning
 from gateway.opening import Opened, begin, left
-from gateway.planner import hedge_for, hurried, patience_of
+from gateway.planner import further, hedge_for, hurried, patience_of
 from gateway.record import Recorder
 from policy.hedge import Hedge
 from policy.plan import Planned
@@ -45,6 +46,20 @@ class Attempts:
         patience = patience_of(self._job, attempt.planned, self.others, attempt.marks.started)
         attempt.hurried = hurried(self._job, attempt.planned, patience)
         return patience
+
+    def remaining(self) -> Iterator[Planned]:
+        """The targets that were not tried yet, and then those of a long list that the plan did not look at."""
+        yield from tuple(self.others)
+        yield from self._widen()
+
+    def _widen(self) -> list[Planned]:
+        """Where the plan did not look at all targets: to the rest of them."""
+        planning, more = self._planning, list[Planned]()
+        if planning.narrowed:
+            planning.narrowed = False
+            more = further(self._job, planning, monotonic())
+            self.others += more
+        return more
 
     async def opened(self) -> Opened:
         """The first answer. Raises AttemptsExhausted."""
@@ -82,7 +97,10 @@ class Attempts:
         crowded = self._crowded(attempt)
         if isinstance(error, ContextLengthExceeded) or (crowded and unexplained(error)):  # the same model would say the same elsewhere
             targets = job.route.targets
+            self._widen()
             self.others = [each for each in self.others if targets[each.candidate.index].model != attempt.target.model]
+        if not self.others and self._made < job.rule.max_attempts:
+            self._widen()
         verdict = after_failure(error, self._situation(attempt, error, crowded))
         self._failed(attempt, error, isinstance(verdict, Stop))
         match verdict:

@@ -61,12 +61,10 @@ class KeyTable:
         self.set_made({}, ())
 
     def set_made(self, made: Mapping[bytes, Principal], teams: Iterable[str]) -> None:
-        """What was made, by SHA-256. `teams`: all that ever had a key, for what they left behind is still theirs."""
+        """What was made, by SHA-256; it changes no more. `teams`: all that ever had a key, for what they left behind is still theirs."""
         self.one_team = len({principal.team for principal in self._static.values()} | set(teams)) <= 1
-        self._by_digest = {**made, **self._static}
-        self._by_id: dict[str, list[Principal]] = {}
-        for principal in self._by_digest.values():
-            self._by_id.setdefault(principal.key_id, []).append(principal)
+        self._made = made
+        self._by_id: dict[str, tuple[Principal, ...]] | None = None  # until somebody asks
 
     def principal(self, headers: Headers) -> Principal:
         """Reads `authorization: Bearer KEY` or `x-api-key: KEY`. Raises AuthenticationFailed."""
@@ -80,11 +78,16 @@ class KeyTable:
 
     def of_id(self, key_id: str) -> Principal | None:
         """Whom the key with this id stands for, if there is one that is valid."""
-        now = time.time()
-        return next((each for each in self._by_id.get(key_id, ()) if each.expires_at is None or now < each.expires_at), None)
+        now, by_id = time.time(), self._by_id
+        if by_id is None:
+            by_id = self._by_id = {}
+            for principal in (*self._made.values(), *self._static.values()):
+                by_id[principal.key_id] = (*by_id.get(principal.key_id, ()), principal)
+        return next((each for each in by_id.get(key_id, ()) if each.expires_at is None or now < each.expires_at), None)
 
     def _find(self, key: bytes) -> Principal:
-        principal = self._by_digest.get(sha256(key).digest())
+        digest = sha256(key).digest()
+        principal = self._static.get(digest) or self._made.get(digest)
         if principal is None or (principal.expires_at is not None and time.time() >= principal.expires_at):
             raise AuthenticationFailed("the API key is not valid")
         return principal

@@ -115,7 +115,7 @@ class Delivery:
             await job.client.end(continuation.ending)
             return None
         targets = job.route.targets
-        for planned in tuple(attempts.others):
+        for planned in attempts.remaining():
             target = targets[planned.candidate.index]
             if not can_continue(target, continuation.call):
                 continue

@@ -14,15 +14,16 @@ from gateway.runtime import Builder
 from gateway.scopes import principal_of
 from gateway.warm import warm_start
 from policy.ask import Ask
-from policy.decision import Decision, decision
+from policy.decision import MOST_TOLD, Decision, decision
 from policy.plan import plan
 from policy.predict import Live
 
 
-def foresee(settings: Settings, team: str | None, model: str, ask: Ask, ledger: Engine | None) -> Decision:
+def foresee(settings: Settings, team: str | None, model: str, ask: Ask, ledger: Engine | None, most: int | None = MOST_TOLD) -> Decision:
     """The decision for a team's request, every target taken to be ready and idle, its limits and budgets to have room.
 
-    `team` None: one without a policy of its own. `ledger`: what the targets are known by; None: nothing is known of them.
+    `team` None: one without a policy of its own. `ledger`: what the targets are known by; None: nothing is known of them. `most`: how many
+    candidates are told; None: all.
     Raises ModelNotFound, InvalidRequest (a longer answer than the team may have), KeyError (no such team), WeightsNotFound, SQLAlchemyError.
     """
     its = None if team is None else settings.teams[team]
@@ -46,4 +47,4 @@ def foresee(settings: Settings, team: str | None, model: str, ask: Ask, ledger: 
     for each in admitted.allowed:
         stats = route.targets[each.index].stats
         live.append(Live(stats.forecast(now, streamed=ask.streamed, prompt_tokens=ask.prompt_tokens, load=0)))
-    return decision(rule, ask, plan(rule, ask, admitted, live, now), model)
+    return decision(rule, ask, plan(rule, ask, admitted, live, now), model, most=most)

@@ -30,20 +30,28 @@ NOTHING_PREDICTED: Predicted = (None, None, None, None, None, None)
 
 
 class Planning(msgspec.Struct):
-    """The decision of one request. `found`: its prompt's prefixes. `told`: makes the decision as it is told; called off the request's path."""
+    """The decision of one request. `found`: its prompt's prefixes. `told`: makes the decision as it is told; called off the request's path.
+
+    `narrowed`: of a long list the plan did not look at all.
+    """
 
     ask: Ask
     plan: Plan
     found: tuple[int, ...]
     told: Callable[[], Decision]
     began: float  # monotonic seconds
+    narrowed: bool = False
 
 
 class Affordable(msgspec.Struct, frozen=True):
-    """What a budget leaves of the route's targets: those that cost `most_nusd` at most. `costs`: of each, at most; None: not known."""
+    """What a budget leaves of the route's targets: those that cost `most_nusd` at most. `costs`: of each price, at most; None: not known.
+
+    `enough`: for the dearest too, so that only those go whose price is not known.
+    """
 
     costs: tuple[int | None, ...]
     most_nusd: int
+    enough: bool = False
 
 
 class Giving(msgspec.Struct):
@@ -67,6 +75,7 @@ class Job:
     client: Receiver
     words: Dialect  # the client's dialect: it words an error that ends a stream
     bound_to: str | None = None  # the label of the only target that understands the request's state
+    planned: str | None = None  # the label of the target that its batch's plan has it for
     planning: Planning | None = None
     failures: list[AttemptError] = field(default_factory=list)
     error_status: int | None = None  # the answer's, once the last attempt has failed

@@ -8,6 +8,7 @@ from gateway.routes import Target
 from ledger.continuity import Continuity, KeptAnswer
 from providers.port import Exchange
 from providers.wires.openai_responses.history import input_items
+from providers.wires.port import UnaryAnswer
 
 
 class _Answer(msgspec.Struct):
@@ -23,12 +24,21 @@ class Keeper:
     def note(self, job: Job, target: Target, exchange: Exchange, last: bytes) -> None:
         """`last`: a unary answer's body; b"" at a stream's end."""
         self.bind(job, target, exchange)
-        call = job.call
+        if self._keeps(job.call, target) and (answer := exchange.whole if exchange.streamed else last):
+            self._keep(job.principal.team, job.call, answer)
+
+    def _keeps(self, call: Call, target: Target) -> bool:
+        """Whether the answer to it is one that we keep, because its client may go on from it and the target does not keep it."""
         if call.dialect != "openai_responses" or target.keeps_responses or bytes(call.fields.get("store", b"")) == b"false":
-            return
-        answer = exchange.whole if exchange.streamed else last
-        if answer and self._continuity.days:
-            self._keep(job.principal.team, call, answer)
+            return False
+        return bool(self._continuity.days)
+
+    def note_later(self, team: str, call: Call, target: Target, answer: UnaryAnswer) -> None:
+        """Of an answer that came by a batch's results."""
+        if answer.bound:
+            self._continuity.bind(team, answer.bound, target.label)
+        if self._keeps(call, target):
+            self._keep(team, call, answer.body)
 
     def bind(self, job: Job, target: Target, exchange: Exchange) -> None:
         """Notes whose states the client was given."""

@@ -12,9 +12,9 @@ import structlog
 from config.settings import Settings
 from contract.errors import LedgerUnavailable
 from gateway.auth import KeyTable, Principal
-from gateway.made_keys import principals_of
+from gateway.made_keys import Principals
 from ledger.database import said
-from ledger.keys import Keys, Secret, Snapshot
+from ledger.keys import Keys, Snapshot
 from policy.rule import Rule
 
 EVERY_S = 0.2
@@ -31,7 +31,7 @@ class KeyWatch:
         self.settings = settings
         self._rules = rules
         self._seen = -1
-        self._known: dict[Secret, Principal] = {}
+        self._known: dict[bytes, Principal] = {}
         self._lock = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -69,15 +69,15 @@ class KeyWatch:
             else:
                 if found is not None:
                     snapshot, self._known = found
-                    self._table.set_made({secret.digest: principal for secret, principal in self._known.items()}, snapshot.teams)
+                    self._table.set_made(self._known, snapshot.teams)
                     self._seen = snapshot.changes
                 self._told(None)
 
-    def _newer(self) -> tuple[Snapshot, dict[Secret, Principal]] | None:
+    def _newer(self) -> tuple[Snapshot, dict[bytes, Principal]] | None:
         if self.store.changes() == self._seen:
             return None
-        snapshot = self.store.snapshot()
-        return snapshot, principals_of(self.settings, self._rules, snapshot.secrets, self._known)
+        made = Principals(self.settings, self._rules, self._known)
+        return self.store.snapshot(made.take), made.found
 
     def _told(self, error: str | None) -> None:
         if (error is not None) != self._failing:

@@ -3,7 +3,7 @@
 A child never has more than its parent: what asks for more is refused when it is made, and held smaller when the configuration changes later.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -24,6 +24,7 @@ from policy.quota import NO_LIMITS, Scope
 from policy.rule import Rule
 
 MAX_LIFE_S = 10 * 365 * 86_400
+MOST_ALIKE = 10_000  # kinds of keys that are told apart while they are read
 LIMITS = ("rpm", "tpm", "concurrency")
 OF_ONE_REQUEST = ("max_usd_per_request", "max_tokens_per_request")
 
@@ -83,30 +84,45 @@ def _above(own: float | None, parents: float | None) -> str | None:
     return f"{parents:g}" if own is not None and parents is not None and own > parents else None
 
 
-def principals_of(
-    settings: Settings, rules: Mapping[str, Rule], secrets: Iterable[Secret], known: Mapping[Secret, Principal] | None = None
-) -> dict[Secret, Principal]:
-    """What each secret stands for. A team that the configuration does not know has no keys; neither has what cannot be read.
+class Principals:
+    """What made keys stand for, by the SHA-256 of their secrets. A team that the configuration does not know has no keys; neither has what cannot
+    be read.
 
-    `known`: what was found before, for the same settings and rules.
+    `known`: what was found before, for the same settings and rules: what a secret stands for changes in nothing but its end.
     """
-    before = known or {}
-    found = {}
-    for secret in secrets:
-        if secret.key.team in settings.teams:
+
+    def __init__(self, settings: Settings, rules: Mapping[str, Rule], known: Mapping[bytes, Principal] | None = None) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._known = known or {}
+        self._alike: dict[tuple[str, str], Principal] = {}  # by team and what a key may by itself: most keys differ in their id alone
+        self.found: dict[bytes, Principal] = {}
+
+    def take(self, secret: Secret) -> None:
+        digest, key_id, team, own, ends = secret
+        if team not in self._settings.teams:
+            return
+        expires_at = None if ends is None else ends / 1e6
+        known = self._known.get(digest)
+        if known is None or known.expires_at != expires_at:
             try:
-                found[secret] = before.get(secret) or _principal(settings, rules, secret)
+                known = self._principal(key_id, team, own, expires_at)
             except ValidationError:
-                log.error("a key cannot be read, and is not valid", key_id=secret.key.id)
-    return found
+                log.error("a key cannot be read, and is not valid", key_id=key_id)
+                return
+        self.found[digest] = known
 
-
-def _principal(settings: Settings, rules: Mapping[str, Rule], secret: Secret) -> Principal:
-    team = settings.teams[secret.key.team]
-    rule = rules[team.policy] if team.policy else None
-    ends = secret.expires_at_us
-    made = principal_of(settings, secret.key.team, secret.key.id, rule, KeySettings.model_validate_json(secret.key.own))
-    return made if ends is None else replace(made, expires_at=ends / 1e6)
+    def _principal(self, key_id: str, team: str, own: str, expires_at: float | None) -> Principal:
+        alike = self._alike.get((team, own))
+        if alike is None:
+            rule = self._rules[policy] if (policy := self._settings.teams[team].policy) else None
+            alike = principal_of(self._settings, team, key_id, rule, KeySettings.model_validate_json(own))
+            if len(self._alike) < MOST_ALIKE:
+                self._alike[team, own] = alike
+        scopes = alike.scopes
+        if scopes and scopes[-1].kind == "key":
+            scopes = (*scopes[:-1], replace(scopes[-1], name=key_id))
+        return replace(alike, key_id=key_id, scopes=scopes, expires_at=expires_at)
 
 
 def own_scope(key: MadeKey) -> Scope | None:

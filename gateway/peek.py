@@ -20,7 +20,6 @@ MAX_CHOICES = 128
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _string = msgspec.json.Decoder(str)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
 _TELLS_NOTHING = bytes(set(range(256)) - set(b'[]{}:,"\\/bfnrtu'))  # what may follow a backslash stays, so that it escapes nothing else
 _TO_BRACES = bytes.maketrans(b"[]", b"{}")
 
@@ -187,7 +186,7 @@ class Reader:
             return self._form_call(request_id, body, headers)
         fields = _decode(body)
         seen = scan(body)
-        if deeper(seen.outside, MAX_DEPTH) if seen is not None else len(body.translate(None, _NOT_OPENING)) > MAX_DEPTH and too_deep(body, MAX_DEPTH):
+        if deeper(seen.outside, MAX_DEPTH) if seen is not None else body.count(b"[") + body.count(b"{") > MAX_DEPTH and too_deep(body, MAX_DEPTH):
             raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} levels deep")
         model = _model(fields, form.default_model)
         first_bytes = self._first_bytes
@@ -219,7 +218,7 @@ class Reader:
     def _may_hold_state(self, fields: dict[str, msgspec.Raw], body: bytes, seen: Scan | None) -> bool:
         if seen is None:
             for sign in self._signs:
-                if sign in body:
+                if body.find(sign) >= 0:  # `sign in body` costs four times as much: CPython tries the sign as a number first
                     return True
         elif not seen.names.isdisjoint(self._named):
             return True

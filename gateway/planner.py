@@ -1,6 +1,6 @@
 """Where the policy meets the live state: a snapshot of the targets, the plan for one request, and how long each attempt may take."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -13,10 +13,12 @@ from policy.ask import Ask
 from policy.decision import decision
 from policy.hedge import Hedge, hedge
 from policy.load import behind_s
-from policy.plan import Planned, plan
+from policy.plan import Plan, Planned, plan
 from policy.predict import Live
-from policy.residency import Admitted, admit, affordable
+from policy.ranking import BOUND, Whole
+from policy.residency import Admitted, Candidate, admit, affordable
 from policy.rule import Rule
+from policy.shortlist import FEW, LeftOut, counted, left_out, likeness, look_at, pick
 from policy.slack import MOST_MISS
 from providers.local.backend import EngineBackend
 
@@ -37,14 +39,70 @@ def plan_for(job: Job, now: float) -> Planning:
     route, rule, call = job.route, job.rule, job.call
     found = prefixes_of(call) if len(route.targets) > 1 else ()
     ask = ask_of(call, rule, route, job.bound_to, found, now)
+    if job.planned is not None:
+        ask = msgspec.structs.replace(ask, planned=job.planned)
     admitted = admitted_by(rule, route)
+    if len(admitted.allowed) > FEW and (narrowed := _of_some(job, ask, admitted, now)) is not None:
+        made, passed_over = narrowed
+        return Planning(ask, made, found, partial(decision, rule, ask, made, call.model, passed_over), now, narrowed=True)
+    made = _plan(job, ask, admitted, now)
+    return Planning(ask, made, found, partial(decision, rule, ask, made, call.model), now)
+
+
+def further(job: Job, planning: Planning, now: float) -> list[Planned]:
+    """Those that may follow of the targets that a plan of some did not look at."""
+    rule, seen = job.rule, {each.candidate.index for each in planning.plan.attempts}
+    admitted = admitted_by(rule, job.route)
+    rest = msgspec.structs.replace(admitted, allowed=tuple(each for each in admitted.allowed if each.index not in seen))
+    made = _plan(job, planning.ask, rest, now, may_explore=False)
+    followers = [msgspec.structs.replace(each, reason="fallback") for each in made.attempts if rule.fallback == "any" or each.candidate.owned]
+    return [] if rule.fallback == "none" else followers
+
+
+def _plan(job: Job, ask: Ask, admitted: Admitted, now: float, may_explore: bool = True, whole: Whole | None = None) -> Plan:
+    route, rule = job.route, job.rule
     if job.affordable is not None:
         admitted = affordable(admitted, job.affordable.costs, job.affordable.most_nusd)
+    live = _live(route, ask, admitted, now)
+    may_explore = may_explore and rule.explore > 0 and len(live) > 1 and route.exploring.allows(now, rule.explore)
+    return plan(rule, ask, admitted, live, now, may_explore, _miss(rule, route), whole)
+
+
+def _of_some(job: Job, ask: Ask, admitted: Admitted, now: float) -> tuple[Plan, Callable[[], tuple[LeftOut, ...]]] | None:
+    """A plan of some of a long list, and whom it did not look at (policy/shortlist.py). None: all must be looked at."""
+    rule, route, budget = job.rule, job.route, job.affordable
+    if ask.bound_to is not None:
+        some = tuple(each for each in admitted.allowed if each.name == ask.bound_to)
+        made = _plan(job, ask, Admitted(some, ()), now)
+        others = (LeftOut(BOUND, len(admitted.allowed) - len(some)), *counted([each.rule for each in admitted.removed]))
+        return (made, lambda: others) if made.attempts else None
+    if budget is not None and not budget.enough:
+        return None
+    alike = likeness(rule, ask, priced=budget is not None)
+    look = route.looks.find(alike, now)
+    while True:
+        newest = look is None
+        if look is None:
+            asked = admitted if budget is None else affordable(admitted, budget.costs, budget.most_nusd)
+            look = route.looks.keep(alike, look_at(rule, ask, asked, _live(route, ask, asked, now), now, _miss(rule, route)))
+        places, whole = pick(look, rule, ask)
+        allowed = look.admitted.allowed
+        made = _plan(job, ask, Admitted(tuple([allowed[place] for place in places]), ()), now, whole=whole)
+        if made.attempts and (newest or not made.beaten):
+            named: list[Candidate] = [*(each.candidate for each in made.attempts), *(each.candidate for each in made.removed)]
+            return made, partial(left_out, look, named)
+        if newest:
+            return None
+        look = None
+
+
+def _live(route: Route, ask: Ask, admitted: Admitted, now: float) -> list[Live]:
     targets = route.targets
-    live = [snapshot(targets[each.index], ask, now) for each in admitted.allowed]
-    may_explore = rule.explore > 0 and len(live) > 1 and route.exploring.allows(now, rule.explore)
-    made = plan(rule, ask, admitted, live, now, may_explore, route.slack.miss() if rule.objective == "cheapest" else MOST_MISS)
-    return Planning(ask, made, found, partial(decision, rule, ask, made, call.model), now)
+    return [snapshot(targets[each.index], ask, now) for each in admitted.allowed]
+
+
+def _miss(rule: Rule, route: Route) -> float:
+    return route.slack.miss() if rule.objective == "cheapest" else MOST_MISS
 
 
 def admitted_by(rule: Rule, route: Route) -> Admitted:
@@ -81,9 +139,9 @@ def snapshot(target: Target, ask: Ask, now: float) -> Live:
 def hedge_for(job: Job, planning: Planning, now: float) -> Hedge | None:
     if job.rule.hedge_after is None:
         return None
-    route = job.route
-    idle = [target.label for target in route.targets if target.load == 0]
-    return hedge(job.rule, planning.plan, idle, now, route.hedges)
+    route, made = job.route, planning.plan
+    idle = [each.candidate.name for each in made.attempts if route.targets[each.candidate.index].load == 0]
+    return hedge(job.rule, made, idle, now, route.hedges)
 
 
 def patience_of(job: Job, planned: Planned, others: Sequence[Planned], now: float) -> Patience | None:

@@ -10,6 +10,7 @@ from policy.explore import ExploreBudget
 from policy.hedge import HedgeBudget
 from policy.residency import Admitted, Candidate
 from policy.rule import Rule
+from policy.shortlist import Looks
 from policy.slack import Slack
 from policy.stats import TargetStats
 from providers.port import Backend
@@ -50,15 +51,18 @@ class Target:
 class Route:
     """One entry of `models`: its name (maybe a pattern), rule and targets, in the order of preference.
 
-    `admitted`: what the rule's residency leaves of `candidates`; `admitted_by`: what other rules' do, by their identity. `lacking`: what at
-    least one target cannot do. The rest is what routing remembers of this model: whose prefix cache is warm, what second runners and
-    measurements have cost, how the promise was kept.
+    `labels`: the targets by their labels. `priced`: a target for each price that there is (`Candidate.price_kind`). `admitted`: what the rule's
+    residency leaves of `candidates`; `admitted_by`: what other rules' do, by their identity. `lacking`: what at least one target cannot do. The
+    rest is what routing remembers of this model: whose prefix cache is warm, what second runners and measurements have cost, how the promise was
+    kept, the last looks at all of a long list.
     """
 
     name: str
     rule: Rule
     targets: tuple[Target, ...]
     candidates: tuple[Candidate, ...]
+    labels: Mapping[str, Target]
+    priced: tuple[Target, ...]
     admitted: Admitted
     header: tuple[bytes, bytes]
     lacking: frozenset[str]
@@ -66,6 +70,7 @@ class Route:
     hedges: HedgeBudget
     exploring: ExploreBudget
     slack: Slack
+    looks: Looks
     admitted_by: dict[int, tuple[Rule, Admitted]]
 
 

@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 
 from ledger.engine_time import Recent, recent
 from ledger.engine_time import usd_per_hour as known_usd_per_hour
+from ledger.observed import INPUTS, OUTPUTS
 from ledger.reports import tokens_of
-from ledger.rollups import DAY, INPUTS, OUTPUTS, US
+from ledger.rollups import DAY, US
 from ledger.summed import Sums, summed
 from ledger.trend import AHEAD, Trend, trend
 from ledger.window import Window

@@ -7,9 +7,9 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import BigInteger, Engine, Float, case, cast, func, insert, select
 
+from ledger.observed import INPUTS, OUTPUTS
 from ledger.prices import NUSD_PER_USD
 from ledger.reports import tokens_of
-from ledger.rollups import INPUTS, OUTPUTS
 from ledger.schema import engine_minutes
 from ledger.summed import summed
 from ledger.units import usd

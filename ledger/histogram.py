@@ -1,6 +1,6 @@
 """Latencies as counts by log bucket (contract/scale.py): exact, mergeable, and asked for quantiles. What a roll-up keeps as bytes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 import msgspec
@@ -19,20 +19,22 @@ _MAPS = 0x80  # what the first byte of an older version's counts is at least: Me
 _decode = msgspec.msgpack.Decoder(dict[str, dict[int, int]]).decode
 
 
-def measured(row: Mapping[str, int | None], streamed: bool, ok: bool) -> Iterable[tuple[str, int]]:
-    """What one attempt's times are worth: metric -> microseconds. Whole answers only, but for the first token, the queue and our own overhead."""
-    first, end, queue = row["first_token_us"], row["end_us"], row["queue_us"]
+def measured(times: tuple[int | None, int | None, int | None, int | None], output: int | None, streamed: bool, ok: bool) -> Iterator[tuple[str, int]]:
+    """What one attempt's times are worth: metric -> microseconds. Whole answers only, but for the first token, the queue and our own overhead.
+
+    `times`: of the first token, the end, the queue and the overhead. `output`: tokens.
+    """
+    first, end, queue, overhead = times
     if streamed and first is not None:
         yield "ttft", first
     if queue is not None:
         yield "queue", queue
-    if (overhead := row["overhead_us"]) is not None:
+    if overhead is not None:
         yield "overhead", overhead
     if not ok or end is None:
         return
     yield "end", end
     yield "upstream", max(0, end - (queue or 0))
-    output = row["output"]
     if streamed and first is not None and output is not None and output > 1:
         yield "inter_token", (end - first) // (output - 1)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 from secrets import token_hex, token_urlsafe
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Engine, RowMapping, delete, insert, or_, select, update
@@ -21,6 +21,7 @@ from ledger.schema import key_secrets, keys, tenancy_changes
 PREFIX = "sk-turnout-"
 MAX_GRACE_S = 7 * 86_400
 ONLY_ROW = 1
+AT_ONCE = 2_000  # rows in memory
 
 T = TypeVar("T")
 
@@ -42,19 +43,20 @@ class MadeKey(msgspec.Struct, frozen=True):
         return self.revoked_at_us is None and (self.expires_at_us is None or now_us < self.expires_at_us)
 
 
-class Secret(msgspec.Struct, frozen=True):
-    """The SHA-256 of a secret that holds, and until when: the sooner of its own end and its key's."""
+class Secret(NamedTuple):
+    """The SHA-256 of a secret that holds, whose it is, and until when: the sooner of its own end and its key's. `own`: as of `MadeKey`."""
 
     digest: bytes
-    key: MadeKey
+    key_id: str
+    team: str
+    own: str
     expires_at_us: int | None
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All secrets that hold, as of a count of changes; and every team that ever had a key."""
+    """A count of changes, and every team that ever had a key until then."""
 
     changes: int
-    secrets: tuple[Secret, ...]
     teams: frozenset[str]
 
 
@@ -126,22 +128,24 @@ class Keys:
         """Grows with every change of a key; 0: there was none yet."""
         return self._run(_count)
 
-    def snapshot(self) -> Snapshot:
-        """The count is read before the rows: a change in between is found again by the next look."""
+    def snapshot(self, take: Callable[[Secret], None]) -> Snapshot:
+        """Every secret that holds is given to `take`, one by one, for there may be many.
+
+        The count is read before the rows: a change in between is found again by the next look.
+        """
         now_us = self.now_us()
-        query = select(keys, key_secrets.c.digest, key_secrets.c.expires_at_us.label("ends_at_us")).join(
-            key_secrets, key_secrets.c.key_id == keys.c.id
-        )
+        columns = (key_secrets.c.digest, keys.c.id, keys.c.team, keys.c.own, keys.c.expires_at_us, key_secrets.c.expires_at_us.label("ends_at_us"))
+        query = select(*columns).join(key_secrets, key_secrets.c.key_id == keys.c.id).where(keys.c.revoked_at_us.is_(None))
 
         def read(connection: Connection) -> Snapshot:
             changes = _count(connection)
-            found = []
-            for row in connection.execute(query).mappings():
-                key = _key(row)
-                ends = [end for end in (key.expires_at_us, row["ends_at_us"]) if end is not None]
-                if key.revoked_at_us is None and (not ends or now_us < min(ends)):
-                    found.append(Secret(row["digest"], key, min(ends, default=None)))
-            return Snapshot(changes, tuple(found), frozenset(connection.execute(select(keys.c.team).distinct()).scalars()))
+            for rows in connection.execution_options(yield_per=AT_ONCE).execute(query).partitions():
+                for digest, key_id, team, own, ends, ends_too in rows:
+                    if ends is None or (ends_too is not None and ends_too < ends):
+                        ends = ends_too
+                    if ends is None or now_us < ends:
+                        take(Secret(digest, key_id, team, own, ends))
+            return Snapshot(changes, frozenset(connection.execute(select(keys.c.team).distinct()).scalars()))
 
         return self._run(read)
 

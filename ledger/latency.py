@@ -1,6 +1,6 @@
 """Latencies by group: quantiles from the roll-ups' log buckets, and from the rows of the moments that have none yet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -8,10 +8,10 @@ from sqlalchemy import Engine, and_, false, or_, select
 
 from contract.scale import PROMPTS
 from ledger.histogram import METRICS, Counts, Histograms, buckets, merge, merge_packed, quantile, quantile_of
-from ledger.rollups import US, latencies
-from ledger.schema import LATENCY_DIMENSIONS, attempts, latency_rollups, latency_summaries
+from ledger.observed import observed
+from ledger.schema import attempts, latency_rollups, latency_summaries
 from ledger.summaries import LATENCY_DETAILS, detail_of
-from ledger.window import NAMES, TIMES, Window, coarsest, dimensions_of, group_of, matching, parts, raw, sources
+from ledger.window import TIMES, Window, coarsest, dimensions_of, group_of, matching, parts, raw, sources, told_by
 
 GROUPS = ("team", "model", "provider", "model_sent", "target", "policy", "prompt", *TIMES)
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -57,30 +57,13 @@ def latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float)
             columns = table.c
             query = select(columns.counts, *(columns.prompt if name == "prompt" else group_of(name, columns) for name in groups))
             for counts, *group in connection.execute(query.where(within, *matching(window, columns))):
-                merge_packed(found.setdefault(tuple(group), {}), counts)
-        tell = [_TELL[name] for name in groups]
-        within = or_(false(), *raw(rest))
-        for key, at_us, histograms in latencies(connection, and_(within, *matching(window, attempts.c))):
-            dimensions = dict(zip(LATENCY_DIMENSIONS, key, strict=True))
-            merge(found.setdefault(tuple(each(dimensions, at_us // US) for each in tell), {}), histograms)
+                if counts:
+                    merge_packed(found.setdefault(tuple(group), {}), counts)
+        tell, within = told_by(groups), and_(or_(false(), *raw(rest)), *matching(window, attempts.c))
+        for dimensions, at_us, each in observed(connection, within):
+            if each.latencies:
+                merge(found.setdefault(tell(dimensions, at_us), {}), each.latencies)
     return [_latency(group, groups, found[group]) for group in sorted(found)]
-
-
-def _label(dimensions: dict[str, Any], _: int) -> str:
-    target, model = dimensions["target"], dimensions["model_sent"]
-    return target if model in (target, "") else f"{target}/{model}"
-
-
-def _named(column: str) -> Callable[[dict[str, Any], int], Any]:
-    return lambda dimensions, _: dimensions[column]
-
-
-def _starting(span_s: int) -> Callable[[dict[str, Any], int], Any]:
-    return lambda _, at_s: at_s - at_s % span_s
-
-
-# What SQL says of a roll-up, said of a row.
-_TELL = {name: _named(NAMES.get(name, name)) for name in GROUPS} | {name: _starting(span_s) for name, span_s in TIMES.items()} | {"target": _label}
 
 
 def _latency(group: tuple[Any, ...], groups: Sequence[str], histograms: Histograms) -> Latency:

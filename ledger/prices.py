@@ -112,6 +112,11 @@ def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None
     return -(-(input_tokens * into + output_tokens * (out or 0)) // TOKENS) + price.request_nusd
 
 
+def searches_nusd(rates: Rates, web: int, files: int) -> int:
+    """What so many searches cost, rounded up; nothing of those that have no price."""
+    return -(-(web * (rates.web_search or 0) + files * (rates.file_search or 0)) // TOKENS)
+
+
 @lru_cache(maxsize=4096)
 def _dearest(rates: Rates) -> tuple[int | None, int | None]:
     """The dearest class of each side; None: it has no price."""

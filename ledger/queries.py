@@ -8,7 +8,8 @@ from sqlalchemy import Engine, Row, select
 
 from contract.raw import ABSENT
 from contract.usage import Usage
-from ledger.rollups import INPUTS, OUTPUTS, roll_up
+from ledger.observed import INPUTS, OUTPUTS
+from ledger.rollups import roll_up
 from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, attempts
 from ledger.summed import Sums, summed

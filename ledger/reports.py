@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 
 from ledger import calibration as predictions
 from ledger import latency as latencies
-from ledger.rollups import INPUTS, OUTPUTS, roll_up
+from ledger.observed import INPUTS, OUTPUTS
+from ledger.rollups import roll_up
 from ledger.schema import USAGE_CLASSES
 from ledger.summed import Sums, summed
 from ledger.units import usd
@@ -89,8 +90,8 @@ def _latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float
     return [_named(groups, each.group) | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
 
 
-def _calibration(engine: Engine, window: Window, groups: Sequence[str], _: float) -> list[Line]:
-    found = predictions.calibration(engine, window, groups)
+def _calibration(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Line]:
+    found = predictions.calibration(engine, window, groups, now_s)
     return [_named(groups, each.group) | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
 
 

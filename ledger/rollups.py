@@ -2,6 +2,9 @@
 
 Whoever writes rows notes their minutes in `stale_spans`, in the same transaction. `roll_up` makes such a minute anew from its rows, an hour from its
 minutes, a day from its hours: late rows, re-runs and new prices need nothing else.
+
+Spans are added up beside the ledger, holding nothing that others wait for, and then put in their place in a short transaction. What was added up
+holds if nobody else has taken away the entries that called for it, and no rows were deleted meanwhile; else it is left, and made anew.
 """
 
 import time
@@ -9,10 +12,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Select, Table, case, cast, delete, func, insert, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    MetaData,
+    Table,
+    and_,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.schema import CreateTable, DropTable
 
-from contract.scale import prompt_at
-from ledger.histogram import Histograms, count, measured, merge, merge_packed, packed
+from ledger import histogram, predictions
+from ledger.observed import Observed, nothing, observed, rolled_up
 from ledger.row import ANSWERED, ENDED_WELL
 from ledger.schema import (
     LATENCY_DIMENSIONS,
@@ -21,15 +42,19 @@ from ledger.schema import (
     USAGE_MEASURES,
     attempts,
     latency_rollups,
+    latency_summaries,
     rollup_state,
     stale_spans,
     usage_rollups,
+    usage_summaries,
 )
-from ledger.summaries import summarise
+from ledger.summaries import LATENCY_DETAILS, USAGE_DETAILS, Seen, summarise_seen, summarise_usage
 
 MINUTE, HOUR, DAY = SPANS = (60, 3_600, 86_400)
 US = 1_000_000
-BATCH = 60  # spans made in one transaction
+SLICE_S = 0.5
+MOST_SPANS = 60  # in one slice
+MOST_ENTRIES = 5_000  # and so many of them, where a span has not more alone
 AT_ONCE = 500  # ids in one statement
 
 _c = attempts.c
@@ -60,9 +85,6 @@ ROW: dict[str, ColumnElement[Any]] = {
     "slo_missed": _one(_c.slo_met.is_(False)),
     "failed": _one(_c.status.not_in(ENDED_WELL)),
 }
-INPUTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
-OUTPUTS = ("output_visible", "reasoning", "audio_output", "image_output")
-_TIMES = ("first_token_us", "end_us", "queue_us", "overhead_us")
 
 
 def stale(starts_s: Iterable[int], span_s: int = MINUTE) -> list[dict[str, Any]]:
@@ -75,137 +97,193 @@ def minute_of(at_us: int) -> int:
 
 
 def roll_up(engine: Engine, now_s: float, limit_s: float = 600.0) -> bool:
-    """Makes what is stale and over by `now_s` (Unix time); False: not all within `limit_s`. Raises SQLAlchemyError; then the rest stays stale."""
+    """Makes what is stale and over by `now_s` (Unix time); False: not all within `limit_s`. Raises SQLAlchemyError; then the rest stays stale.
+
+    In slices, each safe once it is made, of as many spans as take about SLICE_S.
+    """
     until = time.monotonic() + limit_s
     for span_s in SPANS:
-        while _stale(engine, span_s, now_s):
-            if time.monotonic() > until:
+        spans = 1
+        while found := _stale(engine, span_s, now_s, spans):
+            if (began := time.monotonic()) > until:
                 return False
-            with engine.begin() as connection:
-                _make_some(connection, span_s, now_s)
+            with engine.connect() as connection:
+                Slice(connection, span_s, found).make()
+            took_s = time.monotonic() - began
+            spans = min(MOST_SPANS, spans * 2) if took_s < SLICE_S / 2 else max(1, spans // 2) if took_s > SLICE_S else spans
     return True
 
 
-def _stale(engine: Engine, span_s: int, now_s: float) -> bool:
+def _stale(engine: Engine, span_s: int, now_s: float, spans: int) -> dict[int, list[str]]:
+    """Where the first of them begin, and the entries that say so."""
+    columns, found = stale_spans.c, dict[int, list[str]]()
+    within = (columns.span_s == span_s, columns.start_s <= now_s - span_s)
+    first = select(columns.start_s).where(*within).distinct().order_by(columns.start_s).limit(spans)
     with engine.connect() as connection:
-        return connection.execute(_found(span_s, now_s).limit(1)).first() is not None
+        starts = connection.execute(first).scalars().all()
+        if starts:
+            query = select(columns.start_s, columns.id).where(*within, columns.start_s.between(starts[0], starts[-1]))
+            for entries, (start_s, id) in enumerate(connection.execute(query.order_by(columns.start_s))):
+                if start_s not in found and entries > MOST_ENTRIES:
+                    break
+                found.setdefault(start_s, []).append(id)
+    return found
 
 
-def _found(span_s: int, now_s: float) -> Select[tuple[str, int]]:
-    columns = stale_spans.c
-    return select(columns.id, columns.start_s).where(columns.span_s == span_s, columns.start_s <= now_s - span_s)
+# --- one slice ----------------------------------------------------------------------------------------------------------
+_making = MetaData()
 
 
-def _make_some(connection: Connection, span_s: int, now_s: float) -> None:
-    """In one transaction: whose turn it is has the roll-ups to itself, and sees every row whose entry it takes away."""
-    connection.execute(update(rollup_state).values(turn=rollup_state.c.turn + 1))
-    purged_s = connection.execute(select(rollup_state.c.purged_s)).scalar_one()
-    starts: set[int] = set()
-    ids = []
-    for entry in connection.execute(_found(span_s, now_s).order_by(stale_spans.c.start_s)):
-        if entry.start_s not in starts and len(starts) == BATCH:
-            break
-        starts.add(entry.start_s)
-        ids.append(entry.id)
-    kept = sorted(start for start in starts if start >= purged_s)  # the rows of the others are gone: what was made of them stays
-    for low, high in _runs(kept, span_s):
-        (_from_rows if span_s == MINUTE else _from_parts)(connection, span_s, low, high)
-    if span_s != MINUTE:
-        for low, high in _runs(sorted(starts), span_s):
-            summarise(connection, span_s, low, high)
-    if span_s != DAY:
-        wider = SPANS[SPANS.index(span_s) + 1]
-        if above := stale({start - start % wider for start in kept}, wider):
-            connection.execute(insert(stale_spans), above)
-    for at in range(0, len(ids), AT_ONCE):
-        connection.execute(delete(stale_spans).where(stale_spans.c.id.in_(ids[at : at + AT_ONCE])))
+def _beside(table: Table) -> Table:
+    """A table of the same shape that is this connection's alone: filled without a lock on the ledger's file."""
+    return Table(f"{table.name}_made", _making, *(Column(each.name, each.type) for each in table.columns), prefixes=["TEMPORARY"])
+
+
+_usage, _usage_summaries = _beside(usage_rollups), _beside(usage_summaries)
+
+
+class Slice:
+    """`entries`: those of each span, by where it begins."""
+
+    def __init__(self, connection: Connection, span_s: int, entries: Mapping[int, Sequence[str]]) -> None:
+        self._connection = connection
+        self._span_s = span_s
+        self._starts = sorted(entries)
+        self._ids = [id for ids in entries.values() for id in ids]
+        self._seen: Seen = {}
+
+    def make(self) -> bool:
+        """False: somebody else was at it, or rows were deleted; nothing was changed."""
+        connection = self._connection
+        purged_s = self._purged_s()  # after the entries were read: rows that are deleted later would be too late for them
+        kept = [start for start in self._starts if start >= purged_s]
+        for table in (_usage, _usage_summaries):
+            connection.execute(DropTable(table, if_exists=True))
+            connection.execute(CreateTable(table))
+        for low, high in _runs(kept, self._span_s):
+            (self._add_rows if self._span_s == MINUTE else self._add_parts)(low, high)
+        if self._span_s != MINUTE:
+            for low, high in _runs([start for start in self._starts if start < purged_s], self._span_s):
+                self._add_as_it_is(low, high)
+            summarise_usage(connection, _usage, _usage_summaries)
+        told = self._told()
+        connection.commit()
+        with connection.begin() as transaction:
+            connection.execute(update(rollup_state).values(turn=rollup_state.c.turn + 1))
+            if self._purged_s() != purged_s or not self._entries_gone():
+                transaction.rollback()
+                return False
+            self._put(kept, told)
+            if self._span_s != DAY:
+                wider = SPANS[SPANS.index(self._span_s) + 1]
+                if above := stale({start - start % wider for start in kept}, wider):
+                    connection.execute(insert(stale_spans), above)
+        return True
+
+    def _purged_s(self) -> int:
+        return int(self._connection.execute(select(rollup_state.c.purged_s)).scalar_one())
+
+    def _entries_gone(self) -> bool:
+        """Takes them away; False: some are gone already."""
+        gone = 0
+        for at in range(0, len(self._ids), AT_ONCE):
+            gone += self._connection.execute(delete(stale_spans).where(stale_spans.c.id.in_(self._ids[at : at + AT_ONCE]))).rowcount
+        return gone == len(self._ids)
+
+    # --- added up -------------------------------------------------------------------------------------------------------
+    def _add_rows(self, low: int, high: int) -> None:
+        span_s, connection = self._span_s, self._connection
+        within = (_c.started_at_us >= low * US) & (_c.started_at_us < high * US)
+        self._add_sums(attempts, within, _c.started_at_us // (span_s * US) * span_s, ROW)
+        for dimensions, at_us, each in observed(connection, within):
+            at_s = at_us // US
+            self._seen.setdefault((at_s - at_s % span_s, *dimensions), nothing()).merge(each)
+
+    def _add_parts(self, low: int, high: int) -> None:
+        span_s, part, sums, counts = self._span_s, SPANS[SPANS.index(self._span_s) - 1], usage_rollups.c, latency_rollups.c
+        start = sums.start_s - sums.start_s % span_s
+        self._add_sums(usage_rollups, _spanned(usage_rollups, part, low, high), start, {name: sums[name] for name in USAGE_MEASURES})
+        self._add_seen(counts.start_s - counts.start_s % span_s, _spanned(latency_rollups, part, low, high))
+
+    def _add_as_it_is(self, low: int, high: int) -> None:
+        """An hour or a day whose rows are gone."""
+        within = _spanned(usage_rollups, self._span_s, low, high)
+        self._connection.execute(insert(_usage).from_select(_names(_usage), select(usage_rollups).where(within)))
+        self._add_seen(latency_rollups.c.start_s, _spanned(latency_rollups, self._span_s, low, high))
+
+    def _add_sums(self, source: Table, within: ColumnElement[bool], start: ColumnElement[int], measures: Mapping[str, ColumnElement[Any]]) -> None:
+        by = [source.c[name] for name in USAGE_DIMENSIONS]
+        sums = select(literal(self._span_s), start.label("begins"), *by, *(_sum(measures[name]) for name in USAGE_MEASURES))
+        sums = sums.where(within).group_by("begins", *by)  # by its name: PostgreSQL does not take two bound expressions for the same one
+        self._connection.execute(insert(_usage).from_select(["span_s", "start_s", *USAGE_DIMENSIONS, *USAGE_MEASURES], sums))
+
+    def _add_seen(self, start: ColumnElement[int], within: ColumnElement[bool]) -> None:
+        columns = latency_rollups.c
+        query = select(start, *(columns[name] for name in LATENCY_DIMENSIONS), columns.counts, columns.predictions).where(within)
+        for key, each in rolled_up(self._connection.execute(query)):
+            self._seen.setdefault(key, nothing()).merge(each)
+
+    def _told(self) -> dict[str, list[tuple[Any, ...]]]:
+        """What was seen, as rows of its tables."""
+        span_s = self._span_s
+        told = {latency_rollups.name: [_as_row(span_s, key, each) for key, each in self._seen.items()]}
+        if span_s != MINUTE:
+            summaries = summarise_seen(self._seen).items()
+            told[latency_summaries.name] = [(detail, *_as_row(span_s, key, each)) for detail, seen in summaries for key, each in seen.items()]
+        return told
+
+    # --- put in place -----------------------------------------------------------------------------------------------------
+    def _put(self, kept: Sequence[int], told: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
+        connection, span_s = self._connection, self._span_s
+        starts = kept if span_s == MINUTE else self._starts  # of minutes whose rows are gone, what was made stays
+        for low, high in _runs(starts, span_s):
+            for table in (usage_rollups, latency_rollups):
+                connection.execute(delete(table).where(_spanned(table, span_s, low, high)))
+            for table, details in () if span_s == MINUTE else ((usage_summaries, USAGE_DETAILS), (latency_summaries, LATENCY_DETAILS)):
+                connection.execute(delete(table).where(table.c.detail.in_(range(len(details))), _spanned(table, span_s, low, high)))
+        connection.execute(insert(usage_rollups).from_select(_names(usage_rollups), select(_usage)))
+        _insert(connection, latency_rollups, told[latency_rollups.name])
+        if span_s != MINUTE:
+            connection.execute(insert(usage_summaries).from_select(_names(usage_summaries), select(_usage_summaries)))
+            _insert(connection, latency_summaries, told[latency_summaries.name])
 
 
 def _runs(starts: Sequence[int], span_s: int) -> Iterable[tuple[int, int]]:
-    """Spans that follow one another are made at once: (where the first begins, where the last ends)."""
+    """Spans that follow one another are made at once: (where the first begins, where the last ends). `starts`: in their order."""
     low = None
-    for start in starts:
+    for at, start in enumerate(starts):
         if low is None:
             low = start
-        if start + span_s not in starts:
+        if at + 1 == len(starts) or starts[at + 1] != start + span_s:
             yield low, start + span_s
             low = None
+
+
+def _spanned(table: Table, span_s: int, low: int, high: int) -> ColumnElement[bool]:
+    return and_(table.c.span_s == span_s, table.c.start_s >= low, table.c.start_s < high)
+
+
+def _names(table: Table) -> list[str]:
+    return [column.name for column in table.columns]
 
 
 def _sum(value: ColumnElement[Any]) -> ColumnElement[int]:
     return cast(func.sum(value), BigInteger)
 
 
-def _from_rows(connection: Connection, span_s: int, low: int, high: int) -> None:
-    within = (_c.started_at_us >= low * US) & (_c.started_at_us < high * US)
-    _insert_sums(connection, (span_s, low, high), attempts, within, _c.started_at_us // (span_s * US) * span_s, ROW)
-    found: dict[tuple[Any, ...], Histograms] = {}
-    for key, at_us, histograms in latencies(connection, within):
-        at_s = at_us // US
-        merge(found.setdefault((at_s - at_s % span_s, *key), {}), histograms)
-    _insert_counts(connection, (span_s, low, high), found)
+def _as_row(span_s: int, key: tuple[Any, ...], each: Observed) -> tuple[Any, ...]:
+    """`key`: the start and LATENCY_DIMENSIONS."""
+    return span_s, *key, histogram.packed(each.latencies), predictions.packed(each.predictions)
 
 
-def _from_parts(connection: Connection, span_s: int, low: int, high: int) -> None:
-    def within(table: Table) -> ColumnElement[bool]:
-        part = SPANS[SPANS.index(span_s) - 1]
-        return (table.c.span_s == part) & (table.c.start_s >= low) & (table.c.start_s < high)
+def _insert(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """`rows` have the table's columns in their order."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        from ledger import postgresql
 
-    sums, counts = usage_rollups.c, latency_rollups.c
-    start = sums.start_s - sums.start_s % span_s
-    _insert_sums(connection, (span_s, low, high), usage_rollups, within(usage_rollups), start, {name: sums[name] for name in USAGE_MEASURES})
-    found: dict[tuple[Any, ...], Histograms] = {}
-    own = select(counts.start_s - counts.start_s % span_s, *(counts[name] for name in LATENCY_DIMENSIONS), counts.counts)
-    for row in connection.execute(own.where(within(latency_rollups))):
-        merge_packed(found.setdefault(tuple(row[:-1]), {}), row[-1])
-    _insert_counts(connection, (span_s, low, high), found)
-
-
-def _anew(connection: Connection, table: Table, run: tuple[int, int, int]) -> None:
-    span_s, low, high = run
-    connection.execute(delete(table).where(table.c.span_s == span_s, table.c.start_s >= low, table.c.start_s < high))
-
-
-def _insert_sums(
-    connection: Connection,
-    run: tuple[int, int, int],
-    source: Table,
-    within: ColumnElement[bool],
-    start: ColumnElement[int],
-    measures: Mapping[str, ColumnElement[Any]],
-) -> None:
-    _anew(connection, usage_rollups, run)
-    by = [source.c[name] for name in USAGE_DIMENSIONS]
-    sums = select(literal(run[0]), start.label("begins"), *by, *(_sum(measures[name]) for name in USAGE_MEASURES))
-    sums = sums.where(within).group_by("begins", *by)  # by its name: PostgreSQL does not take two bound expressions for the same one
-    connection.execute(insert(usage_rollups).from_select(["span_s", "start_s", *USAGE_DIMENSIONS, *USAGE_MEASURES], sums))
-
-
-def _insert_counts(connection: Connection, run: tuple[int, int, int], found: dict[tuple[Any, ...], Histograms]) -> None:
-    """By start and LATENCY_DIMENSIONS."""
-    _anew(connection, latency_rollups, run)
-    names = ("start_s", *LATENCY_DIMENSIONS)
-    rows = [{"span_s": run[0], **dict(zip(names, key, strict=True)), "counts": packed(histograms)} for key, histograms in found.items()]
-    if rows:
-        connection.execute(insert(latency_rollups), rows)
-
-
-def latencies(connection: Connection, within: ColumnElement[bool]) -> Iterable[tuple[tuple[Any, ...], int, Histograms]]:
-    """(LATENCY_DIMENSIONS, when it began in microseconds, counts) of rows, attempt by attempt."""
-    plain = ("started_at_us", "team", "model_asked", "target", "model_sent", "policy", "stream", "status", "prompt_tokens_estimated", *_TIMES)
-    query = select(*(_c[name] for name in (*plain, *INPUTS, *OUTPUTS))).where(within)
-    for row in connection.execute(query).mappings():
-        prompt = _total(row, INPUTS)
-        prompt = row["prompt_tokens_estimated"] if prompt is None else prompt
-        times = {**{name: row[name] for name in _TIMES}, "output": _total(row, OUTPUTS)}
-        histograms: Histograms = {}
-        for metric, us in measured(times, row["stream"], row["status"] == "ok"):
-            count(histograms, metric, us)
-        if histograms:
-            key = (*(row[name] for name in LATENCY_DIMENSIONS[:-1]), -1 if prompt is None else prompt_at(prompt))
-            yield key, row["started_at_us"], histograms
-
-
-def _total(row: Any, names: Sequence[str]) -> int | None:
-    known = [row[name] for name in names if row[name] is not None]
-    return sum(known) if known else None
+        postgresql.insert(connection.connection.cursor(), table.name, _names(table), rows, missing=False)
+        return
+    places = ", ".join("?" * len(table.columns))
+    connection.exec_driver_sql(f"INSERT INTO {table.name} ({', '.join(_names(table))}) VALUES ({places})", list(rows))

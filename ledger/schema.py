@@ -2,7 +2,8 @@
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
 cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups, version 9 what
-engines of ours did, version 10 summaries of roll-ups, images and searches; an older database gets what it lacks when it is opened.
+engines of ours did, version 10 summaries of roll-ups, images and searches, version 11 what predictions came to in roll-ups; an older database gets
+what it lacks when it is opened.
 """
 
 from sqlalchemy import (
@@ -23,11 +24,12 @@ from sqlalchemy import (
     insert,
     inspect,
     literal,
+    or_,
     select,
 )
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 10
+VERSION = 11
 UPGRADED = frozenset(range(1, VERSION))  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
@@ -211,7 +213,7 @@ usage_rollups = Table(
     Index("usage_rollups_by_team", "team", "span_s", "start_s"),
 )
 
-# `prompt`: which of contract.scale.PROMPTS; -1: not known. `counts`: ledger/histogram.py.
+# `prompt`: which of contract.scale.PROMPTS; -1: not known. `counts`: ledger/histogram.py. `predictions`: ledger/predictions.py.
 LATENCY_DIMENSIONS = ("team", "model_asked", "target", "model_sent", "policy", "prompt")
 latency_rollups = Table(
     "latency_rollups",
@@ -220,6 +222,7 @@ latency_rollups = Table(
     *(Column(name, _string(500), nullable=False) for name in LATENCY_DIMENSIONS[:-1]),
     Column("prompt", Integer, nullable=False),
     Column("counts", LargeBinary, nullable=False),
+    Column("predictions", LargeBinary),
     Index("latency_rollups_by_span", "span_s", "start_s"),
     Index("latency_rollups_by_team", "team", "span_s", "start_s"),
 )
@@ -242,6 +245,7 @@ latency_summaries = Table(
     *(Column(name, _string(500), nullable=False) for name in LATENCY_DIMENSIONS[:-1]),
     Column("prompt", Integer, nullable=False),
     Column("counts", LargeBinary, nullable=False),
+    Column("predictions", LargeBinary),
     Index("latency_summaries_by_span", "detail", "span_s", "start_s"),
 )
 
@@ -294,6 +298,11 @@ def make_tables(connection: Connection) -> None:
         id = cast(span[0], String(20)) + "-" + cast(span[1], String(20))
         made = select(id, *span).where(span[0] != 60).distinct()
         connection.execute(insert(stale_spans).from_select(["id", "span_s", "start_s"], made))
+    if latency_rollups.name in there and not _has(connection, latency_rollups, "predictions"):
+        minute = attempts.c.started_at_us // 60_000_000 * 60
+        predicted = or_(*(column.is_not(None) for column in attempts.c if column.name.startswith("predicted_")))
+        made = select("predictions-" + cast(minute, String(40)), literal(60), minute).where(predicted).distinct()
+        connection.execute(insert(stale_spans).from_select(["id", "span_s", "start_s"], made))
     for table in metadata.sorted_tables:
         if table.name in there:
             has = {column["name"] for column in inspect(connection).get_columns(table.name)}
@@ -305,3 +314,7 @@ def make_tables(connection: Connection) -> None:
             for index in table.indexes:
                 if index.name not in indexed:
                     index.create(connection)
+
+
+def _has(connection: Connection, table: Table, column: str) -> bool:
+    return any(each["name"] == column for each in inspect(connection).get_columns(table.name))

@@ -1,21 +1,13 @@
 """Summaries: an hour's or a day's roll-ups told apart by fewer dimensions, so that a report of everybody adds up as few of them as it can."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Table, case, cast, delete, func, insert, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Table, case, cast, func, insert, literal, select
 
-from ledger.histogram import Histograms, merge, packed, unpacked
+from ledger.observed import Observed, nothing
 from ledger.row import ENDED_WELL
-from ledger.schema import (
-    LATENCY_DIMENSIONS,
-    USAGE_DIMENSIONS,
-    USAGE_MEASURES,
-    latency_rollups,
-    latency_summaries,
-    usage_rollups,
-    usage_summaries,
-)
+from ledger.schema import LATENCY_DIMENSIONS, USAGE_DIMENSIONS, USAGE_MEASURES
 
 # What is told apart: a report takes the shortest that has all it asks for. A place in these lists is kept in the tables, so they only grow.
 USAGE_DETAILS: tuple[tuple[str, ...], ...] = (
@@ -34,6 +26,7 @@ LATENCY_DETAILS: tuple[tuple[str, ...], ...] = (
     ("model_asked", "policy"),
 )
 NOTHING: dict[str, str | int] = {"prompt": -1}  # in place of a dimension that is not told; else ""
+Seen = dict[tuple[Any, ...], Observed]  # by start and LATENCY_DIMENSIONS
 
 
 def detail_of(details: Sequence[Sequence[str]], asked: Iterable[str]) -> int | None:
@@ -47,40 +40,29 @@ def failed(columns: Any) -> ColumnElement[int]:
     return case((columns.status.in_(ENDED_WELL), 0), else_=columns.rows)
 
 
-def summarise(connection: Connection, span_s: int, low: int, high: int) -> None:
-    """Makes those of an hour or a day, or of several that follow one another, from their roll-ups."""
+def summarise_usage(connection: Connection, rollups: Table, summaries: Table) -> None:
+    """Of all roll-ups in a table, into another."""
+    source = rollups.c
+    measures = [*(source[name] for name in USAGE_MEASURES), failed(source)]
+    columns = ["detail", "span_s", "start_s", *USAGE_DIMENSIONS, *USAGE_MEASURES, "failed"]
     for detail, told in enumerate(USAGE_DETAILS):
-        _anew(connection, usage_summaries, (detail, span_s, low, high))
-        source = usage_rollups.c
-        by = [source[name] for name in told]
         names = [source[name] if name in told else literal("") for name in USAGE_DIMENSIONS]
-        measures = [*(source[name] for name in USAGE_MEASURES), failed(source)]
         sums = select(literal(detail), source.span_s, source.start_s, *names, *(cast(func.sum(each), BigInteger) for each in measures))
-        sums = sums.where(source.span_s == span_s, source.start_s >= low, source.start_s < high).group_by(source.span_s, source.start_s, *by)
-        columns = ["detail", "span_s", "start_s", *USAGE_DIMENSIONS, *USAGE_MEASURES, "failed"]
-        connection.execute(insert(usage_summaries).from_select(columns, sums))
-    _summarise_latencies(connection, span_s, low, high)
+        sums = sums.group_by(source.span_s, source.start_s, *(source[name] for name in told))
+        connection.execute(insert(summaries).from_select(columns, sums))
 
 
-def _summarise_latencies(connection: Connection, span_s: int, low: int, high: int) -> None:
-    columns = latency_rollups.c
-    query = select(columns.start_s, *(columns[name] for name in LATENCY_DIMENSIONS), columns.counts)
-    query = query.where(columns.span_s == span_s, columns.start_s >= low, columns.start_s < high)
-    found: dict[tuple[Any, ...], Histograms] = {}
-    for start_s, *key, counts in connection.execute(query):
-        histograms, dimensions = unpacked(counts), dict(zip(LATENCY_DIMENSIONS, key, strict=True))
-        for detail, told in enumerate(LATENCY_DETAILS):
-            short = (dimensions[name] if name in told else NOTHING.get(name, "") for name in LATENCY_DIMENSIONS)
-            merge(found.setdefault((detail, start_s, *short), {}), histograms)
-    for detail in range(len(LATENCY_DETAILS)):
-        _anew(connection, latency_summaries, (detail, span_s, low, high))
-    names = ("detail", "start_s", *LATENCY_DIMENSIONS)
-    rows = [{"span_s": span_s, **dict(zip(names, key, strict=True)), "counts": packed(histograms)} for key, histograms in found.items()]
-    if rows:
-        connection.execute(insert(latency_summaries), rows)
-
-
-def _anew(connection: Connection, table: Table, run: tuple[int, int, int, int]) -> None:
-    detail, span_s, low, high = run
-    columns = table.c
-    connection.execute(delete(table).where(columns.detail == detail, columns.span_s == span_s, columns.start_s >= low, columns.start_s < high))
+def summarise_seen(seen: Seen) -> Mapping[int, Seen]:
+    """By detail: each from the shortest other that tells enough, so that what is told most finely is gone through as seldom as can be."""
+    found: dict[int, Seen] = {}
+    for detail in sorted(range(len(LATENCY_DETAILS)), key=lambda at: -len(LATENCY_DETAILS[at])):
+        told = LATENCY_DETAILS[detail]
+        known = [at for at in found if set(told) <= set(LATENCY_DETAILS[at])]
+        source = found[min(known, key=lambda at: len(LATENCY_DETAILS[at]))] if known else seen
+        kept = [name in told for name in LATENCY_DIMENSIONS]
+        blank = [NOTHING.get(name, "") for name in LATENCY_DIMENSIONS]
+        mine = found[detail] = {}
+        for (start_s, *dimensions), each in source.items():
+            key = (start_s, *(value if keep else none for value, keep, none in zip(dimensions, kept, blank, strict=True)))
+            mine.setdefault(key, nothing()).merge(each)
+    return found

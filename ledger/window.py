@@ -1,6 +1,6 @@
 """What part of the ledger a report is of: a time, a filter, groups; and which roll-ups and rows together hold exactly that."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Table, and_, case, or_
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from ledger.rollups import DAY, HOUR, MINUTE, SPANS, US
-from ledger.schema import attempts
+from ledger.schema import LATENCY_DIMENSIONS, attempts
 
 Columns = ReadOnlyColumnCollection[str, ColumnElement[Any]]  # of rows or of roll-ups: both have the same names
 FOR_EVER_US = 1 << 62
@@ -41,6 +41,21 @@ def group_of(name: str, columns: Columns) -> ColumnElement[Any]:
         at_s = columns.started_at_us // US if "started_at_us" in columns else columns.start_s
         return at_s - at_s % TIMES[name]
     return columns[NAMES[name]]
+
+
+def told_by(groups: Sequence[str]) -> Callable[[Sequence[Any], int], tuple[Any, ...]]:
+    """What `group_of` says of a roll-up, said of a row: by its LATENCY_DIMENSIONS and when it began, in microseconds."""
+    at = {name: place for place, name in enumerate(LATENCY_DIMENSIONS)}
+
+    def told(name: str, dimensions: Sequence[Any], at_us: int) -> Any:
+        if name in TIMES:
+            return at_us // US // TIMES[name] * TIMES[name]
+        if name != "target":
+            return dimensions[at[NAMES.get(name, name)]]
+        target, model = dimensions[at["target"]], dimensions[at["model_sent"]]
+        return target if model in (target, "") else f"{target}/{model}"
+
+    return lambda dimensions, at_us: tuple(told(name, dimensions, at_us) for name in groups)
 
 
 def matching(window: Window, columns: Columns) -> list[ColumnElement[bool]]:

@@ -14,6 +14,7 @@ class Ask(msgspec.Struct, frozen=True):
     (`tools`, `images`, `audio`, `files`, `n`). `warm`: target -> how many of the prompt's tokens its prefix cache is likely to hold,
     where a prompt that begins alike was answered there; by what such prompts were told before.
     `choices`: answers that it wants, each as long as one. `batch`: it may wait, and is charged the batch price.
+    `planned`: the target that the plan of its batch has it for: first, where it is ready.
     """
 
     request_id: str
@@ -25,3 +26,4 @@ class Ask(msgspec.Struct, frozen=True):
     warm: Mapping[str, int] = NOTHING
     batch: bool = False
     choices: int = 1
+    planned: str | None = None

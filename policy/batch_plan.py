@@ -16,6 +16,7 @@ WayKind = Literal["provider_batch", "engine", "realtime"]
 MOST_MINIMUMS = 8  # ways with a minimum whose use and disuse are both tried; more of them are left out, the dearest first
 BISECTIONS = 60
 LONGEST_S = 30 * 86400.0
+GOLDEN = (5**0.5 - 1) / 2  # whose multiples spread evenly over the unit, however many of them are looked at
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,13 +82,12 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A share under way. `done` None: it does not tell. `window_s`: since its start, after which it is given up; None: never."""
+    """A share under way. `done` None: it does not tell."""
 
     way: Way
     rows: int
     elapsed_s: float
     done: int | None = None
-    window_s: float | None = None
 
     @property
     def left(self) -> int:
@@ -98,14 +98,12 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
         return self.done / self.elapsed_s if self.done and self.elapsed_s > 0 else None
 
     def ends_s(self) -> float:
-        """When it is done, from now: by its own speed, or else by what was expected of it, and past that by the end of its window."""
+        """When it is done, from now: by its own speed, or else by what was expected of it; past that nobody knows."""
         speed = self.speed()
         if speed is not None:
             return self.left / speed
         expected = self.way.time_s(self.rows) - self.elapsed_s
-        if expected > 0:
-            return expected
-        return inf if self.window_s is None else max(0.0, self.window_s - self.elapsed_s)
+        return expected if expected > 0 else inf
 
 
 def plan(rows: int, deadline_s: float, ways: Sequence[Way]) -> Plan:
@@ -123,6 +121,19 @@ def plan(rows: int, deadline_s: float, ways: Sequence[Way]) -> Plan:
 def outlooks(rows: int, deadline_s: float, ways: Iterable[Way]) -> list[Outlook]:
     """Each way by itself, the cheapest first."""
     return [_outlook(way, rows, deadline_s) for way in sorted(ways, key=_dearness)]
+
+
+def dealt(number: int, rows: Sequence[int]) -> int:
+    """The share that a row of this number falls to, where the shares are of so many rows, at least one in all.
+
+    Any run of numbers is divided as the shares are, to within a row or two, and each share's rows are spread over it: so all shares advance together.
+    """
+    point = number * GOLDEN % 1.0 * sum(rows)
+    for index, count in enumerate(rows):
+        point -= count
+        if point < 0:
+            return index
+    return len(rows) - 1
 
 
 def _dearness(way: Way) -> tuple[bool, int, float]:

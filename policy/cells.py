@@ -4,9 +4,10 @@ A cell of which little is known borrows from its neighbours, each carried to whe
 slow a target is at the moment, beside what its cells say, is its level: a few answers find it, and cells hold what they would have seen without.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import log2, sqrt
 from struct import Struct
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,12 +30,10 @@ LEVEL_HALF_LIFE_S = 300.0  # so a target that nobody asks is tried again
 
 LOADS = 6  # 0, 1, 2-3, 4-7, 8-15, 16 and more
 CELLS = len(PROMPTS) * LOADS
-_RINGS = tuple(  # for each cell: those one step away, two steps, ...
-    tuple(tuple(b for b in range(CELLS) if abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS) == steps) for steps in range(1, 11))
-    for a in range(CELLS)
+_STEPS = tuple(  # [a][b]: how far a cell is from another
+    tuple(abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS) for b in range(CELLS)) for a in range(CELLS)
 )
-
-
+FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
 SLOPES_S = 2.0  # how long a line holds, unless its answers are many more by then
 MANY_MORE = 1.25
 
@@ -55,6 +54,21 @@ class Dump(msgspec.Struct, array_like=True):
     line: list[float]
 
 
+class CellForecast(NamedTuple):
+    """What a cell says, carried from the point `there` by that line. `changes`: the target's attempts by then; `limit`: so many, and it is old."""
+
+    forecast: Forecast
+    made_at: float
+    changes: int
+    limit: int
+    there: Point
+    slope: Slopes
+
+    def holds(self, now: float, changes: int) -> bool:
+        age_s = now - self.made_at
+        return changes < self.limit and (age_s < FRESH_S or (age_s < REFRESH_S and self.changes == changes))
+
+
 class Mode:
     """The streamed answers of a target, or the unary ones."""
 
@@ -69,8 +83,8 @@ class Mode:
         self.outputs = Sketch()
         self.recent = [0.0, 0.0, 0.0, 0.0]  # attempts, failed ones, limited ones, those of the failed that cost money
         self.tokens: dict[int, list[float]] = {}  # by prompt length: input tokens, and those of them that were cached
-        self.cached: list[tuple[Forecast, float, int, int, Point, Slopes] | None] = [None] * CELLS  # carried from that point by that line
-        self.placed: dict[int, tuple[Forecast, float, int, int]] = {}  # by place in a cell
+        self.cached: list[CellForecast | None] = [None] * CELLS
+        self.placed: dict[int, tuple[Forecast, CellForecast]] = {}  # by place in a cell
         self.slopes: tuple[Slopes, float, float] = (FLAT, 0.0, 0.0)  # with the answers behind it, and when
         self.drift = 0.0  # of the TTFT from what the cells say, in doublings
         self.drift_at = 0.0
@@ -176,38 +190,34 @@ def sketch_of(sketches: dict[int, Sketch], place: int) -> Sketch:
 
 def borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int, times: float = 1.0) -> Distribution:
     """A cell's own answers first; the fewer they are, the more its neighbours' count, the nearest first."""
-    parts, own = _weighed(known, (place,), 1.0)
-    room, nearness = (ENOUGH - own) / (1.0 + own), 1.0
-    for ring in _RINGS[place]:
-        if room <= 0.0:
-            break
-        nearness *= FADING
-        found, weight = _weighed(known, ring, nearness)
-        if weight:
-            share = min(1.0, room / weight)
-            parts += [(sketch, factor * share) for sketch, factor in found]
-            room -= weight * share
+    parts, own, more = [], 0.0, 0
+    for sketches, slow in known:
+        found = sketches.get(place)
+        more += len(sketches)
+        if found is not None:
+            more -= 1
+            parts.append((found, slow))
+            own += found.total * slow
+    if more and (room := (ENOUGH - own) / (1.0 + own)) > 0.0:
+        _borrow(parts, known, place, room)
     return Distribution(parts, times)
 
 
 def carried(views: Sequence[View], cell: int, here: Point, slope: Slopes) -> tuple[Distribution, Point]:
     """The waits of a cell, its neighbours' as they would be here; and where that is: amid the cell's own answers, or `here` where it has none."""
-    known = [(mode.waits, slow) for mode, slow, _ in views]
-    parts, own = _weighed(known, (cell,), 1.0)
+    parts, own, more = [], 0.0, 0
+    for mode, slow, _ in views:
+        found = mode.waits.get(cell)
+        more += len(mode.waits)
+        if found is not None:
+            more -= 1
+            parts.append((found, slow))
+            own += found.total * slow
     if own:
         here = _amid(views, cell)
-    room, nearness = (ENOUGH - own) / (1.0 + own), 1.0
-    for ring in _RINGS[cell]:
-        if room <= 0.0:
-            break
-        nearness *= FADING
-        for place in ring:
-            found, weight = _weighed(known, (place,), nearness)
-            if weight:
-                times = carries(slope, _amid(views, place), here)
-                share = min(1.0, room / weight)
-                parts += [(sketch.carried(times), factor * share) for sketch, factor in found]
-                room -= weight * share
+    if more and (room := (ENOUGH - own) / (1.0 + own)) > 0.0:
+        known = [(mode.waits, slow) for mode, slow, _ in views]
+        _borrow(parts, known, cell, room, lambda at: carries(slope, _amid(views, at), here))
     return Distribution(parts), here
 
 
@@ -234,16 +244,29 @@ def slopes_of(mode: Mode, views: Sequence[View], now: float) -> Slopes:
     return slope
 
 
-def _weighed(known: Sequence[tuple[dict[int, Sketch], float]], places: Sequence[int], nearness: float) -> tuple[list[tuple[Sketch, float]], float]:
-    """The sketches of some cells, each with the factor on its weights; and what they weigh."""
-    found, weight = [], 0.0
+def _borrow(
+    parts: list[tuple[Sketch, float]],
+    known: Sequence[tuple[dict[int, Sketch], float]],
+    place: int,
+    room: float,
+    times: Callable[[int], float] | None = None,
+) -> None:
+    """Adds the neighbours' sketches with the factors on their weights, until there is no more room. `times`: how much longer here than there."""
+    steps = _STEPS[place]
+    rings: dict[int, list[tuple[int, Sketch, float]]] = {}
     for sketches, slow in known:
-        factor = slow * nearness
-        for place in places:
-            if (sketch := sketches.get(place)) is not None:
-                found.append((sketch, factor))
-                weight += sketch.total * factor
-    return found, weight
+        for at, sketch in sketches.items():
+            if at != place:
+                rings.setdefault(steps[at], []).append((at, sketch, slow))
+    for step in sorted(rings):
+        nearness = FADING**step
+        weight = sum([sketch.total * slow for _, sketch, slow in rings[step]]) * nearness
+        if weight:
+            factor = nearness * min(1.0, room / weight)
+            parts += [(sketch if times is None else sketch.carried(times(at)), slow * factor) for at, sketch, slow in rings[step]]
+            room -= weight
+            if room <= 0.0:
+                return
 
 
 def rates(views: Sequence[View]) -> tuple[float, float, float, float]:

@@ -1,5 +1,6 @@
-"""A decision as it is told: every candidate with what was predicted of it, the rule that removed it or the reason of its place."""
+"""A decision as it is told: the candidates with what was predicted of each, the rule that removed it or the reason of its place."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -9,8 +10,10 @@ from policy.plan import Plan
 from policy.prediction import Prediction
 from policy.residency import Candidate
 from policy.rule import NO_SLO, Rule, Slo
+from policy.shortlist import FEW, LeftOut, counted
 
 NUSD = 1e9
+MOST_TOLD = FEW  # candidates
 
 
 class Considered(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +47,10 @@ class Promised(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """`slo_met`: whether the chosen target is predicted to meet the SLO; None: there is none, or too little is known."""
+    """`slo_met`: whether the chosen target is predicted to meet the SLO; None: there is none, or too little is known.
+
+    `left_out`: of a long list those that are not among the candidates told here, by reason; else it is not told.
+    """
 
     policy: str
     objective: str
@@ -57,13 +63,22 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     slo_met: bool | None
     candidates: tuple[Considered, ...]
+    left_out: tuple[LeftOut, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
-def decision(rule: Rule, ask: Ask, plan: Plan, model: str) -> Decision:
-    considered = [
-        _considered(each.candidate, "fallback" if place else "chosen", each.reason, each.prediction) for place, each in enumerate(plan.attempts)
-    ]
-    considered += [_considered(each.candidate, "removed", each.rule, each.prediction) for each in plan.removed]
+def decision(
+    rule: Rule, ask: Ask, plan: Plan, model: str, passed_over: Callable[[], tuple[LeftOut, ...]] | None = None, most: int | None = MOST_TOLD
+) -> Decision:
+    """`passed_over`: whom the plan did not look at. `most`: how many candidates are told; None: all."""
+    attempts, removed = plan.attempts[:most], plan.removed
+    if most is not None:
+        removed = removed[: most - len(attempts)]
+    considered = [_considered(each.candidate, "fallback" if place else "chosen", each.reason, each.prediction) for place, each in enumerate(attempts)]
+    considered += [_considered(each.candidate, "removed", each.rule, each.prediction) for each in removed]
+    left = () if passed_over is None else passed_over()
+    if behind := len(plan.attempts) - len(attempts):
+        left += (LeftOut(f"fallback, behind the first {len(attempts)}", behind),)
+    left += counted([each.rule for each in plan.removed[len(removed) :]])
     return Decision(
         policy=rule.name,
         objective=rule.objective,
@@ -76,6 +91,7 @@ def decision(rule: Rule, ask: Ask, plan: Plan, model: str) -> Decision:
         why=plan.why,
         slo_met=plan.slo_met,
         candidates=tuple(considered),
+        left_out=left or msgspec.UNSET,
     )
 
 

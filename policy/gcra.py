@@ -7,7 +7,7 @@ poured out again when it ends, so that since a bucket was last empty: true use <
 `level` is in units (requests, tokens), `now` in seconds of any clock that only goes on. The same arithmetic is in gateway/metering/lua/reserve.lua.
 """
 
-import msgspec
+from dataclasses import dataclass
 
 from policy.quota import Left, Window
 
@@ -16,7 +16,8 @@ DAY_S = 86_400
 SLACK = 1e-6  # units: who waits for as long as told gets in, whatever the floating point makes of it
 
 
-class Bucket(msgspec.Struct):
+@dataclass(slots=True)
+class Bucket:
     """`level` units were in it at `at`."""
 
     level: float = 0.0

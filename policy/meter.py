@@ -3,6 +3,7 @@
 Time is an argument: `now` in seconds of a clock that only goes on, `wall` in Unix seconds. Never negative: what is reserved and what runs.
 """
 
+from dataclasses import dataclass
 from typing import get_args
 
 import msgspec
@@ -16,7 +17,8 @@ BUSY_RETRY_S = 1.0  # nobody knows when one of those that run will end
 MOST_TOGETHER = 10_000
 
 
-class Account(msgspec.Struct):
+@dataclass(slots=True)
+class Account:
     """A budget's window. `reserved_nusd`: the upper bound of what runs."""
 
     start_s: int
@@ -32,7 +34,8 @@ class Unseeded(msgspec.Struct, frozen=True):
     start_s: int
 
 
-class _Tally(msgspec.Struct):
+@dataclass(slots=True)
+class _Tally:
     """One scope's."""
 
     requests: Bucket
@@ -41,13 +44,16 @@ class _Tally(msgspec.Struct):
     running: int = 0
 
 
+_Tallies = list[tuple[Scope, _Tally]]
+
+
 class Meter:
     """Bounded by the number of scopes and of requests that run."""
 
     def __init__(self) -> None:
         self._tallies: dict[str, _Tally] = {}
-        self._together: dict[int, tuple[tuple[Scope, ...], list[_Tally]]] = {}  # by the identity of a key's scopes, which are kept with it
-        self._live: dict[str, tuple[list[_Tally], list[Account]]] = {}
+        self._together: dict[int, tuple[tuple[Scope, ...], _Tallies]] = {}  # by the identity of a key's scopes, which are kept with it
+        self._live: dict[str, tuple[_Tallies, list[Account]]] = {}
         self._day = -1.0
         self._starts: dict[Window, int] = {}
 
@@ -56,7 +62,7 @@ class Meter:
         fits, cost, starts = True, want.cost_nusd, self._window_starts(wall)
         accounts: list[Account] = []
         tallies = self._tallies_of(scopes)
-        for scope, tally in zip(scopes, tallies, strict=True):
+        for scope, tally in tallies:
             limits = scope.limits
             if limits.rpm is not None and tally.requests.drain(limits.rpm, now) + 1 - limits.rpm > SLACK:
                 fits = False
@@ -73,12 +79,12 @@ class Meter:
                     fits = False
         if id not in self._live:
             if not fits:
-                return _refusal(scopes, tallies, want, now, wall)
-            self._take(id, scopes, tallies, accounts, want)
-        return Granted(id, scopes, want, *_left(scopes, tallies))
+                return _refusal(tallies, want, wall)
+            self._take(id, tallies, accounts, want)
+        return Granted(id, scopes, want, *_left(tallies))
 
-    def _take(self, id: str, scopes: tuple[Scope, ...], tallies: list[_Tally], accounts: list[Account], want: Want) -> None:
-        for scope, tally in zip(scopes, tallies, strict=True):
+    def _take(self, id: str, tallies: _Tallies, accounts: list[Account], want: Want) -> None:
+        for scope, tally in tallies:
             tally.running += 1
             if scope.limits.rpm is not None:
                 tally.requests.pour(1)
@@ -94,7 +100,7 @@ class Meter:
         if found is None:
             return False
         tallies, accounts = found
-        for scope, tally in zip(granted.scopes, tallies, strict=True):
+        for scope, tally in tallies:
             tally.running -= 1
             if scope.limits.rpm is not None and not used.answered:
                 tally.requests.drain(scope.limits.rpm, now)
@@ -138,12 +144,12 @@ class Meter:
             self._day, self._starts = day, {window: window_start(window, wall) for window in get_args(Window)}
         return self._starts
 
-    def _tallies_of(self, scopes: tuple[Scope, ...]) -> list[_Tally]:
+    def _tallies_of(self, scopes: tuple[Scope, ...]) -> _Tallies:
         known = self._together.get(id(scopes))
         if known is None or known[0] is not scopes:
             if len(self._together) >= MOST_TOGETHER:
                 self._together.clear()
-            known = self._together[id(scopes)] = scopes, [self._tally(scope) for scope in scopes]
+            known = self._together[id(scopes)] = scopes, [(scope, self._tally(scope)) for scope in scopes]
         return known[1]
 
     def _tally(self, scope: Scope) -> _Tally:
@@ -153,10 +159,10 @@ class Meter:
         return tally
 
 
-def _left(scopes: tuple[Scope, ...], tallies: list[_Tally]) -> tuple[Left | None, Left | None]:
+def _left(tallies: _Tallies) -> tuple[Left | None, Left | None]:
     """Of requests and of tokens, at the scopes that have the least."""
     requests = tokens = None
-    for scope, tally in zip(scopes, tallies, strict=True):
+    for scope, tally in tallies:
         rpm, tpm = scope.limits.rpm, scope.limits.tpm
         if rpm is not None and (requests is None or rpm - tally.requests.level < requests[0]):
             requests = rpm - tally.requests.level, tally.requests.level, rpm
@@ -165,9 +171,9 @@ def _left(scopes: tuple[Scope, ...], tallies: list[_Tally]) -> tuple[Left | None
     return None if requests is None else left(requests[1], requests[2]), None if tokens is None else left(tokens[1], tokens[2])
 
 
-def _refusal(scopes: tuple[Scope, ...], tallies: list[_Tally], want: Want, now: float, wall: float) -> Refused:
+def _refusal(tallies: _Tallies, want: Want, wall: float) -> Refused:
     verdict = Verdict(want)
-    for scope, tally in zip(scopes, tallies, strict=True):
+    for scope, tally in tallies:
         verdict.limits(scope, tally.requests.level, tally.tokens.level, tally.running)
         for budget in scope.budgets:
             account = tally.accounts[budget.window]

@@ -28,7 +28,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
     `owned`: an engine of the gateway's own. `rates` None: its price is not known. `lacks`: what it cannot do (see `Ask.needs`).
     `weight`: its share of the requests under `ordered`. `batch_factor`: the batch price as a share of the usual one.
-    `replica_of`: what it is one of several of, which are alike but for what their caches hold.
+    `replica_of`: what it is one of several of, which are alike but for what their caches hold. `price_kind`: the same number for the same price.
     """
 
     index: int
@@ -41,6 +41,7 @@ class Candidate(msgspec.Struct, frozen=True):
     weight: float | None = None
     batch_factor: float = 1.0
     replica_of: str = ""
+    price_kind: int = 0
 
 
 class Allowed(Candidate, frozen=True):
@@ -56,10 +57,11 @@ class Removed(msgspec.Struct, frozen=True):
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A model's targets under one rule, before anything is known of the request."""
+    """A model's targets under one rule, before anything is known of the request. `price_kinds`: those of the allowed, where `admit` made it."""
 
     allowed: tuple[Allowed, ...]
     removed: tuple[Removed, ...]
+    price_kinds: tuple[int, ...] = ()
 
 
 def admit(rule: Rule, candidates: tuple[Candidate, ...]) -> Admitted:
@@ -68,16 +70,20 @@ def admit(rule: Rule, candidates: tuple[Candidate, ...]) -> Admitted:
     allowed = [Allowed(*msgspec.structs.astuple(each)) for each in candidates if permits(residency, each)]
     told = residency if isinstance(residency, str) else f"[{', '.join(residency)}]"
     removed = [Removed(each, f"residency: {told}") for each in candidates if not permits(residency, each)]
-    return Admitted(tuple(allowed), tuple(removed))
+    return Admitted(tuple(allowed), tuple(removed), tuple(dict.fromkeys(each.price_kind for each in allowed)))
 
 
 def affordable(admitted: Admitted, bounds: Sequence[int | None], most_nusd: int) -> Admitted:
-    """Those whose answer costs `most_nusd` at most, whatever comes. `bounds[candidate.index]`: what it may cost; None: nobody knows."""
-    allowed = [each for each in admitted.allowed if (bound := bounds[each.index]) is not None and bound <= most_nusd]
-    if len(allowed) == len(admitted.allowed):
-        return admitted
-    removed = [Removed(each, _beyond(bounds[each.index], most_nusd)) for each in admitted.allowed if each not in allowed]
-    return Admitted(tuple(allowed), (*admitted.removed, *removed))
+    """Those whose answer costs `most_nusd` at most, whatever comes. `bounds[candidate.price_kind]`: what it may cost; None: nobody knows."""
+    allowed: list[Allowed] = []
+    removed: list[Removed] = []
+    for each in admitted.allowed:
+        bound = bounds[each.price_kind]
+        if bound is not None and bound <= most_nusd:
+            allowed.append(each)
+        else:
+            removed.append(Removed(each, _beyond(bound, most_nusd)))
+    return Admitted(tuple(allowed), (*admitted.removed, *removed)) if removed else admitted
 
 
 def _beyond(bound: int | None, most_nusd: int) -> str:

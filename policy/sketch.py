@@ -81,7 +81,7 @@ class Sketch:
         part = shift - whole
         made = Sketch()
         made.first, made.total, made.value_sum = self.first + whole, self.total, self.value_sum * times
-        made.counts = array("d", [low + part * (high - low) for high, low in pairwise((0.0, *self.counts, 0.0))]) if part else self.counts
+        made.counts = array("d", [here + part * (below - here) for below, here in pairwise((0.0, *self.counts, 0.0))]) if part else self.counts
         return made
 
     def scale(self, factor: float) -> None:

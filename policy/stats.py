@@ -4,11 +4,28 @@ Old attempts fade by decay: after HALF_LIFE_S an answer weighs half, after FAILU
 several processes saw adds up.
 """
 
+from typing import NamedTuple
+
 import msgspec
 
 from contract.scale import LEAST
 from policy.affinity import WarmHits
-from policy.cells import LOADS, Dump, Mode, View, borrowed, carried, place_of, place_of_prompt, point_of, rates, share_cached, sketch_of, slopes_of
+from policy.cells import (
+    LOADS,
+    CellForecast,
+    Dump,
+    Mode,
+    View,
+    borrowed,
+    carried,
+    place_of,
+    place_of_prompt,
+    point_of,
+    rates,
+    share_cached,
+    sketch_of,
+    slopes_of,
+)
 from policy.forecast import Forecast
 from policy.line import Point, Slopes, add, carries
 from policy.sketch import Distribution
@@ -16,11 +33,19 @@ from policy.sketch import Distribution
 HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
 FAILURE_HALF_LIFE_S = 60.0
 MOST_HALF_LIVES = 500.0  # before the scale is reset, within the range of a float
-FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
 MAX_WASTE_FACTOR = 5.0
 MOST_PLACED = 1000
 
 _DUMPS = msgspec.msgpack.Decoder(tuple[Dump, Dump])
+
+
+class Common(NamedTuple):
+    """What a target's forecasts of one mode have in common. `totals` None: unary answers' are their waits. `token_s`: by load, once asked for."""
+
+    totals: Distribution | None
+    outputs: Distribution
+    rates: tuple[float, float, float, float]
+    token_s: dict[int, Distribution]
 
 
 class TargetStats:
@@ -162,40 +187,59 @@ class TargetStats:
         """What to expect; at most FRESH_S old, or older when nothing came since; sooner renewed where little was known."""
         mode = self._modes[streamed]
         place = place_of(prompt_tokens, load)
-        if (kept := mode.placed.get(place)) is not None:
-            forecast, made_at, changes, limit = kept
-            age_s = now - made_at
-            if self._changes < limit and (age_s < FRESH_S or (age_s < REFRESH_S and self._changes == changes)):
-                return forecast
-        return self._placed(now, streamed, place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length()), place)
+        if (kept := mode.placed.get(place)) is not None and kept[1].holds(now, self._changes):
+            return kept[0]
+        cell = place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length())
+        of_cell = mode.cached[cell]
+        if of_cell is None or not of_cell.holds(now, self._changes):
+            of_cell = self._made(self.common(now, streamed), now, streamed, cell, point_of(place))
+        return self.placed(of_cell, streamed=streamed, prompt_tokens=prompt_tokens, load=load)
 
-    def _placed(self, now: float, streamed: bool, cell: int, place: int) -> Forecast:
+    def common(self, now: float, streamed: bool) -> Common:
+        """The part of its forecasts that is alike for all prompts and loads."""
+        views = self._views(now, streamed)
+        totals = Distribution((mode.totals, slow) for mode, slow, _ in views) if streamed else None
+        return Common(totals, Distribution((mode.outputs, slow) for mode, slow, _ in views), rates(views), {})
+
+    def forecast_with(self, common: Common, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> CellForecast:
+        """Of their cell, made anew but for a common part, which may be older."""
+        cell = place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length())
+        return self._made(common, now, streamed, cell, point_of(place_of(prompt_tokens, load)))
+
+    def placed(self, of_cell: CellForecast, *, streamed: bool, prompt_tokens: int, load: int) -> Forecast:
         """What the cell says, carried to the place in it."""
-        mode, here = self._modes[streamed], point_of(place)
-        kept = mode.cached[cell]
-        if kept is None or self._changes >= kept[3] or not (now - kept[1] < FRESH_S or (now - kept[1] < REFRESH_S and self._changes == kept[2])):
-            made, there, slope = self._forecast(now, streamed, cell, here)
-            kept = mode.cached[cell] = made, now, self._changes, self._changes + 1 + int(made.samples) // 16, there, slope
-        forecast, made_at, changes, limit, there, slope = kept
-        if forecast.waits is not None and (times := carries(slope, there, here)) != 1.0:
+        placed, place = self._modes[streamed].placed, place_of(prompt_tokens, load)
+        if (kept := placed.get(place)) is not None and kept[1] is of_cell:
+            return kept[0]
+        forecast = of_cell.forecast
+        times = carries(of_cell.slope, of_cell.there, point_of(place))
+        if forecast.waits is not None and times != 1.0:
             forecast = _carried(forecast, forecast.waits.carried(times), streamed, times)
-        if len(mode.placed) >= MOST_PLACED:
-            mode.placed.clear()
-        mode.placed[place] = forecast, made_at, changes, limit
+        if len(placed) >= MOST_PLACED:
+            placed.clear()
+        placed[place] = forecast, of_cell
         return forecast
 
-    def _forecast(self, now: float, streamed: bool, cell: int, here: Point) -> tuple[Forecast, Point, Slopes]:
-        """A cell's, and the point that it is of; `here`: the point that is asked for."""
+    def _made(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> CellForecast:
+        """A cell's, anew. `here`: the point that is asked for."""
+        forecast, there, slope = self._forecast(common, now, streamed, cell, here)
+        made = CellForecast(forecast, now, self._changes, self._changes + 1 + int(forecast.samples) // 16, there, slope)
+        self._modes[streamed].cached[cell] = made
+        return made
+
+    def _forecast(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> tuple[Forecast, Point, Slopes]:
         views = self._views(now, streamed)
         mode = self._modes[streamed]
         level, slope = mode.level(now), slopes_of(mode, views, now)
         waits, there = carried(views, cell, here, slope)
         waits = waits.carried(level)
         median_s = waits.quantile(0.5) if streamed else None
-        token_s = borrowed([(mode.token_s, slow) for mode, slow, _ in views], cell % LOADS)
-        totals = waits if not streamed else Distribution((mode.totals, slow) for mode, slow, _ in views)
-        outputs = Distribution((mode.outputs, slow) for mode, slow, _ in views)
-        error_rate, limited_rate, failing, paid_rate = rates(views)
+        load = cell % LOADS
+        token_s = common.token_s.get(load)
+        if token_s is None:
+            token_s = common.token_s[load] = borrowed([(mode.token_s, slow) for mode, slow, _ in views], load)
+        totals = common.totals or waits
+        error_rate, limited_rate, failing, paid_rate = common.rates
         forecast = Forecast(
             samples=waits.total,
             ttft_mean_s=waits.mean if streamed else None,
@@ -205,14 +249,14 @@ class TargetStats:
             token_s_p95=token_s.quantile(0.95),
             total_mean_s=totals.mean,
             total_p95_s=totals.quantile(0.95),
-            output_mean=outputs.mean,
+            output_mean=common.outputs.mean,
             error_rate=error_rate,
             failing=failing,
             limited_rate=limited_rate,
-            cache_share=share_cached(views, cell - cell % LOADS),
+            cache_share=share_cached(views, cell - load),
             waste_factor=min(MAX_WASTE_FACTOR, 1.0 / (1.0 - paid_rate)),
             waits=waits,
-            outputs=outputs,
+            outputs=common.outputs,
             median_s=None if median_s is None else median_s / level,
         )
         return forecast, there, slope

@@ -38,6 +38,10 @@ class UnaryExchange:
         self._max_body = max_body
         self._answer: UnaryAnswer | None = None
         self.notes = notes
+        self.upstream_id: str | None = None  # plain attributes: a property costs a request a call each time that it is looked at
+        self.usage: Usage | None = None
+        self.finish: Finish | None = None
+        self.bound: list[str] = []
 
     async def next(self) -> bytes:
         if self._answer is not None:
@@ -46,8 +50,9 @@ class UnaryExchange:
         marks = self._marks
         marks.bytes_received += len(body)
         marks.first_token = marks.ended = monotonic()
-        self._answer = self._read(body)
-        return self._answer.body
+        answer = self._answer = self._read(body)
+        self.upstream_id, self.usage, self.finish, self.bound = answer.upstream_id, answer.usage, answer.finish, answer.bound
+        return answer.body
 
     def in_band(self, body: bytes) -> bytes:
         return b""  # it is one piece: nothing can go wrong after it has begun
@@ -56,28 +61,12 @@ class UnaryExchange:
         self._response.abort()
 
     @property
-    def upstream_id(self) -> str | None:
-        return self._answer.upstream_id if self._answer else None
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._answer.usage if self._answer else None
-
-    @property
-    def finish(self) -> Finish | None:
-        return self._answer.finish if self._answer else None
-
-    @property
     def tokens_seen(self) -> int:
         """Of an answer whose provider tells no usage: by its length."""
         answer = self._answer
         if answer is None:
             return 0
         return answer.tokens_seen if answer.usage is not None else output_about(answer.body)
-
-    @property
-    def bound(self) -> list[str]:
-        return self._answer.bound if self._answer else []
 
 
 class StreamExchange:

@@ -1,4 +1,5 @@
-"""One row asked through the pipeline that live requests go through, with its team's identity, behind everybody who is interactive."""
+"""One row asked through the pipeline that live requests go through, with its team's identity, behind everybody who is interactive; first at the
+target that its batch's plan has it for."""
 
 import asyncio
 import time
@@ -14,7 +15,8 @@ from contract.errors import AttemptsExhausted, AuthenticationFailed, TurnoutErro
 from contract.flow import Flow
 from gateway.auth import Principal
 from gateway.batches.books import HeldBooks, Result
-from gateway.batches.verdict import Again, after
+from gateway.batches.kept_plan import target_of
+from gateway.batches.row_retry import Again, after
 from gateway.client import HeaderList
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
@@ -96,6 +98,7 @@ class Asking:
         endpoint = self.endpoints[batch.endpoint]
         call = endpoint.read(request_id, body, headers)
         job = await job_of(self._runtime, endpoint, call, self.principal(batch), client, headers)
+        job.planned = None if batch.plan is None else target_of(batch.plan, call.model, row.line)
         try:
             await self._pipeline.run(job)
         except TurnoutError as error:

@@ -13,7 +13,7 @@ from contract.errors import InvalidRequest, NotFound
 from gateway.app_parts import Caller
 from gateway.batches.desk import Desk
 from gateway.batches.files_api import life_s
-from gateway.batches.told import US, openai_told, window_s
+from gateway.batches.rendering import US, openai_shown, window_s
 from gateway.batches.upkeep import now_us
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings")
@@ -81,13 +81,13 @@ def add_batches(app: FastAPI, desk: Desk) -> None:
         )
         await desk.ask(partial(desk.store.add, batch))
         desk.executor.look()
-        return openai_told(batch)
+        return openai_shown(batch)
 
     @app.get("/v1/batches", tags=["batches"])
     async def list_batches(caller: Caller, after: str | None = None, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 20) -> dict[str, Any]:
         """The team's batches, the newest first."""
         found = await desk.ask(lambda: desk.store.page(caller.team, "openai", after, None, limit + 1))
-        page = [openai_told(batch) for batch in found[:limit]]
+        page = [openai_shown(batch) for batch in found[:limit]]
         ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
         return {"object": "list", "data": page, "has_more": len(found) > limit, **ends}
 
@@ -95,7 +95,7 @@ def add_batches(app: FastAPI, desk: Desk) -> None:
     async def get_batch(batch_id: str, caller: Caller) -> dict[str, Any]:
         """One batch of the team, and how far it is."""
         batch = await found(desk, caller.team, batch_id, "openai")
-        return openai_told(batch, await desk.ask(partial(desk.store.targets, batch.id)))
+        return openai_shown(batch, await desk.ask(partial(desk.store.targets, batch.id)))
 
     @app.post("/v1/batches/{batch_id}/cancel", tags=["batches"])
     async def cancel_batch(batch_id: str, caller: Caller) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def add_batches(app: FastAPI, desk: Desk) -> None:
         batch = await found(desk, caller.team, batch_id, "openai")
         stopped = await desk.ask(partial(desk.store.cancel, caller.team, batch.id, now_us()))
         desk.executor.look()
-        return openai_told(stopped or batch)
+        return openai_shown(stopped or batch)
 
 
 def own_headers(request: Request) -> str:

@@ -1,8 +1,13 @@
 """The clients of the providers' batch APIs, by the configuration; and why one may not be used."""
 
+import msgspec
+import structlog
+
 from config.settings import ProviderSettings, Settings
+from gateway.auth import key_id_of
 from gateway.chosen import chosen_of
 from gateway.pricing import entry_of
+from providers.address import base_url_of
 from providers.batch.bedrock import Place
 from providers.batch.port import BatchClient
 from providers.batch.session import Channel
@@ -15,6 +20,16 @@ from providers.sigv4 import Credentials
 NO_BUCKET = "its batches need a bucket and a role: `batch.bucket` and `batch.role_arn` of the provider"
 NO_SIGNATURE = "its batches need an access key: `credentials` of the provider"
 OFF = "the configuration says not to use its batch API"
+
+log = structlog.get_logger("turnout.batches")
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Where a job is kept: it is found again there alone, whatever the configuration says by then. `key_id`: of the key that it was submitted with;
+    "": its requests are signed."""
+
+    base_url: str
+    key_id: str
 
 
 def why_not(settings: Settings, route: str, provider: str, model: str) -> str:
@@ -35,27 +50,39 @@ def lack(provider: ProviderSettings) -> str:
 
 
 class Clients:
-    """One for each provider that is asked for. Whoever made it closes it."""
+    """One for each account that is asked for. Whoever made it closes it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._channel: Channel | None = None
-        self._made: dict[str, BatchClient | None] = {}
+        self._made: dict[tuple[str, Account], BatchClient | None] = {}
 
-    def of(self, provider: str) -> BatchClient | None:
-        """None: there is no such provider, or it has no batches that may be used."""
-        if provider not in self._made:
-            self._made[provider] = self._make(provider)
-        return self._made[provider]
+    def account(self, provider: str) -> Account | None:
+        """Where new jobs of a provider are submitted; None: there is no such provider, or it has no batches that may be used."""
+        settings = self._settings.providers.get(provider)
+        if settings is None or lack(settings) or limits_of(PROVIDER_KINDS[settings.kind]) is None:
+            return None
+        chosen = chosen_of(provider, settings)
+        return Account(base_url_of(PROVIDER_KINDS[settings.kind], chosen), key_id_of(chosen.key) if chosen.key else "")
 
-    def _make(self, name: str) -> BatchClient | None:
-        provider = self._settings.providers.get(name)
-        if provider is None or lack(provider) or limits_of(PROVIDER_KINDS[provider.kind]) is None:
+    def of(self, provider: str, account: Account) -> BatchClient | None:
+        """None as in `account`."""
+        if (provider, account) not in self._made:
+            self._made[provider, account] = self._make(provider, account)
+        return self._made[provider, account]
+
+    def _make(self, name: str, account: Account) -> BatchClient | None:
+        if self.account(name) is None:
             return None
         if self._channel is None:
             self._channel = Channel(pages=PooledClient(), files=HttpxClient())
-        kind, chosen = PROVIDER_KINDS[provider.kind], chosen_of(name, provider)
-        return batch_client(Setting(kind=kind, chosen=chosen, channel=self._channel, amazon=_amazon(provider)))
+        provider = self._settings.providers[name]
+        key = next((text for text in provider.keys if key_id_of(text) == account.key_id), None)
+        if key is None and account.key_id:
+            log.warning("the key that a provider's job was submitted with is not configured any more", provider=name, key_id=account.key_id)
+        chosen = chosen_of(name, provider)
+        chosen = msgspec.structs.replace(chosen, base_url=account.base_url, key=chosen.key if key is None else key)
+        return batch_client(Setting(kind=PROVIDER_KINDS[provider.kind], chosen=chosen, channel=self._channel, amazon=_amazon(provider)))
 
     async def aclose(self) -> None:
         if self._channel is not None:

@@ -15,7 +15,7 @@ from batch.store import Store
 from contract.errors import LedgerUnavailable
 from gateway.batches.executor import Executor
 from gateway.batches.leader import Leader
-from gateway.batches.presence import Presence
+from gateway.batches.worker_lock import WorkerLock
 from gateway.runtime import Runtime
 from ledger.database import spool_folder, state_folder
 
@@ -39,8 +39,8 @@ class Desk:
     async def start(self) -> None:
         engine = self.store.engine
         await asyncio.to_thread(bring_up, engine)
-        presence = Presence(self._workers, token_hex(8))
-        self._executor = Executor(self.runtime, self.store, self.folder, self._leader, presence, engine.dialect.name == "sqlite")
+        worker_lock = WorkerLock(self._workers, token_hex(8))
+        self._executor = Executor(self.runtime, self.store, self.folder, self._leader, worker_lock, engine.dialect.name == "sqlite")
         await self._executor.start()
 
     async def stop(self) -> None:

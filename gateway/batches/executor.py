@@ -27,19 +27,19 @@ from batch.states import Batch, Leased, Outcome, RowState
 from batch.store import Store
 from gateway.batches.asking import Asking, RowClient
 from gateway.batches.books import Commits, Result
-from gateway.batches.fleet import Fleet
 from gateway.batches.leader import Leader
-from gateway.batches.presence import Presence
 from gateway.batches.provider_jobs import Hands, ProviderJobs
-from gateway.batches.telling import Telling
+from gateway.batches.ray_launcher import RayLauncher
 from gateway.batches.upkeep import US, Upkeep, headers_of, now_us
+from gateway.batches.webhook_delivery import WebhookDelivery
+from gateway.batches.worker_lock import WorkerLock
 from gateway.runtime import Runtime
 from ledger.database import said
 
 LOOK_S = 0.25  # between two looks at what batches there are, and whether one was cancelled
 FAILED_S = 1.0  # until the database is asked again after it failed
 TIDY_S = 60.0
-TELLING, TIDYING = "telling", "tidying"
+WEBHOOK, TIDYING = "webhook", "tidying"
 STEP, STEP_S = 2, 0.001  # rows that are begun together, and the time until the next ones are
 MOST_LATE_S = 0.1
 AHEAD = 2  # leased rows, those that are asked included, as a multiple of the rows asked at once
@@ -70,23 +70,23 @@ def share_of(runtime: Runtime, alone: bool) -> int:
 class Executor:
     """Whoever starts it stops it. `alone`: over this database only the leader works, so that leases of others are of the dead."""
 
-    def __init__(self, runtime: Runtime, store: Store, folder: Folder, leader: Leader, presence: Presence, alone: bool) -> None:
+    def __init__(self, runtime: Runtime, store: Store, folder: Folder, leader: Leader, worker_lock: WorkerLock, alone: bool) -> None:
         settings = runtime.settings.batch
         self._store = store
         self._folder = folder
         self._leader = leader
-        self._presence = presence
+        self._worker_lock = worker_lock
         self._alone = alone
         self._leads = False
         self._concurrency = share_of(runtime, alone)
         self._lease_s = settings.lease_s
-        self.worker = presence.worker
+        self.worker = worker_lock.worker
         self._asking = Asking(runtime, settings.attempts)
         self.upkeep = Upkeep(store, folder, runtime, self.worker)
         self._commits = Commits(runtime.ledger, self.worker, self._go_on)
         self._jobs = ProviderJobs(runtime, store, folder, Hands(self._asking, self._commits, self.worker, alone))
-        self._telling = None if settings.webhook is None else Telling(settings.webhook, runtime.clients[0], store)
-        self._fleet = Fleet(settings.ray) if settings.executor == "ray" and settings.ray is not None else None
+        self._webhook = None if settings.webhook is None else WebhookDelivery(settings.webhook, runtime.clients[0], store)
+        self._launcher = RayLauncher(settings.ray) if settings.executor == "ray" and settings.ray is not None else None
         self._active: dict[str, Batch] = {}
         self._ready: dict[str, deque[Leased]] = defaultdict(deque)  # leased, not asked yet
         self._running: dict[asyncio.Task[None], _Running] = {}
@@ -102,7 +102,7 @@ class Executor:
 
     async def start(self) -> None:
         with suppress(OSError):  # a disk that is full: leases alone tell then who lives
-            await asyncio.to_thread(self._presence.hold)
+            await asyncio.to_thread(self._worker_lock.hold)
         self._task = asyncio.create_task(self._run(), name="batches")
 
     async def stop(self) -> None:
@@ -111,11 +111,11 @@ class Executor:
         self._wake.set()
         if self._task is not None:
             await self._task
-        if self._fleet is not None:
-            await self._fleet.stop()
+        if self._launcher is not None:
+            await self._launcher.stop()
         if self._filling is not None:
             self._filling.cancel()
-        for task in (*self._running, *[work for name, work in self._work.items() if name == TELLING]):
+        for task in (*self._running, *[work for name, work in self._work.items() if name == WEBHOOK]):
             task.cancel()
         await asyncio.gather(*self._running, *self._work.values(), return_exceptions=True)
         await self._jobs.stop()
@@ -127,7 +127,7 @@ class Executor:
         for fd in self._files.values():
             os.close(fd)
         self._leader.close()
-        self._presence.close()
+        self._worker_lock.close()
 
     def look(self) -> None:
         """A batch was made or cancelled here: it is seen at once."""
@@ -141,8 +141,8 @@ class Executor:
             pause_s = LOOK_S
             try:
                 self._leads = self._leader.leads()
-                if self._leads and self._fleet is not None:
-                    self._fleet.keep()
+                if self._leads and self._launcher is not None:
+                    self._launcher.keep()
                 if self._leads or not self._alone:
                     await self._turn()
                 failing = False
@@ -173,8 +173,8 @@ class Executor:
         self._fill()
         if looks and self._leads:
             await self._lead_on()
-        if self._leads and self._telling is not None and self._telling.due() and TELLING not in self._work:
-            self._start_work(TELLING, self._telling.tell)
+        if self._leads and self._webhook is not None and self._webhook.due() and WEBHOOK not in self._work:
+            self._start_work(WEBHOOK, self._webhook.tell)
 
     async def _keep(self, now: float) -> None:
         """Its own leases are held, others' that ran out come back, batches that are late expire."""
@@ -185,12 +185,12 @@ class Executor:
                 await asyncio.to_thread(leases.heartbeat, self._store.engine, self.worker, ids, self._until())
             self._kept_at = now
         if self._leads:
-            dead = await asyncio.to_thread(self._presence.dead)
+            dead = await asyncio.to_thread(self._worker_lock.dead)
             if ids and (due or dead):
                 back = await asyncio.to_thread(leases.reclaim, self._store.engine, self.worker, ids, now_us(), dead, self._alone and first)
                 if back:
                     log.warning("rows of a worker that is gone are asked again", rows=back)
-            self._presence.bury(dead)
+            self._worker_lock.bury(dead)
         if self._leads and now - self._tidied_at >= TIDY_S and TIDYING not in self._work:
             self._tidied_at = now
             self._start_work(TIDYING, self.upkeep.tidy)

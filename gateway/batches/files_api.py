@@ -17,7 +17,7 @@ from contract.errors import ClientClosed, InvalidRequest, NotFound, RequestTimeo
 from gateway.app_parts import Caller
 from gateway.batches.desk import Desk
 from gateway.batches.form import Form
-from gateway.batches.told import US, file_told
+from gateway.batches.rendering import US, file_shown
 from gateway.batches.upkeep import now_us
 
 AT_ONCE = 1 << 18  # bytes that are handed to the disk together
@@ -47,7 +47,7 @@ def add_files(app: FastAPI, desk: Desk) -> None:
         except BaseException:
             desk.folder.remove(file.id)
             raise
-        return file_told(file)
+        return file_shown(file)
 
     @app.get("/v1/files", tags=["files"])
     async def list_files(
@@ -59,14 +59,14 @@ def add_files(app: FastAPI, desk: Desk) -> None:
     ) -> dict[str, Any]:
         """The team's files."""
         found = await desk.ask(lambda: desk.store.files(caller.team, now_us(), purpose, after, order == "desc", limit + 1))
-        page = [file_told(file) for file in found[:limit]]
+        page = [file_shown(file) for file in found[:limit]]
         ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
         return {"object": "list", "data": page, "has_more": len(found) > limit, **ends}
 
     @app.get("/v1/files/{file_id}", tags=["files"])
     async def get_file(file_id: str, caller: Caller) -> dict[str, Any]:
         """One file of the team."""
-        return file_told(await _found(desk, caller.team, file_id))
+        return file_shown(await _found(desk, caller.team, file_id))
 
     @app.get("/v1/files/{file_id}/content", tags=["files"])
     async def get_file_content(file_id: str, caller: Caller) -> Response:

@@ -17,7 +17,7 @@ from gateway.auth import Principal
 from gateway.batches.batches_api import found, own_headers
 from gateway.batches.desk import Desk
 from gateway.batches.files_api import content, written
-from gateway.batches.told import US, anthropic_told
+from gateway.batches.rendering import US, anthropic_shown
 from gateway.batches.upkeep import RESULTS, check_of, headers_of, now_us
 
 PATH = "/v1/messages"
@@ -64,7 +64,7 @@ def add_message_batches(app: FastAPI, desk: Desk) -> None:
             desk.folder.remove(source)
             raise
         desk.executor.look()
-        return anthropic_told(made)
+        return anthropic_shown(made)
 
     _add_reading(app, desk)
     _add_ending(app, desk)
@@ -79,14 +79,14 @@ def _add_reading(app: FastAPI, desk: Desk) -> None:
         rows = await desk.ask(lambda: desk.store.page(caller.team, "anthropic", after_id, before_id, limit + 1))
         more = len(rows) > limit
         rows = rows[1:] if more and before_id is not None and after_id is None else rows[:limit]
-        page = [anthropic_told(batch) for batch in rows]
+        page = [anthropic_shown(batch) for batch in rows]
         return {"data": page, "has_more": more, "first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
 
     @app.get("/v1/messages/batches/{batch_id}", tags=["batches"])
     async def get_message_batch(batch_id: str, caller: Caller) -> dict[str, Any]:
         """One batch of messages of the team."""
         batch = await found(desk, caller.team, batch_id, "anthropic")
-        return anthropic_told(batch, await desk.ask(partial(desk.store.targets, batch.id)))
+        return anthropic_shown(batch, await desk.ask(partial(desk.store.targets, batch.id)))
 
     @app.get("/v1/messages/batches/{batch_id}/results", tags=["batches"])
     async def get_message_batch_results(batch_id: str, caller: Caller) -> Response:
@@ -105,7 +105,7 @@ def _add_ending(app: FastAPI, desk: Desk) -> None:
         batch = await found(desk, caller.team, batch_id, "anthropic")
         stopped = await desk.ask(partial(desk.store.cancel, caller.team, batch.id, now_us()))
         desk.executor.look()
-        return anthropic_told(stopped or batch)
+        return anthropic_shown(stopped or batch)
 
     @app.delete("/v1/messages/batches/{batch_id}", tags=["batches"])
     async def delete_message_batch(batch_id: str, caller: Caller) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """A provider's job as the database keeps it, and its rows as calls: what is submitted, and what results are read by."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from batch.checking import body_of
 from batch.jobs import Job
@@ -12,6 +14,7 @@ from batch.states import Batch, Leased
 from contract.call import Call
 from contract.errors import TargetCannot, TurnoutError
 from gateway.batches.asking import Asking
+from gateway.batches.clients import Account
 from gateway.batches.upkeep import headers_of
 from gateway.binding import resolve
 from gateway.identity import new_request_id
@@ -19,17 +22,21 @@ from gateway.job_making import bounded
 from gateway.metering.bounds import bounds_of
 from gateway.planner import admitted_by
 from gateway.prompt_cache import own_prompt_key
-from gateway.routes import Target
+from gateway.routes import Route, Target
 from gateway.runtime import Runtime
 from ledger.prices import Price
 from providers.batch.port import BatchRow, JobRef, JobState, Submission, row_id
+from providers.wires.port import UnaryAnswer
+
+log = structlog.get_logger("turnout.batches")
 
 
 class PartState(msgspec.Struct):
-    """`sent`: it may have reached the provider. `state`: of the provider's job, `native` in its own word. `over`: its results were read, or there
-    will be none, for the reason `why`."""
+    """`account`: where it is sent; None: where the configuration says. `sent`: it may have reached the provider. `state`: of the provider's job,
+    `native` in its own word. `over`: its results were read, or there will be none, for the reason `why`."""
 
     submission: Submission
+    account: Account | None = None
     sent: bool = False
     ref: JobRef | None = None
     state: JobState | None = None
@@ -44,13 +51,14 @@ def parts_of(job: Job) -> list[PartState] | None:
 
 
 class Known(NamedTuple):
-    """A row of a job as its results are read by. `price` None: not known."""
+    """A row of a job as its results are read by. `price` None: not known. `found`: its route and target; None: they are not configured any more."""
 
     row: Leased
     call: Call
     route: str
     policy: str
     price: Price | None
+    found: tuple[Route, Target] | None
 
 
 class JobRows:
@@ -96,20 +104,41 @@ class JobRows:
         if bound.target is not None:
             raise TargetCannot("the row goes on from an answer of one target")
         if any(scope.budgets for scope in principal.scopes) and self.bound_nusd is not None:
-            cost = bounds_of(bound.call, route, rule, True).costs[index]
+            cost = bounds_of(bound.call, route, rule, True).costs[route.candidates[index].price_kind]
             self.bound_nusd = None if cost is None else self.bound_nusd + cost
         return bound.call
 
-    def known(self, rows: Sequence[Leased]) -> list[Known]:
-        """Rows that were submitted, whatever became of their key and their policy since."""
+    async def known(self, rows: Sequence[Leased]) -> list[Known]:
+        """Rows that were submitted, whatever became of their key and their policy since; with the history that they went on from."""
+        return [await self._resolved(each) for each in await asyncio.to_thread(self._read, rows)]
+
+    async def _resolved(self, known: Known) -> Known:
+        if known.found is None or not known.call.may_hold_state:
+            return known
+        runtime, team = self._runtime, self._batch.team
+        try:
+            bound = await resolve(known.call, team, known.found[0], runtime.continuity, runtime.keys.one_team)
+        except TurnoutError as error:
+            log.warning("what a row of a batch job went on from is gone", batch=self._batch.id, line=known.row.line, error=error.reason)
+            return known
+        return known._replace(call=bound.call)
+
+    def _read(self, rows: Sequence[Leased]) -> list[Known]:
         found = []
         for row in rows:
             call = self._endpoint.read(new_request_id(), self._body(row), self._headers)
             route = self._runtime.routes.find(call.model)
             index = None if route is None else self._index(route.targets)
-            price = None if route is None or index is None else route.targets[index].price
-            found.append(Known(row, call, call.model if route is None else route.name, "" if route is None else route.rule.name, price))
+            target = None if route is None or index is None else route.targets[index]
+            policy, name = ("", call.model) if route is None else (route.rule.name, route.name)
+            both = None if route is None or target is None else (route, target)
+            found.append(Known(row, call, name, policy, None if target is None else target.price, both))
         return found
+
+    def keep(self, known: Known, answer: UnaryAnswer) -> None:
+        """What later requests may go on from, as for a live answer."""
+        if known.found is not None:
+            self._runtime.pipeline.keeper.note_later(self._batch.team, known.call, known.found[1], answer)
 
     def _body(self, row: Leased) -> bytes:
         return body_of(self._batch.dialect, os.pread(self._file, row.size, row.at))

@@ -1,5 +1,5 @@
 """Where a batch's rows are to run: planned once it is accepted, and again for rows that come back. What goes to providers' jobs is decided here;
-the other rows are asked as live calls, each at the target that its policy chooses. Blocks."""
+the other rows are asked as live calls, each first at the target that it is planned for, then where its policy has it. Blocks."""
 
 import os
 from collections import defaultdict
@@ -15,11 +15,13 @@ from batch.jobs import Job
 from batch.states import Batch, Leased
 from contract.errors import TurnoutError
 from contract.usage import BYTES_PER_TOKEN
-from gateway.batches.told import window_s
+from gateway.batches.kept_plan import KeptPlan, KeptShare, kept_share
+from gateway.batches.rendering import window_s
+from gateway.batches.replanning import Replanning
 from gateway.batches.upkeep import US, now_us
 from gateway.batches.ways import NOT_MEASURED, Sized, ways_of
 from gateway.runtime import Runtime
-from policy.batch_plan import Share, Way, plan
+from policy.batch_plan import Way, plan
 from providers.batch.table import limits_of
 from providers.local.weights import WeightsNotFound
 from providers.registry import PROVIDER_KINDS
@@ -39,9 +41,10 @@ class _Body(msgspec.Struct):
 
 
 class _Kind(msgspec.Struct):
-    """A batch's rows for one model."""
+    """A batch's rows for one model: those that were read, and how many they stand for. `size`: bytes of those that were read."""
 
     rows: list[Leased] = msgspec.field(default_factory=list)
+    count: int = 0
     size: int = 0
     longest: int = 0
     limited: bool = True
@@ -53,46 +56,55 @@ _decode = msgspec.json.Decoder(_Body).decode
 class Planning:
     """`file`: the path of a batch's rows."""
 
-    def __init__(self, runtime: Runtime, engine: Any, concurrency: int) -> None:
+    def __init__(self, runtime: Runtime, engine: Any, replanning: Replanning, concurrency: int) -> None:
         self._runtime = runtime
         self._engine = engine
+        self._replanning = replanning
         self._concurrency = concurrency
         self.ways: dict[tuple[str, str], list[Way]] = {}  # (batch, model) -> the ways that there were when it was planned
 
     def plan(self, batch: Batch, file: str) -> int:
-        """Plans the rows that wait and are nobody's, and leaves them to jobs; how many. What had a job already gets none at the same place."""
+        """Plans the rows that wait and are nobody's, and leaves them to jobs; how many. What had a job already gets none at the same place.
+
+        Where none waits a plan that there is stays.
+        """
         waiting = jobs.waiting(self._engine, batch.id)
+        if not waiting and batch.plan is not None:
+            jobs.planned(self._engine, batch.id, batch.plan, {})
+            return 0
         tried = jobs.tried(self._engine, batch.id)
         now = now_us()
         whole_s = window_s(batch.window)
         left_s = max(0.0, (batch.expires_at_us - now) / US)
         deadline_s = whole_s if left_s >= AS_LONG * whole_s else left_s
-        told: list[dict[str, Any]] = []
+        shares: list[KeptShare] = []
         given: dict[Job, list[int]] = {}
         in_time: bool | None = True
-        for model, kind in self._kinds(batch, waiting, file).items():
+        kinds = self._kinds(batch, waiting, file)
+        capacity = self._replanning.capacity(kinds)
+        for model, kind in kinds.items():
             sized = _sized(batch, model, kind)
-            ways = self._ways(batch, sized, tried)
+            ways = self._ways(batch, sized, tried, capacity.unready)
             chosen = plan(sized.rows, deadline_s, _in_time(ways, deadline_s))
             if not chosen.in_time:  # live rows whose speed nobody knows may be in time
                 in_time = None if chosen.unplaced and in_time is not False else False
-            told += [_share_told(model, share, now) for share in chosen.shares]
+            shares += [kept_share(model, share, now // US) for share in chosen.shares]
             if chosen.unplaced:
-                told.append({"model": model, "target": None, "how": "realtime", "rows": chosen.unplaced, "cost_usd": None, "ends_at": None})
+                shares.append(KeptShare(model, None, "realtime", chosen.unplaced, None, None))
             end = len(kind.rows)
             for share in chosen.shares:
                 if share.way.kind == "provider_batch":
                     some = kind.rows[max(0, end - share.rows) : end]
                     end -= len(some)
                     given |= self._jobs(batch, share.way, some, now)
-        text = msgspec.json.encode({"made_at": now // US, "rows": len(waiting), "in_time": in_time, "shares": told}).decode()
-        jobs.planned(self._engine, batch.id, text, given)
+        kept = KeptPlan(made_at=now // US, rows=len(waiting), in_time=in_time, shares=shares, unready=[*capacity.unready], config=capacity.config)
+        jobs.planned(self._engine, batch.id, msgspec.json.encode(kept).decode(), given)
         return sum(map(len, given.values()))
 
     def _kinds(self, batch: Batch, waiting: Sequence[Leased], file: str) -> dict[str, _Kind]:
         """By model. Where no provider has batches that may be used a sample says what the others are like."""
         kinds: dict[str, _Kind] = defaultdict(_Kind)
-        some = waiting if self._any_jobs() else waiting[:SAMPLE]
+        some = waiting if self._any_jobs() else waiting[:: max(1, len(waiting) // SAMPLE)]
         for row, body in _bodies(batch, some, file):
             kind = kinds[body.model]
             limits = [each for each in (body.max_completion_tokens, body.max_tokens, body.max_output_tokens) if isinstance(each, int)]
@@ -100,6 +112,8 @@ class Planning:
             kind.size += row.size
             kind.longest = max(kind.longest, *limits, 0)
             kind.limited = kind.limited and bool(limits)
+        for kind in kinds.values():
+            kind.count = len(kind.rows) * len(waiting) // len(some)
         return kinds
 
     def _any_jobs(self) -> bool:
@@ -107,11 +121,11 @@ class Planning:
             provider.batch.use and limits_of(PROVIDER_KINDS[provider.kind]) is not None for provider in self._runtime.settings.providers.values()
         )
 
-    def _ways(self, batch: Batch, sized: Sized, tried: set[tuple[str, str]]) -> list[Way]:
+    def _ways(self, batch: Batch, sized: Sized, tried: set[tuple[str, str]], unready: Sequence[str]) -> list[Way]:
         settings = self._runtime.settings
         team = batch.team if batch.team in settings.teams else None
         try:
-            ways = ways_of(settings, team, sized, self._concurrency, self._runtime.ledger.engine)
+            ways = ways_of(settings, team, sized, self._concurrency, self._runtime.ledger.engine, unready)
         except (TurnoutError, WeightsNotFound):
             ways = []  # the rows will hear why, each as a live call would
         self.ways[batch.id, sized.model] = ways
@@ -148,12 +162,11 @@ def _bodies(batch: Batch, rows: Sequence[Leased], file: str) -> Iterator[tuple[L
 
 
 def _sized(batch: Batch, model: str, kind: _Kind) -> Sized:
-    rows = len(kind.rows)
     return Sized(
         model=model,
         endpoint=batch.endpoint,
-        rows=rows,
-        prompt_tokens=max(1, kind.size // rows // BYTES_PER_TOKEN),
+        rows=kind.count,
+        prompt_tokens=max(1, kind.size // len(kind.rows) // BYTES_PER_TOKEN),
         max_tokens=kind.longest if kind.limited else None,
     )
 
@@ -170,9 +183,3 @@ def _fitting(rows: Sequence[Leased], most_rows: int, most_bytes: int) -> Iterato
         size += more
     if some:
         yield some
-
-
-def _share_told(model: str, share: Share, now: int) -> dict[str, Any]:
-    way = share.way
-    cost = None if share.cost_nusd is None else share.cost_nusd / 1e9
-    return {"model": model, "target": way.target, "how": way.kind, "rows": share.rows, "cost_usd": cost, "ends_at": now // US + int(share.ends_s)}

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from batch.states import Batch
-from gateway.batches.told import SHOWN
+from gateway.batches.rendering import SHOWN
 from ledger.prices import NUSD_PER_USD
 from ledger.units import iso
 
 US = 1_000_000
 
 
-def progress_told(batch: Batch, now_us: int, targets: Mapping[str, int] | None = None) -> dict[str, Any]:
+def progress_shown(batch: Batch, now_us: int, targets: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Rates, the time left and the projected cost are of the means since its rows were begun; null: not known, or it has ended.
 
     `targets`: how many rows each answered. Nothing of what the rows say.

@@ -13,7 +13,7 @@ from gateway.admin.gate import Gate
 from gateway.admin.reports import team_of
 from gateway.admin.roles import AdminCaller
 from gateway.app_parts import Caller
-from gateway.batches.progress import progress_told
+from gateway.batches.progress import progress_shown
 from gateway.batches.upkeep import now_us
 from ledger.store import Ledger
 
@@ -35,12 +35,12 @@ class Looking:
         except SQLAlchemyError as exc:
             raise _unreadable() from exc
         now, page = now_us(), found[:limit]
-        return {"data": [progress_told(each, now) for each in page], "next_cursor": page[-1].id if len(found) > limit else None}
+        return {"data": [progress_shown(each, now) for each in page], "next_cursor": page[-1].id if len(found) > limit else None}
 
     def one(self, team: str | None, id: str) -> dict[str, Any]:
         batch = self.find(team, id)
         try:
-            return progress_told(batch, now_us(), self._store.targets(id))
+            return progress_shown(batch, now_us(), self._store.targets(id))
         except SQLAlchemyError as exc:
             raise _unreadable() from exc
 
@@ -60,7 +60,7 @@ class Looking:
             stopped = self._store.cancel(batch.team, batch.id, now_us())
         except SQLAlchemyError as exc:
             raise _unreadable() from exc
-        return progress_told(stopped or batch, now_us())
+        return progress_shown(stopped or batch, now_us())
 
 
 def add_progress(app: FastAPI, ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""Providers' jobs of all batches: one minder for each that is open, started anew after a restart; stopped with their batch, or when they are late."""
+"""Providers' jobs of all batches: a follower for each that is open, started anew after a restart; stopped with their batch, or when they are late."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,9 +15,11 @@ from batch.store import Store
 from gateway.batches.asking import Asking
 from gateway.batches.books import Commits
 from gateway.batches.clients import Clients
-from gateway.batches.minder import Lost, Minder, World
+from gateway.batches.job_follower import JobFollower, Lost, World
+from gateway.batches.parts import parts_of
 from gateway.batches.planning import Planning
-from gateway.batches.told import window_s
+from gateway.batches.rendering import window_s
+from gateway.batches.replanning import Replanning
 from gateway.batches.upkeep import US, now_us
 from gateway.runtime import Runtime
 from policy.batch_late import must_move
@@ -50,12 +52,12 @@ class ProviderJobs:
         self._alone = hands.alone
         self._lease_s = settings.lease_s
         self._clients = Clients(runtime.settings)
-        self._planning = Planning(runtime, store.engine, settings.concurrency)
+        self._replanning = Replanning(runtime, store.engine, settings.poll_s)
+        self._planning = Planning(runtime, store.engine, self._replanning, settings.concurrency)
         pace = Pace(first_s=settings.poll_s, most_s=max(settings.poll_s, MOST_POLL_S), factor=FACTOR)
         self._world = World(runtime, store.engine, hands.worker, hands.asking, hands.commits, pace, settings.attempts, self._until)
-        self._minders: dict[str, Minder] = {}
+        self._followers: dict[str, JobFollower] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._again: set[str] = set()  # batches of which rows came back
         self._claimed_at = -1e9
         self._poll_s = settings.poll_s
         self._checked_at = monotonic()
@@ -65,18 +67,18 @@ class ProviderJobs:
 
     # --- plans -----------------------------------------------------------------------------------------------------------
     def is_to_plan(self, batch: Batch) -> bool:
-        return batch.status == "in_progress" and (batch.plan is None or batch.id in self._again)
+        return self._replanning.is_due(batch)
 
     def plan(self, batch: Batch) -> None:
         """Blocks."""
-        again = batch.id in self._again
-        self._again.discard(batch.id)
+        again, began = self._replanning.begins(batch.id), monotonic()
         if not self._store.claim(batch.id, self._world.worker, now_us(), self._until()):
             return  # another worker does
         found = self._store.get(None, batch.id)
         if found is None or (found.plan is not None and not again):
             return
-        left = self._planning.plan(batch, str(self._folder.path(batch.source)))
+        left = self._planning.plan(found, str(self._folder.path(batch.source)))
+        self._replanning.ended(batch.id, monotonic() - began)
         if left:
             log.info("rows of a batch are left to providers' jobs", batch=batch.id, rows=left)
 
@@ -92,15 +94,16 @@ class ProviderJobs:
             for id in list(self._tasks):
                 if not await self._claim(id, False):
                     self._tasks[id].cancel()
-        for minder in self._minders.values():
-            batch = active.get(minder.batch.id)
+        for follower in self._followers.values():
+            batch = active.get(follower.batch.id)
             if batch is None or batch.status in CLOSING:
-                minder.stop("its batch is to end", PATIENCE_S)
+                follower.stop("its batch is to end", PATIENCE_S)
         if now - self._checked_at >= self._poll_s:
             self._checked_at = now
-            for minder in self._minders.values():
-                if not minder.stopping and (batch := active.get(minder.batch.id)) is not None:
-                    self._move_if_late(minder, batch)
+            for follower in self._followers.values():
+                if not follower.stopping and (batch := active.get(follower.batch.id)) is not None:
+                    self._move_if_late(follower, batch)
+            await self._replanning.look(active)
 
     async def _claim(self, id: str, first: bool) -> bool:
         return await asyncio.to_thread(jobs.claim, self._store.engine, id, self._world.worker, now_us(), self._until(), self._alone and first)
@@ -109,42 +112,43 @@ class ProviderJobs:
         batch = active.get(job.batch_id) or await asyncio.to_thread(self._store.get, None, job.batch_id)
         if batch is not None and not batch.ended and not self._folder.has(batch.source):
             return  # its file is on another host
-        client = self._clients.of(job.provider)
+        account = next((part.account for part in parts_of(job) or () if part.account is not None), self._clients.account(job.provider))
+        client = None if account is None else self._clients.of(job.provider, account)
         if not await self._claim(job.id, True):
             return
-        if batch is None or client is None or not self._folder.has(batch.source):
+        if batch is None or account is None or client is None or not self._folder.has(batch.source):
             log.error("a provider's job cannot be looked after any more", job=job.id, provider=job.provider)
             await asyncio.to_thread(jobs.release, self._store.engine, job.id)
             await asyncio.to_thread(jobs.ended, self._store.engine, job.id)
             return
-        minder = self._minders[job.id] = Minder(self._world, client, batch, job, self._folder.path(batch.source).parent)
-        self._tasks[job.id] = asyncio.create_task(self._mind(minder), name=f"job {job.id}")
+        follower = self._followers[job.id] = JobFollower(self._world, account, client, batch, job, self._folder.path(batch.source).parent)
+        self._tasks[job.id] = asyncio.create_task(self._follow(follower), name=f"job {job.id}")
 
-    async def _mind(self, minder: Minder) -> None:
-        id = minder.job.id
+    async def _follow(self, follower: JobFollower) -> None:
+        id = follower.job.id
         try:
-            await minder.run()
+            await follower.run()
         except Lost:
             log.warning("a provider's job is another worker's by now", job=id)
         except Exception as exc:  # the task's top: it is begun anew at the next look
             log.error("looking after a provider's job failed", job=id, exc_info=exc)
             await asyncio.sleep(self._poll_s)
         finally:
-            self._minders.pop(id, None)
+            self._followers.pop(id, None)
             self._tasks.pop(id, None)
-        if minder.released:
-            self._again.add(minder.batch.id)
+        if follower.released:
+            self._replanning.again(follower.batch.id)
 
-    def _move_if_late(self, minder: Minder, batch: Batch) -> None:
-        job = minder.job
+    def _move_if_late(self, follower: JobFollower, batch: Batch) -> None:
+        job = follower.job
         target = f"{job.provider}/{job.model}"
         ways = [way for (id, _), found in self._planning.ways.items() if id == batch.id for way in found]
         expected = next((way for way in ways if way.target == target and way.kind == "provider_batch"), None)
         way = expected or Way(target=target, kind="provider_batch", all_nusd=None, start_s=window_s(batch.window))
         elapsed_s, left_s = time() - job.made_at_us / US, batch.expires_at_us / US - time()
-        share = Running(way=way, rows=job.rows, elapsed_s=elapsed_s, done=minder.done, window_s=None)
+        share = Running(way=way, rows=job.rows, elapsed_s=elapsed_s, done=follower.done)
         if must_move(share, left_s, window_s(batch.window), ways):
-            minder.stop("it is late", min(PATIENCE_S, max(0.0, left_s) / 4))
+            follower.stop("it is late", min(PATIENCE_S, max(0.0, left_s) / 4))
 
     async def stop(self) -> None:
         """What is under way goes on at the providers, and is taken up at the next start."""

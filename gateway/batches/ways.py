@@ -1,5 +1,6 @@
 """The ways in which a batch may run, by a configuration and what the ledger has measured: what `policy.batch_plan` chooses from."""
 
+from collections.abc import Container
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -16,6 +17,7 @@ from providers.batch.port import Limits
 from providers.batch.table import limits_of
 from providers.registry import PROVIDER_KINDS
 
+OUT = "it is out of service just now"
 NOT_MEASURED = "its speed is not known: nothing was measured there yet"
 
 
@@ -32,15 +34,18 @@ class Sized(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
 
 
-def ways_of(settings: Settings, team: str | None, sized: Sized, concurrency: int, ledger: Engine | None) -> list[Way]:
-    """Every target of the model, live and by batch API. `concurrency`: how many rows at once. Raises as `gateway.foresight.foresee`."""
+def ways_of(settings: Settings, team: str | None, sized: Sized, concurrency: int, ledger: Engine | None, unready: Container[str] = ()) -> list[Way]:
+    """Every target of the model, live and by batch API. `concurrency`: how many rows at once; `unready`: targets that answer no live call just now.
+
+    Raises as `gateway.foresight.foresee`.
+    """
     ask = Ask(request_id="", streamed=False, prompt_tokens=sized.prompt_tokens, max_tokens=sized.max_tokens)
-    decided = foresee(settings, team, sized.model, ask, ledger)
+    decided = foresee(settings, team, sized.model, ask, ledger, most=None)
     most_per_s = _most_per_s(settings, team, sized)
     ways = []
     for each in decided.candidates:
         barred = each.rule if each.verdict == "removed" else ""
-        ways.append(_at_a_speed(settings, each, sized, concurrency, most_per_s, barred))
+        ways.append(_at_a_speed(settings, each, sized, concurrency, most_per_s, barred or (OUT if each.target in unready else "")))
         if not each.owned and (limits := _limits(settings, each.target)) is not None:
             ways.append(_by_batch(settings, each, sized, limits, barred))
     return ways
@@ -90,7 +95,8 @@ def _limits(settings: Settings, target: str) -> Limits | None:
 
 
 def _all_nusd(each: Considered, sized: Sized) -> int | None:
-    usd = each.cost_usd if each.owned else each.list_cost_usd
+    """An engine of our own whose price is not stated costs nothing more for what it does in its idle time."""
+    usd = (each.cost_usd or 0.0) if each.owned else each.list_cost_usd
     return None if usd is None else round(usd * NUSD_PER_USD * sized.rows)
 
 

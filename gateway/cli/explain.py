@@ -112,6 +112,8 @@ def _show(decided: dict[str, Any], team: str | None) -> None:
     odds = {None: "", True: ", predicted to meet the SLO", False: ", predicted to miss the SLO"}[decided["slo_met"]]
     typer.echo(plain(f"chosen: {decided['chosen']} ({decided['why']}{odds})" if decided["chosen"] else f"chosen: nobody ({decided['why']})"))
     print_table(HEAD, [list(_cells(each)) for each in decided["candidates"]], "the model has no targets")
+    for each in decided.get("left_out", ()):
+        typer.echo(plain(f"left out: {each['targets']} ({each['rule']})"))
 
 
 def _promises(slo: dict[str, Any]) -> Iterator[str]:

@@ -52,8 +52,9 @@ def top(  # noqa: PLR0913 - typer reads the options from here
 def _lines(engine: "Engine", since: str, team: str | None) -> list[dict[str, Any]]:
     """A line for each target that was asked."""
     from ledger.latency import latency
+    from ledger.observed import OUTPUTS
     from ledger.reports import tokens_of
-    from ledger.rollups import OUTPUTS, roll_up
+    from ledger.rollups import roll_up
     from ledger.summed import summed
     from ledger.units import usd
     from ledger.window import Window

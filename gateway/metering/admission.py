@@ -102,7 +102,7 @@ class Admission:
     def _afford(self, job: Job, bounds: Bounds, want: Want) -> Want:
         """Reserves for the dearest target that may answer, and leaves out those whose price nobody knows."""
         most = dearest(bounds.costs, admitted_by(job.rule, job.route))
-        job.affordable = Affordable(bounds.costs, most)
+        job.affordable = Affordable(bounds.costs, most, enough=True)
         return msgspec.structs.replace(want, cost_nusd=most)
 
     async def _cheaper(self, job: Job, bounds: Bounds, want: Want, refused: Refused, budget: Budget) -> Granted | Refused:

@@ -1,6 +1,7 @@
 """The most that a request may use: tokens for its limits, money for its budgets; and the limit that a key puts on an answer's length."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -8,13 +9,14 @@ from contract.call import Call, Dialect
 from contract.errors import InvalidRequest
 from gateway.asking import LIMITS, most_prompt_tokens
 from gateway.routes import Route, Target
-from ledger.prices import most_nusd
+from ledger.prices import most_nusd, searches_nusd
 from policy.residency import Admitted
 from policy.rule import Rule
 
 # An answer whose request sets no limit (docs/limits.md says why the two differ):
 UNTOLD_TOKENS = 4096  # what its tokens a minute take until it ends; what is beyond, the next minute pays
 UNTOLD_MOST = 32_768  # the same for money, which must hold, where the target's context is not smaller
+UNTOLD_SEARCHES = 5  # of each tool that searches, where the request does not say how often it may be used
 MOST_DIGITS = 9
 LIMIT_OF: dict[Dialect, str] = {
     "openai_chat": "max_completion_tokens",
@@ -24,8 +26,23 @@ LIMIT_OF: dict[Dialect, str] = {
 }
 
 
+class _Tool(msgspec.Struct, frozen=True):
+    type: str = ""
+    max_uses: int | None = None
+
+
+_tools, _number = msgspec.json.Decoder(list[_Tool]), msgspec.json.Decoder(int | None)
+
+
+class Searches(NamedTuple):
+    """How often a provider may search the web, and files that it keeps, for one answer."""
+
+    web: int = 0
+    files: int = 0
+
+
 class Bounds(msgspec.Struct, frozen=True):
-    """`likely_tokens`: about what it will use; `most_tokens`: at most. `costs`: for each of the route's targets nano-dollars at most.
+    """`likely_tokens`: about what it will use; `most_tokens`: at most. `costs`: for each price of the route's targets nano-dollars at most.
 
     None in `costs`: the target's price is not known. What costs nothing is 0.
     """
@@ -41,13 +58,14 @@ NOTHING = Bounds(0, 0)
 def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bounds:
     """Of a form whose bytes only a provider reads nothing is known. Raises InvalidRequest."""
     if not call.fields:
-        return Bounds(0, 0, tuple(0 if target.owned else None for target in route.targets) if counts_money else ())
+        return Bounds(0, 0, tuple(0 if target.owned else None for target in route.priced) if counts_money else ())
     prompt, answer = most_prompt_tokens(call), _answer(call)
     told = UNTOLD_TOKENS if answer is None else answer
     costs: tuple[int | None, ...] = ()
     if counts_money:
         times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
-        costs = tuple([_cost(target, prompt, answer, times) for target in route.targets])
+        searches = searches_of(call)
+        costs = tuple([_cost(target, prompt, answer, times, searches) for target in route.priced])
     return Bounds(prompt // 4 + told, prompt + told, costs)
 
 
@@ -74,7 +92,24 @@ def told_limit(call: Call) -> tuple[str, int] | None:
     return told
 
 
-def _cost(target: Target, prompt: int, answer: int | None, times: int) -> int | None:
+def searches_of(call: Call) -> Searches:
+    """At most, by each tool's `max_uses` and the whole request's `max_tool_calls`; UNTOLD_SEARCHES where neither is told."""
+    web = UNTOLD_SEARCHES if bytes(call.fields.get("web_search_options", b"null")) != b"null" else 0
+    files, given = 0, bytes(call.fields.get("tools", b""))
+    if b"_search" in given:
+        try:
+            tools, most = _tools.decode(given), _number.decode(bytes(call.fields.get("max_tool_calls", b"null")))
+        except msgspec.DecodeError:  # whoever is asked says what is wrong with it
+            return Searches(web)
+        for tool in tools:
+            uses = UNTOLD_SEARCHES if most is None else most
+            uses = uses if tool.max_uses is None else max(0, tool.max_uses)
+            web += uses if tool.type.startswith("web_search") else 0
+            files += uses if tool.type == "file_search" else 0
+    return Searches(web * call.choices, files * call.choices)
+
+
+def _cost(target: Target, prompt: int, answer: int | None, times: int, searches: Searches) -> int | None:
     if target.owned:
         return 0
     if target.price is None:
@@ -83,17 +118,18 @@ def _cost(target: Target, prompt: int, answer: int | None, times: int) -> int | 
     if context is not None and prompt > context:
         prompt = context  # what exceeds it is refused
     out = min(UNTOLD_MOST, context or UNTOLD_MOST) if answer is None else answer
-    return most_nusd(target.price, prompt * times, out)
+    tokens, rates = most_nusd(target.price, prompt * times, out), target.price.rates
+    return None if tokens is None else tokens + searches_nusd(rates, *searches)
 
 
 def dearest(costs: Sequence[int | None], admitted: Admitted) -> int:
     """Of the targets that may answer, what the dearest costs at most; 0 where none costs anything."""
-    return max((cost for each in admitted.allowed if (cost := costs[each.index]) is not None), default=0)
+    return max((cost for kind in admitted.price_kinds if (cost := costs[kind]) is not None), default=0)
 
 
 def cheapest(costs: Sequence[int | None], admitted: Admitted) -> int:
     """Of those that cost something, the least; 0 where none does."""
-    return min((cost for each in admitted.allowed if (cost := costs[each.index])), default=0)
+    return min((cost for kind in admitted.price_kinds if (cost := costs[kind])), default=0)
 
 
 def limited(call: Call, most: int) -> Call:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -13,7 +13,7 @@ from gateway.replay.places import Place, Places
 from gateway.replay.told import Considered, Told
 from ledger.history import Recorded
 from policy.ask import Ask
-from policy.cells import place_of_prompt
+from policy.cells import CellForecast, place_of_prompt
 from policy.evidence import Target, load_at
 from policy.forecast import Forecast
 from policy.plan import Plan, plan
@@ -21,13 +21,14 @@ from policy.predict import Live, asked_of
 from policy.residency import Candidate
 from policy.rule import NO_SLO, Rule
 from policy.slots import Slots
-from policy.stats import HALF_LIFE_S
+from policy.stats import HALF_LIFE_S, Common
 
-HELD_S = 60.0  # a forecast holds so long, a tenth of the statistics' half-life, or until a SIXTEENTH more is known of its target
+HELD_S = 300.0  # a forecast holds so long, half of the statistics' half-life, or until a SIXTEENTH more is known of its target
 SIXTEENTH = 1 / 16
 CHANGED = 0.1  # of the answers behind a prediction: from so many on that the replay added, it is made anew
 SEEN = 1.05  # more than a prompt usually finds cached, from which on it was known to be warm
 NOTHING_KNOWN = Forecast()
+T = TypeVar("T")
 
 
 class Queues(NamedTuple):
@@ -37,8 +38,8 @@ class Queues(NamedTuple):
     now: Mapping[str, Slots]
 
 
-class _Held(NamedTuple):
-    forecast: Forecast
+class _Held(NamedTuple, Generic[T]):
+    what: T
     at: float
     until_changes: int
 
@@ -51,7 +52,8 @@ class Planner:
         self._queues = queues
         self._running = running
         self._taught: dict[Target, tuple[float, float]] = {}
-        self._held: dict[tuple[Target, bool, int], _Held] = {}
+        self._held: dict[tuple[Target, bool, int], _Held[CellForecast]] = {}
+        self._common: dict[tuple[Target, bool], _Held[Common]] = {}
 
     def taught(self, key: Target, at: float) -> None:
         """The replay told a target's statistics of an attempt that nobody made."""
@@ -123,12 +125,14 @@ class Planner:
         stats = known[0]
         cell = (key, streamed, place_of_prompt(prompt_tokens) + load_at(load))
         held = self._held.get(cell)
-        if held is not None and now - held.at < HELD_S and stats.changes < held.until_changes:
-            return held.forecast
-        forecast = stats.forecast(now, streamed=streamed, prompt_tokens=prompt_tokens, load=load)
-        known_answers = 0.0 if forecast.outputs is None else forecast.outputs.total
-        self._held[cell] = _Held(forecast, now, stats.changes + 1 + int(known_answers * SIXTEENTH))
-        return forecast
+        if held is None or now - held.at >= HELD_S or stats.changes >= held.until_changes:
+            common = self._common.get((key, streamed))
+            if common is None or now - common.at >= HELD_S or stats.changes >= common.until_changes:
+                made = stats.common(now, streamed)
+                common = self._common[key, streamed] = _Held(made, now, stats.changes + 1 + int(made.outputs.total * SIXTEENTH))
+            anew = stats.forecast_with(common.what, now, streamed=streamed, prompt_tokens=prompt_tokens, load=load)
+            held = self._held[cell] = _Held(anew, now, stats.changes + 1 + int(common.what.outputs.total * SIXTEENTH))
+        return stats.placed(held.what, streamed=streamed, prompt_tokens=prompt_tokens, load=load)
 
 
 def _warm_tokens(ask: Ask, candidate: Candidate, considered: Considered) -> int:

@@ -1,15 +1,15 @@
 """What a request's recorded decision says that its rows do not: what stood in whose way, what the request needed, and its own limit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from policy.forecast import Forecast
 from policy.prediction import Outlook
+from policy.ranking import BOUND
 from policy.rule import NO_SLO, Slo
 from policy.slack import CONFIDENT
 
-BOUND = "the request's state is bound to another target"
 CANNOT = "cannot: "
 STOOD = ("not ready: ", "budget")  # what stood in a target's way then stands there in the replay too
 
@@ -53,6 +53,10 @@ class Considered(msgspec.Struct, frozen=True):
         return Forecast(self.samples, output_mean=self.output_tokens, waste_factor=max(1.0, self.price_factor), memo={asked: seen})
 
 
+class _LeftOut(msgspec.Struct, frozen=True):
+    rule: str
+
+
 class Told(msgspec.Struct, frozen=True):
     """The parts of `policy.decision.Decision` that a replay needs."""
 
@@ -60,15 +64,22 @@ class Told(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
     slo: _Promised | None = None
     candidates: tuple[Considered, ...] = ()
+    left_out: tuple[_LeftOut, ...] = ()
+
+    @property
+    def _rules(self) -> Iterator[str]:
+        """What removed or placed a target, be it named or counted."""
+        yield from (each.rule for each in self.candidates)
+        yield from (each.rule for each in self.left_out)
 
     @property
     def needs(self) -> frozenset[str]:
         """Of what some target could not do, what the request asked for."""
-        return frozenset(need for each in self.candidates if each.rule.startswith(CANNOT) for need in each.rule[len(CANNOT) :].split(", "))
+        return frozenset(need for rule in self._rules if rule.startswith(CANNOT) for need in rule[len(CANNOT) :].split(", "))
 
     @property
     def bound_to(self) -> str | None:
-        return self.chosen if any(each.rule == BOUND for each in self.candidates) else None
+        return self.chosen if BOUND in self._rules else None
 
     @property
     def stood(self) -> Mapping[str, str]:

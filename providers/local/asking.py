@@ -10,6 +10,7 @@ from contract.errors import EngineRefused
 from providers.exchange import FoldedExchange, Notes, StreamExchange, UnaryExchange
 from providers.http.port import HttpResponse
 from providers.local.manner import Manner
+from providers.local.progress import WithoutProgress, with_progress
 from providers.port import Exchange, Marks
 from providers.routes import dropped_note
 from providers.translation import TranslatingTap, answering, settled, translate
@@ -42,7 +43,7 @@ def ask(call: Call, name: str, model: str, manner: Manner, max_answer: int, drop
     if (path := manner.natives.get(call.dialect)) is not None:
         return _ask_native(call, model, facts, path, max_answer)
     if call.dialect == "openai_chat" and not (call.may_hold_state and MARK in call.body):
-        return _ask_chat(_strictly(call) if manner.strict_when_forced else call, model, facts, max_answer)
+        return _ask_chat(_strictly(call) if manner.strict_when_forced else call, model, manner, max_answer)
     dialect = DIALECTS.get(call.dialect)
     if dialect is None:
         raise EngineRefused(f"the engine {name!r} has nothing like {call.path or call.dialect}")
@@ -54,10 +55,12 @@ def ask(call: Call, name: str, model: str, manner: Manner, max_answer: int, drop
     )
     if manner.strict_when_forced:
         chat = _strictly(chat)
+    chat, progress = with_progress(chat) if manner.tells_progress else (chat, False)
     body = OPENAI_CHAT.rewrite_request(chat, model, facts, stream=True, ask_usage=True)
     context, notes = answering(call, name), dropped_note(translated.dropped)
 
     def exchange(response: HttpResponse, marks: Marks) -> Exchange:
+        response = WithoutProgress(response) if progress else response
         decoder = OPENAI_CHAT.stream_decoder(chat.choices)
         if call.stream:
             return StreamExchange(response, TranslatingTap(decoder, dialect.stream_encoder(context), chat.choices), marks, notes)
@@ -107,12 +110,15 @@ def _ask_native(call: Call, model: str, facts: Facts, path: str, max_answer: int
     return Asked(call, body, exchange, path, call.stream)
 
 
-def _ask_chat(call: Call, model: str, facts: Facts, max_answer: int) -> Asked:
+def _ask_chat(call: Call, model: str, manner: Manner, max_answer: int) -> Asked:
+    call, progress = with_progress(call) if manner.tells_progress else (call, False)
+
     def exchange(response: HttpResponse, marks: Marks) -> Exchange:
+        response = WithoutProgress(response) if progress else response
         if call.stream:
             return StreamExchange(response, OPENAI_CHAT.stream_tap(call, not call.include_usage), marks)
         context = answering(call, model)
         decoder = OPENAI_CHAT.stream_decoder(call.choices)
         return FoldedExchange(response, decoder, lambda events: OPENAI_CHAT.encode_response(events, context), marks, max_answer)
 
-    return Asked(call, OPENAI_CHAT.rewrite_request(call, model, facts, stream=True, ask_usage=True), exchange)
+    return Asked(call, OPENAI_CHAT.rewrite_request(call, model, manner.facts, stream=True, ask_usage=True), exchange)

@@ -16,6 +16,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     asked, since its computation is not interrupted. `choices`: it gives several. `asks_props`: it tells whether the model can call tools.
     `blames_itself`: its 500 may be the request's fault. `priorities`: it takes `priority`, the lower the sooner, and may interrupt who has more.
     `strict_when_forced`: the arguments of a call that is forced follow its schema only where the tool is `strict`.
+    `tells_progress`: of a prompt, if it is asked to; only then it notices while it reads one that who asked is gone (providers/local/progress.py).
     `natives`: what it is asked in besides chat, and where; what else clients speak is translated.
     """
 
@@ -28,6 +29,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     blames_itself: bool
     priorities: bool
     strict_when_forced: bool = False
+    tells_progress: bool = False
     natives: Mapping[Dialect, str] = {}
 
 
@@ -42,6 +44,7 @@ MANNERS: dict[Speaks, Manner] = {
         asks_props=True,
         blames_itself=True,
         priorities=False,
+        tells_progress=True,
     ),
     "vllm": Manner(
         facts=PROVIDER_KINDS["vllm"].facts,

@@ -63,4 +63,4 @@ def disowned(body: bytes, provider: str) -> bytes:
             return found[0]
         return seal(replace(sealed, maker=NOBODY)).encode()
 
-    return _SEAL.sub(mark, body) if MARK in body else body
+    return _SEAL.sub(mark, body) if body.find(MARK) >= 0 else body

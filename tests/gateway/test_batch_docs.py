@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batch.checking import ANTHROPIC, ANTHROPIC_ID, MAX_ID, MOST_FAULTS, OPENAI
 from config.tenancy import BatchSettings
-from gateway.batches import batches_api, telling, told
+from gateway.batches import batches_api, rendering, webhook_delivery
 from tests.config.files import loaded
 from tests.gateway.batching import chat, jsonl, row
 from tests.gateway.test_command import clean_env, serving
@@ -79,5 +79,5 @@ def test_the_figures_are_those_of_the_code() -> None:
     assert cells["A row's bytes"] == [f"{OPENAI.row_bytes:,}", f"{ANTHROPIC.row_bytes:,}"]
     assert cells["`custom_id`"] == [f"1 to {MAX_ID} characters", f"1 to {ANTHROPIC_ID} characters"]
     assert batches_api.ENDPOINTS == ("/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings")
-    assert told.window_s("7d") == told.MOST_WINDOW_S and f"of up to {MOST_FAULTS}" in TEXT and f"for {telling.DAYS} days" in TEXT
+    assert rendering.window_s("7d") == rendering.MOST_WINDOW_S and f"of up to {MOST_FAULTS}" in TEXT and f"for {webhook_delivery.DAYS} days" in TEXT
     assert {f"batch.{name}" for name in BatchSettings.model_fields} <= set(re.findall(r"batch\.\w+", TEXT))

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
+from contract.call import Call
+from gateway.metering.bounds import UNTOLD_SEARCHES, Searches, searches_of
 from ledger.spent import spent_nusd
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.redis_server import RedisServer
@@ -97,6 +100,32 @@ async def test_as_many_run_at_once_as_could_be_paid_at_the_worst_and_no_more(ser
         (scope,) = gateway.runtime.keys.principal([(b"x-api-key", KEY.encode())]).scopes
         standing = await gateway.runtime.meter.standing(scope)
     assert (standing.budgets[0].spent_nusd, standing.budgets[0].reserved_nusd, standing.running) == (7 * COST, 0, 0)
+
+
+async def test_searches_that_a_request_may_make_are_reserved(serve: Serve) -> None:
+    """Two cents beside the tokens: enough for the one that asks for no search, and not for five searches of a cent each."""
+    searching = TARGET.replace("price: {", "price: {web_search_usd: 0.01, ")
+    assert searching != TARGET
+    async with serve(f"budget: {{usd: {usd(2 * worst_nusd() + 20_000_000)}, window: total}}", targets=searching) as gateway:
+        assert (await gateway.post(body(web_search_options={}))).status_code == 402
+        assert (await gateway.post(body())).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "searches"),
+    [
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]}, Searches(web=3)),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, Searches(web=UNTOLD_SEARCHES)),
+        ({"tools": [{"type": "web_search"}, {"type": "file_search"}, {"type": "function"}], "max_tool_calls": 2}, Searches(web=2, files=2)),
+        ({"tools": [{"type": "function", "name": "my_search", "parameters": {"x": "web_search"}}]}, Searches()),
+        ({"tools": "_search"}, Searches()),
+        ({"web_search_options": None}, Searches()),
+    ],
+)
+def test_how_often_a_provider_may_search_is_told_by_the_request(fields: dict[str, Any], searches: Searches) -> None:
+    raw = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in fields.items()}
+    plain = {"request_id": "req_1", "model": "m", "stream": False, "include_usage": False, "body": b"{}", "fields": raw}
+    assert searches_of(Call(dialect="openai_responses", choices=1, **plain)) == searches
 
 
 async def test_a_spent_budget_is_refused_for_good(serve: Serve, one: Upstream) -> None:

@@ -124,6 +124,23 @@ async def test_a_request_wakes_an_engine_that_sleeps_and_who_cannot_wait_is_answ
                 await asyncio.sleep(0.005)
 
 
+async def test_who_cannot_wait_for_an_engine_to_wake_is_told_how_long_it_takes_or_answered_elsewhere(tmp_path: Path, upstream: Upstream) -> None:
+    text = config(tmp_path, upstream, ", sleep_when_idle: 0.2, max_wait_s: 0.05")
+    text = text.replace("models:\n", "models:\n  backed: {targets: [{engine: cpu}, {provider: one, model: m1}]}\n")
+    async with running(text, tmp_path) as gateway:
+        engine = engine_of(gateway)
+        await asleep(engine)
+        took_s = engine.wakes_in_s
+        told = await gateway.post(body("own"))
+        assert took_s > 0.05 and told.status_code == 503, "the last start's time, which is longer than anybody waits here"
+        assert max(1.0, took_s - 1) <= int(told.headers["retry-after"]) <= max(1.0, took_s) + 1
+        assert (await targets(gateway))[0]["engine"]["state"] in ("waking", "ready", "sleeping"), "it wakes all the same"
+        await engine.wait_ready(60)
+        await asleep(engine)
+        backed = await gateway.post(body("backed"))
+        assert backed.status_code == 200 and backed.headers["x-turnout-target"] == "one/m1"
+
+
 async def test_a_replica_that_sleeps_is_left_asleep_while_another_is_idle(tmp_path: Path, upstream: Upstream) -> None:
     async with running(config(tmp_path, upstream, ", replicas: 2, sleep_when_idle: 0.5"), tmp_path) as gateway:
         first, second = (engine for engine in gateway.runtime.engines.values() if isinstance(engine, EngineSupervisor))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.auth import KeyTable
-from gateway.made_keys import principals_of
+from gateway.made_keys import Principals
 from ledger.database import open_engine
 from ledger.keys import PREFIX, Keys
 from tests import command
@@ -57,8 +57,9 @@ def holding(folder: Path) -> KeyTable:
     settings = loaded(folder, CONFIG.encode()).settings
     engine = open_engine(f"sqlite:///{folder}/var/turnout.db")
     table = KeyTable([])
-    found = principals_of(settings, {}, Keys(engine).snapshot().secrets)
-    table.set_made({secret.digest: principal for secret, principal in found.items()}, ())
+    made = Principals(settings, {})
+    Keys(engine).snapshot(made.take)
+    table.set_made(made.found, ())
     engine.dispose()
     return table
 

@@ -7,6 +7,7 @@ import random
 import resource
 import signal
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,6 +31,7 @@ policies: {{once: {{retry: {{max_attempts: 1}}}}}}
 models: {{"one/*": {{policy: once, targets: [{{provider: one, model: "*"}}]}}}}
 teams: {{search: {{keys: [sk-search]}}}}
 """
+AWAY_S = int(os.environ.get("TURNOUT_SOAK_AWAY_S", "300"))
 
 
 @contextlib.asynccontextmanager
@@ -109,16 +111,23 @@ def judge(folder: Path, upstream: Upstream) -> tuple[int, int]:
     return len(found) - len(lost), len(lost)
 
 
-async def killed(folder: Path, upstream: Upstream, rounds: int, rng: random.Random) -> tuple[int, int]:
+async def kill_under_load(folder: Path, upstream: Upstream, name: str, after_s: float, disk_full: bool = False) -> None:
+    async with serving(folder, upstream) as gateway:
+        before = len(upstream.journal)
+        load = Load(gateway.url, name)
+        await eventually(lambda: len(upstream.journal) > before)
+        await asyncio.sleep(after_s)
+        if disk_full:
+            resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            await eventually(lambda: load.statuses[503] > 20)
+        os.kill(gateway.process.pid, signal.SIGKILL)
+        await gateway.process.wait()
+        await load.stop()
+
+
+async def killed(folder: Path, upstream: Upstream, rounds: int, rng: random.Random, name: str = "") -> tuple[int, int]:
     for number in range(rounds):
-        async with serving(folder, upstream) as gateway:
-            before = len(upstream.journal)
-            load = Load(gateway.url, f"{number}")
-            await eventually(lambda before=before: len(upstream.journal) > before)
-            await asyncio.sleep(rng.uniform(0.0, 0.4))
-            os.kill(gateway.process.pid, signal.SIGKILL)
-            await gateway.process.wait()
-            await load.stop()
+        await kill_under_load(folder, upstream, f"{name}{number}", rng.uniform(0.0, 0.4))
     Ledger(url_of(folder / "turnout.db")).close()  # takes over what the last one left
     assert not list((folder / "turnout.spool").iterdir())
     return judge(folder, upstream)
@@ -139,10 +148,27 @@ async def test_a_gateway_that_is_killed_loses_no_request_that_reached_the_upstre
 
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
-async def test_two_hundred_kills_lose_nothing(tmp_path: Path, upstream: Upstream) -> None:
+async def test_two_hundred_kills_five_minutes_without_a_database_and_a_full_disk_lose_nothing(tmp_path: Path, upstream: Upstream) -> None:
+    """Fifty kills; then nobody can write the database: a gateway puts rows aside until it is killed, as others are after it, one with a full disk;
+    then the database is back, and the rest follow."""
     seed = random.randrange(1 << 30)
-    final, lost = await killed(tmp_path, upstream, 200, random.Random(seed))
-    print(f"seed {seed}: {len(upstream.journal)} requests reached the upstream; {final} final rows, {lost} estimates, 0 missing, 0 twice")
+    rng = random.Random(seed)
+    final, lost = await killed(tmp_path, upstream, 50, rng, "before-")
+    print(f"seed {seed}: {len(upstream.journal)} requests in 50 kills; {final} final rows, {lost} estimates", flush=True)
+    lock, until, kills = sqlite3.connect(tmp_path / "turnout.db", isolation_level=None), time.monotonic() + AWAY_S, 0
+    lock.execute("BEGIN IMMEDIATE")
+    while time.monotonic() < until:
+        await kill_under_load(tmp_path, upstream, f"away-{kills}", rng.uniform(0.0, 0.4) if kills else AWAY_S / 2, disk_full=kills == 2)
+        kills += 1
+    waiting = len(upstream.journal) - len(rows(tmp_path))
+    lock.execute("ROLLBACK")
+    lock.close()
+    async with serving(tmp_path, upstream):
+        began = time.monotonic()
+        await eventually(lambda: not list((tmp_path / "turnout.spool").glob("*.rows")) and len(rows(tmp_path)) == len(upstream.journal))
+        print(f"{kills} kills in {AWAY_S} s without the database: {waiting} rows waited, written {time.monotonic() - began:.1f} s after the start")
+    final, lost = await killed(tmp_path, upstream, max(50, 150 - kills), rng, "after-")
+    print(f"{len(upstream.journal)} requests reached the upstream; {final} final rows, {lost} estimates, 0 missing, 0 twice")
 
 
 async def test_a_database_that_is_away_and_a_kill_meanwhile_lose_nothing(tmp_path: Path, upstream: Upstream) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from contract.usage import Usage
 from ledger.calibration import Calibration, Coverage, Error, calibration
+from ledger.rollups import roll_up
 from ledger.row import AttemptRow
 from ledger.store import Ledger
 from ledger.window import FOR_EVER_US, Window
@@ -24,9 +25,9 @@ def ledger(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     ledger.close()
 
 
-@pytest.fixture
-def report(ledger: Ledger) -> Report:
-    """Puts rows into a ledger and reports on them."""
+@pytest.fixture(params=["rows", "rolled up"])
+def report(ledger: Ledger, request: pytest.FixtureRequest) -> Report:
+    """Puts rows into a ledger and reports on them; from themselves, and from what they were rolled up to."""
     emptied(ledger.engine)
 
     def made(*rows: AttemptRow, by: str = "target", since_us: int = 0, team: str | None = None) -> list[Calibration]:
@@ -35,7 +36,11 @@ def report(ledger: Ledger) -> Report:
         assert ledger.flush() and not ledger.dropped
         engine: Engine = ledger.engine
         window = Window(since_us, FOR_EVER_US, {} if team is None else {"team": team})
-        return calibration(engine, window, by.split(",") if by else [])
+        if request.param == "rows":
+            return calibration(engine, window, by.split(",") if by else [], now_s=0.0)
+        now_s = max((one.started_at_us for one in rows), default=0) // 10**6 + 2 * 86_400.0
+        assert roll_up(engine, now_s)
+        return calibration(engine, window, by.split(",") if by else [], now_s)
 
     return made
 

@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.usage import Usage
-from ledger.prices import Price, Rates, compile_price, cost_nusd, override_price
+from ledger.observed import INPUTS, OUTPUTS
+from ledger.prices import Price, Rates, compile_price, cost_nusd, most_nusd, override_price
+from ledger.schema import USAGE_CLASSES
+from ledger.summed import Sums
 
 CLASSES = (
     *("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "output_visible", "reasoning", "audio_output"),
@@ -119,6 +122,31 @@ def test_an_unknown_model_has_no_price_and_no_cost(provider: str, model: str) ->
 
 
 PRICE = Price(Rates(1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000, 6_000_000, 7_000_000, 8_000_000, 9_000_000, 10_000_000))
+
+
+CALLS = ("server_tool_calls", "web_searches", "file_searches")
+
+
+def test_every_class_is_of_the_input_of_the_output_or_counts_calls() -> None:
+    """Where a class is added, the tables of the ledger and the fields of usage, sums and reports must say what it is."""
+    assert sorted((*INPUTS, *OUTPUTS, *CALLS)) == sorted(USAGE_CLASSES)
+    assert set(USAGE_CLASSES) <= set(Sums.__struct_fields__) and set(USAGE_CLASSES) < set(Usage.__struct_fields__)
+    assert {RATE_OF.get(name, name) for name in (*INPUTS, *OUTPUTS)} | {"web_search", "file_search"} == set(Rates.__struct_fields__)
+
+
+@pytest.mark.parametrize("name", [*INPUTS, *OUTPUTS])
+def test_every_class_of_tokens_is_in_its_total_and_costs_its_own_price(name: str) -> None:
+    """`Usage.input_total`, `output_total` and `cost_nusd` list the classes one by one, for speed: none may be forgotten."""
+    usage = Usage(**{name: 7})
+    assert (usage.input_total, usage.output_total) == ((7, None) if name in INPUTS else (None, 7))
+    more = Usage(**{**dict.fromkeys((*INPUTS, *OUTPUTS), 1), name: 7})
+    assert (more.input_total, more.output_total) == (len(INPUTS) + 6 * (name in INPUTS), len(OUTPUTS) + 6 * (name in OUTPUTS))
+    rate = getattr(PRICE.rates, RATE_OF.get(name, name))
+    assert cost_nusd(PRICE, usage) == 7 * rate // 1_000_000
+    assert cost_nusd(Price(msgspec.structs.replace(PRICE.rates, **{RATE_OF.get(name, name): None})), usage) is None
+    dearest = Price(msgspec.structs.replace(PRICE.rates, **{RATE_OF.get(name, name): 50_000_000}))
+    if name != "cache_read":  # a prompt's tokens are never all dearer when they are cached
+        assert most_nusd(dearest, *((7, 0) if name in INPUTS else (0, 7))) == 350
 
 
 def test_unknown_usage_has_no_cost() -> None:

@@ -1,5 +1,6 @@
 """Roll-ups say exactly what their rows say, whatever came late, however often they were made, and whichever part of the time is asked for."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, delete, event, func, select
 
 from contract.scale import PROMPTS, prompt_at
 from contract.usage import Usage
+from ledger.calibration import calibration
 from ledger.database import open_engine
 from ledger.histogram import Histograms, buckets, count, packed, quantile, unpacked
 from ledger.latency import latency
-from ledger.rollups import roll_up
+from ledger.rollups import Slice, roll_up
 from ledger.row import AttemptRow
 from ledger.schema import attempts, latency_rollups, latency_summaries, stale_spans, usage_rollups, usage_summaries
 from ledger.spent import spent_nusd
@@ -185,6 +187,7 @@ def test_a_ledger_of_version_9_gets_its_summaries_also_of_days_whose_rows_are_go
     for table in ("usage_summaries", "latency_summaries"):
         sql(file, f"DROP TABLE {table}")
     old = b"\x81\xa3end\x81\xd0\xb9\x01"  # as that version kept it: MessagePack of {"end": {-71: 1}}
+    sql(file, "ALTER TABLE latency_rollups DROP COLUMN predictions")
     sql(file, "UPDATE latency_rollups SET counts = ?", old)
     sql(file, "INSERT INTO latency_rollups SELECT span_s, start_s, '', model_asked, target, model_sent, policy, prompt, counts FROM latency_rollups")
     sql(file, "UPDATE schema_version SET version = 9")
@@ -196,6 +199,23 @@ def test_a_ledger_of_version_9_gets_its_summaries_also_of_days_whose_rows_are_go
         5,
         5,
     ]  # the minute that is not over has its row
+    engine.dispose()
+
+
+def test_a_ledger_of_version_10_gets_what_its_predictions_came_to(tmp_path: Path) -> None:
+    file = tmp_path / "turnout.db"
+    ledger = Ledger(url_of(file))
+    put(ledger, [row(f"req_{n}", started_at_us=(NOW_S - 90_000 - n * 61) * 10**6, end_us=5, predicted_end_us=n) for n in range(6)])
+    roll_up(ledger.engine, NOW_S)
+    ledger.close()
+    for table in ("latency_rollups", "latency_summaries"):
+        sql(file, f"ALTER TABLE {table} DROP COLUMN predictions")
+    sql(file, "UPDATE schema_version SET version = 10")
+    engine, whole = open_engine(url_of(file)), Window(0, (NOW_S + 1) * 10**6)
+    assert calibration(engine, whole, (), NOW_S) == []
+    assert roll_up(engine, NOW_S)
+    assert calibration(engine, whole, (), NOW_S) == calibration(engine, whole, (), 0)
+    assert calibration(engine, whole, (), NOW_S)[0].attempts == 6
     engine.dispose()
 
 
@@ -228,6 +248,39 @@ def test_processes_that_roll_up_at_once_count_every_row_once(tmp_path: Path) -> 
     assert [sums.rows for sums in summed(engine, Window(0, NOW_S * 10**6), (), NOW_S)] == [400]
     assert counted(engine, stale_spans) == 0
     engine.dispose()
+
+
+def test_while_spans_are_added_up_others_write(tmp_path: Path) -> None:
+    """Whoever adds up waits at the last row that it read; a writer with no patience at all writes meanwhile, and its row is made part of it later."""
+    ledger = Ledger(url_of(tmp_path / "turnout.db"))
+    put(ledger, [row(f"req_{n}", started_at_us=(NOW_S - 90_000) * 10**6) for n in range(5)])
+    engine, written = ledger.engine, []
+
+    def write(*_: Any) -> None:
+        connection = sqlite3.connect(tmp_path / "turnout.db", timeout=0)
+        with connection:
+            connection.execute("INSERT INTO bindings VALUES (?, 'one', ?)", (bytes([len(written)]) * 32, len(written)))
+        connection.close()
+        written.append(1)
+
+    event.listen(engine, "after_cursor_execute", lambda *seen: write() if "FROM attempts" in seen[2] else None)
+    assert roll_up(engine, NOW_S)
+    assert len(written) > 1, "while rows were read and summed"
+    assert [sums.rows for sums in summed(engine, Window(0, NOW_S * 10**6), (), NOW_S)] == [5]
+    ledger.close()
+
+
+def test_a_slice_is_left_when_somebody_else_made_its_spans_meanwhile(tmp_path: Path) -> None:
+    ledger = Ledger(url_of(tmp_path / "turnout.db"))
+    put(ledger, [row("req_1", started_at_us=(NOW_S - 90_000) * 10**6)])
+    engine = ledger.engine
+    entries = {start_s: [id] for id, start_s in sql(tmp_path / "turnout.db", "SELECT id, start_s FROM stale_spans")}
+    put(ledger, [row("req_2", started_at_us=(NOW_S - 90_000) * 10**6)])
+    assert roll_up(engine, NOW_S)
+    with engine.connect() as connection:
+        assert not Slice(connection, 60, entries).make()
+    assert [sums.rows for sums in summed(engine, Window(0, NOW_S * 10**6), (), NOW_S)] == [2] and counted(engine, stale_spans) == 0
+    ledger.close()
 
 
 def test_rows_that_are_kept_no_longer_are_deleted_and_their_sums_stay(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.batch_plan import Plan, Way, outlooks, plan
+from policy.batch_plan import Plan, Way, dealt, outlooks, plan
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -129,3 +129,12 @@ def test_nothing_that_ends_in_time_is_cheaper(rows: int, by_s: float, ways: list
     if possible:
         exact = min(sum(n * (way.all_nusd or 0) for n, way in zip(each, ways, strict=True)) for each in possible)
         assert sum(share.rows * (share.way.all_nusd or 0) for share in found.shares) == exact
+
+
+@settings(max_examples=200, deadline=None)
+@given(first=st.integers(1, 100_000), count=st.integers(1, 2000), rows=st.lists(st.integers(0, 1000), min_size=1, max_size=4).filter(any))
+def test_any_run_of_rows_is_dealt_as_the_shares_are(first: int, count: int, rows: list[int]) -> None:
+    found = [dealt(number, rows) for number in range(first, first + count)]
+    for index, share in enumerate(rows):
+        assert abs(found.count(index) - count * share / sum(rows)) <= 4.0
+        assert share or index not in found

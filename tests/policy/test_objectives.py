@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import get_args
 
+import msgspec
 import pytest
 
 from policy.ask import Ask
@@ -237,3 +238,19 @@ def test_the_same_request_is_planned_the_same_again(objective: Objective) -> Non
         return [planned(Rule(objective=objective), targets, Ask(each, True, 1000)) for each in IDS[:50]]
 
     assert plans() == plans()
+
+
+@pytest.mark.parametrize(("objective", "slo"), [(row[0], row[1]) for row in WINNERS])
+def test_what_a_batch_has_planned_for_a_row_goes_first_and_the_rest_follows_as_ever(objective: Objective, slo: Slo | None) -> None:
+    rule = Rule(objective=objective, slo=slo or Slo(), explore=0.5)
+    plain = order(planned(rule, three()))
+    for name in plain:
+        found = planned(rule, three(), msgspec.structs.replace(ASK, planned=name), may_explore=True)
+        assert order(found) == [name, *[each for each in plain if each != name]]
+        assert found.why == found.attempts[0].reason == "planned by its batch" and not found.exploring
+
+
+def test_a_planned_target_that_is_not_ready_leaves_the_choice_to_the_policy() -> None:
+    away = [Fed("first", CHEAP), Fed("second", DEAR).now(ready_at=2000.0, busy="not ready")]
+    found = planned(Rule(), away, msgspec.structs.replace(ASK, planned="second"))
+    assert order(found) == ["first"] and found.why == "first in order"

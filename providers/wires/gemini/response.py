@@ -5,6 +5,7 @@ from secrets import token_hex
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from contract import events as ev
 from contract.errors import ContentPolicyRefused, MalformedResponse, UpstreamError
@@ -97,6 +98,7 @@ class _Support(msgspec.Struct, rename="camel"):
 class _Grounding(msgspec.Struct, rename="camel"):
     grounding_chunks: list[_Chunk] | None = None
     grounding_supports: list[_Support] | None = None
+    web_search_queries: list[str] | None = None
 
 
 class _Token(msgspec.Struct, rename="camel"):
@@ -240,7 +242,17 @@ class _Reader:
         self._choices: dict[int, _Choice] = {}
         self._id = ""
         self._started = False
-        self.usage: ev.UsageReported | None = None
+        self._usage: Usage | None = None
+        self._searches: dict[int, int] = {}  # by choice
+        self._each_query = True
+
+    @property
+    def usage(self) -> ev.UsageReported | None:
+        """With searches as Google charges them: each query, up to Gemini 2.5 each grounded answer (ai.google.dev/gemini-api/docs/google-search)."""
+        if self._usage is None:
+            return None
+        searches = sum(self._searches.values() if self._each_query else map(bool, self._searches.values()))
+        return ev.UsageReported(usage=replace(self._usage, web_searches=searches) if searches else self._usage)
 
     @property
     def finished(self) -> int:
@@ -250,9 +262,10 @@ class _Reader:
         answer = _read(data)
         if not self._started:
             self._started, self._id = True, answer.response_id or token_hex(12)
+            self._each_query = not (answer.model_version or "").startswith(("gemini-1", "gemini-2"))
             events.append(ev.Started(id=answer.response_id or "", model=answer.model_version or "", created_s=0))
         if bytes(answer.usage_metadata)[:1] == b"{":
-            self.usage = ev.UsageReported(usage=decode_usage(answer.usage_metadata))
+            self._usage = decode_usage(answer.usage_metadata)
         for candidate in answer.candidates or ():
             self._candidate(candidate, events)
 
@@ -273,6 +286,8 @@ class _Reader:
             events.append(ev.TextDelta(text="", choice=index, part=choice.enter("text"), logprobs=logprobs))
         if candidate.grounding_metadata is not None:
             events += _citations(candidate.grounding_metadata, choice, index)
+            queries = len(candidate.grounding_metadata.web_search_queries or ())
+            self._searches[index] = max(queries, self._searches.get(index, 0))  # a stream's pieces repeat them
         self._sign(choice, index, events)
         native = candidate.finish_reason
         if native is None or native == "FINISH_REASON_UNSPECIFIED":

@@ -29,6 +29,7 @@ from contract.patience import Patience
 from providers.http.client import PooledClient
 from providers.http.port import Clocks
 from providers.local.backend import EngineBackend
+from providers.local.llamacpp_child import BATCH_TOKENS
 from providers.local.supervisor import EngineSupervisor
 from providers.port import Exchange, Marks
 from providers.reading import Reading
@@ -276,6 +277,19 @@ async def test_leaving_before_the_first_token_gives_the_slot_back(engine: Engine
     await asyncio.wait([opening])
     assert opening.cancelled(), opening
     assert engine.at_rest()
+
+
+@shared_loop
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_a_prompt_whose_client_left_is_not_read_to_its_end(engine: Engine, stream: bool) -> None:
+    address, before = engine.supervisor.address, await engine.prompt_tokens()
+    assert address is not None
+    exchange = await engine.open(f"a prompt that {stream} clients left " * 32, stream=stream, max_tokens=1)  # it tells that it reads it
+    exchange.abort()
+    async with asyncio.timeout(PATIENCE_S):
+        while await busy_slots(address):
+            await asyncio.sleep(0.01)
+    assert await engine.prompt_tokens() - before <= 2 * BATCH_TOKENS, "the batch in which it was told, and the next; of about 230"
 
 
 @shared_loop

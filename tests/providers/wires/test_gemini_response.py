@@ -115,6 +115,16 @@ def test_images_and_documents_of_a_prompt_and_images_that_were_made_are_classes_
     assert (usage.output_visible, usage.image_output) == (10, 1290)
 
 
+@pytest.mark.parametrize(("model", "searches"), [("gemini-3-pro-preview", 2), ("gemini-2.5-flash", 1)])
+def test_searches_are_counted_as_they_are_charged(model: str, searches: int) -> None:
+    """Each query; up to Gemini 2.5 each answer that is grounded in any. A stream's pieces repeat them."""
+    grounded = {"groundingMetadata": {"webSearchQueries": ["a", "b"]}}
+    counts = {"promptTokenCount": 3, "candidatesTokenCount": 1}
+    pieces = [body({"text": word}, candidate=grounded, usageMetadata=counts, modelVersion=model) for word in "xy"]
+    assert only(streamed(*pieces), ev.UsageReported)[0].usage.web_searches == searches
+    assert only(whole({"text": "a"}, usageMetadata=counts), ev.UsageReported)[0].usage.web_searches is None
+
+
 def test_what_usage_does_not_tell_is_unknown() -> None:
     [event] = only(whole({"text": "a"}, usageMetadata={"promptTokenCount": 3}), ev.UsageReported)
     assert (event.usage.cache_read, event.usage.reasoning, event.usage.output_total) == (None, None, None)

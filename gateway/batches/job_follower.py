@@ -22,6 +22,7 @@ from contract.call import Call
 from contract.errors import AttemptError, RateLimited, TurnoutError
 from gateway.batches.asking import Asking
 from gateway.batches.books import Commits
+from gateway.batches.clients import Account
 from gateway.batches.parts import JobRows, Known, PartState, parts_of
 from gateway.batches.results import Booking, request_id_of
 from gateway.batches.upkeep import US
@@ -54,11 +55,12 @@ class World(msgspec.Struct, frozen=True):
     until: Callable[[], int]
 
 
-class Minder:
+class JobFollower:
     """One job's. `run` ends when nothing more of it is to come; `stop` has the provider cancel it."""
 
-    def __init__(self, world: World, client: BatchClient, batch: Batch, job: Job, folder: Path) -> None:
+    def __init__(self, world: World, account: Account, client: BatchClient, batch: Batch, job: Job, folder: Path) -> None:
         self._world = world
+        self._account = account
         self._client = client
         self.batch = batch
         self.job = job
@@ -145,7 +147,7 @@ class Minder:
         files = await self._made()
         try:
             if not before:
-                self._parts = [PartState(part.submission(time(), self._window_s())) for part in files.values()]
+                self._parts = [PartState(part.submission(time(), self._window_s()), self._account) for part in files.values()]
                 await self._save()
                 if not await self._reserve(False):
                     for part in self._parts:
@@ -333,7 +335,7 @@ class Minder:
     async def _asked(self, ids: Sequence[str]) -> dict[str, Call]:
         lines = [row_number(id) for id in ids if _is_row(id)]
         places = await self._db(jobs.places, self.batch.id, lines)
-        known = await asyncio.to_thread(self._rows.known, list(places.values()))
+        known = await self._rows.known(list(places.values()))
         self._known |= {each.row.line: each for each in known}
         return {row_id(each.row.line): each.call for each in known}
 
@@ -351,6 +353,8 @@ class Minder:
             known = self._known.pop(line)
             attempt = self._booking.attempt(known, result, self._organisation())
             if line in taken:
+                if result.state == "succeeded" and result.answer is not None:
+                    self._rows.keep(known, result.answer)
                 world.commits.add(self._booking.result(taken[line], result, attempt))
                 counts.row(attempt, None, False)
                 self._used_nusd += (attempt.cost_nusd or 0) if attempt.billed == "team" else 0

@@ -23,7 +23,7 @@ DAYS = 3  # for how long it is tried
 log = structlog.get_logger("turnout.batches")
 
 
-class Telling:
+class WebhookDelivery:
     """Driven by the executor's turns."""
 
     def __init__(self, settings: WebhookSettings, client: HttpClient, store: Store) -> None:

@@ -27,7 +27,7 @@ def window_s(window: str) -> int:
     return seconds
 
 
-def file_told(file: File) -> dict[str, Any]:
+def file_shown(file: File) -> dict[str, Any]:
     return {
         "id": file.id,
         "object": "file",
@@ -41,7 +41,7 @@ def file_told(file: File) -> dict[str, Any]:
     }
 
 
-def openai_told(batch: Batch, targets: Mapping[str, int] | None = None) -> dict[str, Any]:
+def openai_shown(batch: Batch, targets: Mapping[str, int] | None = None) -> dict[str, Any]:
     """With a member `turnout`, of what OpenAI's object has no place for. `targets`: how many rows each answered."""
     ended = {
         f"{status}_at": _seconds(batch.ended_at_us) if batch.status == status else None for status in ("completed", "failed", "expired", "cancelled")
@@ -72,7 +72,7 @@ def openai_told(batch: Batch, targets: Mapping[str, int] | None = None) -> dict[
             "output_tokens_details": {"reasoning_tokens": batch.reasoning_tokens},
             "total_tokens": batch.input_tokens + batch.output_tokens,
         },
-        "turnout": own_told(batch, targets),
+        "turnout": own_shown(batch, targets),
     }
 
 
@@ -80,7 +80,7 @@ def _failed(batch: Batch) -> int:
     return batch.errored + (batch.expired + batch.cancelled if batch.ended else 0)
 
 
-def own_told(batch: Batch, targets: Mapping[str, int] | None) -> dict[str, Any]:
+def own_shown(batch: Batch, targets: Mapping[str, int] | None) -> dict[str, Any]:
     """Money as far as it is known: `unpriced` rows have none. `repeated`: rows that a worker which died had in hand, so that they may have been
     asked twice; what it asked is not charged to the team."""
     return {
@@ -94,7 +94,7 @@ def own_told(batch: Batch, targets: Mapping[str, int] | None) -> dict[str, Any]:
     }
 
 
-def anthropic_told(batch: Batch, targets: Mapping[str, int] | None = None) -> dict[str, Any]:
+def anthropic_shown(batch: Batch, targets: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Counts of rows that ended stay 0 until the batch has, as in Anthropic's API; `turnout` tells them as they are."""
     counts = {"succeeded": 0, "errored": 0, "canceled": 0, "expired": 0, "processing": batch.total}
     if batch.ended:
@@ -111,7 +111,7 @@ def anthropic_told(batch: Batch, targets: Mapping[str, int] | None = None) -> di
         "cancel_initiated_at": _moment(batch.cancelling_at_us),
         "archived_at": None,
         "results_url": f"/v1/messages/batches/{batch.id}/results" if batch.ended and batch.output_file else None,
-        "turnout": own_told(batch, targets),
+        "turnout": own_shown(batch, targets),
     }
 
 

@@ -4,21 +4,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gateway.batches.presence import Presence
+from gateway.batches.worker_lock import WorkerLock
 
 HOLDS = """
 import sys
 from pathlib import Path
-from gateway.batches.presence import Presence
-presence = Presence(Path(sys.argv[1]), "other")
-presence.hold()
+from gateway.batches.worker_lock import WorkerLock
+worker_lock = WorkerLock(Path(sys.argv[1]), "other")
+worker_lock.hold()
 print("held", flush=True)
 sys.stdin.read()
 """
 
 
 def test_a_worker_lives_until_its_process_dies(tmp_path: Path) -> None:
-    own = Presence(tmp_path / "workers", "own")
+    own = WorkerLock(tmp_path / "workers", "own")
     assert own.dead() == []
     own.hold()
     other = subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path / "workers")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -8,7 +8,7 @@ from pathlib import Path
 MAKING = ".making"
 
 
-class Presence:
+class WorkerLock:
     """Whoever holds it closes it. `folder`: of all workers of this host that share a database."""
 
     def __init__(self, folder: Path, worker: str) -> None:

@@ -22,7 +22,7 @@ STOP_S = 90.0
 log = structlog.get_logger("turnout.batches")
 
 
-class Fleet:
+class RayLauncher:
     """Whoever keeps it stops it."""
 
     def __init__(self, settings: RayActorSettings) -> None:
