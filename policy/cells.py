@@ -1,22 +1,25 @@
 """What one target showed in one mode, streamed or unary: sketches by cell of prompt length and load, counts that fade, and its level.
 
-A cell of which little is known borrows from its neighbours. How slow a target is at the moment, beside what its cells say, is its level: a few
-answers find it, and cells hold what they would have seen without.
+A cell of which little is known borrows from its neighbours, each carried to where the request is by the target's line (policy/line.py). How
+slow a target is at the moment, beside what its cells say, is its level: a few answers find it, and cells hold what they would have seen without.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import log2, sqrt
+from struct import Struct
+from typing import NamedTuple
 
 import msgspec
 
 from contract.scale import LEAST, PROMPTS, prompt_at
 from policy.forecast import Forecast
+from policy.line import FLAT, SUMS, Point, Slopes, carries, slopes
 from policy.sketch import Distribution, Packed, Sketch
 
 PRIOR_ATTEMPTS = 2.0  # taken to have gone well: so one failure is not certainty, and an old outage fades though nothing is sent
 SURE = 1.645  # standard deviations of a count, for 95 %
 ENOUGH = 20.0  # answers of a cell's own, from which on it borrows nothing
-FADING = 0.25  # what a neighbour's answers weigh for each step that it is away
+FADING = 0.5  # what a neighbour's answers weigh for each step that it is away
 
 # A target that turns slow, or quick again, shows in its next few answers: they move its level, which all its cells share.
 LEVEL_GAIN = 0.25  # of what an answer differs from its cell's median, in doublings
@@ -30,6 +33,12 @@ CELLS = len(PROMPTS) * LOADS
 _STEPS = tuple(  # [a][b]: how far a cell is from another
     tuple(abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS) for b in range(CELLS)) for a in range(CELLS)
 )
+FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
+SLOPES_S = 2.0  # how long a line holds, unless its answers are many more by then
+MANY_MORE = 1.25
+
+
+_POINT = Struct("<3f")  # the sums of a cell's points: thousands of prompt tokens, load, its square
 
 
 class Dump(msgspec.Struct, array_like=True):
@@ -41,23 +50,49 @@ class Dump(msgspec.Struct, array_like=True):
     outputs: Packed
     recent: tuple[float, float, float, float]
     tokens: dict[int, tuple[float, float]]
+    points: dict[int, bytes]  # of each cell in `waits`: _POINT
+    line: list[float]
+
+
+class CellForecast(NamedTuple):
+    """What a cell says, carried from the point `there` by that line. `changes`: the target's attempts by then; `limit`: so many, and it is old."""
+
+    forecast: Forecast
+    made_at: float
+    changes: int
+    limit: int
+    there: Point
+    slope: Slopes
+
+    def holds(self, now: float, changes: int) -> bool:
+        age_s = now - self.made_at
+        return changes < self.limit and (age_s < FRESH_S or (age_s < REFRESH_S and self.changes == changes))
 
 
 class Mode:
     """The streamed answers of a target, or the unary ones."""
 
-    __slots__ = ("cached", "drift", "drift_at", "outputs", "recent", "token_s", "tokens", "totals", "waits")
+    __slots__ = ("cached", "drift", "drift_at", "line", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "totals", "waits")
 
     def __init__(self) -> None:
         self.waits: dict[int, Sketch] = {}  # by cell: TTFT, or a unary answer's total time
+        self.points: dict[int, list[float]] = {}  # by cell, the sums of its answers' points
+        self.line = [0.0] * SUMS
         self.token_s: dict[int, Sketch] = {}  # by load
         self.totals = Sketch()
         self.outputs = Sketch()
         self.recent = [0.0, 0.0, 0.0, 0.0]  # attempts, failed ones, limited ones, those of the failed that cost money
         self.tokens: dict[int, list[float]] = {}  # by prompt length: input tokens, and those of them that were cached
-        self.cached: list[tuple[Forecast, float, int, int] | None] = [None] * CELLS
+        self.cached: list[CellForecast | None] = [None] * CELLS
+        self.placed: dict[int, tuple[Forecast, CellForecast]] = {}  # by place in a cell
+        self.slopes: tuple[Slopes, float, float] = (FLAT, 0.0, 0.0)  # with the answers behind it, and when
         self.drift = 0.0  # of the TTFT from what the cells say, in doublings
         self.drift_at = 0.0
+
+    def forget_forecasts(self) -> None:
+        self.cached = [None] * CELLS
+        self.placed = {}
+        self.slopes = FLAT, 0.0, 0.0
 
     def level(self, now: float) -> float:
         """How many times as slow as its cells say the target is at the moment."""
@@ -67,9 +102,9 @@ class Mode:
         drift *= 0.5 ** (max(0.0, now - self.drift_at) / LEVEL_HALF_LIFE_S)
         return 2.0**drift if abs(drift) >= LEVEL_LEAST else 1.0
 
-    def drifted(self, now: float, ttft_s: float, cell: int) -> None:
+    def drifted(self, now: float, ttft_s: float, place: int) -> None:
         """Takes in by how much a first token came later, or sooner, than the last forecast's cells said."""
-        kept = self.cached[cell]
+        kept = self.placed.get(place)
         if kept is None or kept[0].samples < LEVEL_KNOWN or not (median := kept[0].median_s):
             return
         drift = self.drift * 0.5 ** (max(0.0, now - self.drift_at) / LEVEL_HALF_LIFE_S)
@@ -81,6 +116,8 @@ class Mode:
         for sketch in (*self.waits.values(), *self.token_s.values(), self.totals, self.outputs):
             sketch.scale(slow)
         self.recent = [each * fast for each in self.recent]
+        self.points = {at: [each * slow for each in sums] for at, sums in self.points.items()}
+        self.line = [each * slow for each in self.line]
         self.tokens = {at: [each * slow for each in sums] for at, sums in self.tokens.items()}
 
     def dump(self, slow: float, fast: float) -> Dump:
@@ -91,9 +128,14 @@ class Mode:
             self.outputs.pack(slow),
             (self.recent[0] * fast, self.recent[1] * fast, self.recent[2] * fast, self.recent[3] * fast),
             {at: (sums[0] * slow, sums[1] * slow) for at, sums in self.tokens.items()},
+            {cell: _POINT.pack(*(each * slow for each in sums)) for cell, sums in self.points.items()},
+            [each * slow for each in self.line],
         )
 
     def merge(self, dump: Dump, slow: float, fast: float) -> None:
+        """Raises ValueError for what no mode dumps."""
+        if dump.waits.keys() != dump.points.keys() or any(len(each) != _POINT.size for each in dump.points.values()):
+            raise ValueError("a cell's answers have no points")
         for mine, theirs, places in ((self.waits, dump.waits, CELLS), (self.token_s, dump.token_s, LOADS)):
             for place, packed in theirs.items():
                 if 0 <= place < places:
@@ -105,6 +147,10 @@ class Mode:
             mine_sums = self.tokens.setdefault(at, [0.0, 0.0])
             mine_sums[0] += theirs_sums[0] * slow
             mine_sums[1] += theirs_sums[1] * slow
+        for cell, theirs_point in dump.points.items():
+            sums = self.points.get(cell, (0.0, 0.0, 0.0))
+            self.points[cell] = [mine + theirs * slow for mine, theirs in zip(sums, _POINT.unpack(theirs_point), strict=True)]
+        self.line = [mine + theirs * slow for mine, theirs in zip(self.line, dump.line, strict=True)]
 
 
 View = tuple[Mode, float, float]  # with the factors that turn its weights, slow and fast, into those of now
@@ -113,6 +159,26 @@ View = tuple[Mode, float, float]  # with the factors that turn its weights, slow
 def place_of_prompt(prompt_tokens: int) -> int:
     """The first cell of that prompt length; the load is added to it."""
     return LOADS * prompt_at(prompt_tokens)
+
+
+def place_of(prompt_tokens: int, load: int) -> int:
+    """Where in a cell: within a quarter of a doubling of the prompt, and of the load from 8 on."""
+    rest = prompt_tokens - 1 if prompt_tokens > 4 else 4
+    bits = rest.bit_length()
+    if load < 8:
+        return (bits * 4 + (rest >> bits - 3 & 3)) * 256 + load
+    load_bits = load.bit_length()
+    return (bits * 4 + (rest >> bits - 3 & 3)) * 256 + load_bits * 4 + (load >> load_bits - 3 & 3)
+
+
+def point_of(place: int) -> Point:
+    """The middle of a place."""
+    bits, quarter = divmod(place >> 8, 4)
+    load = float(place & 255)
+    if load >= 8:
+        load_bits, load_quarter = divmod(place & 255, 4)
+        load = (4.5 + load_quarter) * 2.0 ** (load_bits - 3) - 0.5
+    return ((4.5 + quarter) * 2.0 ** (bits - 3) + 0.5) / 1000, load, load * load
 
 
 def sketch_of(sketches: dict[int, Sketch], place: int) -> Sketch:
@@ -137,21 +203,68 @@ def borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int, times
     return Distribution(parts, times)
 
 
-def _borrow(parts: list[tuple[Sketch, float]], known: Sequence[tuple[dict[int, Sketch], float]], place: int, room: float) -> None:
-    """Adds the neighbours' sketches with the factors on their weights, until there is no more room."""
+def carried(views: Sequence[View], cell: int, here: Point, slope: Slopes) -> tuple[Distribution, Point]:
+    """The waits of a cell, its neighbours' as they would be here; and where that is: amid the cell's own answers, or `here` where it has none."""
+    parts, own, more = [], 0.0, 0
+    for mode, slow, _ in views:
+        found = mode.waits.get(cell)
+        more += len(mode.waits)
+        if found is not None:
+            more -= 1
+            parts.append((found, slow))
+            own += found.total * slow
+    if own:
+        here = _amid(views, cell)
+    if more and (room := (ENOUGH - own) / (1.0 + own)) > 0.0:
+        known = [(mode.waits, slow) for mode, slow, _ in views]
+        _borrow(parts, known, cell, room, lambda at: carries(slope, _amid(views, at), here))
+    return Distribution(parts), here
+
+
+def _amid(views: Sequence[View], cell: int) -> Point:
+    """The mean of the points of a cell's answers."""
+    prompt_k = load = square = weight = 0.0
+    for mode, slow, _ in views:
+        if (sums := mode.points.get(cell)) is not None:
+            prompt_k += sums[0] * slow
+            load += sums[1] * slow
+            square += sums[2] * slow
+            weight += mode.waits[cell].total * slow
+    return prompt_k / weight, load / weight, square / weight
+
+
+def slopes_of(mode: Mode, views: Sequence[View], now: float) -> Slopes:
+    """By all that is known; `mode` keeps it."""
+    slope, answers, at = mode.slopes
+    known = sum(each.totals.total * slow for each, slow, _ in views)
+    if known > 0.0 and (not 0.0 <= now - at < SLOPES_S or known > answers * MANY_MORE):
+        sums = [sum(column) for column in zip(*([each * slow for each in seen.line] for seen, slow, _ in views), strict=True)]
+        slope = slopes(sums, known)
+        mode.slopes = slope, known, now
+    return slope
+
+
+def _borrow(
+    parts: list[tuple[Sketch, float]],
+    known: Sequence[tuple[dict[int, Sketch], float]],
+    place: int,
+    room: float,
+    times: Callable[[int], float] | None = None,
+) -> None:
+    """Adds the neighbours' sketches with the factors on their weights, until there is no more room. `times`: how much longer here than there."""
     steps = _STEPS[place]
-    rings: dict[int, list[tuple[Sketch, float]]] = {}
+    rings: dict[int, list[tuple[int, Sketch, float]]] = {}
     for sketches, slow in known:
         for at, sketch in sketches.items():
             if at != place:
-                rings.setdefault(steps[at], []).append((sketch, slow))
+                rings.setdefault(steps[at], []).append((at, sketch, slow))
     for step in sorted(rings):
         nearness = FADING**step
-        weight = sum([sketch.total * slow for sketch, slow in rings[step]]) * nearness
+        weight = sum([sketch.total * slow for _, sketch, slow in rings[step]]) * nearness
         if weight:
-            share = min(1.0, room / weight)
-            parts += [(sketch, slow * nearness * share) for sketch, slow in rings[step]]
-            room -= weight * share
+            factor = nearness * min(1.0, room / weight)
+            parts += [(sketch if times is None else sketch.carried(times(at)), slow * factor) for at, sketch, slow in rings[step]]
+            room -= weight
             if room <= 0.0:
                 return
 

@@ -15,7 +15,7 @@ from policy.slack import LIKELY
 
 FEWEST_BYTES = 6 / 4  # a prompt estimated at 4 bytes a token may have 6: what exceeds a context even so is sure to
 EXPLORE_PRICE = 3.0  # where cost decides, a target may be measured at up to so many times the price of the best
-MOST_EXPLORED, LEAST_EXPLORED = 5.0, 0.1  # times the rule's share: of who is in time again, and of who has no hope
+MOST_EXPLORED, LEAST_EXPLORED = 2.0, 0.05  # times the rule's share: of who is in time again, and of who has no hope
 UNKNOWN = float("inf")
 NEAR = 0.02  # keys that differ by less are a tie
 BOUND = "the request's state is bound to another target"

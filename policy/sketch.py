@@ -75,6 +75,15 @@ class Sketch:
         self.total += other.total * factor
         self.value_sum += other.value_sum * factor
 
+    def carried(self, times: float) -> "Sketch":
+        """The same weights, with every value so many times as large: what falls between two buckets is shared between them."""
+        whole = floor(shift := log2(times) * STEPS)
+        part = shift - whole
+        made = Sketch()
+        made.first, made.total, made.value_sum = self.first + whole, self.total, self.value_sum * times
+        made.counts = array("d", [here + part * (below - here) for below, here in pairwise((0.0, *self.counts, 0.0))]) if part else self.counts
+        return made
+
     def scale(self, factor: float) -> None:
         self.counts = array("d", [weight * factor for weight in self.counts])
         self.total *= factor
@@ -140,6 +149,14 @@ class Distribution:
         self._times = times
         self.mean = value_sum / self.total * times if self.total > 0.0 else None
         self._middles: list[float] | None = None
+
+    def carried(self, times: float) -> "Distribution":
+        """The same, with every value so many times as large."""
+        made = Distribution.__new__(Distribution)
+        made._first, made._below, made.total, made._middles = self._first, self._below, self.total, None
+        made._times = self._times * times
+        made.mean = None if self.mean is None else self.mean * times
+        return made
 
     def quantile(self, share: float) -> float | None:
         """The value that a `share` of all do not exceed; None: nothing is known."""

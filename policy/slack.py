@@ -2,7 +2,7 @@
 
 CONFIDENT = 0.95  # a target meets a p95 when it is at least so likely to be in time
 LIKELY = 0.7  # where cost decides, a target that is less likely is out of the question
-LEAST_MISS, MOST_MISS = 4.0, 20.0  # prices of a late answer, in answers of the dearest target: while few are late, and when too many are
+LEAST_MISS, MOST_MISS = 2.0, 8.0  # prices of a late answer, in answers of the dearest target: while few are late, and when too many are
 FEW_LATE, MANY_LATE = 0.02, 0.05  # shares of the answers
 HALF_LIFE_S = 600.0
 PRIOR = 20.0  # answers taken to have been in time

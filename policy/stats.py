@@ -8,16 +8,33 @@ from typing import NamedTuple
 
 import msgspec
 
+from contract.scale import LEAST
 from policy.affinity import WarmHits
-from policy.cells import CELLS, LOADS, Dump, Mode, View, borrowed, place_of_prompt, rates, share_cached, sketch_of
+from policy.cells import (
+    LOADS,
+    CellForecast,
+    Dump,
+    Mode,
+    View,
+    borrowed,
+    carried,
+    place_of,
+    place_of_prompt,
+    point_of,
+    rates,
+    share_cached,
+    sketch_of,
+    slopes_of,
+)
 from policy.forecast import Forecast
+from policy.line import Point, Slopes, add, carries
 from policy.sketch import Distribution
 
 HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
 FAILURE_HALF_LIFE_S = 60.0
 MOST_HALF_LIVES = 500.0  # before the scale is reset, within the range of a float
-FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
 MAX_WASTE_FACTOR = 5.0
+MOST_PLACED = 1000
 
 _DUMPS = msgspec.msgpack.Decoder(tuple[Dump, Dump])
 
@@ -76,9 +93,17 @@ class TargetStats:
         wait_s = ttft_s if streamed else total_s
         if wait_s is not None:
             cell = prompt_at + load_at
-            sketch_of(mode.waits, cell).add(wait_s / mode.level(now), weight)
+            usual_s = max(LEAST, wait_s / mode.level(now))
+            sketch_of(mode.waits, cell).add(usual_s, weight)
+            point = mode.points.get(cell)
+            if point is None:
+                point = mode.points[cell] = [0.0, 0.0, 0.0]
+            point[0] += weight * prompt_tokens / 1000
+            point[1] += weight * load
+            point[2] += weight * load * load
+            add(mode.line, prompt_tokens, load, usual_s, weight)
             if streamed:
-                mode.drifted(now, wait_s, cell)
+                mode.drifted(now, wait_s, place_of(prompt_tokens, load))
         mode.totals.add(total_s, weight)
         if output_tokens:
             self.output_tokens += output_tokens
@@ -144,13 +169,13 @@ class TargetStats:
         """An outage is over: its failures say nothing of what comes now."""
         for mode in self._modes:
             mode.recent = [mode.recent[0], 0.0, mode.recent[2], 0.0]
-            mode.cached = [None] * CELLS
+            mode.forget_forecasts()
 
     def set_others(self, others: "TargetStats") -> None:
         """What others know from now on, instead of what they were said to know before."""
         self._others = others
         for mode in self._modes:
-            mode.cached = [None] * CELLS
+            mode.forget_forecasts()
 
     @property
     def changes(self) -> int:
@@ -160,14 +185,15 @@ class TargetStats:
     # --- asking -------------------------------------------------------------------------------------------------------
     def forecast(self, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> Forecast:
         """What to expect; at most FRESH_S old, or older when nothing came since; sooner renewed where little was known."""
+        mode = self._modes[streamed]
+        place = place_of(prompt_tokens, load)
+        if (kept := mode.placed.get(place)) is not None and kept[1].holds(now, self._changes):
+            return kept[0]
         cell = place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length())
-        cached = self._modes[streamed].cached
-        if (kept := cached[cell]) is not None:
-            forecast, made_at, changes, limit = kept
-            age_s = now - made_at
-            if self._changes < limit and (age_s < FRESH_S or (age_s < REFRESH_S and self._changes == changes)):
-                return forecast
-        return self._made(self.common(now, streamed), now, streamed, cell)
+        of_cell = mode.cached[cell]
+        if of_cell is None or not of_cell.holds(now, self._changes):
+            of_cell = self._made(self.common(now, streamed), now, streamed, cell, point_of(place))
+        return self.placed(of_cell, streamed=streamed, prompt_tokens=prompt_tokens, load=load)
 
     def common(self, now: float, streamed: bool) -> Common:
         """The part of its forecasts that is alike for all prompts and loads."""
@@ -175,19 +201,38 @@ class TargetStats:
         totals = Distribution((mode.totals, slow) for mode, slow, _ in views) if streamed else None
         return Common(totals, Distribution((mode.outputs, slow) for mode, slow, _ in views), rates(views), {})
 
-    def forecast_with(self, common: Common, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> Forecast:
-        """Made anew but for a common part, which may be older."""
-        return self._made(common, now, streamed, place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length()))
+    def forecast_with(self, common: Common, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> CellForecast:
+        """Of their cell, made anew but for a common part, which may be older."""
+        cell = place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length())
+        return self._made(common, now, streamed, cell, point_of(place_of(prompt_tokens, load)))
 
-    def _made(self, common: Common, now: float, streamed: bool, cell: int) -> Forecast:
-        forecast = self._forecast(common, now, streamed, cell)
-        self._modes[streamed].cached[cell] = forecast, now, self._changes, self._changes + 1 + int(forecast.samples) // 16
+    def placed(self, of_cell: CellForecast, *, streamed: bool, prompt_tokens: int, load: int) -> Forecast:
+        """What the cell says, carried to the place in it."""
+        placed, place = self._modes[streamed].placed, place_of(prompt_tokens, load)
+        if (kept := placed.get(place)) is not None and kept[1] is of_cell:
+            return kept[0]
+        forecast = of_cell.forecast
+        times = carries(of_cell.slope, of_cell.there, point_of(place))
+        if forecast.waits is not None and times != 1.0:
+            forecast = _carried(forecast, forecast.waits.carried(times), streamed, times)
+        if len(placed) >= MOST_PLACED:
+            placed.clear()
+        placed[place] = forecast, of_cell
         return forecast
 
-    def _forecast(self, common: Common, now: float, streamed: bool, cell: int) -> Forecast:
+    def _made(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> CellForecast:
+        """A cell's, anew. `here`: the point that is asked for."""
+        forecast, there, slope = self._forecast(common, now, streamed, cell, here)
+        made = CellForecast(forecast, now, self._changes, self._changes + 1 + int(forecast.samples) // 16, there, slope)
+        self._modes[streamed].cached[cell] = made
+        return made
+
+    def _forecast(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> tuple[Forecast, Point, Slopes]:
         views = self._views(now, streamed)
-        level = self._modes[streamed].level(now)
-        waits = borrowed([(mode.waits, slow) for mode, slow, _ in views], cell, level)
+        mode = self._modes[streamed]
+        level, slope = mode.level(now), slopes_of(mode, views, now)
+        waits, there = carried(views, cell, here, slope)
+        waits = waits.carried(level)
         median_s = waits.quantile(0.5) if streamed else None
         load = cell % LOADS
         token_s = common.token_s.get(load)
@@ -195,7 +240,7 @@ class TargetStats:
             token_s = common.token_s[load] = borrowed([(mode.token_s, slow) for mode, slow, _ in views], load)
         totals = common.totals or waits
         error_rate, limited_rate, failing, paid_rate = common.rates
-        return Forecast(
+        forecast = Forecast(
             samples=waits.total,
             ttft_mean_s=waits.mean if streamed else None,
             ttft_p50_s=median_s,
@@ -214,6 +259,7 @@ class TargetStats:
             outputs=common.outputs,
             median_s=None if median_s is None else median_s / level,
         )
+        return forecast, there, slope
 
     def _views(self, now: float, streamed: bool) -> list[View]:
         return [(each._modes[streamed], *_factors(each._at, now)) for each in (self, self._others) if each is not None and each._at is not None]
@@ -239,6 +285,15 @@ class TargetStats:
             "limited_rate": round(limited_rate, 4),
             "cache_share": None if share is None else round(share, 4),
         }
+
+
+def _carried(forecast: Forecast, waits: Distribution, streamed: bool, times: float) -> Forecast:
+    mean_s, p95_s = waits.mean, waits.quantile(0.95)
+    if not streamed:
+        return msgspec.structs.replace(forecast, total_mean_s=mean_s, total_p95_s=p95_s, waits=waits, memo={})
+    median_s = None if forecast.median_s is None else forecast.median_s * times
+    p50_s = waits.quantile(0.5)
+    return msgspec.structs.replace(forecast, ttft_mean_s=mean_s, ttft_p50_s=p50_s, ttft_p95_s=p95_s, waits=waits, median_s=median_s, memo={})
 
 
 def _factors(at: float, now: float) -> tuple[float, float]:

@@ -12,7 +12,8 @@ from time import perf_counter_ns
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from policy.stats import REFRESH_S, TargetStats
+from policy.cells import REFRESH_S
+from policy.stats import TargetStats
 
 BATCH = 20
 BATCHES = 500

@@ -10,6 +10,7 @@ from bench.policy.world import PATIENCE_S, Outcome, Request, World
 from policy.affinity import Affinity
 from policy.ask import NOTHING, Ask
 from policy.explore import ExploreBudget
+from policy.forecast import Forecast
 from policy.hedge import HedgeBudget, hedge
 from policy.plan import Plan, plan
 from policy.predict import TYPICAL_OUTPUT, Live
@@ -174,17 +175,23 @@ class Ours:
             }
         ask = Ask(request.id, True, request.estimated_tokens, request.max_tokens, warm=warm)
         live = []
-        for index, stats in enumerate(self._stats):
+        for index in range(len(self._stats)):
             cold_tokens = ask.prompt_tokens - warm.get(names[index].name, 0)
             load = world.in_flight(index)
-            forecast = stats.forecast(now, streamed=True, prompt_tokens=cold_tokens, load=load)
             ready_at = now if index in ready else now + 1.0
+            forecast = self._forecast(index, request, now, cold_tokens, load)
             live.append(Live(forecast, ready_at, "breaker", world.expected_wait_s(index, now), load))
         may_explore = rule.explore > 0 and self._exploring.allows(now, rule.explore)
         made = plan(rule, ask, self._admitted, live, now, may_explore, self._slack.miss())
         second = hedge(rule, made, [each.name for each, state in zip(names, live, strict=True) if state.load == 0], now, self._hedges)
         then = None if second is None else (second.after_s, second.planned.candidate.index)
         return Choice([each.candidate.index for each in made.attempts], then, made, ask)
+
+    def _forecast(self, index: int, request: Request, now: float, cold_tokens: int, load: int) -> Forecast:
+        return self.learned(index, now, cold_tokens, load)
+
+    def learned(self, index: int, now: float, cold_tokens: int, load: int) -> Forecast:
+        return self._stats[index].forecast(now, streamed=True, prompt_tokens=cold_tokens, load=load)
 
     def answered(self, request: Request, choice: Choice, index: int, load: int, outcome: Outcome, now: float, first: bool) -> None:
         cached = outcome.cached_tokens

@@ -22,6 +22,7 @@ ERROR_S = 0.2  # a 500 comes after some work
 CACHE_TTL_S = 300.0
 CACHE_LEAST = 1024  # tokens of the shortest prefix that a provider caches
 QUEUE = 64  # more requests than that do not wait at an engine of our own
+TOKEN_SPREAD = 0.1  # sigma of ln: of a token's time between requests
 OUTPUT_SPREAD = 0.15  # sigma of ln: how much the length of the same answer differs between models
 
 _UNIFORMS = Struct("<6Q")
@@ -182,23 +183,31 @@ class World:
 
     def _answer(self, target: Target, state: _State, luck: Luck, request: Request, now: float) -> Outcome:
         cached = self._cached(target, state, request, now)
-        swing = 1.0 if target.swing is None else target.swing(now)
-        busy = (state.in_flight / target.capacity) ** 2
-        ttft_s = (
-            (target.ttft_s + target.prefill_s * (request.prompt_tokens - cached) / 1000) * swing * (1.0 + busy) * exp(target.spread * luck.ttft_z)
-        )
+        median_s, token_s = self._pace(target, state, request.prompt_tokens - cached, now)
+        ttft_s = median_s * exp(target.spread * luck.ttft_z)
         if luck.slow < target.slow_share:
             ttft_s *= target.slow_factor
         wait_s = max(0.0, state.free_at[0] - now) if target.slots else 0.0
         if wait_s + ttft_s > PATIENCE_S:
             return Outcome(PATIENCE_S, PATIENCE_S, request.prompt_tokens * target.rates.input, failure="timeout")
-        token_s = target.token_s * (1.0 + (swing * (1.0 + busy) - 1.0) / 2) * exp(0.1 * luck.token_z)
+        token_s *= exp(TOKEN_SPREAD * luck.token_z)
         output = max(1, round(request.output_tokens * target.verbosity * exp(OUTPUT_SPREAD * luck.output_z)))
         if request.max_tokens is not None:
             output = min(output, request.max_tokens)
         rates = target.rates
         cost = (request.prompt_tokens - cached) * rates.input + cached * rates.cache_read + output * rates.output + rates.request
         return Outcome(wait_s + ttft_s, wait_s + ttft_s + output * token_s, cost, output, cached, wait_s)
+
+    @staticmethod
+    def _pace(target: Target, state: _State, cold_tokens: int, now: float) -> tuple[float, float]:
+        """Medians of the time to the first token, without a queue, and of a token's time."""
+        slower = (1.0 if target.swing is None else target.swing(now)) * (1.0 + (state.in_flight / target.capacity) ** 2)
+        return (target.ttft_s + target.prefill_s * cold_tokens / 1000) * slower, target.token_s * (1.0 + (slower - 1.0) / 2)
+
+    def pace(self, index: int, request: Request, now: float) -> tuple[float, float]:
+        """What the target's medians are for this request now, no luck in them: the time to the first token in service, and a token's time."""
+        target, state = self.targets[index], self._states[index]
+        return self._pace(target, state, request.prompt_tokens - self._cached(target, state, request, now), now)
 
     @staticmethod
     def _cached(target: Target, state: _State, request: Request, now: float) -> int:

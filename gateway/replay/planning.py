@@ -13,7 +13,7 @@ from gateway.replay.places import Place, Places
 from gateway.replay.told import Considered, Told
 from ledger.history import Recorded
 from policy.ask import Ask
-from policy.cells import place_of_prompt
+from policy.cells import CellForecast, place_of_prompt
 from policy.evidence import Target, load_at
 from policy.forecast import Forecast
 from policy.plan import Plan, plan
@@ -52,7 +52,7 @@ class Planner:
         self._queues = queues
         self._running = running
         self._taught: dict[Target, tuple[float, float]] = {}
-        self._held: dict[tuple[Target, bool, int], _Held[Forecast]] = {}
+        self._held: dict[tuple[Target, bool, int], _Held[CellForecast]] = {}
         self._common: dict[tuple[Target, bool], _Held[Common]] = {}
 
     def taught(self, key: Target, at: float) -> None:
@@ -125,15 +125,14 @@ class Planner:
         stats = known[0]
         cell = (key, streamed, place_of_prompt(prompt_tokens) + load_at(load))
         held = self._held.get(cell)
-        if held is not None and now - held.at < HELD_S and stats.changes < held.until_changes:
-            return held.what
-        common = self._common.get((key, streamed))
-        if common is None or now - common.at >= HELD_S or stats.changes >= common.until_changes:
-            made = stats.common(now, streamed)
-            common = self._common[key, streamed] = _Held(made, now, stats.changes + 1 + int(made.outputs.total * SIXTEENTH))
-        forecast = stats.forecast_with(common.what, now, streamed=streamed, prompt_tokens=prompt_tokens, load=load)
-        self._held[cell] = _Held(forecast, now, stats.changes + 1 + int(common.what.outputs.total * SIXTEENTH))
-        return forecast
+        if held is None or now - held.at >= HELD_S or stats.changes >= held.until_changes:
+            common = self._common.get((key, streamed))
+            if common is None or now - common.at >= HELD_S or stats.changes >= common.until_changes:
+                made = stats.common(now, streamed)
+                common = self._common[key, streamed] = _Held(made, now, stats.changes + 1 + int(made.outputs.total * SIXTEENTH))
+            anew = stats.forecast_with(common.what, now, streamed=streamed, prompt_tokens=prompt_tokens, load=load)
+            held = self._held[cell] = _Held(anew, now, stats.changes + 1 + int(common.what.outputs.total * SIXTEENTH))
+        return stats.placed(held.what, streamed=streamed, prompt_tokens=prompt_tokens, load=load)
 
 
 def _warm_tokens(ask: Ask, candidate: Candidate, considered: Considered) -> int:

@@ -169,6 +169,6 @@ def test_longer_prompts_and_higher_load_are_looked_up_as_they_were_measured() ->
                 NOW, streamed=True, prompt_tokens=prompt_tokens, load=load, ttft_s=ttft_s, total_s=ttft_s + 1, output_tokens=100, input_tokens=None,
                 cached_tokens=None,
             )  # fmt: skip
-    assert stats.forecast(NOW, streamed=True, prompt_tokens=100, load=0).ttft_mean_s == pytest.approx(0.1)
-    assert stats.forecast(NOW, streamed=True, prompt_tokens=50_000, load=0).ttft_mean_s == pytest.approx(2.0)
-    assert stats.forecast(NOW, streamed=True, prompt_tokens=100, load=20).ttft_mean_s == pytest.approx(1.0)
+    assert stats.forecast(NOW, streamed=True, prompt_tokens=100, load=0).ttft_mean_s == pytest.approx(0.1, rel=0.02)
+    assert stats.forecast(NOW, streamed=True, prompt_tokens=50_000, load=0).ttft_mean_s == pytest.approx(2.0, rel=0.2)
+    assert stats.forecast(NOW, streamed=True, prompt_tokens=100, load=20).ttft_mean_s == pytest.approx(1.0, rel=0.2)  # in the middle of 20 to 23

@@ -1,12 +1,12 @@
 """Distributions in log-scale buckets: quantiles within 19 % of the exact ones, exact means, sums that may be taken in any order."""
 
-from math import ceil, inf, nan
+from math import ceil, inf, log2, nan
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.sketch import Distribution, Packed, Sketch
+from policy.sketch import STEPS, Distribution, Packed, Sketch
 
 VALUES = st.floats(1e-7, 1e6)
 MANY = st.lists(VALUES, min_size=1, max_size=60)
@@ -142,3 +142,20 @@ def test_a_power_of_two_is_in_the_bucket_that_begins_with_it(value: float) -> No
 
 def test_a_hundred_thousand_times_fit_in_few_buckets() -> None:
     assert len(sketch(*(step / 1000 for step in range(1, 100_000))).counts) <= 4 * 17 + 1
+
+
+@given(MANY, st.floats(0.25, 4.0))
+def test_what_is_carried_has_the_same_weight_and_its_mean_so_many_times_as_large(values: list[float], times: float) -> None:
+    here = sketch(*values)
+    there = here.carried(times)
+    assert there.total == here.total and sum(there.counts) == pytest.approx(sum(here.counts))
+    assert Distribution([(there, 1.0)]).mean == pytest.approx(times * sum(values) / len(values))
+
+
+@given(st.floats(1e-3, 1e3), st.floats(0.25, 4.0))
+def test_what_is_carried_lies_around_where_it_is_carried_to(value: float, times: float) -> None:
+    """Within the bucket of the value itself; the share of the next one is what is left of the way, so that a little is carried a little."""
+    here, there = sketch(value), sketch(value).carried(times)
+    middle = sum(at * weight for at, weight in weights(there).items())
+    start = next(iter(weights(here)))
+    assert middle - start == pytest.approx(log2(times) * STEPS, abs=1e-6)

@@ -265,8 +265,8 @@ def test_prompt_lengths_are_told_apart(shorter: int, longer: int) -> None:
     for _ in range(30):
         answered(stats, prompt_tokens=shorter, ttft_s=0.1)
         answered(stats, prompt_tokens=longer, ttft_s=5.0)
-    assert expected(stats, prompt_tokens=shorter).ttft_mean_s == pytest.approx(0.1)
-    assert expected(stats, prompt_tokens=longer).ttft_mean_s == pytest.approx(5.0)
+    assert expected(stats, prompt_tokens=shorter).ttft_mean_s == pytest.approx(0.1, rel=0.2)
+    assert expected(stats, prompt_tokens=longer).ttft_mean_s == pytest.approx(5.0, rel=0.2)
 
 
 @pytest.mark.parametrize(("lighter", "heavier"), [(0, 1), (1, 2), (3, 4), (7, 8), (15, 16)])
@@ -275,8 +275,8 @@ def test_loads_are_told_apart(lighter: int, heavier: int) -> None:
     for _ in range(30):
         answered(stats, load=lighter, ttft_s=0.1)
         answered(stats, load=heavier, ttft_s=5.0)
-    assert expected(stats, load=lighter).ttft_mean_s == pytest.approx(0.1)
-    assert expected(stats, load=heavier).ttft_mean_s == pytest.approx(5.0)
+    assert expected(stats, load=lighter).ttft_mean_s == pytest.approx(0.1, rel=0.2)
+    assert expected(stats, load=heavier).ttft_mean_s == pytest.approx(5.0, rel=0.2)
 
 
 def test_a_cell_without_answers_takes_its_neighbours() -> None:
