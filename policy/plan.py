@@ -23,7 +23,7 @@ from policy.ranking import (
     MOST_EXPLORED,
     UNKNOWN,
     Ranked,
-    Standing,
+    RankKey,
     Whole,
     equals_of,
     explore_draw,
@@ -108,7 +108,7 @@ def plan(  # noqa: PLR0913
     return Plan(attempts, tuple(removed), why, slo_met, soonest_at, exploring, beaten)
 
 
-def _is_beaten(best: Ranked, following: Standing | None) -> bool:
+def _is_beaten(best: Ranked, following: RankKey | None) -> bool:
     """Whether one that is not looked at was better by far; among equals, whether it stands before."""
     if following is None:
         return False

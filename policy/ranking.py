@@ -22,7 +22,7 @@ BOUND = "the request's state is bound to another target"
 
 # a target in the ranking: its group (0: meets the SLO, or may; 1: too little is known; 2: does not), its key, its place in the list
 Ranked = tuple[int, float, int, Allowed, Prediction]
-Standing = tuple[int, float, int]  # the first three of them
+RankKey = tuple[int, float, int]  # the first three of them
 Scales = tuple[tuple[float, float] | None, ...]  # of price, time to first token, time per token: the least and the most; None: nothing is known
 
 
@@ -36,7 +36,7 @@ class Whole(msgspec.Struct, frozen=True):
     typical_output: float
     dearest_nusd: float
     scales: Scales
-    following: Standing | None = None
+    following: RankKey | None = None
     drawn: int | None = None
     measured: int | None = None
 

@@ -28,7 +28,7 @@ from policy.predict import Live
 from policy.ranking import (
     UNKNOWN,
     Ranked,
-    Standing,
+    RankKey,
     Whole,
     dearest,
     equals_of,
@@ -132,7 +132,7 @@ def look_at(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now:
     if ranked and (engine := ranked[0][3].replica_of):
         alike = sorted((live[at[each[2]]].load, at[each[2]]) for each in ranked if each[3].replica_of == engine)
         nearest.update(place for _, place in alike[:MOST_REPLICAS])
-    following: Standing | None = next((each[:3] for each in ranked if at[each[2]] not in nearest), None)
+    following: RankKey | None = next((each[:3] for each in ranked if at[each[2]] not in nearest), None)
     return Look(
         made_at=now,
         admitted=admitted,

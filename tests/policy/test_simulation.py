@@ -4,7 +4,9 @@ import pytest
 
 from bench.policy.scenarios import scenarios
 from bench.policy.simulate import Result, compare
-from bench.policy.strategies import BASELINES, CLAIRVOYANT, STRATEGIES
+from bench.policy.strategies import BASELINES, CLAIRVOYANT, MEASURED, STRATEGIES
+from bench.policy.why import Attributed, table
+from bench.policy.world import Chance
 
 SEED, HOURS = 1, 0.5
 SHOWN = ("prices", "slow", "flapping", "engine")
@@ -39,3 +41,14 @@ def test_no_baseline_attains_as_much_for_as_little(results: dict[str, Result], n
 def test_the_same_seed_gives_the_same_figures() -> None:
     scenario = scenarios(SEED, 0.05)[0]
     assert compare(scenario, COMPARED, SEED) == compare(scenario, COMPARED, SEED)
+
+
+def test_every_miss_and_every_nano_dollar_has_its_cause() -> None:
+    """What `--why` tells apart adds up to what the same run tells as a whole."""
+    (scenario,) = [each for each in scenarios(5, 0.2) if each.name == "flapping"]
+    run = Attributed(scenario, Chance(5), MEASURED)
+    causes = run.causes()
+    assert sum(each.requests for each in causes.values()) == run.result.requests == len(scenario.requests)
+    assert sum(each.missed for each in causes.values()) == run.result.requests - run.result.attained
+    assert sum(each.spent for each in causes.values()) == pytest.approx(run.result.cost_nusd)
+    assert all(name in table(causes) for name in causes)
