@@ -58,8 +58,6 @@ class BatchShareSettings(Section):
     """What batch work may have of the engine beside live traffic."""
 
     prompt_tokens: int = Field(2048, ge=1, description="of its prompts, read at once, about")
-    after_live: bool = Field(False, description="its prompts wait while a live one is being read")
-    slots_per_live: Annotated[float, Field(ge=0, le=4096)] = Field(0.0, description="slots left free for each live request a second")
 
 
 class EngineSettings(Section):

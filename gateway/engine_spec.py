@@ -9,7 +9,6 @@ from pathlib import Path
 from config.engines import EngineSettings
 from config.home import home
 from ledger.prices import NUSD_PER_USD
-from providers.local.below_live import BelowLive
 from providers.local.environment import installed_python
 from providers.local.manner import MANNERS
 from providers.local.spec import EngineSpec
@@ -49,9 +48,7 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
         max_replicas=engine.max_replicas or engine.replicas,
         gpus_each=engine.tensor_parallel * engine.pipeline_parallel * engine.data_parallel if vllm else 0,
         ttft_s=None if engine.ttft_ms is None else engine.ttft_ms / 1000,
-        below_live=BelowLive(
-            prompt_tokens=engine.batch.prompt_tokens, after_live=engine.batch.after_live, slots_per_live=engine.batch.slots_per_live
-        ),
+        batch_prompt_tokens=engine.batch.prompt_tokens,
         usd_per_hour=engine.usd_per_hour,
         tools=engine.tool_parser is not None if vllm else True,
         reasoning=engine.reasoning_parser is not None,

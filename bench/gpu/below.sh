@@ -20,15 +20,7 @@ for setting in "$@"; do
     case ${setting%+alone} in
         as-it-is) ;;
         small-steps) batch="prompt_tokens: 1024" args=(--max-num-batched-tokens 1024) ;;
-        after-live) batch="after_live: true" ;;
         no-async) args=(--no-async-scheduling) ;;
-        rate) batch="slots_per_live: 24" ;;
-        high-rate) batch="slots_per_live: 40" ;;
-        after-live-no-async) batch="after_live: true" args=(--no-async-scheduling) ;;
-        after-live-rate) batch="after_live: true, slots_per_live: 24" ;;
-        after-live-half) batch="after_live: true, prompt_tokens: 1024" ;;
-        after-live-steps) batch="after_live: true" args=(--max-num-batched-tokens 2048) ;;
-        all) batch="after_live: true, prompt_tokens: 1024, slots_per_live: 24" args=(--no-async-scheduling) ;;
         *) echo "no setting $setting" >&2; exit 2 ;;
     esac
     stop

@@ -3,7 +3,7 @@
 # folder, the configuration, and a running gateway whose engine is vLLM.
 #   [SLOTS= QUEUE= WAIT= TTFT= SLEEP= BATCH=] bench/gpu/setup.sh WHEELS MODEL VLLM_SITE [ENGINE_ARG ...]
 # WHEELS: what bench/gpu/pack.sh made. MODEL: the folder of a checkpoint. VLLM_SITE: a folder that PYTHONPATH finds vLLM in.
-# BATCH: the engine's `batch` section, such as "prompt_tokens: 1024, after_live: true".
+# BATCH: the engine's `batch` section, such as "prompt_tokens: 1024".
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 wheels=$1 model=$2 site=$3; shift 3

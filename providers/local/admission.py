@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from contract.errors import EngineBusy, EngineError
 from providers.fair import Turns
-from providers.local.below_live import Arrivals
 from providers.local.port import NOTHING, Want
 from providers.local.prefills import Prefills
 from providers.local.spec import EngineSpec
@@ -19,6 +18,7 @@ from providers.local.status import EngineStatus
 from providers.local.work import Typical, Work
 
 MIN_RETRY_AFTER_S = 1.0
+LIVE_SHARE = 8  # of so many slots batch work leaves one free, and one at least: who is interactive finds it at once
 KV_FULL = 0.95  # of the KV cache: the rest is for answers that grow until the next look
 ANSWER_TOKENS = 64  # of its answer that a request is sure to have room for
 SMOOTHING = 0.2  # weight of the newest hand-over in the average
@@ -84,13 +84,12 @@ class Admission:
         self._kv_left = inf  # tokens
         self._typical = Typical()
         self._used_at = clock()
-        self._live = Arrivals()
         self.prefills = prefills or Prefills()
         self.work = Work(clock())
 
     @classmethod
     def of(cls, spec: EngineSpec) -> "Admission":
-        return cls(spec.slots, spec.max_queue, spec.max_wait_s, Prefills(spec.ttft_s, spec.below_live))
+        return cls(spec.slots, spec.max_queue, spec.max_wait_s, Prefills(spec.ttft_s, spec.batch_prompt_tokens))
 
     @property
     def running(self) -> int:
@@ -149,8 +148,6 @@ class Admission:
 
         Raises EngineBusy at once when the queue is full, and after `max_wait_s` in it, or `wait_s`. Cancelling leaves nothing behind.
         """
-        if not want.is_batch:
-            self._live.came(self._clock())
         if not self._waiting and self._has_room(want):
             return self._enter(want, self._typical.of(want.flow))
         if len(self._waiting) >= self._max_queue:
@@ -180,7 +177,7 @@ class Admission:
 
     def _missing_slots(self, want: Want) -> int:
         slots = min(want.slots, self._slots)
-        most = self.prefills.below.slots(self._slots, self._live.per_s(self._clock())) if want.is_batch else self._slots
+        most = self._slots - max(1, self._slots // LIVE_SHARE) if want.is_batch and self._slots > 1 else self._slots
         return self._running + slots - max(slots, most)
 
     def _has_memory(self, want: Want) -> bool:

@@ -1,7 +1,6 @@
 """The prompts that an engine has taken and not read yet: how many tokens, how fast they are read, and whether one more is read in time."""
 
-from providers.local.below_live import BelowLive
-
+BATCH_AT_ONCE = 2048  # tokens of batch work's prompts, about. An H100 reads so many of an 8B model in some 50 ms, and what decodes waits no longer
 REMEMBERED_S = 60.0  # of reading; beyond it what was seen first fades
 
 
@@ -11,9 +10,9 @@ class Prefills:
     A prompt is let in when all that are being read and itself are read within `ttft_s`; one alone always is. Pure.
     """
 
-    def __init__(self, ttft_s: float | None = None, below: BelowLive | None = None) -> None:
+    def __init__(self, ttft_s: float | None = None, batch_at_once: int = BATCH_AT_ONCE) -> None:
         self._ttft_s = ttft_s
-        self.below = below or BelowLive()
+        self.batch_at_once = batch_at_once
         self._now = 0.0
         self._read = 0.0
         self._reading_s = 0.0
@@ -36,7 +35,7 @@ class Prefills:
         return 0.0 if rate is None else (self.tokens + tokens) / rate
 
     def has_room(self, tokens: int, batch: bool) -> bool:
-        if batch and not self.below.prompt_has_room(tokens, self.batch, self.live):
+        if batch and self.batch and self.batch + tokens > self.batch_at_once:
             return False
         return self._ttft_s is None or not self.tokens or self.wait_s(tokens) <= self._ttft_s
 

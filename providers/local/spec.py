@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from providers.http.port import Clocks
-from providers.local.below_live import BelowLive
+from providers.local.prefills import BATCH_AT_ONCE
 
 # The head of llama.cpp's answer comes with its first token, so the first-token clock guards both. The idle clock is long beside any
 # gap that other requests' prefill makes (about 1 s here), since running out of it is taken as an engine that hangs.
@@ -29,7 +29,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     `ctx_per_slot`: prompt and answer together; at most what the model was trained for (8192 for SmolLM2). `max_prompt_tokens` leaves room
     for an answer and bounds the prefill, which llama.cpp does not interrupt. `threads` 0: every CPU this process may use.
     `max_queue`, `max_wait_s`: how many requests may wait for a slot, and how long, the engine's start included. `ttft_s`: no prompt is let in
-    that would not be read within it, with those that are being read; None: slots alone decide. `below_live`: what batch work may have of it.
+    that would not be read within it, with those that are being read; None: slots alone decide. `batch_prompt_tokens`: of batch work, read at once.
     `gpus`: those that it sees, or None for all.
     `usd_per_hour`: what its hour costs, busy or not; None: not known. `sleep_after_s` without a request it sleeps until it is wanted; None: never.
 
@@ -49,7 +49,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_queue: int = 64
     max_wait_s: float = 30.0
     ttft_s: float | None = None
-    below_live: BelowLive = BelowLive()
+    batch_prompt_tokens: int = BATCH_AT_ONCE
     usd_per_hour: float | None = None
     clocks: Clocks = ENGINE_CLOCKS
     max_answer_bytes: int = 64 << 20

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from contract.errors import EngineBusy, EngineUnavailable
 from contract.flow import Flow
 from providers.local.admission import Admission, Held
-from providers.local.below_live import BATCH_AT_ONCE, Arrivals, BelowLive
 from providers.local.port import NOTHING, Want
-from providers.local.prefills import Prefills
+from providers.local.prefills import BATCH_AT_ONCE, Prefills
 from providers.local.status import EngineStatus
 from providers.local.work import Work
 from providers.reading import Reading
@@ -256,51 +255,13 @@ def test_prompts_of_batch_work_are_read_a_few_at_a_time() -> None:
     assert prefills.has_room(549, batch=True)
 
 
-async def test_batch_prompts_can_be_kept_back_until_the_live_ones_are_read() -> None:
-    queue, batch = Queue(8, 8, 60, Prefills(below=BelowLive(prompt_tokens=1000, after_live=True))), Flow("nightly", priority="batch")
-    live = [await queue.acquire(Want(tokens=10)) for _ in range(2)]
-    waiting = asyncio.create_task(queue.acquire(Want(batch, 100)))
-    live[0].read()
-    await asyncio.sleep(0)
-    assert queue.waiting == 1, "one of them is being read"
-    live[1].release()
-    await asyncio.wait_for(waiting, 10)
-    assert queue.prefills.batch == 100 and queue.running == 2
+async def test_batch_prompts_go_in_so_many_tokens_at_once() -> None:
+    queue, batch = Queue(8, 8, 60, Prefills(batch_at_once=1000)), Flow("nightly", priority="batch")
+    await queue.acquire(Want(batch, 100))
     with_it = asyncio.create_task(queue.acquire(Want(batch, 901)))
     await asyncio.sleep(0)
-    assert queue.waiting == 1, "beyond `prompt_tokens` at once"
+    assert queue.waiting == 1 and queue.prefills.batch == 100
     with_it.cancel()
-
-
-async def test_the_more_live_requests_come_the_more_slots_batch_work_leaves_free() -> None:
-    now, batch = [0.0], Flow("nightly", priority="batch")
-    queue = Queue(16, 64, 3600, Prefills(below=BelowLive(slots_per_live=2.0)), clock=lambda: now[0])
-    for _ in range(60):
-        now[0] += 0.5
-        (await queue.acquire(Want(Flow("search")))).release()
-    waiting = [asyncio.create_task(queue.acquire(Want(batch))) for _ in range(20)]
-    await asyncio.sleep(0)
-    assert queue.running == 10, "14 are for batch work; two live ones a second came, for two slots each"
-    for _ in range(8):
-        await queue.acquire(Want(Flow("search")))
-        queue.release()
-    queue.heard(looked_at(kv_used=0.0))
-    assert queue.running == 10
-    now[0] += 60.0
-    queue.heard(looked_at(kv_used=0.0))
-    assert queue.running == 14, "nobody has come for a minute"
-    for each in waiting:
-        each.cancel()
-
-
-def test_live_requests_take_from_batch_work_all_but_an_eighth() -> None:
-    below = BelowLive(slots_per_live=20.0)
-    assert [below.slots(256, rate) for rate in (0.0, 5.0, 100.0)] == [224, 124, 32]
-    assert [below.slots(slots, 100.0) for slots in (1, 2, 8)] == [1, 1, 1]
-    arrivals = Arrivals()
-    for at in range(100):
-        arrivals.came(at / 2)
-    assert arrivals.per_s(50.0) == pytest.approx(2.0, rel=0.1) and arrivals.per_s(120.0) < 0.01
 
 
 def test_a_prompt_goes_in_only_if_it_is_read_in_the_promised_time() -> None:

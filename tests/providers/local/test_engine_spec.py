@@ -9,7 +9,6 @@ import pytest
 from config.engines import EngineSettings
 from gateway.engine_spec import engine_spec
 from providers.local.admission import Admission
-from providers.local.below_live import BelowLive
 from providers.local.spec import EngineSpec, Pace, usable_cpus
 
 
@@ -38,7 +37,7 @@ def test_the_usable_cpus_are_never_more_than_the_machine_s_nor_less_than_one() -
 
 def test_what_is_configured_of_batch_work_reaches_the_queue(tmp_path: Path) -> None:
     (weights := tmp_path / "m.gguf").write_bytes(b"GGUF")
-    batch = {"prompt_tokens": 1024, "after_live": True, "slots_per_live": 1.5}
+    batch = {"prompt_tokens": 1024}
     settings = EngineSettings.model_validate({"kind": "llamacpp", "model": str(weights), "batch": batch})
     queue = Admission.of(engine_spec("cpu", settings))
-    assert queue.prefills.below == BelowLive(prompt_tokens=1024, after_live=True, slots_per_live=1.5)
+    assert queue.prefills.batch_at_once == 1024
