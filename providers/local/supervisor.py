@@ -163,11 +163,14 @@ class EngineSupervisor(EngineStatus):
         """Until it is wanted. None: it is awake again. ASLEEP: it cannot sleep, and is to be stopped instead. Else why it is lost."""
         self._wanted.clear()
         self.wakes_in_s = self._wake_took_s if self.spec.kind == "vllm" else self._start_took_s
-        self._enter("sleeping", f"nobody wanted it for {self.spec.sleep_after_s:g} s")
+        unwanted = f"nobody wanted it for {self.spec.sleep_after_s:g} s"
+        self._enter("sleeping", unwanted)
         if self.spec.kind != "vllm" or not await fall_asleep(self._client, process.address):
             self.wakes_in_s = self._start_took_s
             self._enter(self.state, "stopped until it is wanted", self._start_took_s if self.state == "waking" else 0.0)
             return ASLEEP
+        if self.state == "sleeping":
+            self._enter("sleeping", f"{unwanted}; its process stays")
         waits = {asyncio.create_task(process.exited()), asyncio.create_task(self._wanted.wait())}
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

@@ -70,7 +70,7 @@ async def test_one_that_can_sleep_keeps_its_process(supervise: Supervise, tmp_pa
 async def test_one_that_dies_in_its_sleep_is_started_again(supervise: Supervise, tmp_path: Path) -> None:
     engine = supervise(OFTEN, (sys.executable, "-I", str(CHILD), str(tmp_path / "seen")), kind="vllm", sleep_after_s=0.2)
     _, pid = await started(engine)
-    await eventually(lambda: engine.state == "sleeping")
+    await eventually(lambda: engine.state == "sleeping" and "its process stays" in engine.detail)  # killed earlier it is stopped until it is wanted
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: engine.generation == 2 and engine.state == "ready")
 
