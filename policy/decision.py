@@ -78,7 +78,8 @@ def decision(
     left = () if passed_over is None else passed_over()
     if behind := len(plan.attempts) - len(attempts):
         left += (LeftOut(f"fallback, behind the first {len(attempts)}", behind),)
-    left += counted([each.rule for each in plan.removed[len(removed) :]])
+    if beyond := plan.removed[len(removed) :]:
+        left += counted([each.rule for each in beyond])
     return Decision(
         policy=rule.name,
         objective=rule.objective,
