@@ -20,6 +20,9 @@ _SHARES = (0.0, *(2.0 ** ((code - CODES) / CODE_STEPS) for code in range(1, CODE
 _MIDDLES = tuple(2.0 ** ((bucket + 0.5) / STEPS) for bucket in range(LOWEST, HIGHEST + 1))
 
 
+Weighed = tuple[float, float]  # a value and its weight
+
+
 class Packed(msgspec.Struct, array_like=True, frozen=True):
     """A sketch as it is sent: the first bucket, the sum of weights and of weighted values, and each bucket's share of the fullest as a code."""
 
@@ -41,15 +44,23 @@ class Sketch:
         self.value_sum = 0.0
 
     def add(self, value: float, weight: float) -> None:
-        if not LEAST <= value <= MOST:
-            value = MOST if value > MOST else LEAST
-        bucket = floor(log2(value) * STEPS)
-        place = bucket - self.first
-        if not 0 <= place < len(self.counts):
-            place = self._reach(bucket, bucket)
-        self.counts[place] += weight
-        self.total += weight
-        self.value_sum += weight * value
+        self.add_all(((value, weight),))
+
+    def add_all(self, weighed: Iterable[Weighed]) -> None:
+        counts, first, size = self.counts, self.first, len(self.counts)
+        total, value_sum = self.total, self.value_sum
+        for value, weight in weighed:
+            if not LEAST <= value <= MOST:
+                value = MOST if value > MOST else LEAST
+            bucket = floor(log2(value) * STEPS)
+            place = bucket - first
+            if not 0 <= place < size:
+                place = self._reach(bucket, bucket)
+                counts, first, size = self.counts, self.first, len(self.counts)
+            counts[place] += weight
+            total += weight
+            value_sum += weight * value
+        self.total, self.value_sum = total, value_sum
 
     def _reach(self, low: int, high: int) -> int:
         """Makes room for the buckets from `low` to `high`; gives the place of `low`."""
