@@ -41,6 +41,10 @@ class Searches(NamedTuple):
     files: int = 0
 
 
+NO_SEARCHES = Searches()
+BOUNDING = frozenset({*LIMITS, "web_search_options", "tools"})  # the fields that bound an answer, or let it search
+
+
 class Bounds(msgspec.Struct, frozen=True):
     """`likely_tokens`: about what it will use; `most_tokens`: at most. `costs`: for each price of the route's targets nano-dollars at most.
 
@@ -59,21 +63,22 @@ def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bound
     """Of a form whose bytes only a provider reads nothing is known. Raises InvalidRequest."""
     if not call.fields:
         return Bounds(0, 0, tuple(0 if target.owned else None for target in route.priced) if counts_money else ())
-    prompt, answer = most_prompt_tokens(call), _answer(call)
+    prompt, bare = most_prompt_tokens(call), BOUNDING.isdisjoint(call.fields)
+    answer = _answer(call, bare)
     told = UNTOLD_TOKENS if answer is None else answer
     costs: tuple[int | None, ...] = ()
     if counts_money:
         times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
-        searches = searches_of(call)
+        searches = NO_SEARCHES if bare else searches_of(call)
         costs = tuple([_cost(target, prompt, answer, times, searches) for target in route.priced])
     return Bounds(prompt // 4 + told, prompt + told, costs)
 
 
-def _answer(call: Call) -> int | None:
-    """Tokens that all of its choices have at most; None: it does not say."""
+def _answer(call: Call, bare: bool) -> int | None:
+    """Tokens that all of its choices have at most; None: it does not say. `bare`: it has no field that could."""
     if call.dialect not in LIMIT_OF:
         return 0
-    told = told_limit(call)
+    told = None if bare else told_limit(call)
     return None if told is None else told[1] * call.choices
 
 
@@ -118,13 +123,20 @@ def _cost(target: Target, prompt: int, answer: int | None, times: int, searches:
     if context is not None and prompt > context:
         prompt = context  # what exceeds it is refused
     out = min(UNTOLD_MOST, context or UNTOLD_MOST) if answer is None else answer
-    tokens, rates = most_nusd(target.price, prompt * times, out), target.price.rates
-    return None if tokens is None else tokens + searches_nusd(rates, *searches)
+    tokens = most_nusd(target.price, prompt * times, out)
+    if tokens is None or searches is NO_SEARCHES:
+        return tokens
+    return tokens + searches_nusd(target.price.rates, *searches)
 
 
 def dearest(costs: Sequence[int | None], admitted: Admitted) -> int:
     """Of the targets that may answer, what the dearest costs at most; 0 where none costs anything."""
-    return max((cost for kind in admitted.price_kinds if (cost := costs[kind]) is not None), default=0)
+    most = 0
+    for kind in admitted.price_kinds:
+        cost = costs[kind]
+        if cost is not None and cost > most:
+            most = cost
+    return most
 
 
 def cheapest(costs: Sequence[int | None], admitted: Admitted) -> int:
