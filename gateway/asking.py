@@ -8,6 +8,7 @@ from policy.ask import NOTHING, Ask
 from policy.rule import Rule
 
 LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_LIMITS = frozenset(LIMITS)
 PROMPTS = ("messages", "input", "prompt")
 NOBODY: frozenset[str] = frozenset()
 SMALL = 4096  # bytes: whatever it is, it does not matter
@@ -41,14 +42,17 @@ def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tu
 
 def _prompt_tokens(call: Call) -> int:
     """About. The bytes of a picture or a sound are not text: each counts MEDIUM_TOKENS, however large it is."""
+    length = len(call.body)
+    if length <= SMALL:
+        return length // BYTES_PER_TOKEN
     media, size = _media(call)
-    return max(0, len(call.body) - size) // BYTES_PER_TOKEN + media * MEDIUM_TOKENS
+    return max(0, length - size) // BYTES_PER_TOKEN + media * MEDIUM_TOKENS
 
 
 def most_prompt_tokens(call: Call) -> int:
     """At most: a token is at least a byte of text. What stands there as a reference counts like a large picture."""
     body, names = call.body, call.names
-    media, size = _media(call)
+    media, size = (0, 0) if len(body) <= SMALL else _media(call)
     if _shows(body) if names is None else not names.isdisjoint(_PART_NAMES):
         media += sum(body.count(sign) for signs in _PARTS.values() for sign in signs)
     return max(0, len(body) - size) + media * MOST_MEDIUM_TOKENS
@@ -61,9 +65,9 @@ def _shows(body: bytes) -> bool:
 
 
 def _media(call: Call) -> tuple[int, int]:
-    """How many pictures and sounds stand in the body themselves, and their bytes."""
+    """How many pictures and sounds stand in a body of more than SMALL themselves, and their bytes."""
     media, size, body = 0, 0, call.body
-    if len(body) > SMALL and (call.names is None or call.longest >= SMALL - AROUND):
+    if call.names is None or call.longest >= SMALL - AROUND:
         for mark in _MEDIA:
             at = body.find(mark)
             while at >= 0 and (end := body.find(b'"', at + len(mark))) >= 0:
@@ -84,11 +88,12 @@ def prefixes_of(call: Call) -> tuple[int, ...]:
 
 def limit_of(call: Call) -> int | None:
     """Tokens that the client lets an answer have; None: it does not say."""
-    for name in LIMITS:
-        raw = call.fields.get(name)
-        if raw is not None:
-            text = bytes(raw)
-            return int(text) if text.isdigit() and len(text) < 10 else None
+    fields = call.fields
+    if not _LIMITS.isdisjoint(fields):
+        for name in LIMITS:
+            if (raw := fields.get(name)) is not None:
+                text = bytes(raw)
+                return int(text) if text.isdigit() and len(text) < 10 else None
     return None
 
 

@@ -7,6 +7,7 @@ the loop. A client's leaving is told at once, without a task that waits for it.
 import asyncio
 import logging
 from collections.abc import Callable, MutableMapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -20,7 +21,8 @@ Headers = list[tuple[bytes, bytes]]
 EXTENSION = "turnout.cycle"  # where in an ASGI scope's extensions the inference route finds it
 NO_BODY = (204, 304)
 
-_CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # what no name or value may hold; CR and LF only end lines
+_CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # what no name or value may hold
+_WITHOUT_CONTROLS = bytes(0x20 if byte in _CONTROLS else byte for byte in range(256))
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 log = logging.getLogger("uvicorn.error")
 
@@ -133,7 +135,10 @@ class Cycle:
                     closing = closing or b"close" in [token.strip() for token in value.lower().split(b",")]
         if closing:
             self.keep_alive = False
-        lines = [b": ".join(pair) for pair in headers]
+        text = b"".join(chain.from_iterable(headers))
+        if text.translate(_WITHOUT_CONTROLS) != text:
+            raise RuntimeError("a response header holds a control character")
+        lines = list(map(b": ".join, headers))
         if not self.keep_alive and not closing:
             lines.append(b"connection: close")
         if chunked and (self.bodiless or status in NO_BODY):
@@ -141,12 +146,9 @@ class Cycle:
         elif chunked and (b"transfer-encoding", b"chunked") not in headers:
             lines.append(b"transfer-encoding: chunked")
         lines.append(b"\r\n")
-        told = b"\r\n".join(lines)
-        if len(told) - len(told.translate(None, _CONTROLS)) != 2 * len(lines):
-            raise RuntimeError("a response header holds a control character")
         self._chunked, self._left_bytes = chunked, 0 if self.bodiless else length
         connection = self._connection
-        self._head = STATUS_LINE[status] + connection.default_lines() + told
+        self._head = STATUS_LINE[status] + connection.default_lines() + b"\r\n".join(lines)
         connection.loop.call_soon(self._flush)
 
     async def write(self, data: bytes) -> None:

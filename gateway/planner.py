@@ -124,10 +124,11 @@ def snapshot(target: Target, ask: Ask, now: float) -> Live:
     cold_tokens = ask.prompt_tokens - ask.warm.get(target.label, 0)
     forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=load)
     ready_at, busy = backend.ready_at(target.model, now), ENGINE_BUSY if target.owned else KEYS_BUSY
-    if not health.breaker.available(now):
-        ready_at, busy = max(ready_at, health.breaker.retry_at(now)), BREAKER_BUSY if health.breaker.state(now) != "closed" else COOLING
-    elif health.breaker.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out
-        forecast = msgspec.structs.replace(forecast, failing=0.0, waste_factor=1.0, memo={})
+    if (state := health.breaker.state(now)) != "closed":
+        if not health.breaker.available(now):
+            ready_at, busy = max(ready_at, health.breaker.retry_at(now)), COOLING if state == "cooling" else BREAKER_BUSY
+        elif state == "half_open":  # its failures are what opened it; whether it is well again one request must find out
+            forecast = msgspec.structs.replace(forecast, failing=0.0, waste_factor=1.0, memo={})
     wait_s = backend.wait_s()
     if not target.owned and (seen := backend.reading()) is not None and seen.running is not None:  # whose queue is not ours
         wait_s += behind_s(seen.running, seen.waiting or 0, seen.kv_used, forecast.total_mean_s)
@@ -169,9 +170,9 @@ def patience_of(job: Job, planned: Planned, others: Sequence[Planned], now: floa
     return msgspec.structs.replace(own or Patience(), first_output_s=first_output_s, stall_s=stall_s, left_s=left_s, queue_s=queue_s)
 
 
-def hurried(job: Job, planned: Planned, patience: Patience | None) -> bool:
+def hurried(job: Job, planned: Planned, patience: Patience) -> bool:
     """Whether a target that gives nothing in that time is not unwell for it: it is slower, or the request itself brought its deadline."""
-    given_s = None if patience is None else patience.first_output_s
+    given_s = patience.first_output_s
     if given_s is None or given_s >= PATIENT_S:
         return False
     p95_s = _p95_s(job, planned)

@@ -103,7 +103,9 @@ def plan(  # noqa: PLR0913
         removed += [Removed(each[3], f"fallback: {fallback}", each[4]) for each in followers if fallback == "none" or not each[3].owned]
         followers = [each for each in followers if fallback == "local" and each[3].owned]
     why = "exploring" if exploring else why
-    attempts = (Planned(first, why, prediction), *[Planned(candidate, "fallback", seen) for _, _, _, candidate, seen in followers])
+    attempts: tuple[Planned, ...] = (Planned(first, why, prediction),)
+    if followers:
+        attempts += tuple([Planned(candidate, "fallback", seen) for _, _, _, candidate, seen in followers])
     slo_met = None if prediction.p is None else prediction.meets
     return Plan(attempts, tuple(removed), why, slo_met, soonest_at, exploring, beaten)
 
@@ -136,7 +138,10 @@ def _break_tie(rule: Rule, ask: Ask, ranked: list[Ranked], listed_first: Allowed
     group, key, _, _, _ = ranked[0]
     why = _WHY[rule.objective]
     if rule.objective == "ordered":
-        weighted = [each for each in ranked if each[3].weight is not None and each[0] == group]
+        weighted = []
+        for each in ranked:
+            if each[3].weight is not None and each[0] == group:
+                weighted.append(each)
         if ranked[0][3] is not listed_first:
             why = "next in order"
         if weighted:
