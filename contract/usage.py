@@ -66,6 +66,10 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return total
 
 
+COUNTS = Usage.__struct_fields__.index("source")  # a usage begins with so many counts,
+TOKEN_CLASSES = Usage.__struct_fields__.index("server_tool_calls")  # of which so many are of tokens
+
+
 def tokens_about(length: int) -> int:
     """How many tokens a text of so many characters or bytes is, about; at least one."""
     return max(1, length // BYTES_PER_TOKEN)

@@ -24,6 +24,7 @@ WATCH_AFTER_S = 0.02
 DISCARD_BYTES = 1 << 20  # of a request that is refused unread
 DISCARD_S = 1.0
 JSON_TYPE = b"application/json"
+_OF_THE_BODY = frozenset({b"content-length", b"content-type", b"content-encoding"})
 
 
 class Receiver(Protocol):
@@ -80,9 +81,11 @@ class Client:
         """
         wrong = None
         for name, value in headers:
+            if name not in _OF_THE_BODY:
+                continue
             if name == b"content-length" and int(value) > limit:
                 raise too_large(limit)
-            if name == b"content-type" and value.split(b";", 1)[0].strip().lower() != media:
+            if name == b"content-type" and value != media and value.split(b";", 1)[0].strip().lower() != media:
                 what = "JSON" if media == JSON_TYPE else "a multipart form"
                 wrong = UnsupportedMediaType(f"the body must be {what}; send `content-type: {media.decode()}`")
             if name == b"content-encoding" and value.strip().lower() != b"identity":

@@ -6,17 +6,20 @@ A class without a price of its own costs what the class it is a part of costs: c
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
+from itertools import compress
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
-from contract.usage import Usage
+from contract.usage import COUNTS, TOKEN_CLASSES, Usage
 
 NUSD_PER_USD = 1_000_000_000
 TOKENS = 1_000_000
+_UNTOLD = (None,) * TOKEN_CLASSES
 
 
-class Rates(msgspec.Struct, frozen=True):
+class Rates(msgspec.Struct, frozen=True, cache_hash=True):
     """Nano-dollars for a million tokens. None: not known, so usage in this class has no known cost."""
 
     input: int | None
@@ -54,50 +57,20 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
         for above, tier in price.tiers:
             if whole > above:
                 rates = tier
-    into, out = usage.input_uncached, usage.output_visible
-    total, known = 0, into is not None or out is not None
-    if into:
-        if rates.input is None:
+    counts, total = astuple(usage)[:COUNTS], 0
+    for count, rate in compress(zip(counts, _by_class(rates), strict=True), counts):  # most answers have two or three that are not 0
+        if rate is None:
             return None
-        total = into * rates.input
-    if out:
-        if rates.output is None:
-            return None
-        total += out * rates.output
-    for count, rate in _others(usage, rates):
-        known = True
-        if count:
-            if rate is None:
-                return None
-            total += count * rate
-    for searches, rate in ((usage.web_searches, rates.web_search), (usage.file_searches, rates.file_search)):
-        if searches:
-            if rate is None:
-                return None
-            total += searches * rate
-    return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
+        total += count * rate
+    return None if counts[:TOKEN_CLASSES] == _UNTOLD else (total + TOKENS // 2) // TOKENS + price.request_nusd
 
 
-def _others(usage: Usage, rates: Rates) -> list[tuple[int, int | None]]:
-    """The classes that are told beside plain input and output, with their rates; most answers have none, or a count of cached tokens."""
-    others: list[tuple[int, int | None]] = []
-    if usage.cache_read is not None:
-        others.append((usage.cache_read, rates.cache_read))
-    if usage.cache_write_5m is not None:
-        others.append((usage.cache_write_5m, rates.cache_write_5m))
-    if usage.cache_write_1h is not None:
-        others.append((usage.cache_write_1h, rates.cache_write_1h))
-    if usage.reasoning is not None:
-        others.append((usage.reasoning, rates.reasoning))
-    if usage.audio_input is not None:
-        others.append((usage.audio_input, rates.audio_input))
-    if usage.audio_output is not None:
-        others.append((usage.audio_output, rates.audio_output))
-    if usage.image_input is not None:
-        others.append((usage.image_input, rates.image_input))
-    if usage.image_output is not None:
-        others.append((usage.image_output, rates.image_output))
-    return others
+@lru_cache(maxsize=4096)
+def _by_class(rates: Rates) -> tuple[int | None, ...]:
+    """In the order of a usage's counts. Tools that searched nothing cost nothing beside their tokens."""
+    of = {"input_uncached": rates.input, "output_visible": rates.output, "server_tool_calls": 0}
+    of |= {"web_searches": rates.web_search, "file_searches": rates.file_search}
+    return tuple(of[name] if name in of else getattr(rates, name) for name in Usage.__struct_fields__[:COUNTS])
 
 
 def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None:

@@ -321,8 +321,13 @@ def rates(views: Sequence[View]) -> tuple[float, float, float, float]:
 
     One failure among a few attempts is chance.
     """
-    attempts, failed, limited, paid = (sum(mode.recent[which] * fast for mode, _, fast in views) for which in range(4))
-    attempts += PRIOR_ATTEMPTS
+    attempts, failed, limited, paid = PRIOR_ATTEMPTS, 0.0, 0.0, 0.0
+    for mode, _, fast in views:
+        recent = mode.recent
+        attempts += recent[0] * fast
+        failed += recent[1] * fast
+        limited += recent[2] * fast
+        paid += recent[3] * fast
     return failed / attempts, limited / attempts, max(0.0, failed - SURE * sqrt(failed)) / attempts, paid / attempts
 
 
