@@ -59,6 +59,19 @@ class SseDecoder:
             self._at_start = data.startswith(BOM)
             return self._split_any(data)  # again, for the events before the bad one
 
+    def lines(self, chunk: bytes) -> tuple[bytes, int]:
+        """The data of a chunk's first events, each on a line of its own, and where they end: those that are whole, with one line of data each, which
+        begins and ends as a JSON object does. They count as read. Nothing and 0: there are none such, or not only such, and `feed` tells them apart.
+        """
+        end = chunk.rfind(b"}\n\n") + 3
+        if end < 3 or self._rest or self._bad is not None or len(chunk) > LINE_LIMIT or CR in chunk or not chunk.startswith(b"data: {"):
+            return b"", 0
+        told = chunk[6 : end - 2].replace(b"\n\ndata: ", b"\n")
+        if told.count(b"\n") != told.count(b"}\n{"):
+            return b"", 0
+        self._at_start = False
+        return told, end
+
     def end(self) -> SseEvent | None:
         """The last event, when the stream ended without the blank line that should close it; its `raw` is closed here."""
         if self._bad is not None:
