@@ -18,7 +18,6 @@ from gateway.job import Job
 from gateway.job_making import job_of, name_the_fault
 from gateway.runtime import Runtime
 from gateway.telemetry.trace import trace_of
-from gateway.watching import Ended
 from providers.wires.port import Dialect
 
 log = structlog.get_logger("turnout.edge")
@@ -59,7 +58,7 @@ class FastPath:
             await self._refuse(endpoint.words, client, TurnoutError("the gateway failed; the request id leads to its log"), request_id)
         finally:
             client.unguard()
-            runtime.observing.watching.ended(Ended(request_id, endpoint.name, client, job))
+            runtime.observing.watching.ended(request_id, endpoint.name, client, job)
 
     async def _job(self, runtime: Runtime, client: Client, scope: Scope, endpoint: InferenceEndpoint, request_id: str) -> Job:
         headers: HeaderList = scope["headers"]

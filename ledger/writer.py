@@ -15,7 +15,7 @@ from ledger.rollups import US, minute_of, stale
 from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, attempts, stale_spans
 
-BLOCK = 20  # rows in one statement of SQLite
+BLOCKS = (32, 16, 8, 4, 2, 1)  # rows in one statement of SQLite
 MOST_SHAPES = 64  # sets of columns whose statements are kept
 CUT_AFTER_S = 30.0  # a server that has not taken a group by then is one that fails
 
@@ -41,7 +41,7 @@ class GroupWriter:
     def __init__(self, engine: Engine, cut_after_s: float = CUT_AFTER_S) -> None:
         self._engine = engine
         self._cut_after_s = cut_after_s
-        self._statements: dict[tuple[str, ...], tuple[str, str]] = {}  # for one row and for a block, by the columns that are set
+        self._statements: dict[tuple[str, ...], dict[int, str]] = {}  # by the columns that are set, and by rows
         self._stale = _insert(engine, stale_spans)
         self._in_doubt = False  # the last commit broke off: its rows may be there
 
@@ -134,20 +134,19 @@ class GroupWriter:
         ending = " ON CONFLICT DO NOTHING" if missing else ""
         columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
         used = {name: column for name, column in columns.items() if column[0] is not None or column.count(None) < len(rows)}
-        one, block = self._inserting(tuple(used))
-        told = list(zip(*used.values(), strict=True))
-        whole = len(told) - len(told) % BLOCK
-        for start in range(0, whole, BLOCK):
-            cursor.execute(block + ending, list(chain.from_iterable(told[start : start + BLOCK])))
-        cursor.executemany(one + ending, told[whole:])
+        statements, told, start = self._inserting(tuple(used)), list(zip(*used.values(), strict=True)), 0
+        for size in BLOCKS:
+            while len(told) - start >= size:
+                cursor.execute(statements[size] + ending, list(chain.from_iterable(told[start : start + size])))
+                start += size
 
-    def _inserting(self, names: tuple[str, ...]) -> tuple[str, str]:
+    def _inserting(self, names: tuple[str, ...]) -> dict[int, str]:
         found = self._statements.get(names)
         if found is None:
             if len(self._statements) >= MOST_SHAPES:
                 self._statements.clear()
             into, places = f"INSERT INTO {attempts.name} ({', '.join(names)}) VALUES ", f"({', '.join('?' * len(names))})"
-            found = self._statements[names] = into + places, into + ", ".join([places] * BLOCK)
+            found = self._statements[names] = {size: into + ", ".join([places] * size) for size in BLOCKS}
         return found
 
 
