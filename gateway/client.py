@@ -45,7 +45,6 @@ class Client:
 
     __slots__ = (
         "_cycle",
-        "_loop",
         "_receive",
         "_send",
         "_task",
@@ -63,7 +62,6 @@ class Client:
         self._cycle = cycle
         self._receive = receive
         self._send = send
-        self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -90,7 +88,7 @@ class Client:
                 wrong = UnsupportedMediaType(f"the body must be {what}; send `content-type: {media.decode()}`")
             if name == b"content-encoding" and value.strip().lower() != b"identity":
                 raise UnsupportedMediaType("compressed request bodies are not accepted; send the JSON as it is")
-        task = self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task() if self._cycle is None or self._cycle.task is None else self._cycle.task
         if self._cycle is not None and (whole := self._cycle.whole_body()) is not None:
             self.read = True
             if len(whole) > limit:
@@ -115,7 +113,7 @@ class Client:
         parts: list[bytes] = []
         size = 0
         while True:
-            timer = self._timer = self._loop.call_later(idle_s, self._give_up)
+            timer = self._timer = asyncio.get_running_loop().call_later(idle_s, self._give_up)
             message = await self._receive()
             timer.cancel()
             if message["type"] == "http.disconnect":
@@ -155,7 +153,7 @@ class Client:
         if self._cycle is not None:
             self._cycle.watch(self._leaves)
             return
-        self._timer = self._loop.call_later(WATCH_AFTER_S, self._start_watch)
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start_watch)
 
     def unguard(self) -> None:
         if self._cycle is not None:
@@ -167,7 +165,7 @@ class Client:
         self._task = None
 
     def _start_watch(self) -> None:
-        self._watch = self._loop.create_task(self._wait_for_leaving())
+        self._watch = asyncio.get_running_loop().create_task(self._wait_for_leaving())
 
     async def _wait_for_leaving(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

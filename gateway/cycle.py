@@ -7,7 +7,6 @@ nothing follows in the same turn of the loop. A client's leaving is told at once
 import asyncio
 import logging
 from collections.abc import Callable, MutableMapping
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -21,8 +20,7 @@ Headers = list[tuple[bytes, bytes]]
 EXTENSION = "turnout.cycle"  # where in an ASGI scope's extensions the inference route finds it
 NO_BODY = (204, 304)
 
-_CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # what no name or value may hold
-_WITHOUT_CONTROLS = bytes(0x20 if byte in _CONTROLS else byte for byte in range(256))
+_CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # what no name or value may hold; CR and LF only end lines
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 log = logging.getLogger("uvicorn.error")
 
@@ -135,10 +133,7 @@ class Cycle:
                     closing = closing or b"close" in [token.strip() for token in value.lower().split(b",")]
         if closing:
             self.keep_alive = False
-        text = b"".join(chain.from_iterable(headers))
-        if text.translate(_WITHOUT_CONTROLS) != text:
-            raise RuntimeError("a response header holds a control character")
-        lines = list(map(b": ".join, headers))
+        lines = [b": ".join(pair) for pair in headers]
         if not self.keep_alive and not closing:
             lines.append(b"connection: close")
         if chunked and (self.bodiless or status in NO_BODY):
@@ -146,11 +141,14 @@ class Cycle:
         elif chunked and (b"transfer-encoding", b"chunked") not in headers:
             lines.append(b"transfer-encoding: chunked")
         lines.append(b"\r\n")
+        told = b"\r\n".join(lines)
+        if len(told) - len(told.translate(None, _CONTROLS)) != 2 * len(lines):
+            raise RuntimeError("a response header holds a control character")
         self._chunked, self._left_bytes = chunked, 0 if self.bodiless else length
         connection = self._connection
         if chunked:
             connection.loop.call_soon(self._flush)
-        self._head = STATUS_LINE[status] + connection.default_lines() + b"\r\n".join(lines)
+        self._head = STATUS_LINE[status] + connection.default_lines() + told
 
     async def write(self, data: bytes) -> None:
         if self._connection.flow.write_paused and not self.disconnected:

@@ -6,17 +6,16 @@ A class without a price of its own costs what the class it is a part of costs: c
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
-from itertools import compress
 from typing import Any
 
 import msgspec
-from msgspec.structs import astuple
 
-from contract.usage import COUNTS, TOKEN_CLASSES, Usage
+from contract.usage import Usage
 
 NUSD_PER_USD = 1_000_000_000
 TOKENS = 1_000_000
-_UNTOLD = (None,) * TOKEN_CLASSES
+TOKEN_CLASSES = 8  # beside plain input and output
+_UNTOLD = (None,) * (TOKEN_CLASSES + 2)
 
 
 class Rates(msgspec.Struct, frozen=True, cache_hash=True):
@@ -57,20 +56,36 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
         for above, tier in price.tiers:
             if whole > above:
                 rates = tier
-    counts, total = astuple(usage)[:COUNTS], 0
-    for count, rate in compress(zip(counts, _by_class(rates), strict=True), counts):  # most answers have two or three that are not 0
-        if rate is None:
+    into, out = usage.input_uncached, usage.output_visible
+    total, known = 0, into is not None or out is not None
+    if into:
+        if rates.input is None:
             return None
-        total += count * rate
-    return None if counts[:TOKEN_CLASSES] == _UNTOLD else (total + TOKENS // 2) // TOKENS + price.request_nusd
+        total = into * rates.input
+    if out:
+        if rates.output is None:
+            return None
+        total += out * rates.output
+    others = (
+        *(usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.reasoning, usage.audio_input, usage.audio_output),
+        *(usage.image_input, usage.image_output, usage.web_searches, usage.file_searches),
+    )
+    if others != _UNTOLD:  # most answers have none, or a count of cached tokens
+        known = known or others[:TOKEN_CLASSES] != _UNTOLD[:TOKEN_CLASSES]
+        for count, rate in zip(others, _others(rates), strict=True):
+            if count:
+                if rate is None:
+                    return None
+                total += count * rate
+    return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
 
 
-@lru_cache(maxsize=4096)
-def _by_class(rates: Rates) -> tuple[int | None, ...]:
-    """In the order of a usage's counts. Tools that searched nothing cost nothing beside their tokens."""
-    of = {"input_uncached": rates.input, "output_visible": rates.output, "server_tool_calls": 0}
-    of |= {"web_searches": rates.web_search, "file_searches": rates.file_search}
-    return tuple(of[name] if name in of else getattr(rates, name) for name in Usage.__struct_fields__[:COUNTS])
+def _others(rates: Rates) -> tuple[int | None, ...]:
+    """Beside plain input and output: of tokens, TOKEN_CLASSES of them, and of searches."""
+    return (
+        *(rates.cache_read, rates.cache_write_5m, rates.cache_write_1h, rates.reasoning, rates.audio_input, rates.audio_output),
+        *(rates.image_input, rates.image_output, rates.web_search, rates.file_search),
+    )
 
 
 def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None:

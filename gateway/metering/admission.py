@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from math import inf
+from math import ceil, inf
 from time import monotonic
 
 import msgspec
@@ -169,24 +169,28 @@ def headers_of(job: Job) -> HeaderList:
     return headers
 
 
-_OF_REQUESTS, _OF_TOKENS = (
-    tuple(b"x-ratelimit-%b-%b" % (part, what) for part in (b"limit", b"remaining", b"reset")) for what in (b"requests", b"tokens")
-)
-
-
 def limit_headers(requests: Left | None, tokens: Left | None) -> HeaderList:
     """OpenAI's `x-ratelimit-*`, of the tightest level; what nothing limits is not told."""
     headers: HeaderList = []
-    for left, (limit, remaining, reset) in ((requests, _OF_REQUESTS), (tokens, _OF_TOKENS)):
-        if left is not None:
-            headers += (limit, b"%d" % left.limit), (remaining, b"%d" % left.remaining), (reset, _duration(left.reset_s))
+    if requests is not None:
+        headers += (
+            (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
+            (b"x-ratelimit-remaining-requests", b"%d" % requests.remaining),
+            (b"x-ratelimit-reset-requests", _duration(requests.reset_s)),
+        )
+    if tokens is not None:
+        headers += (
+            (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
+            (b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining),
+            (b"x-ratelimit-reset-tokens", _duration(tokens.reset_s)),
+        )
     return headers
 
 
 def _duration(seconds: float) -> bytes:
     """As OpenAI tells times: `120ms`, `1.5s`, `6m0s`."""
     if seconds < 1:
-        return b"%dms" % max(0, -int(-seconds * 1000 // 1))
+        return b"%dms" % ceil(seconds * 1000)
     minutes, rest = divmod(seconds, 60)
     text = f"{rest:.3f}".rstrip("0").rstrip(".")
     return f"{int(minutes)}m{text}s".encode() if minutes else f"{text}s".encode()

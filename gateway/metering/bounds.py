@@ -42,7 +42,7 @@ class Searches(NamedTuple):
 
 
 NO_SEARCHES = Searches()
-BOUNDING = frozenset({*LIMITS, "web_search_options", "tools"})  # the fields that bound an answer, or let it search
+_SEARCHING = frozenset({"web_search_options", "tools"})
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -63,22 +63,21 @@ def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bound
     """Of a form whose bytes only a provider reads nothing is known. Raises InvalidRequest."""
     if not call.fields:
         return Bounds(0, 0, tuple(0 if target.owned else None for target in route.priced) if counts_money else ())
-    prompt, bare = most_prompt_tokens(call), BOUNDING.isdisjoint(call.fields)
-    answer = _answer(call, bare)
+    prompt, answer = most_prompt_tokens(call), _answer(call)
     told = UNTOLD_TOKENS if answer is None else answer
     costs: tuple[int | None, ...] = ()
     if counts_money:
         times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
-        searches = NO_SEARCHES if bare else searches_of(call)
+        searches = searches_of(call)
         costs = tuple([_cost(target, prompt, answer, times, searches) for target in route.priced])
     return Bounds(prompt // 4 + told, prompt + told, costs)
 
 
-def _answer(call: Call, bare: bool) -> int | None:
-    """Tokens that all of its choices have at most; None: it does not say. `bare`: it has no field that could."""
+def _answer(call: Call) -> int | None:
+    """Tokens that all of its choices have at most; None: it does not say."""
     if call.dialect not in LIMIT_OF:
         return 0
-    told = None if bare else told_limit(call)
+    told = told_limit(call)
     return None if told is None else told[1] * call.choices
 
 
@@ -99,6 +98,8 @@ def told_limit(call: Call) -> tuple[str, int] | None:
 
 def searches_of(call: Call) -> Searches:
     """At most, by each tool's `max_uses` and the whole request's `max_tool_calls`; UNTOLD_SEARCHES where neither is told."""
+    if _SEARCHING.isdisjoint(call.fields):
+        return NO_SEARCHES
     web = UNTOLD_SEARCHES if bytes(call.fields.get("web_search_options", b"null")) != b"null" else 0
     files, given = 0, bytes(call.fields.get("tools", b""))
     if b"_search" in given:
