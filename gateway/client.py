@@ -36,8 +36,8 @@ class Receiver(Protocol):
     bytes_sent: int
 
     async def start(self, status: int, headers: HeaderList) -> None: ...
-    async def write(self, data: bytes) -> None: ...
-    async def end(self, data: bytes = b"") -> None: ...
+    def write(self, data: bytes) -> Awaitable[None]: ...
+    def end(self, data: bytes = b"") -> Awaitable[None]: ...
 
 
 class Client:
@@ -184,19 +184,13 @@ class Client:
             return
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> Awaitable[None]:
         self.bytes_sent += len(data)
-        if self._cycle is not None:
-            await self._cycle.write(data)
-            return
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        return self._send({"type": "http.response.body", "body": data, "more_body": True}) if self._cycle is None else self._cycle.write(data)
 
-    async def end(self, data: bytes = b"") -> None:
+    def end(self, data: bytes = b"") -> Awaitable[None]:
         self.bytes_sent += len(data)
-        if self._cycle is not None:
-            await self._cycle.end(data)
-            return
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        return self._send({"type": "http.response.body", "body": data, "more_body": False}) if self._cycle is None else self._cycle.end(data)
 
 
 def too_large(limit: int) -> RequestTooLarge:

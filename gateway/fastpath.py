@@ -44,8 +44,10 @@ class FastPath:
         job: Job | None = None
         try:
             job = await self._job(runtime, client, scope, endpoint, request_id)
-            await self._answer(runtime, job)
+            await runtime.pipeline.run(job)
         except TurnoutError as error:
+            if job is not None:
+                _explain(job, error)
             await self._refuse(endpoint.words, client, error, request_id)
         except asyncio.CancelledError:
             if not client.left:
@@ -71,15 +73,6 @@ class FastPath:
         job = await job_of(runtime, endpoint, call, principal, client, headers)
         job.trace = trace_of(headers, runtime.observing.watching.sample)
         return job
-
-    async def _answer(self, runtime: Runtime, job: Job) -> None:
-        try:
-            await runtime.pipeline.run(job)
-        except TurnoutError as error:
-            name_the_fault(job.call, error)
-            error.decision = "" if job.planning is None else job.planning.plan.why
-            error.cache = job.cache or ""
-            raise
 
     async def _refuse(self, words: Dialect, client: Client, error: TurnoutError, request_id: str) -> None:
         """Sends the error, unless the answer has begun already or nobody is there."""
@@ -117,3 +110,10 @@ class FastPath:
             await send(message)
 
         await self._app(scope, receive, send_with_id)
+
+
+def _explain(job: Job, error: TurnoutError) -> None:
+    """What the job's own part in a refusal is."""
+    name_the_fault(job.call, error)
+    error.decision = "" if job.planning is None else job.planning.plan.why
+    error.cache = job.cache or ""
