@@ -160,7 +160,7 @@ class Attempt:
         held, self._held = self._held, None
         if held is None:
             return
-        if self.was_rushed(error):
+        if error is not None and self.was_rushed(error):
             error = None
         self.target.health.ended(monotonic(), held, error, answered, random())
         if error is not None:

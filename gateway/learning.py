@@ -21,9 +21,10 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
         if not attempt.rest:
             _observe(job, attempt, now, usage)
         if planning is not None:
-            if usage is not None and usage.cache_read is not None and (held := route.affinity.warm(planning.found, now).get(target.label)):
-                stats.hits.seen(now, held // BYTES_PER_TOKEN, usage.cache_read)
-            route.affinity.note(planning.found, target.label, now)
+            if found := planning.found:
+                if usage is not None and usage.cache_read is not None and (held := route.affinity.warm(found, now).get(target.label)):
+                    stats.hits.seen(now, held // BYTES_PER_TOKEN, usage.cache_read)
+                route.affinity.note(found, target.label, now)
             route.hedges.spent(now, cost_nusd)
             route.exploring.answered(cost_nusd, _beyond_best(job, cost_nusd) if explored else None)
     elif status in UNFINISHED and _was_late(attempt, now):

@@ -48,14 +48,26 @@ class _Tally:
 class _Level:
     """A scope's limits beside what is counted there: a request looks at each of them more than once, so they stand in slots."""
 
-    __slots__ = ("budgets", "concurrency", "requests", "rpm", "scope", "tally", "tokens", "tpm")
+    __slots__ = ("accounts", "concurrency", "day", "requests", "rpm", "scope", "tally", "tokens", "tpm")
 
     def __init__(self, scope: Scope, tally: _Tally) -> None:
         self.scope = scope
         self.tally = tally
         self.rpm, self.tpm, self.concurrency = scope.limits.rpm, scope.limits.tpm, scope.limits.concurrency
         self.requests, self.tokens = tally.requests, tally.tokens
-        self.budgets = tuple((budget.window, budget.nusd) for budget in scope.budgets)
+        self.accounts: tuple[tuple[Account, int], ...] = ()  # of its budgets' windows, with their budgets, on `day`
+        self.day = -1.0
+
+    def enter(self, day: float, starts: dict[Window, int]) -> Unseeded | None:
+        """A day begins, and perhaps a window."""
+        accounts = []
+        for budget in self.scope.budgets:
+            account = self.tally.accounts.get(budget.window)
+            if account is None or account.start_s < starts[budget.window]:
+                return Unseeded(self.scope, budget.window, starts[budget.window])
+            accounts.append((account, budget.nusd))
+        self.accounts, self.day = tuple(accounts), day
+        return None
 
 
 _Levels = tuple[_Level, ...]
@@ -73,7 +85,7 @@ class Meter:
 
     def reserve(self, id: str, scopes: tuple[Scope, ...], want: Want, now: float, wall: float) -> Granted | Refused | Unseeded:
         """All or nothing. An id that has a reservation keeps it, and is granted again."""
-        fits, tokens, cost, starts = True, want.tokens, want.cost_nusd, self._window_starts(wall)
+        fits, tokens, cost, day = True, want.tokens, want.cost_nusd, wall // DAY_S
         accounts: list[Account] = []
         levels = self._levels_of(scopes)
         for level in levels:
@@ -84,10 +96,9 @@ class Meter:
                 fits = False
             if (most := level.concurrency) is not None and tally.running >= most:
                 fits = False
-            for window, nusd in level.budgets:
-                account = tally.accounts.get(window)
-                if account is None or account.start_s < starts[window]:
-                    return Unseeded(level.scope, window, starts[window])
+            if level.day != day and (missing := level.enter(day, self._window_starts(day, wall))) is not None:
+                return missing
+            for account, nusd in level.accounts:
                 accounts.append(account)
                 if cost and account.spent_nusd + account.reserved_nusd + cost > nusd:
                     fits = False
@@ -149,9 +160,9 @@ class Meter:
         """Reservations that are not settled."""
         return len(self._live)
 
-    def _window_starts(self, wall: float) -> dict[Window, int]:
+    def _window_starts(self, day: float, wall: float) -> dict[Window, int]:
         """Worked out once a day."""
-        if (day := wall // DAY_S) != self._day:
+        if day != self._day:
             self._day, self._starts = day, {window: window_start(window, wall) for window in get_args(Window)}
         return self._starts
 
