@@ -1,5 +1,7 @@
 """A call as the policy sees it: its length, its limit, what it needs, and what of it a target may have in its prefix cache. Cheap."""
 
+from collections.abc import Mapping
+
 from contract.call import Call
 from contract.usage import BYTES_PER_TOKEN
 from gateway.routes import Route
@@ -30,14 +32,19 @@ def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tu
     """`found`: the prompt's prefixes (`prefixes_of`)."""
     prompt_tokens, warm = _prompt_tokens(call), NOTHING
     if found and (held := route.affinity.warm(found, now)):
-        labels = route.labels
-        warm = {
-            label: min(prompt_tokens, int(size // BYTES_PER_TOKEN * labels[label].stats.hits.share(now)))
-            for label, size in held.items()
-            if label in labels
-        }
+        warm = _warm(held, route, prompt_tokens, now)
     needs = _needs(call, route.lacking) if route.lacking and rule.drop != "everything" else NOBODY
     return Ask(call.request_id, call.stream, prompt_tokens, limit_of(call), needs, bound_to, warm, choices=call.choices)
+
+
+def _warm(held: Mapping[str, int], route: Route, prompt_tokens: int, now: float) -> dict[str, int]:
+    """Tokens of the prompt that each target's cache is likely to have. `held`: bytes that were answered there."""
+    labels = route.labels
+    return {
+        label: min(prompt_tokens, int(size // BYTES_PER_TOKEN * labels[label].stats.hits.share(now)))
+        for label, size in held.items()
+        if label in labels
+    }
 
 
 def _prompt_tokens(call: Call) -> int:
@@ -54,7 +61,9 @@ def most_prompt_tokens(call: Call) -> int:
     body, names = call.body, call.names
     media, size = (0, 0) if len(body) <= SMALL else _media(call)
     if _shows(body) if names is None else not names.isdisjoint(_PART_NAMES):
-        media += sum(body.count(sign) for signs in _PARTS.values() for sign in signs)
+        for signs in _PARTS.values():
+            for sign in signs:
+                media += body.count(sign)
     return max(0, len(body) - size) + media * MOST_MEDIUM_TOKENS
 
 

@@ -21,6 +21,7 @@ EXTENSION = "turnout.cycle"  # where in an ASGI scope's extensions the inference
 NO_BODY = (204, 304)
 
 _CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # what no name or value may hold; CR and LF only end lines
+_TO_LF = bytes.maketrans(_CONTROLS, b"\n" * len(_CONTROLS))
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 log = logging.getLogger("uvicorn.error")
 
@@ -142,7 +143,7 @@ class Cycle:
             lines.append(b"transfer-encoding: chunked")
         lines.append(b"\r\n")
         told = b"\r\n".join(lines)
-        if len(told) - len(told.translate(None, _CONTROLS)) != 2 * len(lines):
+        if told.translate(_TO_LF).count(b"\n") != 2 * len(lines):
             raise RuntimeError("a response header holds a control character")
         self._chunked, self._left_bytes = chunked, 0 if self.bodiless else length
         connection = self._connection

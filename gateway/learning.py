@@ -72,6 +72,7 @@ def _beyond_best(job: Job, cost_nusd: int | None) -> float | None:
 def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None) -> None:
     marks, call = attempt.marks, job.call
     started = marks.admitted or marks.started
+    cached = None if usage is None else usage.cache_read
     attempt.target.stats.observe(
         now,
         streamed=call.stream,
@@ -80,8 +81,8 @@ def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None) -> Non
         ttft_s=(marks.first_token or now) - started if call.stream else None,
         total_s=now - started,
         output_tokens=usage.output_total if usage else None,
-        input_tokens=usage.input_total if usage else None,
-        cached_tokens=usage.cache_read if usage else None,
+        input_tokens=None if cached is None or usage is None else usage.input_total,
+        cached_tokens=cached,
     )
 
 

@@ -97,8 +97,10 @@ def _of_some(job: Job, ask: Ask, admitted: Admitted, now: float) -> tuple[Plan, 
 
 
 def _live(route: Route, ask: Ask, admitted: Admitted, now: float) -> list[Live]:
-    targets = route.targets
-    return [snapshot(targets[each.index], ask, now) for each in admitted.allowed]
+    targets, live = route.targets, []
+    for each in admitted.allowed:  # no comprehension: it would make cells of all that it takes from here, for each request
+        live.append(snapshot(targets[each.index], ask, now))
+    return live
 
 
 def _miss(rule: Rule, route: Route) -> float:

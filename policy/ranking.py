@@ -65,14 +65,19 @@ def ready(
             soonest_at = state.ready_at if soonest_at is None else min(soonest_at, state.ready_at)
         else:
             fitting.append((candidate, state))
-    if not fitting and soonest_at is None and misfits:  # nobody fits by what is known; the target itself says best why not
-        most = max(each[0].context_tokens or 0 for each in misfits)
-        fitting = [(each, state) for each, state, _ in misfits if state.ready_at <= now and (each.context_tokens or most) == most]
-        soonest_at = None if fitting else min(state.ready_at for _, state, _ in misfits)
-        misfits = [each for each in misfits if all(each[0] is not asked for asked, _ in fitting)]
     if misfits:
+        if not fitting and soonest_at is None:
+            fitting, soonest_at = _largest(misfits, now)
+            misfits = [each for each in misfits if all(each[0] is not asked for asked, _ in fitting)]
         removed += [Removed(candidate, why) for candidate, _, why in misfits]
     return fitting, soonest_at
+
+
+def _largest(misfits: list[tuple[Allowed, Live, str]], now: float) -> tuple[list[tuple[Allowed, Live]], float | None]:
+    """Where nobody fits by what is known the target itself says best why not; and when the first of them is ready, if none is."""
+    most = max(each[0].context_tokens or 0 for each in misfits)
+    fitting = [(each, state) for each, state, _ in misfits if state.ready_at <= now and (each.context_tokens or most) == most]
+    return fitting, None if fitting else min(state.ready_at for _, state, _ in misfits)
 
 
 def _fixed_first(rule: Rule, allowed: Sequence[Allowed], bound_to: str | None) -> Allowed | None:

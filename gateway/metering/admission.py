@@ -95,16 +95,19 @@ class Admission:
 
     # --- in turn ---------------------------------------------------------------------------------------------------------
     async def _reserve(self, job: Job, want: Want) -> Granted | Refused:
-        id, scopes, flow = job.call.request_id, job.principal.scopes, job.principal.flow
+        scopes = job.principal.scopes
         waiting = self._lines.behind(scopes)
         if waiting is None:
-            answer = await self.meter.reserve(id, scopes, want)
+            answer = await self.meter.reserve(job.call.request_id, scopes, want)
             if isinstance(answer, Granted) or answer.dimension not in WAITED_FOR or answer.retry_after_s is None:
                 return answer
             waiting = answer.scope, answer
             if not answer.scope.limits.max_wait_s:
                 return answer
-        scope, refused = waiting
+        return await self._wait(job, want, *waiting)
+
+    async def _wait(self, job: Job, want: Want, scope: Scope, refused: Refused) -> Granted | Refused:
+        id, scopes, flow = job.call.request_id, job.principal.scopes, job.principal.flow
         deadline_s = job.rule.slo.deadline_s
         left_s = inf if deadline_s is None else deadline_s - (monotonic() - job.client.started_at)
         return await self._lines.wait(scope, refused, flow, lambda: self.meter.reserve(id, scopes, want), left_s)

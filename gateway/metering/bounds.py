@@ -69,7 +69,8 @@ def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bound
     if counts_money:
         times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
         searches = searches_of(call)
-        costs = tuple([_cost(target, prompt, answer, times, searches) for target in route.priced])
+        for target in route.priced:
+            costs += (_cost(target, prompt, answer, times, searches),)
     return Bounds(prompt // 4 + told, prompt + told, costs)
 
 
