@@ -55,13 +55,15 @@ def _at_a_speed(settings: Settings, each: Considered, sized: Sized, concurrency:
     """As live calls, or on an engine of our own as many at once as it computes."""
     slots = min(concurrency, settings.engine_replicas[each.target.partition("/")[0]].slots) if each.owned else concurrency
     speed = slots / each.finish_s if each.finish_s else None
+    shared_s = each.finish_s / concurrency if each.finish_s else 0.0
     if speed is not None and most_per_s is not None and not each.owned:
-        speed = min(speed, most_per_s)
+        speed, shared_s = min(speed, most_per_s), max(shared_s, 1 / most_per_s)
     return Way(
         target=each.target,
         kind="engine" if each.owned else "realtime",
         all_nusd=_all_nusd(each, sized),
         rows_per_s=speed or 0.0,
+        shared_s=shared_s,
         barred=barred or ("" if speed is not None else NOT_MEASURED),
     )
 
