@@ -98,6 +98,7 @@ class Asking:
         endpoint = self.endpoints[batch.endpoint]
         call = endpoint.read(request_id, body, headers)
         job = await job_of(self._runtime, endpoint, call, self.principal(batch), client, headers)
+        job.batch = True
         job.planned = None if batch.plan is None else target_of(batch.plan, call.model, row.line)
         try:
             await self._pipeline.run(job)
