@@ -47,3 +47,17 @@ async def test_rows_keep_away_while_live_requests_must(one: Upstream, tmp_path: 
         one.plays["m1"] = some
         batch = await ended(gateway.sdk, batch)
         assert len(await lines(gateway.sdk, batch.output_file_id)) == 5 and batch.error_file_id is None
+
+
+async def test_a_batch_leaves_half_of_its_team_s_limit_to_live_requests(one: Upstream, tmp_path: Path) -> None:
+    one.plays["m1"] = some
+    text = config(f"sqlite:///{tmp_path}/turnout.db", one.base_url, team=", limits: {rpm: 60}", concurrency=4)
+    async with running(text, tmp_path) as gateway:
+        batch = await made(gateway.sdk, [row(f"r{n}") for n in range(100)])
+        await until(gateway.sdk, batch, lambda each: each.request_counts is not None and each.request_counts.completed >= 25)
+        for _ in range(15):
+            assert (await gateway.post(chat("live"))).status_code == 200
+        asked = len(one.journal)
+        assert asked < 15 + 60 / 2 + 4 + 30, "no more than the half of the burst, and what came back meanwhile"
+        await gateway.sdk.batches.cancel(batch.id)
+        await ended(gateway.sdk, batch)
