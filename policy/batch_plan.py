@@ -26,7 +26,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 
     It ends n rows in `start_s + n / rows_per_s`: a provider's batch API takes `start_s` for however many; an engine, or live calls paced
     under limits, work at a speed. `rows_per_s` None: all at once. `shared_s`: how long a row keeps from all other live ways what they share with it
-    (rows asked at once, the team's limits). `max_rows`: that it may be given in all. `barred`: why it may not be used.
+    (rows asked at once, the team's limits). `assumed`: nothing was measured there, and its speed is a guess. `max_rows`: that it may be given in
+    all. `barred`: why it may not be used.
     """
 
     target: str
@@ -35,6 +36,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     start_s: float = 0.0
     rows_per_s: float | None = None
     shared_s: float = 0.0
+    assumed: bool = False
     min_rows: int = 1
     max_rows: int | None = None
     barred: str = ""
