@@ -66,8 +66,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return total
 
 
-COUNTS = Usage.__struct_fields__.index("source")  # a usage begins with so many counts,
-TOKEN_CLASSES = Usage.__struct_fields__.index("server_tool_calls")  # of which so many are of tokens
+COUNTS = Usage.__struct_fields__.index("source")  # a usage begins with so many counts
 
 
 def other_tool_calls(usage: Usage) -> int:
