@@ -47,7 +47,7 @@ class Replica:
         params.model.path, params.model_alias = orders["model"], {orders["name"]}
         params.hostnames, params.n_parallel = [self._socket], orders["slots"]
         params.n_ctx = orders["context"] * orders["slots"]
-        params.n_batch = params.n_ubatch = 256
+        params.n_batch = params.n_ubatch = max(orders["step_tokens"], orders["slots"] + 4)  # as for the embedded engine
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = orders["threads"]
         params.cache_ram_mib, params.cache_idle_slots, params.fit_params, params.ui, params.verbosity = 0, False, False, False, 2
         params.endpoint_slots = params.endpoint_metrics = True

@@ -138,6 +138,7 @@ def orders(folder: Path, parent_pid: int) -> bytes:
         slots=1,
         ctx_per_slot=256,
         threads=1,
+        step_tokens=12,
         parent_pid=parent_pid,
     )
     return msgspec.json.encode(told) + b"\n"
