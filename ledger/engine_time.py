@@ -35,9 +35,8 @@ class EngineTime(msgspec.Struct, frozen=True):
 
 
 class Effective(msgspec.Struct, frozen=True):
-    """What an engine's tokens came to in a time: `usd_per_mtok` with its idle and its asleep time, `busy_usd_per_mtok` without. None: not known, or no tokens.
-
-    `idle_share`: of the time it was up.
+    """What an engine's tokens came to in a time: `usd_per_mtok` with its idle and its asleep time, `busy_usd_per_mtok` without; `idle_share` of the
+    time it was up. None: not known, or no tokens.
     """
 
     usd_per_mtok: float | None

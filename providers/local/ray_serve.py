@@ -41,6 +41,7 @@ class Replica:
         self._wait(START_S)
 
     def _llamacpp(self, orders: dict[str, Any]) -> Any:
+        os.environ["GOMP_SPINCOUNT"] = "100"  # as of the embedded engine
         import xllamacpp
 
         params = xllamacpp.CommonParams()

@@ -1,8 +1,8 @@
 """Run by vLLM's own Python: makes what tests/vllm needs of a GGUF file. `make_model.py GGUF FOLDER`.
 
 `checkpoint`: its weights. `adapter`: a small LoRA adapter for them, of random numbers. `thinker`: the checkpoint with two tokens for its thoughts,
-of which it says `</think>` where it would end a sentence. `seer`: a tiny Idefics3 of random numbers with its tokenizer; an image is 16 tokens and the three around
-them. (LLaVA, Qwen-VL, Gemma 3 and others need torchvision, whose builds do not load beside torch for CPUs.)
+of which it says `</think>` where it would end a sentence. `seer`: a tiny Idefics3 of random numbers with its tokenizer; an image is 16 tokens and
+three around them. (LLaVA, Qwen-VL, Gemma 3 and others need torchvision, whose builds do not load beside torch for CPUs.)
 """
 
 import json

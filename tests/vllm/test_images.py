@@ -21,7 +21,8 @@ IMAGE_TOKENS = 16 + 3 + 1  # what it sees, the three around it, and the end of t
 CONFIG = f"""
 state: {{{{database: "sqlite:///{{folder}}/turnout.db"}}}}
 engines:
-  own: {{{{kind: vllm, python: "{PYTHON}", model: "{HOME}/model/seer", slots: 2, context: 512, max_wait_s: 60, dtype: bfloat16, args: [--enforce-eager]}}}}
+  own: {{{{kind: vllm, python: "{PYTHON}", model: "{HOME}/model/seer", slots: 2, context: 512, max_wait_s: 60, dtype: bfloat16,
+         args: [--enforce-eager]}}}}
 models: {{{{seer: {{{{targets: [{{{{engine: own}}}}]}}}}}}}}
 teams: {{{{search: {{{{keys: [{KEY}]}}}}}}}}
 """
