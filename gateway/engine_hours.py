@@ -60,15 +60,16 @@ class _Book:
         self._nusd_per_hour = None if spec.usd_per_hour is None else round(spec.usd_per_hour * NUSD_PER_USD)
         self._work = admission.work
         self._energy = energy_meter(spec.gpus) if spec.kind == "vllm" or spec.gpus is not None else lambda: None
-        self._told = (0.0, 0.0, 0.0, self._energy())
+        self._told = (0.0, 0.0, 0.0)
+        self._told_energy = self._energy()
 
     def row(self) -> EngineTime | None:
         """What it did since the last one; None: it was neither up nor asleep."""
         self._work.at(monotonic())
-        before, now = self._told, (self._work.up_s, self._work.busy_s, self._work.asleep_s, self._energy())
-        self._told = now
-        up_us, busy_us, asleep_us = (round((now[at] - before[at]) * 1e6) for at in range(3))
+        before, self._told = self._told, (self._work.up_s, self._work.busy_s, self._work.asleep_s)
+        up_us, busy_us, asleep_us = (round((now - then) * 1e6) for now, then in zip(self._told, before, strict=True))
+        used, self._told_energy = self._told_energy, self._energy()
         if not up_us and not asleep_us:
             return None
-        energy = None if now[3] is None or before[3] is None or now[3] < before[3] else now[3] - before[3]
+        energy = None if self._told_energy is None or used is None or self._told_energy < used else self._told_energy - used
         return EngineTime(self._name, time.time_ns() // 1000, up_us, busy_us, energy, self._nusd_per_hour, asleep_us)
