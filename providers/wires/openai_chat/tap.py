@@ -14,7 +14,7 @@ from providers.wires.failure import failure
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import bound_in
-from providers.wires.openai_chat.usage import decode_usage
+from providers.wires.openai_chat.usage import decode_usage, with_thoughts
 from providers.wires.tapping import Tapping
 
 DONE = b"data: [DONE]\n\n"
@@ -117,6 +117,7 @@ class ChatStreamTap(Tapping):
         self._choices = choices
         self._strip_usage = strip_usage
         self._finished: set[int] = set()
+        self._thought = False
 
     def in_band(self, body: bytes) -> bytes:
         return b"data: %b\n\n" % body
@@ -145,7 +146,8 @@ class ChatStreamTap(Tapping):
             self.error = in_band_error(data)
             return False
         if _told(chunk.usage):
-            self.usage = decode_usage(chunk.usage)
+            usage = decode_usage(chunk.usage)
+            self.usage = with_thoughts(usage) if self._thought else usage
             if not chunk.choices and self._strip_usage:
                 return False
         self._look(chunk)
@@ -192,6 +194,8 @@ class ChatStreamTap(Tapping):
             if size := delta.output_size():
                 self.tokens_seen += size // BYTES_PER_TOKEN or 1
                 self.content_seen = True
+                if delta.content is _NULL and (delta.reasoning is not _NULL or delta.reasoning_content is not _NULL):
+                    self._thought = True
             if delta.tool_calls is not _NULL or delta.reasoning_details is not _NULL or delta.extra_content is not _NULL:
                 self.bound += delta.bound()
         elif choice.text:
