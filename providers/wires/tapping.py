@@ -51,8 +51,8 @@ class Tapping(Findings, ABC):
     def _keep(self, event: SseEvent, data: bytes) -> bool:
         """Reads one event; False when its bytes must not go on. Sets `error` or `complete` when nothing after it may."""
 
-    def _keep_all(self, lines: bytes) -> int:
-        """Reads the data of several events at once, a line each, as long as nothing ends with them and their bytes may go on: so many of them."""
+    def _keep_all(self, lines: bytes, events: int) -> int:
+        """Reads the data of so many events at once, a line each, as long as nothing ends with them and their bytes may go on: so many of them."""
         return 0
 
     def _close(self) -> bytes:
@@ -66,9 +66,9 @@ class Tapping(Findings, ABC):
     def feed(self, chunk: bytes) -> bytes:
         if self.error is not None or self.complete:
             return b""
-        lines, end = self._sse.lines(chunk)
-        if end and ((read := self._keep_all(lines)) or self.error is not None):
-            if read <= lines.count(b"\n"):
+        lines, events, end = self._sse.lines(chunk)
+        if events and ((read := self._keep_all(lines, events)) or self.error is not None):
+            if read < events:
                 end = len(chunk) - len(chunk.split(b"\n\n", read)[read])
             self._held.append(chunk[:end])
             if end == len(chunk) or self.error is not None:

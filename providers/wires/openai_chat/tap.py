@@ -153,12 +153,12 @@ class ChatStreamTap(Tapping):
         self._look(chunk)
         return self.error is None
 
-    def _keep_all(self, lines: bytes) -> int:
+    def _keep_all(self, lines: bytes, events: int) -> int:
         try:
             chunks = _chunk.decode_lines(lines)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return 0
-        if len(chunks) != lines.count(b"\n") + 1:  # two on one line
+        if len(chunks) != events:  # two on one line
             return 0
         for read, chunk in enumerate(chunks):
             if (chunk.error is not _NULL and _told(chunk.error)) or (chunk.usage is not _NULL and _told(chunk.usage)) or chunk.object == "error":
