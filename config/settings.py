@@ -182,6 +182,7 @@ class PriceSettings(Section):
     image_output_usd_per_mtok: Usd | None = Field(None, description="default: as any output")
     web_search_usd: Usd | None = Field(None, description="of one search by the provider; default: not known, nor is the cost of what has one")
     file_search_usd: Usd | None = Field(None, description="the same, of a search in files that the provider keeps")
+    tool_call_usd: Usd | None = Field(None, description="the same, of a call of any other tool that the provider runs and charges for")
 
 
 class TargetSettings(Section):

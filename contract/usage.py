@@ -16,7 +16,7 @@ UsageSource = Literal["provider", "estimated"]
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Token counts of one attempt; calls of tools that its provider ran, and those of them that searched the web, or files kept there.
+    """Token counts of one attempt; calls of tools that its provider ran and charges for, and those of them that were searches.
 
     `raw` is the provider's usage object as it came, as JSON.
     """
@@ -64,6 +64,12 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.image_output is not None:
             total = self.image_output + (total or 0)
         return total
+
+
+def other_tool_calls(usage: Usage) -> int:
+    """Calls of tools that its provider ran and charges for, beside searches: code, pictures, and what else it counts."""
+    calls = usage.server_tool_calls
+    return max(0, calls - (usage.web_searches or 0) - (usage.file_searches or 0)) if calls else 0
 
 
 def tokens_about(length: int) -> int:

@@ -40,7 +40,8 @@ class Attempts:
     def attempt(self, planned: Planned, reason: str) -> Attempt:
         """Begins the books of one more attempt."""
         self.count += 1
-        return Attempt(self.count, self._job.route.targets[planned.candidate.index], planned, reason)
+        target = self._job.route.targets[planned.candidate.index]
+        return Attempt(self.count, target, planned, reason, target.health.of(self._job.batch))
 
     def patience(self, attempt: Attempt) -> Patience | None:
         patience = patience_of(self._job, attempt.planned, self.others, attempt.marks.started)
@@ -76,7 +77,7 @@ class Attempts:
         self._made += 1
         self._tries += 1
         attempt = self.attempt(self._planned, reason)
-        retries, now = attempt.target.health.retries, attempt.marks.started
+        retries, now = attempt.health.retries, attempt.marks.started
         if self._tries == 1:
             retries.request(now, self._job.rule.retry_share)
         else:
@@ -126,7 +127,7 @@ class Attempts:
 
     def _situation(self, attempt: Attempt, error: AttemptError, crowded: bool) -> Situation:
         job, target = self._job, attempt.target
-        health, now = target.health, monotonic()
+        health, now = attempt.health, monotonic()
         deadline_s = job.rule.slo.deadline_s
         return Situation(
             attempts_made=self._made,
@@ -136,7 +137,7 @@ class Attempts:
             jitter=random(),
             deadline_left_s=inf if deadline_s is None else deadline_s - (now - job.client.started_at),
             budget_allows=health.retries.allows(now),
-            healthy=health.breaker.available(now),
+            healthy=health.available(now),
             other_key_ready=target.backend.ready_at(target.model, now) <= now,
             ready_in_s=self._ready_in_s(attempt, error, now),
             waited=self._waited,
@@ -193,7 +194,8 @@ class Attempts:
     def _ready(self, planned: Planned) -> bool:
         """Still: the plan may be old by now."""
         target, now = self._job.route.targets[planned.candidate.index], monotonic()
-        return target.health.breaker.available(now) and target.backend.ready_at(target.model, now) <= now
+        health = target.health.of(self._job.batch)
+        return health.available(now) and target.backend.ready_at(target.model, now) <= now
 
     def _second(self, hedge: Hedge) -> Attempt:
         self.others.remove(hedge.planned)

@@ -13,6 +13,7 @@ from contract.errors import AttemptError, AttemptTimeout
 from contract.usage import Usage
 from gateway.auth import Principal
 from gateway.client import HeaderList, Receiver
+from gateway.health import Health
 from gateway.routes import Route, Target
 from gateway.telemetry.trace import Trace
 from ledger.prices import cost_nusd
@@ -75,6 +76,7 @@ class Job:
     client: Receiver
     words: Dialect  # the client's dialect: it words an error that ends a stream
     bound_to: str | None = None  # the label of the only target that understands the request's state
+    batch: bool = False  # it is a row of a batch
     planned: str | None = None  # the label of the target that its batch's plan has it for
     planning: Planning | None = None
     failures: list[AttemptError] = field(default_factory=list)
@@ -106,6 +108,7 @@ class Attempt:
         "abandoned",
         "begun",
         "exchange",
+        "health",
         "hurried",
         "load",
         "marks",
@@ -119,7 +122,7 @@ class Attempt:
         "target",
     )
 
-    def __init__(self, number: int, target: Target, planned: Planned, reason: str) -> None:
+    def __init__(self, number: int, target: Target, planned: Planned, reason: str, health: Health) -> None:
         self.number = number
         self.target = target
         self.planned = planned
@@ -135,7 +138,8 @@ class Attempt:
         self.load = target.load
         self.predicted = NOTHING_PREDICTED
         self._costs: tuple[Usage | None, int | None] | None = None
-        self._held: int | None = target.health.begin(self.marks.started)
+        self.health = health
+        self._held: int | None = health.begin(self.marks.started)
 
     def cost_of(self, usage: Usage | None) -> int | None:
         """Nano-dollars; worked out once for the headers and the row."""
@@ -151,7 +155,7 @@ class Attempt:
 
     def answers(self) -> None:
         """Its first output is in hand."""
-        if self._held is not None and self.target.health.answers(self._held):
+        if self._held is not None and self.health.answers(self._held):
             self.target.stats.recovered()
 
     def was_rushed(self, error: AttemptError | str | None) -> bool:
@@ -165,6 +169,6 @@ class Attempt:
             return
         if self.was_rushed(error):
             error = None
-        self.target.health.ended(monotonic(), held, error, answered, random())
+        self.health.ended(monotonic(), held, error, answered, random())
         if error is not None:
             self.target.backend.failed(self.target.model, self.marks, error)

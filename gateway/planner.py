@@ -65,7 +65,7 @@ def _plan(job: Job, ask: Ask, admitted: Admitted, now: float, may_explore: bool 
     route, rule = job.route, job.rule
     if job.affordable is not None:
         admitted = affordable(admitted, job.affordable.costs, job.affordable.most_nusd)
-    live = _live(route, ask, admitted, now)
+    live = _live(route, ask, admitted, now, job.batch)
     may_explore = may_explore and rule.explore > 0 and len(live) > 1 and route.exploring.allows(now, rule.explore)
     return plan(rule, ask, admitted, live, now, may_explore, _miss(rule, route), whole)
 
@@ -86,7 +86,7 @@ def _of_some(job: Job, ask: Ask, admitted: Admitted, now: float) -> tuple[Plan, 
         newest = look is None
         if look is None:
             asked = admitted if budget is None else affordable(admitted, budget.costs, budget.most_nusd)
-            look = route.looks.keep(alike, look_at(rule, ask, asked, _live(route, ask, asked, now), now, _miss(rule, route)))
+            look = route.looks.keep(alike, look_at(rule, ask, asked, _live(route, ask, asked, now, job.batch), now, _miss(rule, route)))
         places, whole = pick(look, rule, ask)
         allowed = look.admitted.allowed
         made = _plan(job, ask, Admitted(tuple([allowed[place] for place in places]), ()), now, whole=whole)
@@ -98,9 +98,9 @@ def _of_some(job: Job, ask: Ask, admitted: Admitted, now: float) -> tuple[Plan, 
         look = None
 
 
-def _live(route: Route, ask: Ask, admitted: Admitted, now: float) -> list[Live]:
+def _live(route: Route, ask: Ask, admitted: Admitted, now: float, batch: bool) -> list[Live]:
     targets = route.targets
-    return [snapshot(targets[each.index], ask, now) for each in admitted.allowed]
+    return [snapshot(targets[each.index], ask, now, batch) for each in admitted.allowed]
 
 
 def _miss(rule: Rule, route: Route) -> Miss:
@@ -121,14 +121,16 @@ def admitted_by(rule: Rule, route: Route) -> Admitted:
     return made
 
 
-def snapshot(target: Target, ask: Ask, now: float) -> Live:
-    health, backend, load = target.health, target.backend, target.load
+def snapshot(target: Target, ask: Ask, now: float, batch: bool = False) -> Live:
+    """`batch`: as its rows find the target."""
+    health = target.health.of(batch)
+    backend, load = target.backend, target.load
     cold_tokens = ask.prompt_tokens - ask.warm.get(target.label, 0)
     forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=load)
     ready_at, busy = backend.ready_at(target.model, now), ENGINE_BUSY if target.owned else KEYS_BUSY
-    if not health.breaker.available(now):
-        ready_at, busy = max(ready_at, health.breaker.retry_at(now)), BREAKER_BUSY if health.breaker.state(now) != "closed" else COOLING
-    elif health.breaker.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out
+    if not health.available(now):
+        ready_at, busy = max(ready_at, health.retry_at(now)), BREAKER_BUSY if health.state(now) != "closed" else COOLING
+    elif health.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out
         forecast = msgspec.structs.replace(forecast, failing=0.0, waste_factor=1.0, memo={})
     wait_s = backend.wait_s()
     if not target.owned and (seen := backend.reading()) is not None and seen.running is not None:  # whose queue is not ours

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from contract.usage import Usage
+from contract.usage import Usage, other_tool_calls
 
 NUSD_PER_USD = 1_000_000_000
 TOKENS = 1_000_000
@@ -31,6 +31,7 @@ class Rates(msgspec.Struct, frozen=True):
     image_output: int | None = None
     web_search: int | None = None  # for a million searches
     file_search: int | None = None
+    tool_call: int | None = None  # of any other tool that the provider runs
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -70,11 +71,11 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
             if rate is None:
                 return None
             total += count * rate
-    for searches, rate in ((usage.web_searches, rates.web_search), (usage.file_searches, rates.file_search)):
-        if searches:
+    for calls, rate in ((usage.web_searches, rates.web_search), (usage.file_searches, rates.file_search), (other_tool_calls(usage), rates.tool_call)):
+        if calls:
             if rate is None:
                 return None
-            total += searches * rate
+            total += calls * rate
     return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
 
 
@@ -112,9 +113,9 @@ def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None
     return -(-(input_tokens * into + output_tokens * (out or 0)) // TOKENS) + price.request_nusd
 
 
-def searches_nusd(rates: Rates, web: int, files: int) -> int:
-    """What so many searches cost, rounded up; nothing of those that have no price."""
-    return -(-(web * (rates.web_search or 0) + files * (rates.file_search or 0)) // TOKENS)
+def tools_nusd(rates: Rates, web: int, files: int, others: int) -> int:
+    """What so many searches, and calls of other tools, cost, rounded up; nothing of those that have no price."""
+    return -(-(web * (rates.web_search or 0) + files * (rates.file_search or 0) + others * (rates.tool_call or 0)) // TOKENS)
 
 
 @lru_cache(maxsize=4096)
@@ -135,15 +136,14 @@ def override_price(  # noqa: PLR0913 - the members of the configuration's sectio
     image_output_usd_per_mtok: float | None = None,
     web_search_usd: float | None = None,
     file_search_usd: float | None = None,
+    tool_call_usd: float | None = None,
 ) -> Price:
-    """The configuration's own price of a target. Without one of its own an image costs what text does; a search's price is not known then."""
+    """The configuration's own price of a target. Without its own an image costs what text does; a search or other tool has none."""
     given = (input_usd_per_mtok, output_usd_per_mtok, cache_read_usd_per_mtok, cache_write_usd_per_mtok)
     into, out, read, write = (None if usd is None else _nusd(Decimal(str(usd))) for usd in given)
     write = into if write is None else write
-    seen, drawn, web, file = (
-        None if usd is None else _nusd(Decimal(str(usd)) * times)
-        for usd, times in ((image_input_usd_per_mtok, 1), (image_output_usd_per_mtok, 1), (web_search_usd, TOKENS), (file_search_usd, TOKENS))
-    )
+    seen, drawn = (None if usd is None else _nusd(Decimal(str(usd))) for usd in (image_input_usd_per_mtok, image_output_usd_per_mtok))
+    web, file, tool = (None if usd is None else _nusd(Decimal(str(usd)) * TOKENS) for usd in (web_search_usd, file_search_usd, tool_call_usd))
     rates = Rates(
         into,
         out,
@@ -157,6 +157,7 @@ def override_price(  # noqa: PLR0913 - the members of the configuration's sectio
         image_output=out if drawn is None else drawn,
         web_search=web,
         file_search=file,
+        tool_call=tool,
     )
     return Price(rates, request_nusd=_nusd(Decimal(str(request_usd))))
 

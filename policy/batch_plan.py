@@ -1,10 +1,12 @@
 """Where a batch runs: the cheapest of a provider's batch API, idle engines and paced live calls, or several of them, that end by the deadline.
 
 All ways share one kind of work, so the cheapest allotment fills the cheapest way with what it can do in time, then the next. A way that takes
-a minimum of rows is either used for at least that many or not at all: both are tried. When nothing ends in time, the plan that ends first
-is given and says that it does not. Money in nano-dollars; times in seconds from now. Unknown is None.
+a minimum of rows is either used for at least that many or not at all: both are tried. Live ways share the rows that are asked at once: where the
+cheapest would take too long for all, quicker ones are filled first, and rows go back to cheaper ones while time is left. When nothing ends in
+time, the plan that ends first is given and says that it does not. Money in nano-dollars; times in seconds from now. Unknown is None.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain, combinations
 from math import ceil, floor, inf
@@ -23,7 +25,9 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     """One target in one manner. `all_nusd`: what the whole batch would cost there; None: its price is not known.
 
     It ends n rows in `start_s + n / rows_per_s`: a provider's batch API takes `start_s` for however many; an engine, or live calls paced
-    under limits, work at a speed. `rows_per_s` None: all at once. `max_rows`: that it may be given in all. `barred`: why it may not be used.
+    under limits, work at a speed. `rows_per_s` None: all at once. `shared_s`: how long a row keeps from all other live ways what they share with it
+    (rows asked at once, the team's limits). `assumed`: nothing was measured there, and its speed is a guess. `max_rows`: that it may be given in
+    all. `barred`: why it may not be used.
     """
 
     target: str
@@ -31,6 +35,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     all_nusd: int | None
     start_s: float = 0.0
     rows_per_s: float | None = None
+    shared_s: float = 0.0
+    assumed: bool = False
     min_rows: int = 1
     max_rows: int | None = None
     barred: str = ""
@@ -149,6 +155,9 @@ def _cheapest(rows: int, by_s: float, total: int, ways: Sequence[Way]) -> list[t
     best: list[tuple[Way, int]] | None = None
     for used in chain.from_iterable(combinations(bound, size) for size in range(len(bound) + 1)):
         found = _allotted(rows, by_s, sorted([*free, *used], key=_dearness), used)
+        if found is None and any(way.shared_s for way in free):
+            quickest = _allotted(rows, by_s, sorted([*free, *used], key=lambda way: (way.shared_s, *_dearness(way))), used)
+            found = None if quickest is None else _cheapened(quickest, by_s, rows, free)
         if found is not None and (best is None or _worth(found, total) < _worth(best, total)):
             best = found
     return best
@@ -159,24 +168,55 @@ def _allotted(rows: int, by_s: float, ordered: Sequence[Way], used: Sequence[Way
     spare = rows - sum(way.min_rows for way in used)
     if spare < 0:
         return None
-    given = []
+    given, left_s = [], by_s
     for way in ordered:
         least = way.min_rows if way in used else 0
-        more = min(spare, way.capacity(by_s, rows) - least)
+        more = min(spare, way.capacity(by_s, rows) - least, _fitting(way, left_s))
         spare -= more
+        left_s -= more * way.shared_s
         if least + more:
             given.append((way, least + more))
     return given if spare == 0 else None
 
 
+def _fitting(way: Way, left_s: float) -> int:
+    """How many more rows there is shared time for."""
+    return floor(left_s / way.shared_s + 1e-9) if way.shared_s else sys.maxsize
+
+
+def _cheapened(given: Sequence[tuple[Way, int]], by_s: float, rows: int, free: Sequence[Way]) -> list[tuple[Way, int]]:
+    """The same rows, as many of them at cheaper ways as the shared time has room for: first where a second of it saves most."""
+    counts = dict.fromkeys(free, 0) | dict(given)
+    left_s = by_s - sum(way.shared_s * count for way, count in given)
+    moves = [(dear, cheap) for dear in counts for cheap in free if _dearness(cheap)[:2] < _dearness(dear)[:2] and dear.min_rows <= 1]
+    for dear, cheap in sorted(moves, key=_saving, reverse=True):
+        longer_s = cheap.shared_s - dear.shared_s
+        count = min(counts[dear], cheap.capacity(by_s, rows) - counts[cheap])
+        if longer_s > 0:
+            count = min(count, floor(left_s / longer_s + 1e-9))
+        counts[dear] -= count
+        counts[cheap] += count
+        left_s -= count * longer_s
+    return [(way, count) for way, count in counts.items() if count]
+
+
+def _saving(move: tuple[Way, Way]) -> float:
+    """Of money, by the shared time that it takes."""
+    dear, cheap = move
+    if dear.all_nusd is None or cheap.shared_s <= dear.shared_s:
+        return inf
+    return (dear.all_nusd - (cheap.all_nusd or 0)) / (cheap.shared_s - dear.shared_s)
+
+
 def _filled(by_s: float, rows: int, ordered: Sequence[Way]) -> list[tuple[Way, int]]:
     """As many rows as the ways take, in that order."""
-    given = []
+    given, left_s = [], by_s
     for way in ordered:
-        take = min(rows, way.capacity(by_s, rows))
+        take = min(rows, way.capacity(by_s, rows), _fitting(way, left_s))
         if take >= way.min_rows:
             given.append((way, take))
             rows -= take
+            left_s -= take * way.shared_s
     return given
 
 
@@ -209,7 +249,11 @@ def _sum(shares: Sequence[Share]) -> int | None:
 
 
 def _as_plan(given: Sequence[tuple[Way, int]], rows: int, total: int, deadline_s: float) -> Plan:
-    shares = tuple(Share(way=way, rows=count, cost_nusd=_cost(way, count, total), ends_s=way.time_s(count)) for way, count in given)
+    together_s = sum(way.shared_s * count for way, count in given)
+    shares = tuple(
+        Share(way=way, rows=count, cost_nusd=_cost(way, count, total), ends_s=max(way.time_s(count), together_s if way.shared_s else 0.0))
+        for way, count in given
+    )
     unplaced = rows - sum(share.rows for share in shares)
     ends_s = None if unplaced else max((share.ends_s for share in shares), default=0.0)
     in_time = ends_s is not None and ends_s <= deadline_s + 1e-6

@@ -1,5 +1,7 @@
 """The clients of the providers' batch APIs, by the configuration; and why one may not be used."""
 
+from typing import NamedTuple
+
 import msgspec
 import structlog
 
@@ -49,6 +51,13 @@ def lack(provider: ProviderSettings) -> str:
     return "" if provider.batch.bucket and provider.batch.role_arn else NO_BUCKET
 
 
+class JobPlace(NamedTuple):
+    """Where a job may be kept, and what speaks there."""
+
+    account: Account
+    client: BatchClient
+
+
 class Clients:
     """One for each account that is asked for. Whoever made it closes it."""
 
@@ -57,22 +66,26 @@ class Clients:
         self._channel: Channel | None = None
         self._made: dict[tuple[str, Account], BatchClient | None] = {}
 
-    def account(self, provider: str) -> Account | None:
-        """Where new jobs of a provider are submitted; None: there is no such provider, or it has no batches that may be used."""
+    def accounts(self, provider: str) -> tuple[Account, ...]:
+        """Where new jobs of a provider may be submitted, by its keys in turn; none: it has no batches that may be used."""
         settings = self._settings.providers.get(provider)
         if settings is None or lack(settings) or limits_of(PROVIDER_KINDS[settings.kind]) is None:
-            return None
-        chosen = chosen_of(provider, settings)
-        return Account(base_url_of(PROVIDER_KINDS[settings.kind], chosen), key_id_of(chosen.key) if chosen.key else "")
+            return ()
+        base_url = base_url_of(PROVIDER_KINDS[settings.kind], chosen_of(provider, settings))
+        return tuple(Account(base_url, key_id_of(key)) for key in settings.keys) or (Account(base_url, ""),)
 
-    def of(self, provider: str, account: Account) -> BatchClient | None:
-        """None as in `account`."""
+    def places(self, provider: str, account: Account | None) -> list[JobPlace]:
+        """Of a job that was submitted to that account; `account` None: of a new one, in the order of `accounts`."""
+        accounts = self.accounts(provider) if account is None else (account,)
+        return [JobPlace(each, client) for each in accounts if (client := self._of(provider, each)) is not None]
+
+    def _of(self, provider: str, account: Account) -> BatchClient | None:
         if (provider, account) not in self._made:
             self._made[provider, account] = self._make(provider, account)
         return self._made[provider, account]
 
     def _make(self, name: str, account: Account) -> BatchClient | None:
-        if self.account(name) is None:
+        if not self.accounts(name):
             return None
         if self._channel is None:
             self._channel = Channel(pages=PooledClient(), files=HttpxClient())

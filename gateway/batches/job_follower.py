@@ -19,17 +19,17 @@ from batch import jobs
 from batch.jobs import Job
 from batch.states import Batch, Leased
 from contract.call import Call
-from contract.errors import AttemptError, RateLimited, TurnoutError
+from contract.errors import AttemptError, QuotaExhausted, RateLimited, TurnoutError, UpstreamAuthFailed
 from gateway.batches.asking import Asking
 from gateway.batches.books import Commits
-from gateway.batches.clients import Account
+from gateway.batches.clients import JobPlace
+from gateway.batches.job_budget import JobBudget
 from gateway.batches.parts import JobRows, Known, PartState, parts_of
 from gateway.batches.results import Booking, request_id_of
 from gateway.batches.upkeep import US
 from gateway.runtime import Runtime
-from policy.quota import NO_LIMITS, Granted, Used, Want
 from providers.batch.polling import PASSING, Pace, watch
-from providers.batch.port import BatchClient, NotYetKnown, Part, RowResult, row_id, row_number
+from providers.batch.port import NotYetKnown, Part, RowResult, row_id, row_number
 
 GROUP = 100  # results that are booked together
 AHEAD = 500  # results that may wait for the database
@@ -56,25 +56,27 @@ class World(msgspec.Struct, frozen=True):
 
 
 class JobFollower:
-    """One job's. `run` ends when nothing more of it is to come; `stop` has the provider cancel it."""
+    """One job's. `run` ends when nothing more of it is to come; `stop` has the provider cancel it.
 
-    def __init__(self, world: World, account: Account, client: BatchClient, batch: Batch, job: Job, folder: Path) -> None:
+    `places`: to submit it to, in turn while the key is refused.
+    """
+
+    def __init__(self, world: World, places: Sequence[JobPlace], batch: Batch, job: Job, folder: Path) -> None:
         self._world = world
-        self._account = account
-        self._client = client
+        self._account, self._client = places[0]
+        self._further = list(places[1:])
         self.batch = batch
         self.job = job
         self._folder = folder
         self._parts: list[PartState] = parts_of(job) or []
         self._rows = JobRows(world.runtime, world.asking, batch, job, str(folder / batch.source))
         endpoint, engines = world.asking.endpoints[batch.endpoint], world.runtime.engines
-        self._booking = Booking(job, batch, endpoint, client.limits, world.most, engines)
+        self._booking = Booking(job, batch, endpoint, self._client.limits, world.most, engines)
         self._nudge = asyncio.Event()
         self._stopped = asyncio.Event()
         self._cancels: set[asyncio.Task[None]] = set()
         self._begun = monotonic()
-        self._granted: Granted | None = None
-        self._used_nusd = 0
+        self._budget = JobBudget(world.runtime, world.asking, batch, job)
         self._known: dict[int, Known] = {}
         self.released = 0  # rows that wait again
         self.stopping = ""
@@ -100,7 +102,8 @@ class JobFollower:
     # --- from its making to its end ----------------------------------------------------------------------------------
     async def run(self) -> None:
         try:
-            await self._reserve(await self._submitted())
+            if await self._submitted():
+                await self._budget.follow()
             await asyncio.gather(*(self._ended(part) for part in self._parts if not part.over))
             await self._end()
         finally:
@@ -108,8 +111,7 @@ class JobFollower:
                 task.cancel()
             await asyncio.gather(*self._cancels, return_exceptions=True)
             self._rows.close()
-            if self._granted is not None:
-                self._world.runtime.meter.settle(self._granted, Used(0, self._used_nusd))
+            self._budget.settle()
 
     async def _end(self) -> None:
         await self._world.commits.all_there()
@@ -149,7 +151,7 @@ class JobFollower:
             if not before:
                 self._parts = [PartState(part.submission(time(), self._window_s()), self._account) for part in files.values()]
                 await self._save()
-                if not await self._reserve(False):
+                if not await self._budget.reserve(self._client.limits.cost_nusd(self._rows.bound_nusd)):
                     for part in self._parts:
                         part.over, part.why = True, "budget"
             for part in self._parts:
@@ -191,7 +193,7 @@ class JobFollower:
         """Until it has a job, or is over without one."""
         if part.sent and await self._found(part):
             return
-        for _ in range(TRIES):
+        for _ in range(TRIES + len(self._further)):
             if self.stopping:
                 break
             part.sent = True
@@ -202,6 +204,9 @@ class JobFollower:
             except AttemptError as error:
                 part.why = error.reason
                 log.warning("a batch job was not taken", provider=self.job.provider, job=self.job.id, error=error.reason)
+                if isinstance(error, UpstreamAuthFailed | QuotaExhausted) and self._goes_on_to_another_key():
+                    part.sent = False
+                    continue
                 if _refused(error):
                     part.sent = False
                     break
@@ -215,6 +220,15 @@ class JobFollower:
                 return
         part.over = True
         await self._save()
+
+    def _goes_on_to_another_key(self) -> bool:
+        """Where all of it is then submitted; not once a part of it is a job by then."""
+        if not self._further or any(part.ref is not None for part in self._parts):
+            return False
+        self._account, self._client = self._further.pop(0)
+        for part in self._parts:
+            part.account = self._account
+        return True
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
         """What it gives; None: the job was stopped meanwhile, and what became of it is not known."""
@@ -248,26 +262,6 @@ class JobFollower:
         """The provider's jobs of other submissions."""
         others = [job for job in await self._db(jobs.open_jobs) if job.provider == self.job.provider and job.id != self.job.id]
         return frozenset(part.ref.id for job in others for part in parts_of(job) or () if part.ref is not None)
-
-    # --- money ---------------------------------------------------------------------------------------------------------
-    async def _reserve(self, anyway: bool) -> bool:
-        """Whether the team's budgets have room for the most that the job may cost. `anyway`: it was submitted before."""
-        try:
-            principal = self._world.asking.principal(self.batch)
-        except TurnoutError:
-            return False
-        scopes = tuple(msgspec.structs.replace(scope, limits=NO_LIMITS) for scope in principal.scopes if scope.budgets)
-        if not scopes or self._granted is not None:
-            return True
-        bound = 0 if anyway else self._client.limits.cost_nusd(self._rows.bound_nusd)
-        if bound is None:
-            return False
-        try:
-            answer = await self._world.runtime.meter.reserve(f"job-{self.job.id}", scopes, Want(0, bound))
-        except TurnoutError:
-            return anyway
-        self._granted = answer if isinstance(answer, Granted) else None
-        return self._granted is not None
 
     # --- polling and results ---------------------------------------------------------------------------------------------
     def _cancel(self, part: PartState) -> None:
@@ -357,7 +351,7 @@ class JobFollower:
                     self._rows.keep(known, result.answer)
                 world.commits.add(self._booking.result(taken[line], result, attempt))
                 counts.row(attempt, None, False)
-                self._used_nusd += (attempt.cost_nusd or 0) if attempt.billed == "team" else 0
+                self._budget.used_nusd += (attempt.cost_nusd or 0) if attempt.billed == "team" else 0
             elif line in late and whose.get(line) != request_id_of(job, line):
                 world.runtime.ledger.append(msgspec.structs.replace(attempt, billed="gateway"))
         if world.commits.pending > AHEAD:

@@ -112,16 +112,16 @@ class ProviderJobs:
         batch = active.get(job.batch_id) or await asyncio.to_thread(self._store.get, None, job.batch_id)
         if batch is not None and not batch.ended and not self._folder.has(batch.source):
             return  # its file is on another host
-        account = next((part.account for part in parts_of(job) or () if part.account is not None), self._clients.account(job.provider))
-        client = None if account is None else self._clients.of(job.provider, account)
+        submitted = next((part.account for part in parts_of(job) or () if part.account is not None), None)
+        places = self._clients.places(job.provider, submitted)
         if not await self._claim(job.id, True):
             return
-        if batch is None or account is None or client is None or not self._folder.has(batch.source):
+        if batch is None or not places or not self._folder.has(batch.source):
             log.error("a provider's job cannot be looked after any more", job=job.id, provider=job.provider)
             await asyncio.to_thread(jobs.release, self._store.engine, job.id)
             await asyncio.to_thread(jobs.ended, self._store.engine, job.id)
             return
-        follower = self._followers[job.id] = JobFollower(self._world, account, client, batch, job, self._folder.path(batch.source).parent)
+        follower = self._followers[job.id] = JobFollower(self._world, places, batch, job, self._folder.path(batch.source).parent)
         self._tasks[job.id] = asyncio.create_task(self._follow(follower), name=f"job {job.id}")
 
     async def _follow(self, follower: JobFollower) -> None:

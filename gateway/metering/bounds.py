@@ -9,14 +9,15 @@ from contract.call import Call, Dialect
 from contract.errors import InvalidRequest
 from gateway.asking import LIMITS, most_prompt_tokens
 from gateway.routes import Route, Target
-from ledger.prices import most_nusd, searches_nusd
+from ledger.prices import most_nusd, tools_nusd
 from policy.residency import Admitted
 from policy.rule import Rule
 
 # An answer whose request sets no limit (docs/limits.md says why the two differ):
 UNTOLD_TOKENS = 4096  # what its tokens a minute take until it ends; what is beyond, the next minute pays
 UNTOLD_MOST = 32_768  # the same for money, which must hold, where the target's context is not smaller
-UNTOLD_SEARCHES = 5  # of each tool that searches, where the request does not say how often it may be used
+UNTOLD_CALLS = 5  # of each tool that a provider runs, where the request does not say how often it may be used
+OTHERS = frozenset({"code_interpreter", "image_generation", "x_search"})  # beside searches, what providers charge each call or container of
 MOST_DIGITS = 9
 LIMIT_OF: dict[Dialect, str] = {
     "openai_chat": "max_completion_tokens",
@@ -34,11 +35,12 @@ class _Tool(msgspec.Struct, frozen=True):
 _tools, _number = msgspec.json.Decoder(list[_Tool]), msgspec.json.Decoder(int | None)
 
 
-class Searches(NamedTuple):
-    """How often a provider may search the web, and files that it keeps, for one answer."""
+class ToolCalls(NamedTuple):
+    """How often a provider may search the web, and files that it keeps, and run other tools, for one answer."""
 
     web: int = 0
     files: int = 0
+    others: int = 0
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -64,8 +66,8 @@ def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bound
     costs: tuple[int | None, ...] = ()
     if counts_money:
         times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
-        searches = searches_of(call)
-        costs = tuple([_cost(target, prompt, answer, times, searches) for target in route.priced])
+        tools = tool_calls_of(call)
+        costs = tuple([_cost(target, prompt, answer, times, tools) for target in route.priced])
     return Bounds(prompt // 4 + told, prompt + told, costs)
 
 
@@ -92,24 +94,26 @@ def told_limit(call: Call) -> tuple[str, int] | None:
     return told
 
 
-def searches_of(call: Call) -> Searches:
-    """At most, by each tool's `max_uses` and the whole request's `max_tool_calls`; UNTOLD_SEARCHES where neither is told."""
-    web = UNTOLD_SEARCHES if bytes(call.fields.get("web_search_options", b"null")) != b"null" else 0
-    files, given = 0, bytes(call.fields.get("tools", b""))
-    if b"_search" in given:
+def tool_calls_of(call: Call) -> ToolCalls:
+    """At most, by each tool's `max_uses` and the whole request's `max_tool_calls`; UNTOLD_CALLS where neither is told."""
+    web = UNTOLD_CALLS if bytes(call.fields.get("web_search_options", b"null")) != b"null" else 0
+    files = others = 0
+    given = bytes(call.fields.get("tools", b""))
+    if b"_search" in given or b"code_interpreter" in given or b"image_generation" in given:
         try:
             tools, most = _tools.decode(given), _number.decode(bytes(call.fields.get("max_tool_calls", b"null")))
         except msgspec.DecodeError:  # whoever is asked says what is wrong with it
-            return Searches(web)
+            return ToolCalls(web)
         for tool in tools:
-            uses = UNTOLD_SEARCHES if most is None else most
+            uses = UNTOLD_CALLS if most is None else most
             uses = uses if tool.max_uses is None else max(0, tool.max_uses)
             web += uses if tool.type.startswith("web_search") else 0
             files += uses if tool.type == "file_search" else 0
-    return Searches(web * call.choices, files * call.choices)
+            others += uses if tool.type in OTHERS else 0
+    return ToolCalls(web * call.choices, files * call.choices, others * call.choices)
 
 
-def _cost(target: Target, prompt: int, answer: int | None, times: int, searches: Searches) -> int | None:
+def _cost(target: Target, prompt: int, answer: int | None, times: int, calls: ToolCalls) -> int | None:
     if target.owned:
         return 0
     if target.price is None:
@@ -119,7 +123,7 @@ def _cost(target: Target, prompt: int, answer: int | None, times: int, searches:
         prompt = context  # what exceeds it is refused
     out = min(UNTOLD_MOST, context or UNTOLD_MOST) if answer is None else answer
     tokens, rates = most_nusd(target.price, prompt * times, out), target.price.rates
-    return None if tokens is None else tokens + searches_nusd(rates, *searches)
+    return None if tokens is None else tokens + tools_nusd(rates, *calls)
 
 
 def dearest(costs: Sequence[int | None], admitted: Admitted) -> int:

@@ -125,6 +125,17 @@ async def test_a_submission_whose_answer_was_lost_is_found_and_not_sent_again(ga
     assert batch.status == "completed" and len(away.jobs) == 1 and await charged(gateway) == [("away", HALF_NUSD)] * ROWS
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_job_whose_first_key_is_refused_goes_on_with_the_next(away: ServedOpenAI, two: Upstream, tmp_path: Path, status: int) -> None:
+    away.refused = {"k": status}
+    text = config(tmp_path, away, two).replace("api_key: k}", "api_keys: [k, k2]}", 1)
+    async with running(text, tmp_path) as gateway:
+        batch = await ended(gateway.sdk, await made(gateway.sdk, rows()))
+        assert batch.status == "completed" and len(away.jobs) == 1 and await charged(gateway) == [("away", HALF_NUSD)] * ROWS
+    keys = [seen.head["authorization"] for seen in away.upstream.journal]
+    assert keys[0] == "Bearer k" and set(keys[1:]) == {"Bearer k2"}
+
+
 async def test_cancelling_stops_the_job_at_once_and_books_what_it_did(gateway: Gateway, away: ServedOpenAI, two: Upstream) -> None:
     away.WAY = ("validating", *["running"] * 1000)  # type: ignore[misc]
     away.done = 3

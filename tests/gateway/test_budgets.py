@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from contract.call import Call
-from gateway.metering.bounds import UNTOLD_SEARCHES, Searches, searches_of
+from gateway.metering.bounds import UNTOLD_CALLS, ToolCalls, tool_calls_of
 from ledger.spent import spent_nusd
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.redis_server import RedisServer
@@ -112,20 +112,21 @@ async def test_searches_that_a_request_may_make_are_reserved(serve: Serve) -> No
 
 
 @pytest.mark.parametrize(
-    ("fields", "searches"),
+    ("fields", "calls"),
     [
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]}, Searches(web=3)),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, Searches(web=UNTOLD_SEARCHES)),
-        ({"tools": [{"type": "web_search"}, {"type": "file_search"}, {"type": "function"}], "max_tool_calls": 2}, Searches(web=2, files=2)),
-        ({"tools": [{"type": "function", "name": "my_search", "parameters": {"x": "web_search"}}]}, Searches()),
-        ({"tools": "_search"}, Searches()),
-        ({"web_search_options": None}, Searches()),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]}, ToolCalls(web=3)),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, ToolCalls(web=UNTOLD_CALLS)),
+        ({"tools": [{"type": "web_search"}, {"type": "file_search"}, {"type": "function"}], "max_tool_calls": 2}, ToolCalls(web=2, files=2)),
+        ({"tools": [{"type": "function", "name": "my_search", "parameters": {"x": "web_search"}}]}, ToolCalls()),
+        ({"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}, {"type": "x_search"}], "max_tool_calls": 3}, ToolCalls(others=6)),
+        ({"tools": "_search"}, ToolCalls()),
+        ({"web_search_options": None}, ToolCalls()),
     ],
 )
-def test_how_often_a_provider_may_search_is_told_by_the_request(fields: dict[str, Any], searches: Searches) -> None:
+def test_how_often_a_provider_may_search_is_told_by_the_request(fields: dict[str, Any], calls: ToolCalls) -> None:
     raw = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in fields.items()}
     plain = {"request_id": "req_1", "model": "m", "stream": False, "include_usage": False, "body": b"{}", "fields": raw}
-    assert searches_of(Call(dialect="openai_responses", choices=1, **plain)) == searches
+    assert tool_calls_of(Call(dialect="openai_responses", choices=1, **plain)) == calls
 
 
 async def test_a_spent_budget_is_refused_for_good(serve: Serve, one: Upstream) -> None:

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,81 @@ from tests.gateway.test_command import COMMAND, clean_env
 from tests.gateway.upstream import Exchange, Upstream, good
 from tests.gateway.workers import Serving, eventually
 from tests.ledger.rows import row, sql, url_of
+from tests.postgres_server import PostgresServer
+from tests.postgres_server import rows as server_rows
 
 CONFIG = """
 server: {{port: 0}}
-state: {{database: "sqlite:///{folder}/turnout.db"}}
+state: {{database: "{url}"}}
+ledger: {{spool: "{folder}/turnout.spool"}}
 providers: {{one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}}}
 policies: {{once: {{retry: {{max_attempts: 1}}}}}}
 models: {{"one/*": {{policy: once, targets: [{{provider: one, model: "*"}}]}}}}
 teams: {{search: {{keys: [sk-search]}}}}
 """
+ROWS = "SELECT model_sent, status, usage_source, error_code FROM attempts WHERE attempt > 0"
 AWAY_S = int(os.environ.get("TURNOUT_SOAK_AWAY_S", "300"))
 
 
+class InFile:
+    """The ledger in a file of SQLite."""
+
+    starts_without = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = url_of(folder / "turnout.db")
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        return sql(self.folder / "turnout.db", ROWS)
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody else can write meanwhile."""
+        lock = sqlite3.connect(self.folder / "turnout.db", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        yield
+        lock.execute("ROLLBACK")
+        lock.close()
+
+
+class InServer:
+    """The ledger in a PostgreSQL of its own, which is killed and started anew."""
+
+    starts_without = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = PostgresServer().start()
+        self.url = self.server.database()
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        return server_rows(self.url, ROWS)
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        self.server.kill()
+        yield
+        self.server.start()
+
+
+Place = InFile | InServer
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if request.param == "sqlite":
+        yield InFile(tmp_path)
+        return
+    made = InServer(tmp_path)
+    yield made
+    made.server.end()
+
+
 @contextlib.asynccontextmanager
-async def serving(folder: Path, upstream: Upstream) -> AsyncIterator[Serving]:
-    (folder / "turnout.yaml").write_text(CONFIG.format(folder=folder, one=upstream.base_url))
+async def serving(place: Place, upstream: Upstream) -> AsyncIterator[Serving]:
+    folder = place.folder
+    (folder / "turnout.yaml").write_text(CONFIG.format(url=place.url, folder=folder, one=upstream.base_url))
     process = await asyncio.create_subprocess_exec(
         COMMAND,
         "serve",
@@ -93,16 +153,16 @@ def reached(upstream: Upstream) -> Counter[str]:
     return Counter(seen.body["model"] for seen in upstream.journal)
 
 
-def rows(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+def rows(place: Place) -> dict[str, list[tuple[Any, ...]]]:
     found: dict[str, list[tuple[Any, ...]]] = {}
-    for model, *rest in sql(folder / "turnout.db", "SELECT model_sent, status, usage_source, error_code FROM attempts WHERE attempt > 0"):
+    for model, *rest in place.rows():
         found.setdefault(model, []).append(tuple(rest))
     return found
 
 
-def judge(folder: Path, upstream: Upstream) -> tuple[int, int]:
+def judge(place: Place, upstream: Upstream) -> tuple[int, int]:
     """How many rows are final, and how many are estimates for a gateway that was killed. None is missing, none is there twice."""
-    seen, found = reached(upstream), rows(folder)
+    seen, found = reached(upstream), rows(place)
     assert max(seen.values()) == 1
     assert not seen.keys() - found.keys(), "missing"
     assert all(len(each) == 1 for each in found.values()), "twice"
@@ -111,8 +171,8 @@ def judge(folder: Path, upstream: Upstream) -> tuple[int, int]:
     return len(found) - len(lost), len(lost)
 
 
-async def kill_under_load(folder: Path, upstream: Upstream, name: str, after_s: float, disk_full: bool = False) -> None:
-    async with serving(folder, upstream) as gateway:
+async def kill_under_load(place: Place, upstream: Upstream, name: str, after_s: float, disk_full: bool = False) -> None:
+    async with serving(place, upstream) as gateway:
         before = len(upstream.journal)
         load = Load(gateway.url, name)
         await eventually(lambda: len(upstream.journal) > before)
@@ -125,12 +185,12 @@ async def kill_under_load(folder: Path, upstream: Upstream, name: str, after_s: 
         await load.stop()
 
 
-async def killed(folder: Path, upstream: Upstream, rounds: int, rng: random.Random, name: str = "") -> tuple[int, int]:
+async def killed(place: Place, upstream: Upstream, rounds: int, rng: random.Random, name: str = "") -> tuple[int, int]:
     for number in range(rounds):
-        await kill_under_load(folder, upstream, f"{name}{number}", rng.uniform(0.0, 0.4))
-    Ledger(url_of(folder / "turnout.db")).close()  # takes over what the last one left
-    assert not list((folder / "turnout.spool").iterdir())
-    return judge(folder, upstream)
+        await kill_under_load(place, upstream, f"{name}{number}", rng.uniform(0.0, 0.4))
+    Ledger(place.url, spool=place.folder / "turnout.spool").close()  # takes over what the last one left
+    assert not list((place.folder / "turnout.spool").iterdir())
+    return judge(place, upstream)
 
 
 @pytest.fixture
@@ -141,58 +201,69 @@ async def upstream() -> AsyncIterator[Upstream]:
     await made.stop()
 
 
-async def test_a_gateway_that_is_killed_loses_no_request_that_reached_the_upstream(tmp_path: Path, upstream: Upstream) -> None:
-    final, lost = await killed(tmp_path, upstream, 3, random.Random(7))
+async def test_a_gateway_that_is_killed_loses_no_request_that_reached_the_upstream(place: Place, upstream: Upstream) -> None:
+    final, lost = await killed(place, upstream, 3, random.Random(7))
     assert final > 0 and lost > 0
+
+
+async def without_a_database(place: Place, upstream: Upstream, rng: random.Random) -> tuple[int, int]:
+    """How many gateways were killed meanwhile, and how many rows wait for it then."""
+    known, until, kills = len(rows(place)), time.monotonic() + AWAY_S, 0
+    if not place.starts_without:
+        async with serving(place, upstream) as gateway:
+            with place.away():
+                load = Load(gateway.url, "away")
+                await asyncio.sleep(AWAY_S)
+                gateway.process.kill()
+                await gateway.process.wait()
+                await load.stop()
+                return 1, len(upstream.journal) - known
+    with place.away():
+        while time.monotonic() < until:
+            await kill_under_load(place, upstream, f"away-{kills}", rng.uniform(0.0, 0.4) if kills else AWAY_S / 2, disk_full=kills == 2)
+            kills += 1
+        return kills, len(upstream.journal) - known
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
-async def test_two_hundred_kills_five_minutes_without_a_database_and_a_full_disk_lose_nothing(tmp_path: Path, upstream: Upstream) -> None:
-    """Fifty kills; then nobody can write the database: a gateway puts rows aside until it is killed, as others are after it, one with a full disk;
-    then the database is back, and the rest follow."""
+async def test_two_hundred_kills_five_minutes_without_a_database_and_a_full_disk_lose_nothing(place: Place, upstream: Upstream) -> None:
+    """Fifty kills; then nobody can write the database: a gateway puts rows aside until it is killed, as others are after it where they start
+    without it; then the database is back, and the rest follow. One has a full disk."""
     seed = random.randrange(1 << 30)
     rng = random.Random(seed)
-    final, lost = await killed(tmp_path, upstream, 50, rng, "before-")
+    final, lost = await killed(place, upstream, 50, rng, "before-")
     print(f"seed {seed}: {len(upstream.journal)} requests in 50 kills; {final} final rows, {lost} estimates", flush=True)
-    lock, until, kills = sqlite3.connect(tmp_path / "turnout.db", isolation_level=None), time.monotonic() + AWAY_S, 0
-    lock.execute("BEGIN IMMEDIATE")
-    while time.monotonic() < until:
-        await kill_under_load(tmp_path, upstream, f"away-{kills}", rng.uniform(0.0, 0.4) if kills else AWAY_S / 2, disk_full=kills == 2)
-        kills += 1
-    waiting = len(upstream.journal) - len(rows(tmp_path))
-    lock.execute("ROLLBACK")
-    lock.close()
-    async with serving(tmp_path, upstream):
+    kills, waiting = await without_a_database(place, upstream, rng)
+    async with serving(place, upstream):
         began = time.monotonic()
-        await eventually(lambda: not list((tmp_path / "turnout.spool").glob("*.rows")) and len(rows(tmp_path)) == len(upstream.journal))
+        await eventually(lambda: not list((place.folder / "turnout.spool").glob("*.rows")) and len(rows(place)) == len(upstream.journal))
         print(f"{kills} kills in {AWAY_S} s without the database: {waiting} rows waited, written {time.monotonic() - began:.1f} s after the start")
-    final, lost = await killed(tmp_path, upstream, max(50, 150 - kills), rng, "after-")
+    if not place.starts_without:
+        await kill_under_load(place, upstream, "full", 0.2, disk_full=True)
+    final, lost = await killed(place, upstream, max(50, 150 - kills), rng, "after-")
     print(f"{len(upstream.journal)} requests reached the upstream; {final} final rows, {lost} estimates, 0 missing, 0 twice")
 
 
-async def test_a_database_that_is_away_and_a_kill_meanwhile_lose_nothing(tmp_path: Path, upstream: Upstream) -> None:
-    async with serving(tmp_path, upstream) as gateway:
-        lock = sqlite3.connect(tmp_path / "turnout.db", isolation_level=None)
-        lock.execute("BEGIN IMMEDIATE")  # nobody else can write
-        load = Load(gateway.url, "away")
-        spool = tmp_path / "turnout.spool"
-        await eventually(lambda: list(spool.glob("*.rows")))
-        await asyncio.sleep(0.2)
-        os.kill(gateway.process.pid, signal.SIGKILL)
-        await gateway.process.wait()
-        await load.stop()
-        assert load.statuses[200] > 0 and set(load.statuses) <= {200}
-        lock.execute("ROLLBACK")
-        lock.close()
-    async with serving(tmp_path, upstream) as gateway:
-        await eventually(lambda: len(rows(tmp_path)) >= len(upstream.journal))
-    judge(tmp_path, upstream)
+async def test_a_database_that_is_away_and_a_kill_meanwhile_lose_nothing(place: Place, upstream: Upstream) -> None:
+    spool = place.folder / "turnout.spool"
+    async with serving(place, upstream) as gateway:
+        with place.away():
+            load = Load(gateway.url, "away")
+            await eventually(lambda: list(spool.glob("*.rows")))
+            await asyncio.sleep(0.2)
+            os.kill(gateway.process.pid, signal.SIGKILL)
+            await gateway.process.wait()
+            await load.stop()
+            assert load.statuses[200] > 0 and set(load.statuses) <= {200}
+    async with serving(place, upstream):
+        await eventually(lambda: len(rows(place)) >= len(upstream.journal))
+    judge(place, upstream)
     assert not list(spool.iterdir())
 
 
 async def test_a_disk_that_is_full_lets_nothing_be_sent_that_could_not_be_noted(tmp_path: Path, upstream: Upstream) -> None:
-    async with serving(tmp_path, upstream) as gateway:
+    async with serving(InFile(tmp_path), upstream) as gateway:
         load = Load(gateway.url, "full")
         await eventually(lambda: load.statuses[200] > 20)
         resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # no file takes another byte
@@ -202,7 +273,7 @@ async def test_a_disk_that_is_full_lets_nothing_be_sent_that_could_not_be_noted(
         await eventually(lambda: load.statuses[200] > before + 20)
         await load.stop()
         assert set(load.statuses) == {200, 503}
-    _, lost = judge(tmp_path, upstream)
+    _, lost = judge(InFile(tmp_path), upstream)
     assert lost == 0
 
 

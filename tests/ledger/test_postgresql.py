@@ -15,9 +15,11 @@ from sqlalchemy import Engine
 from ledger.alerts import Alert, claim, note
 from ledger.database import LedgerError, is_there, open_engine, shown, spool_folder, state_folder
 from ledger.queries import attempts_of
+from ledger.rollups import roll_up
 from ledger.row import AttemptRow
 from ledger.schema import VERSION
 from ledger.store import Ledger
+from ledger.upkeep import analyse
 from ledger.writer import GroupWriter
 from tests.ledger.rows import emptied, row
 from tests.ledger.test_store import BAD, ROOT, ROUND_TRIPS, same
@@ -158,3 +160,14 @@ def test_what_is_shown_of_a_url_is_where_it_leads() -> None:
     assert shown("postgresql:///ledger?host=/run/postgresql") == "postgresql:///ledger?host=%2Frun%2Fpostgresql"
     assert (state_folder(url), spool_folder(url)) == (Path("var"), Path("var/ledger.spool"))
     assert shown("sqlite:///var/turnout.db") == "sqlite:///var/turnout.db" and state_folder("sqlite:///a/turnout.db") == Path("a")
+
+
+def test_the_planner_is_told_what_rollups_there_are(ledger: Ledger, url: str) -> None:
+    """`reltuples` is -1 of a table that was never looked at, and such small ones autovacuum does not look at."""
+    for number in range(5):
+        ledger.append(row(f"req_{number}", started_at_us=1_700_000_000_000_000 + number * 3_600_000_000))
+    assert ledger.flush() and roll_up(ledger.engine, 1_800_000_000)
+    analyse(ledger.engine)
+    found = dict(rows(url, "SELECT relname, reltuples FROM pg_class WHERE relname LIKE '%%_rollups' OR relname LIKE '%%_summaries'"))
+    made = {name: count for name, count in found.items() if name in {"usage_rollups", "latency_rollups", "usage_summaries", "latency_summaries"}}
+    assert len(made) == 4 and min(made.values()) >= 0 and min(made["usage_rollups"], made["usage_summaries"]) > 0

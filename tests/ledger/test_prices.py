@@ -131,7 +131,7 @@ def test_every_class_is_of_the_input_of_the_output_or_counts_calls() -> None:
     """Where a class is added, the tables of the ledger and the fields of usage, sums and reports must say what it is."""
     assert sorted((*INPUTS, *OUTPUTS, *CALLS)) == sorted(USAGE_CLASSES)
     assert set(USAGE_CLASSES) <= set(Sums.__struct_fields__) and set(USAGE_CLASSES) < set(Usage.__struct_fields__)
-    assert {RATE_OF.get(name, name) for name in (*INPUTS, *OUTPUTS)} | {"web_search", "file_search"} == set(Rates.__struct_fields__)
+    assert {RATE_OF.get(name, name) for name in (*INPUTS, *OUTPUTS)} | {"web_search", "file_search", "tool_call"} == set(Rates.__struct_fields__)
 
 
 @pytest.mark.parametrize("name", [*INPUTS, *OUTPUTS])
@@ -169,6 +169,14 @@ def test_a_search_whose_price_is_unknown_makes_the_cost_unknown(name: str) -> No
     assert cost_nusd(PRICE, Usage(input_uncached=1, **{name: 0})) == 1
 
 
+def test_another_tool_that_its_provider_ran_makes_the_cost_unknown_until_it_has_a_price() -> None:
+    searched = Usage(input_uncached=1, server_tool_calls=5, web_searches=3, file_searches=1)
+    prices = {"web_search_usd": 0.01, "file_search_usd": 0.0025}
+    assert cost_nusd(override_price(1.0, 2.0, **prices), searched) is None
+    assert cost_nusd(override_price(1.0, 2.0, **prices, tool_call_usd=0.03), searched) == 1_000 + 62_500_000
+    assert cost_nusd(override_price(1.0, 2.0, **prices), msgspec.structs.replace(searched, server_tool_calls=4)) == 1_000 + 32_500_000
+
+
 def test_searches_alone_are_no_known_cost() -> None:
     assert cost_nusd(override_price(1.0, 2.0, web_search_usd=0.01), Usage(web_searches=3)) is None
 
@@ -187,7 +195,7 @@ def test_a_class_whose_price_is_unknown_makes_the_cost_unknown_when_it_was_used(
     price = Price(msgspec.structs.replace(PRICE.rates, **{RATE_OF.get(name, name): None}))
     assert cost_nusd(price, Usage(**{name: 1})) is None
     assert cost_nusd(price, Usage(**{name: 0})) == 0
-    assert cost_nusd(price, Usage(server_tool_calls=1, **dict.fromkeys([c for c in CLASSES if c != name], 1))) is not None
+    assert cost_nusd(price, Usage(**dict.fromkeys([c for c in CLASSES if c != name], 1))) is not None
 
 
 @pytest.mark.parametrize(
@@ -218,6 +226,7 @@ OVERRIDES: list[tuple[dict[str, float], Usage, int]] = [
     ({"request_usd": 0.01}, Usage(input_uncached=1), 10_001_000),
     ({}, Usage(image_input=1, image_output=1), 3_000),
     ({"image_input_usd_per_mtok": 8.0, "image_output_usd_per_mtok": 32.0}, Usage(image_input=1, image_output=1), 40_000),
+    ({"tool_call_usd": 0.03}, Usage(input_uncached=1, server_tool_calls=2), 60_001_000),
     ({"web_search_usd": 0.01, "file_search_usd": 0.0025}, Usage(input_uncached=1, web_searches=2, file_searches=1), 22_501_000),
 ]
 

@@ -131,6 +131,48 @@ def test_nothing_that_ends_in_time_is_cheaper(rows: int, by_s: float, ways: list
         assert sum(share.rows * (share.way.all_nusd or 0) for share in found.shares) == exact
 
 
+def test_live_ways_share_the_rows_that_are_asked_at_once() -> None:
+    """Eight at once: a row of the slow one keeps the others waiting half a second, one of the quick one an eighth."""
+    slow = Way(target="slow", kind="realtime", all_nusd=100, rows_per_s=2.0, shared_s=0.5)
+    quick = Way(target="quick", kind="realtime", all_nusd=300, rows_per_s=8.0, shared_s=0.125)
+    assert shares(plan(1000, 500.0, [quick, slow])) == {("slow", "realtime"): 1000}
+    found = plan(1000, 350.0, [quick, slow])
+    assert shares(found) == {("slow", "realtime"): 600, ("quick", "realtime"): 400}
+    assert found.in_time and [share.ends_s for share in found.shares] == [350.0, 350.0], "they advance together"
+    late = plan(1000, 60.0, [quick, slow])
+    assert shares(late) == {("quick", "realtime"): 1000} and not late.in_time and late.ends_s == 125.0
+
+
+def test_what_needs_no_shared_time_is_not_held_up_by_it() -> None:
+    live = Way(target="live", kind="realtime", all_nusd=300, rows_per_s=1.0, shared_s=1.0)
+    job = Way(target="job", kind="provider_batch", all_nusd=50, start_s=900.0, max_rows=400)
+    found = plan(1000, 900.0, [live, job])
+    assert shares(found) == {("job", "provider_batch"): 400, ("live", "realtime"): 600} and found.in_time
+
+
+_sharing = st.builds(
+    Way,
+    target=st.sampled_from("abc"),
+    kind=st.just("realtime"),
+    all_nusd=st.integers(0, 50).map(lambda n: n * 12),
+    rows_per_s=st.integers(1, 4).map(float),
+    shared_s=st.integers(0, 8).map(lambda n: n / 4),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows=st.integers(0, 8), by_s=st.integers(0, 8).map(float), ways=st.lists(_sharing, max_size=3, unique_by=lambda way: way.target))
+def test_shared_time_is_not_spent_twice_and_as_cheap_as_two_ways_can_be(rows: int, by_s: float, ways: list[Way]) -> None:
+    found = plan(rows, by_s, ways)
+    fits = [each for each in every_allotment(rows, by_s, ways) if sum(n * way.shared_s for n, way in zip(each, ways, strict=True)) <= by_s]
+    assert found.in_time == bool(fits)
+    if found.in_time:
+        assert sum(share.rows * share.way.shared_s for share in found.shares) <= by_s
+        costs = [sum(n * (way.all_nusd or 0) for n, way in zip(each, ways, strict=True)) for each in fits]
+        cost = sum(share.rows * (share.way.all_nusd or 0) for share in found.shares)
+        assert cost == min(costs) if len(ways) <= 2 else cost <= max(costs)
+
+
 @settings(max_examples=200, deadline=None)
 @given(first=st.integers(1, 100_000), count=st.integers(1, 2000), rows=st.lists(st.integers(0, 1000), min_size=1, max_size=4).filter(any))
 def test_any_run_of_rows_is_dealt_as_the_shares_are(first: int, count: int, rows: list[int]) -> None:

@@ -33,6 +33,7 @@ class _Usage(_Counts, frozen=True):
     iterations: list[_Counts] | None = None
 
 
+FREE = frozenset({"web_fetch_requests"})  # platform.claude.com/docs: the pages that were fetched cost their tokens alone
 _decoder = msgspec.json.Decoder(_Usage)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -66,7 +67,7 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
         cache_write_1h=_sum(*(long for _, long in writes)),
         output_visible=output if output is None or thinking is None else max(0, output - thinking),
         reasoning=thinking,
-        server_tool_calls=_sum(*(count for count in (given.server_tool_use or {}).values() if isinstance(count, int))),
+        server_tool_calls=_sum(*(count for name, count in (given.server_tool_use or {}).items() if isinstance(count, int) and name not in FREE)),
         web_searches=_searches(given.server_tool_use),
         raw=kept,
     )

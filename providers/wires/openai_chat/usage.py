@@ -1,4 +1,7 @@
-"""OpenAI's usage object to disjoint classes and back. There, `prompt_tokens` includes cached tokens and `completion_tokens` reasoning."""
+"""OpenAI's usage object to disjoint classes and back. There, `prompt_tokens` includes cached tokens and `completion_tokens` reasoning.
+
+With xAI `completion_tokens` is what is beside the reasoning, which its `total_tokens` tells (docs.x.ai, reasoning).
+"""
 
 from typing import Any
 
@@ -33,6 +36,8 @@ class _Usage(msgspec.Struct, frozen=True):
     num_cached_tokens: int | None = None  # Mistral's
     num_search_queries: int | None = None  # Perplexity's
     server_tool_use: _ServerTools | None = None  # OpenRouter's
+    num_sources_used: int | None = None  # xAI's, which charges each
+    total_tokens: int | None = None
 
 
 _decoder = msgspec.json.Decoder(_Usage)
@@ -47,6 +52,9 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
     except msgspec.ValidationError:
         return Usage(raw=kept)
     into, out = given.prompt_tokens_details or _NO_INPUT, given.completion_tokens_details or _NO_OUTPUT
+    completion, thought = given.completion_tokens, out.reasoning_tokens
+    if thought and completion is not None and given.total_tokens == (given.prompt_tokens or 0) + completion + thought:
+        completion += thought
     cached = into.cached_tokens
     if cached is None:
         cached = given.num_cached_tokens if given.prompt_cache_hit_tokens is None else given.prompt_cache_hit_tokens
@@ -56,10 +64,11 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
         cache_write_5m=into.cache_write_tokens,
         audio_input=into.audio_tokens,
         image_input=into.image_tokens,
-        output_visible=_less(given.completion_tokens, out.reasoning_tokens, out.audio_tokens, out.image_tokens),
-        reasoning=out.reasoning_tokens,
+        output_visible=_less(completion, thought, out.audio_tokens, out.image_tokens),
+        reasoning=thought,
         audio_output=out.audio_tokens,
         image_output=out.image_tokens,
+        server_tool_calls=given.num_sources_used or None,
         web_searches=given.num_search_queries if given.server_tool_use is None else given.server_tool_use.web_search_requests,
         raw=kept,
     )

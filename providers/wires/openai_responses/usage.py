@@ -1,6 +1,6 @@
 """The Responses usage object to disjoint classes and back: input includes cached tokens, output includes reasoning.
 
-It does not tell the searches that are charged beside the tokens; the answer's output items do.
+Of tools that are charged beside the tokens xAI's tells the calls; with all others the answer's output items do.
 """
 
 from collections.abc import Iterable
@@ -22,11 +22,23 @@ class _OutputDetails(msgspec.Struct, frozen=True):
     audio_tokens: int | None = None
 
 
+class _Tools(msgspec.Struct, frozen=True):
+    """xAI's. Calls of MCP servers cost their tokens alone, and are not here."""
+
+    web_search_calls: int = 0
+    file_search_calls: int = 0
+    document_search_calls: int = 0
+    x_search_calls: int = 0
+    code_interpreter_calls: int = 0
+    image_generation_calls: int = 0
+
+
 class _Usage(msgspec.Struct, frozen=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     input_tokens_details: _InputDetails | None = None
     output_tokens_details: _OutputDetails | None = None
+    server_side_tool_usage_details: _Tools | None = None
 
 
 class _Action(msgspec.Struct, frozen=True):
@@ -38,6 +50,8 @@ class _Item(msgspec.Struct, frozen=True):
     action: _Action | None = None
 
 
+# what costs more than its tokens: a container's time, pictures (developers.openai.com/api/docs/pricing)
+_OTHERS = frozenset({"code_interpreter_call", "image_generation_call", "x_search_call"})
 _item = msgspec.json.Decoder(_Item)
 _decoder = msgspec.json.Decoder(_Usage)
 _NO_INPUT, _NO_OUTPUT = _InputDetails(), _OutputDetails()
@@ -51,7 +65,8 @@ def decode_usage(raw: msgspec.Raw, output: Iterable[msgspec.Raw] | None = None) 
     except msgspec.ValidationError:
         return Usage(raw=kept)
     into, out = given.input_tokens_details or _NO_INPUT, given.output_tokens_details or _NO_OUTPUT
-    web, files = _searches(output or ())
+    tools = given.server_side_tool_usage_details
+    web, files, others = _charged(output or ()) if tools is None else _told(tools)
     return Usage(
         input_uncached=_less(given.input_tokens, into.cached_tokens, into.cache_write_tokens, into.audio_tokens),
         cache_read=into.cached_tokens,
@@ -60,15 +75,21 @@ def decode_usage(raw: msgspec.Raw, output: Iterable[msgspec.Raw] | None = None) 
         output_visible=_less(given.output_tokens, out.reasoning_tokens, out.audio_tokens),
         reasoning=out.reasoning_tokens,
         audio_output=out.audio_tokens,
+        server_tool_calls=web + files + others or None,
         web_searches=web or None,
         file_searches=files or None,
         raw=kept,
     )
 
 
-def _searches(output: Iterable[msgspec.Raw]) -> tuple[int, int]:
-    """Of the web, and in files. To open a page that was found, or to look for a word in it, is no search."""
-    web = files = 0
+def _told(tools: _Tools) -> tuple[int, int, int]:
+    others = tools.x_search_calls + tools.code_interpreter_calls + tools.image_generation_calls
+    return tools.web_search_calls, tools.file_search_calls + tools.document_search_calls, others
+
+
+def _charged(output: Iterable[msgspec.Raw]) -> tuple[int, int, int]:
+    """Searches of the web, in files, and calls of other tools. To open a page that was found, or to look for a word in it, is no search."""
+    web = files = others = 0
     for raw in output:
         try:
             item = _item.decode(raw)
@@ -76,7 +97,8 @@ def _searches(output: Iterable[msgspec.Raw]) -> tuple[int, int]:
             continue
         web += item.type == "web_search_call" and (item.action is None or item.action.type == "search")
         files += item.type == "file_search_call"
-    return web, files
+        others += item.type in _OTHERS
+    return web, files, others
 
 
 def _less(total: int | None, *parts: int | None) -> int | None:

@@ -36,7 +36,7 @@ class ServedBatches:
 
     `ending`: how jobs end. `done`: of a job that expires or is cancelled, how many rows were answered first. `fates`: of single rows, by id.
     `faults`: statuses and headers that the next polls are answered with. `cuts`: how many downloads are cut in the middle.
-    `lost_replies`: how many jobs are made whose creator never hears of it.
+    `refused`: API keys that nothing is done for, and with what status. `lost_replies`: how many jobs are made whose creator never hears of it.
     """
 
     WAY: ClassVar[tuple[str, ...]] = ("validating", "running", "finalizing")
@@ -52,6 +52,7 @@ class ServedBatches:
         self.faults: list[tuple[int, dict[str, str]]] = []
         self.cuts = 0
         self.lost_replies = 0
+        self.refused: dict[str, int] = {}
         self.shuffle = random.Random(7)
         self._count = 0
 
@@ -70,6 +71,10 @@ class ServedBatches:
         return f"{kind}-{self._count:04d}"
 
     async def _handle(self, x: Exchange) -> None:
+        status = self.refused.get(x.seen.head.get("authorization", "").removeprefix("Bearer "))
+        if status is not None:
+            await self.json(x, self.error(status), status)
+            return
         path = x.seen.head[":path"].partition("?")[0]
         for method, prefix, play in self.routes():
             before, star, after = prefix.partition("*")

@@ -177,7 +177,7 @@ def test_usage_is_the_last_report_with_what_the_first_alone_told() -> None:
             Usage(cache_write_5m=2, cache_write_1h=7),
         ),
         ({"output_tokens": 9, "output_tokens_details": {"thinking_tokens": 4}}, Usage(output_visible=5, reasoning=4)),
-        ({"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1}}, Usage(server_tool_calls=3, web_searches=2)),
+        ({"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1}}, Usage(server_tool_calls=2, web_searches=2)),
         ({"input_tokens": "many"}, Usage()),
     ],
 )

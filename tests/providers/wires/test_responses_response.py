@@ -65,16 +65,33 @@ SEARCHED = [
     {"type": "web_search_call", "id": "w2", "status": "completed", "action": {"type": "open_page", "url": "https://example.org"}},
     {"type": "file_search_call", "id": "f1", "status": "completed", "queries": ["y"]},
     {"type": "file_search_call", "id": "f2", "status": "completed", "queries": ["z"]},
+    {"type": "code_interpreter_call", "id": "c1", "status": "completed", "container_id": "cntr_1", "code": "1", "outputs": None},
+    {"type": "mcp_call", "id": "m1", "server_label": "x", "name": "f", "arguments": "{}"},
 ]
 
 
-def test_searches_are_counted_by_the_items_of_the_answer() -> None:
+def test_tools_that_cost_more_than_tokens_are_counted_by_the_items_of_the_answer() -> None:
     usage = {"input_tokens": 3, "output_tokens": 4}
     events = decoded(CREATED, delta("Hi"), event("response.completed", response=response(usage=usage, output=SEARCHED)))
     (told,) = [each.usage for each in events if isinstance(each, ev.UsageReported)]
-    assert (told.web_searches, told.file_searches) == (1, 2)
+    assert (told.web_searches, told.file_searches, told.server_tool_calls) == (1, 2, 4)
     plain = decoded(CREATED, delta("Hi"), event("response.completed", response=response(usage=usage)))
-    assert [each.usage.web_searches for each in plain if isinstance(each, ev.UsageReported)] == [None]
+    assert [each.usage.server_tool_calls for each in plain if isinstance(each, ev.UsageReported)] == [None]
+
+
+def test_calls_that_xai_tells_go_before_the_items() -> None:
+    """Its searches on X come as calls of custom tools."""
+    calls = {
+        "web_search_calls": 1,
+        "x_search_calls": 3,
+        "file_search_calls": 0,
+        "mcp_calls": 5,
+        "document_search_calls": 2,
+    }
+    usage = {"input_tokens": 3, "output_tokens": 4, "num_server_side_tools_used": 11, "server_side_tool_usage_details": calls}
+    events = decoded(CREATED, delta("Hi"), event("response.completed", response=response(usage=usage, output=SEARCHED)))
+    (told,) = [each.usage for each in events if isinstance(each, ev.UsageReported)]
+    assert (told.web_searches, told.file_searches, told.server_tool_calls) == (1, 2, 6)
 
 
 def test_each_content_part_is_a_part_of_its_own() -> None:
