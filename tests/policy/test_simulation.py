@@ -9,7 +9,7 @@ from bench.policy.why import Attributed, table
 from bench.policy.world import Chance
 
 SEED, HOURS = 1, 0.5
-SHOWN = ("prices", "slow", "flapping", "engine")
+SHOWN = ("prices", "slow", "flapping", "engine", "conversations")
 COMPARED = {name: STRATEGIES[name] for name in (CLAIRVOYANT, "cheapest", *BASELINES)}
 
 
