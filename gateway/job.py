@@ -94,6 +94,7 @@ class Job(msgspec.Struct, eq=False):
 
 class Attempt:
     """One attempt at one target, while it lasts and for its row. `load`: how many ran there when it began. `abandoned`: another one answers.
+    `begun`: its target's statistics were told of its first token.
 
     `rest`: it answers only what is missing of a cut answer, which says nothing of a whole one. `hurried`: it was given so little time that silence
     says nothing of its target's health. `overhead_s`: of the time to its first output, what we took ourselves.
@@ -103,6 +104,7 @@ class Attempt:
         "_costs",
         "_held",
         "abandoned",
+        "begun",
         "exchange",
         "health",
         "hurried",
@@ -127,6 +129,7 @@ class Attempt:
         self.marks = Marks(monotonic())
         self.exchange: Exchange | None = None
         self.abandoned = False
+        self.begun = False
         self.rest = False
         self.hurried = False
         self.overhead_s: float | None = None

@@ -181,7 +181,7 @@ def _allotted(rows: int, by_s: float, ordered: Sequence[Way], used: Sequence[Way
 
 def _fitting(way: Way, left_s: float) -> int:
     """How many more rows there is shared time for."""
-    return floor(left_s / way.shared_s + 1e-9) if way.shared_s else sys.maxsize
+    return max(0, floor(left_s / way.shared_s + 1e-9)) if way.shared_s else sys.maxsize
 
 
 def _cheapened(given: Sequence[tuple[Way, int]], by_s: float, rows: int, free: Sequence[Way]) -> list[tuple[Way, int]]:
@@ -193,7 +193,7 @@ def _cheapened(given: Sequence[tuple[Way, int]], by_s: float, rows: int, free: S
         longer_s = cheap.shared_s - dear.shared_s
         count = min(counts[dear], cheap.capacity(by_s, rows) - counts[cheap])
         if longer_s > 0:
-            count = min(count, floor(left_s / longer_s + 1e-9))
+            count = max(0, min(count, floor(left_s / longer_s + 1e-9)))
         counts[dear] -= count
         counts[cheap] += count
         left_s -= count * longer_s

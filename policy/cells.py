@@ -1,18 +1,19 @@
 """What one target showed in one mode, streamed or unary: sketches by cell of prompt length and load, counts that fade, and its level.
 
 A cell of which little is known borrows from its neighbours, each carried to where the request is by the target's line (policy/line.py). How
-slow a target is at the moment, beside what its cells say, is its level: a few answers find it, and cells hold what they would have seen without.
+slow a target is at the moment, beside what its cells say, is its level (policy/level.py), and cells hold what they would have seen without.
 """
 
 from collections.abc import Callable, Sequence
-from math import log2, sqrt
+from math import sqrt
 from struct import Struct
 from typing import NamedTuple
 
 import msgspec
 
 from contract.scale import LEAST, PROMPTS, prompt_at
-from policy.forecast import Forecast
+from policy.forecast import KNOWN, Forecast
+from policy.level import Level
 from policy.line import FLAT, SUMS, Point, Slopes, add_all, carries, slopes
 from policy.sketch import Distribution, Packed, Sketch, Weighed
 
@@ -22,13 +23,6 @@ PRIOR_ATTEMPTS = 2.0  # taken to have gone well: so one failure is not certainty
 SURE = 1.645  # standard deviations of a count, for 95 %
 ENOUGH = 20.0  # answers of a cell's own, from which on it borrows nothing
 FADING = 0.5  # what a neighbour's answers weigh for each step that it is away
-
-# A target that turns slow, or quick again, shows in its next few answers: they move its level, which all its cells share.
-LEVEL_GAIN = 0.25  # of what an answer differs from its cell's median, in doublings
-LEVEL_STEP = 2.0  # what one answer may differ and count at most: a slow minority is no new level
-LEVEL_LEAST = 0.8  # what is less is chance
-LEVEL_KNOWN = 3.0  # answers that make a median
-LEVEL_HALF_LIFE_S = 300.0  # so a target that nobody asks is tried again
 
 LOADS = 6  # 0, 1, 2-3, 4-7, 8-15, 16 and more
 CELLS = len(PROMPTS) * LOADS
@@ -41,8 +35,8 @@ MANY_MORE = 1.25
 
 
 # A whole answer: when it ended, streamed, tokens of its prompt, load when it began, TTFT of a streamed one, whole time, tokens of its output and of
-# its input, those of the input that were cached.
-Answer = tuple[float, bool, int, int, float | None, float, int | None, int | None, int | None]
+# its input, those of the input that were cached, whether its first token was told of before.
+Answer = tuple[float, bool, int, int, float | None, float, int | None, int | None, int | None, bool]
 
 _POINT = Struct("<3f")  # the sums of a cell's points: thousands of prompt tokens, load, its square
 
@@ -78,7 +72,7 @@ class CellForecast(NamedTuple):
 class Mode:
     """The streamed answers of a target, or the unary ones."""
 
-    __slots__ = ("cached", "drift", "drift_at", "line", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "totals", "waits")
+    __slots__ = ("cached", "level", "line", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "totals", "waits")
 
     def __init__(self) -> None:
         self.waits: dict[int, Sketch] = {}  # by cell: TTFT, or a unary answer's total time
@@ -92,8 +86,7 @@ class Mode:
         self.cached: list[CellForecast | None] = [None] * CELLS
         self.placed: dict[int, tuple[Forecast, CellForecast]] = {}  # by place in a cell
         self.slopes: tuple[Slopes, float, float] = (FLAT, 0.0, 0.0)  # with the answers behind it, and when
-        self.drift = 0.0  # of the TTFT from what the cells say, in doublings
-        self.drift_at = 0.0
+        self.level = Level()
 
     def forget_forecasts(self) -> None:
         self.cached = [None] * CELLS
@@ -104,7 +97,7 @@ class Mode:
         """Whole answers of this mode, in their order. `landmark`: when a weight of 1 was given."""
         recent, waits, token_s = self.recent, dict[int, list[Weighed]](), dict[int, list[Weighed]]()
         totals, outputs, line = list[Weighed](), list[Weighed](), list[tuple[int, int, float, float]]()
-        for now, streamed, prompt_tokens, load, ttft_s, whole_s, output_tokens, input_tokens, cached_tokens in answers:
+        for now, streamed, prompt_tokens, load, ttft_s, whole_s, output_tokens, input_tokens, cached_tokens, begun in answers:
             age = now - landmark
             weight = 2.0 ** (age / HALF_LIFE_S)
             recent[0] += 2.0 ** (age / FAILURE_HALF_LIFE_S)
@@ -114,14 +107,14 @@ class Mode:
             prompt_at = place_of_prompt(prompt_tokens)
             wait_s = ttft_s if streamed else whole_s
             if wait_s is not None:
-                usual_s = wait_s / self.level(now) if self.drift else wait_s
+                usual_s = wait_s / self.level.times(now) if streamed else wait_s  # nothing moves the level of unary ones
                 if usual_s < LEAST:
                     usual_s = LEAST
                 waits.setdefault(prompt_at + load_at, []).append((usual_s, weight))
                 self._points_of(prompt_at + load_at, prompt_tokens, load, weight)
                 line.append((prompt_tokens, load, usual_s, weight))
-                if streamed:
-                    self.drifted(now, wait_s, place_of(prompt_tokens, load))
+                if streamed and not begun:
+                    self.saw(now, wait_s, place_of(prompt_tokens, load))
             totals.append((whole_s, weight))
             if output_tokens:
                 outputs.append((output_tokens, weight))
@@ -148,23 +141,11 @@ class Mode:
         point[1] += weight * load
         point[2] += weight * load * load
 
-    def level(self, now: float) -> float:
-        """How many times as slow as its cells say the target is at the moment."""
-        drift = self.drift
-        if not drift:
-            return 1.0
-        drift *= 0.5 ** (max(0.0, now - self.drift_at) / LEVEL_HALF_LIFE_S)
-        return 2.0**drift if abs(drift) >= LEVEL_LEAST else 1.0
-
-    def drifted(self, now: float, ttft_s: float, place: int) -> None:
+    def saw(self, now: float, ttft_s: float, place: int) -> None:
         """Takes in by how much a first token came later, or sooner, than the last forecast's cells said."""
         kept = self.placed.get(place)
-        if kept is None or kept[0].samples < LEVEL_KNOWN or not (median := kept[0].median_s):
-            return
-        drift = self.drift * 0.5 ** (max(0.0, now - self.drift_at) / LEVEL_HALF_LIFE_S)
-        step = log2(max(LEAST, ttft_s) / median) - drift
-        self.drift = drift + LEVEL_GAIN * min(LEVEL_STEP, max(-LEVEL_STEP, step))
-        self.drift_at = now
+        if kept is not None and kept[0].samples >= KNOWN and (median_s := kept[0].median_s):
+            self.level.saw(now, ttft_s, median_s)
 
     def scale(self, slow: float, fast: float) -> None:
         for sketch in (*self.waits.values(), *self.token_s.values(), self.totals, self.outputs):

@@ -210,7 +210,7 @@ def main() -> None:
     import ray
     from ray import serve
 
-    ray.init(address=orders["address"], include_dashboard=False, log_to_driver=False, namespace="turnout")
+    ray.init(address=orders["address"] or "local", include_dashboard=False, log_to_driver=False, namespace="turnout")
     scaling = {"min_replicas": orders["least"], "max_replicas": orders["most"], "target_ongoing_requests": max(1, orders["slots"] // 2)}
     deployment = serve.deployment(
         name="engine",
