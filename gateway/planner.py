@@ -131,7 +131,7 @@ def snapshot(target: Target, ask: Ask, now: float, batch: bool = False) -> Live:
     forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=load)
     ready_at, busy = backend.ready_at(target.model, now), ENGINE_BUSY if target.owned else KEYS_BUSY
     if not health.available(now):
-        ready_at, busy = max(ready_at, health.retry_at(now)), BREAKER_BUSY if health.state(now) != "closed" else COOLING
+        ready_at, busy = max(ready_at, health.retry_at(now)), COOLING if health.state(now) == "cooling" else BREAKER_BUSY
     elif health.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out
         forecast = msgspec.structs.replace(forecast, failing=0.0, waste_factor=1.0, memo={})
     wait_s = backend.wait_s()
