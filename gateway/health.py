@@ -5,23 +5,30 @@ from policy.breaker import Breaker, RetryBudget, State, counts_as_failure
 
 
 class Health:
-    """`running`: attempts in flight, those of batches among them."""
+    """`running`: attempts in flight, those of batches among them. `answered_at`: when one was whole last, on the monotonic clock."""
 
-    __slots__ = ("_behind", "breaker", "retries", "running")
+    __slots__ = ("_behind", "answered_at", "breaker", "retries", "running")
 
     def __init__(self) -> None:
         self.breaker = Breaker()
         self.retries = RetryBudget()
         self.running = 0
-        self._behind: Behind | None = None
+        self.answered_at = -1e9
+        self._behind: dict[str, Behind] = {}
 
-    def of(self, batch: bool) -> "Health":
-        """This, or as rows of batches find the target."""
-        if not batch:
+    def of(self, team: str) -> "Health":
+        """As the rows of a team's batches find the target; "": this."""
+        if not team:
             return self
-        if self._behind is None:
-            self._behind = Behind(self)
-        return self._behind
+        found = self._behind.get(team)
+        if found is None:
+            found = self._behind[team] = Behind(self)
+        return found
+
+    def behind(self, now: float) -> State:
+        """As any team's rows find the target: well, where one's do."""
+        states = {each.state(now) for each in self._behind.values()} or {self.state(now)}
+        return next(state for state in ("closed", "half_open", "cooling", "open") if state in states)
 
     def available(self, now: float) -> bool:
         """Whether an attempt may begin."""
@@ -48,6 +55,7 @@ class Health:
         self.running -= 1
         breaker = self.breaker
         if answered:
+            self.answered_at = now
             breaker.succeeded(now, held)
         elif error is not None and counts_as_failure(error):
             breaker.failed(now, held, jitter)
@@ -58,8 +66,8 @@ class Health:
 
 
 class Behind(Health):
-    """The target's for rows of batches. They keep away while live requests must, and by what they met themselves; that keeps no live request away,
-    nor do they take the probe of live requests."""
+    """The target's for the rows of one team's batches. They keep away while live requests must, and by what they met themselves; that keeps no live
+    request away, and no other team's rows, nor do they take the probe of live requests."""
 
     __slots__ = ("_front",)
 
@@ -83,4 +91,6 @@ class Behind(Health):
 
     def ended(self, now: float, held: int, error: AttemptError | None, answered: bool, jitter: float) -> None:
         self._front.running -= 1
+        if answered:
+            self._front.answered_at = now
         super().ended(now, held, error, answered, jitter)

@@ -74,7 +74,7 @@ class Job(msgspec.Struct, eq=False):
     client: Receiver
     words: Dialect  # the client's dialect: it words an error that ends a stream
     bound_to: str | None = None  # the label of the only target that understands the request's state
-    batch: bool = False  # it is a row of a batch
+    batch: str = ""  # the team whose batch it is a row of
     planned: str | None = None  # the label of the target that its batch's plan has it for
     planning: Planning | None = None
     failures: list[AttemptError] = []

@@ -48,10 +48,11 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
         stats.rejected(failure.reason)
     elif failure is not None:
         limited = isinstance(failure, RateLimited | EngineBusy)
-        stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=limited, paid=bool(cost_nusd))
+        if limited or not job.batch:  # rows that fail again and again must not tell live requests what to expect
+            stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=limited, paid=bool(cost_nusd))
     if explored:
         route.exploring.explored(failed=failure is not None)
-    if job.rule.slo != NO_SLO and (status in ("ok", "cut") or (failure is not None and job.error_status is not None)):
+    if job.rule.slo != NO_SLO and not job.batch and (status in ("ok", "cut") or (failure is not None and job.error_status is not None)):
         route.slack.answered(now, late=status != "ok" or _broke_promise(job, attempt, now))
 
 

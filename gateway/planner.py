@@ -98,7 +98,7 @@ def _of_some(job: Job, ask: Ask, admitted: Admitted, now: float) -> tuple[Plan, 
         look = None
 
 
-def _live(route: Route, ask: Ask, admitted: Admitted, now: float, batch: bool) -> list[Live]:
+def _live(route: Route, ask: Ask, admitted: Admitted, now: float, batch: str) -> list[Live]:
     targets, live = route.targets, []
     for each in admitted.allowed:  # no comprehension: it would make cells of all that it takes from here, for each request
         live.append(snapshot(targets[each.index], ask, now, batch))
@@ -123,8 +123,8 @@ def admitted_by(rule: Rule, route: Route) -> Admitted:
     return made
 
 
-def snapshot(target: Target, ask: Ask, now: float, batch: bool = False) -> Live:
-    """`batch`: as its rows find the target."""
+def snapshot(target: Target, ask: Ask, now: float, batch: str = "") -> Live:
+    """`batch`: the team as whose batches' rows find the target."""
     health = target.health.of(batch)
     backend, load = target.backend, target.load
     cold_tokens = ask.prompt_tokens - ask.warm.get(target.label, 0)

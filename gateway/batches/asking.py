@@ -11,12 +11,14 @@ import structlog
 from msgspec.structs import replace
 
 from batch.states import Batch, Leased, Outcome, Used
-from contract.errors import AttemptsExhausted, AuthenticationFailed, LimitExceeded, TurnoutError
+from contract.errors import AttemptsExhausted, AuthenticationFailed, TurnoutError
 from contract.flow import Flow
 from gateway.auth import Principal
 from gateway.batches.books import HeldBooks, Result
 from gateway.batches.kept_plan import target_of
 from gateway.batches.row_retry import Again, after
+from gateway.batches.share import Share
+from gateway.batches.trials import Trial, Trials
 from gateway.client import HeaderList
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
@@ -29,18 +31,18 @@ from gateway.runtime import Runtime
 from gateway.scopes import batch_scope
 from ledger.row import ANSWERED, AttemptRow
 from ledger.spent import BATCH
-from policy.batch_share import waits_s
 
 log = structlog.get_logger("turnout.batches")
 
 
 class RowClient:
-    """Stands in a client's place. Implements gateway.client.Receiver. `left`: the batch was cancelled."""
+    """Stands in a client's place. Implements gateway.client.Receiver. `left`: the batch was cancelled. `trial`: None before that."""
 
-    __slots__ = ("_parts", "bytes_sent", "left", "started_at", "status")
+    __slots__ = ("_parts", "bytes_sent", "left", "started_at", "status", "trial")
 
     def __init__(self) -> None:
         self.left = False
+        self.trial: Trial | None = None
         self.started_at = monotonic()
         self.status = 0
         self.bytes_sent = 0
@@ -72,6 +74,8 @@ class Asking:
         self._pipeline = Pipeline(recorder, runtime.pipeline.keeper, Admission(runtime.meter, recorder, runtime.alerts))
         self.endpoints = {path: _named(endpoint) for path, endpoint in ENDPOINTS.items()}
         self._principals: dict[str, tuple[Principal, Principal]] = {}
+        self._trials = Trials()
+        self._share = Share(runtime)
 
     async def ask(self, batch: Batch, headers: HeaderList, row: Leased, body: bytes, client: RowClient) -> tuple[Result, Again | None]:
         """What became of it, also where this task was cancelled: by its batch's end where the client has left, else by the gateway's."""
@@ -82,7 +86,8 @@ class Asking:
         try:
             outcome = await self._answered(batch, headers, row, body, client, request_id)
         except TurnoutError as error:
-            again = after(error, row.attempts, self._attempts, random())
+            outage = isinstance(error, AttemptsExhausted) and self._trials.outage(batch.id, row.line, client.trial)
+            again = after(error, row.attempts, self._attempts, random(), outage)
             outcome = self._again(row, request_id, again) if again is not None else failed(row, request_id, endpoint, error)
         except asyncio.CancelledError:
             outcome = Outcome(row=row, state="cancelled" if client.left else "pending", request_id=request_id)
@@ -90,7 +95,9 @@ class Asking:
             log.exception("a row of a batch failed unexpectedly", batch=batch.id, request_id=request_id, error=type(exc).__name__)
             outcome = failed(row, request_id, endpoint, TurnoutError("the gateway failed; the request id leads to its log"))
         rows = self._books.take(request_id)
-        if outcome.state == "pending":
+        if outcome.state != "pending":
+            self._trials.over(batch.id, row.line)
+        else:
             rows = [each for each in rows if each.attempt]
         return Result(replace(outcome, used=used_of(rows, self._runtime.engines), target=_target(rows)), rows), again
 
@@ -98,26 +105,17 @@ class Asking:
         """Raises TurnoutError."""
         endpoint = self.endpoints[batch.endpoint]
         call = endpoint.read(request_id, body, headers)
-        principal = self.principal(batch)
-        await self._leave_room(principal)
-        job = await job_of(self._runtime, endpoint, call, principal, client, headers)
-        job.batch = True
+        job = await job_of(self._runtime, endpoint, call, self.principal(batch), client, headers)
+        await self._share.leave_room(job)
+        job.batch = batch.team
         job.planned = None if batch.plan is None else target_of(batch.plan, call.model, row.line)
+        client.trial = Trial([target.health for target in job.route.targets], batch.team)
         try:
             await self._pipeline.run(job)
         except TurnoutError as error:
             name_the_fault(job.call, error)
             raise
         return Outcome(row=row, state="succeeded", request_id=request_id, status_code=200, answer=client.answer)
-
-    async def _leave_room(self, principal: Principal) -> None:
-        """For live requests under the same limits. Raises LimitExceeded, StoreUnavailable, LedgerUnavailable."""
-        for scope in principal.scopes:
-            if scope.limits.rpm is None and scope.limits.tpm is None:
-                continue
-            wait_s = waits_s(await self._runtime.meter.standing(scope))
-            if wait_s > 0.0:
-                raise LimitExceeded(f"what the {scope.kind} {scope.name!r} has left is for its live requests", retry_after_s=wait_s)
 
     def principal(self, batch: Batch) -> Principal:
         """Whom the batch's key stands for now, behind everybody who is interactive. Raises AuthenticationFailed for a key that is no more."""

@@ -23,6 +23,7 @@ LEAST_S = 0.25
 SOON_S = 2.0
 BUDGET_S = 15.0  # until it is looked again whether a budget has room
 MOST_S = 60.0
+PROBE_S = 16.0  # longer than a breaker stays open, so that the next probe is another row
 _NO_ROOM = (EngineBusy, EngineUnavailable, RateLimited)
 
 
@@ -34,8 +35,8 @@ class Again(NamedTuple):
     rests: bool
 
 
-def after(error: TurnoutError, attempts: int, most: int, jitter: float) -> Again | None:
-    """None: the failure stands. `attempts`: those that failed before; `jitter`: from 0 to 1."""
+def after(error: TurnoutError, attempts: int, most: int, jitter: float, outage: bool = False) -> Again | None:
+    """None: the failure stands. `attempts`: those that failed before; `jitter`: from 0 to 1. `outage`: it tried whether a target is well again."""
     if isinstance(error, LimitExceeded):
         return None if error.retry_after_s is None else _rest(error.retry_after_s)
     if isinstance(error, BudgetExhausted):
@@ -46,6 +47,8 @@ def after(error: TurnoutError, attempts: int, most: int, jitter: float) -> Again
         return _rest(SOON_S)
     if isinstance(error, AttemptsExhausted) and isinstance(error.last, _NO_ROOM) and not isinstance(error.last, QuotaExhausted):
         return _rest(error.retry_after_s)
+    if outage and isinstance(error, AttemptsExhausted) and status_of(error)[0] in RETRYABLE:
+        return Again(PROBE_S * (1 + jitter / 2), False, False)
     if attempts + 1 >= most:
         return None
     if isinstance(error, AuthenticationFailed):  # of a key that is no more; once more, for a process that has not heard of it yet
