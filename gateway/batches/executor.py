@@ -121,6 +121,8 @@ class Executor:
             task.cancel()
         await asyncio.gather(*self._running, *self._work.values(), return_exceptions=True)
         await self._jobs.stop()
+        if self._webhook is not None:
+            await self._webhook.stop()
         for rows in self._ready.values():
             self._give_back(rows)
         with suppress(TimeoutError):
@@ -223,13 +225,15 @@ class Executor:
     # --- rows ------------------------------------------------------------------------------------------------------
     async def _lease(self) -> None:
         """Rows for the places that will be free: alike from every team, and from each of its batches."""
-        waiting = sum(map(len, self._ready.values()))
+        waiting = sum(len(rows) for rows in self._ready.values() if self._fits(rows))
         if waiting > self._concurrency // 2 or not self._concurrency:
             return
         wanted = AHEAD * self._concurrency - waiting - len(self._running)
         now, teams = monotonic(), defaultdict(list)
         for batch in self._active.values():
             if batch.status == "in_progress" and batch.plan is not None and self._resting.get(batch.id, 0.0) <= now and self._can_read(batch):
+                if (rows := self._ready.get(batch.id)) and not self._fits(rows):
+                    continue  # its next row waits for the bytes of others: no more of it are taken
                 teams[batch.team].append(batch)
         for left, of_team in zip(range(len(teams), 0, -1), teams.values(), strict=True):
             share = max(1, wanted // left)
@@ -255,6 +259,10 @@ class Executor:
         running = len(self._running)
         return min(self._concurrency - running, AHEAD * self._concurrency - running - self._commits.pending)
 
+    def _fits(self, rows: deque[Leased]) -> bool:
+        """Whether the bytes in hand leave room for the next of them."""
+        return not rows or not self._bytes or self._bytes + rows[0].size <= MOST_BYTES
+
     def _fill(self) -> None:
         """Batches in turn, a row each, while places are free; a few at a time, so that live requests have their turn between them."""
         if self._filling is not None:
@@ -264,7 +272,7 @@ class Executor:
         places = 0 if self._stopping else min(self._places, STEP)
         before = len(self._running)
         for id in islice(cycle(open_ids), max(0, places)):
-            if (rows := self._ready[id]) and (not self._bytes or self._bytes + rows[0].size <= MOST_BYTES):
+            if (rows := self._ready[id]) and self._fits(rows):
                 self._begin(self._active[id], rows.popleft())
         if len(self._running) > before and places == STEP:
             self._filling = asyncio.get_running_loop().call_later(STEP_S + self._late_s, self._fill_on, now + STEP_S + self._late_s)

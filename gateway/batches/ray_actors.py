@@ -85,16 +85,19 @@ def main() -> None:
     orders: dict[str, Any] = json.loads(sys.argv[1])
     import ray
 
-    stopping = threading.Event()
+    stopping, joined = threading.Event(), threading.Event()
 
     def read_on() -> None:
         sys.stdin.buffer.read()
         stopping.set()
+        if not joined.wait(LOOK_S):  # Ray looks for a cluster that is not there: nothing was begun that must end
+            os._exit(0)
 
     threading.Thread(target=read_on, daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     ray.init(address=orders["address"] or "local", include_dashboard=False, log_to_driver=False, namespace="turnout")
+    joined.set()
     actors, told = Actors(orders), -1
     while not stopping.wait(LOOK_S):
         running = actors.look()

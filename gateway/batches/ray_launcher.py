@@ -19,6 +19,7 @@ KEEPS = str(Path(__file__).with_name("ray_actors.py"))
 TURNOUT = (sys.executable, "-I", "-c", "from gateway.cli import main; main()")
 PAUSE_S, MOST_PAUSE_S = 1.0, 60.0
 STOP_S = 90.0
+START_S = 120.0  # until it must have told of its actors for the first time
 LAST_WORDS, WORD_LENGTH = 20, 300  # lines that are told of one that ended
 
 log = structlog.get_logger("turnout.batches")
@@ -93,12 +94,16 @@ class RayLauncher:
         self._words.clear()
         listening, ran = asyncio.create_task(self._listen(process.stderr), name="batch actors' words"), False
         try:
-            async for line in process.stdout:
-                with suppress(ValueError, KeyError, TypeError):
-                    actors = json.loads(line)["actors"]
-                    ran = ran or actors > 0
-                    log.info("batch actors", running=actors, of=self._settings.actors)
+            async with asyncio.timeout(START_S) as start:
+                async for line in process.stdout:
+                    start.reschedule(None)
+                    with suppress(ValueError, KeyError, TypeError):
+                        actors = json.loads(line)["actors"]
+                        ran = ran or actors > 0
+                        log.info("batch actors", running=actors, of=self._settings.actors)
             await process.wait()
+        except TimeoutError:
+            log.error("Ray did not start within the time it has", limit_s=START_S, address=self._settings.address)
         finally:
             if process.returncode is None:
                 process.kill()

@@ -18,7 +18,6 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the Y
 HOW = {"provider_batch": "batch API", "engine": "idle engine", "realtime": "live calls"}
 HEAD = ("target", "how", "USD", "ends in", "in time", "why not")
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-CONCURRENCY = 8
 
 
 def plan_command(  # noqa: PLR0913 - a command's options are its parameters
@@ -26,7 +25,9 @@ def plan_command(  # noqa: PLR0913 - a command's options are its parameters
     deadline: Annotated[str, typer.Option(help="by when it must have ended: 1h to 7d")] = "24h",
     team: Annotated[str | None, typer.Option(help="whose it is: its policy, models and limits count")] = None,
     model: Annotated[str | None, typer.Option(help="the model that is asked for [default: the file's own]")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="how many rows at once, where it is not a provider's batch API")] = CONCURRENCY,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="how many rows at once, where it is not a provider's batch API [default: `batch.concurrency`]")
+    ] = None,
     database: DatabaseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -52,7 +53,7 @@ def plan_command(  # noqa: PLR0913 - a command's options are its parameters
     if ledger is None:
         typer.echo(f"note: there is no ledger at {shown(settings.state.database)} yet, so nothing is known of the targets' speed", err=True)
     try:
-        ways = ways_of(settings, team, sized, concurrency, ledger)
+        ways = ways_of(settings, team, sized, concurrency or settings.batch.concurrency, ledger)
     except ModelNotFound as error:
         raise typer.BadParameter(f"{error}{suggestion(sized.model, settings.models)}", param_hint="--model") from error
     except InvalidRequest as error:

@@ -26,9 +26,9 @@ class Webhook:
         self._secret = _key_of(secret)
         self._client = client
 
-    async def tell(self, id: str, body: bytes) -> None:
-        """Tries ATTEMPTS times. Raises tenacity's RetryError."""
-        retrying = AsyncRetrying(retry=retry_if_exception_type(AttemptError), wait=wait_exponential_jitter(1, 8), stop=stop_after_attempt(ATTEMPTS))
+    async def tell(self, id: str, body: bytes, attempts: int = ATTEMPTS) -> None:
+        """Tries so many times. Raises tenacity's RetryError."""
+        retrying = AsyncRetrying(retry=retry_if_exception_type(AttemptError), wait=wait_exponential_jitter(1, 8), stop=stop_after_attempt(attempts))
         async for attempt in retrying:
             with attempt:
                 await self._post(id, body)
