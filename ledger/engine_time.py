@@ -63,6 +63,28 @@ def usd_per_hour(engine: Engine, window: Window) -> dict[str, float]:
         return {name: nusd / NUSD_PER_USD for name, nusd in found}
 
 
+class Uptime(msgspec.Struct, frozen=True):
+    """Of an engine that was up in a time: since when there is it, or the time's begin where it was up before that; until when it is written; how long
+    it was busy."""
+
+    since_us: int
+    until_us: int
+    busy_us: int
+
+
+def uptimes(engine: Engine, window: Window) -> dict[str, Uptime]:
+    """Each engine that was up in that time."""
+    c = engine_minutes.c
+    within = (c.ended_at_us > window.from_us) & (c.ended_at_us <= window.to_us)
+    told = (func.min(c.ended_at_us - c.up_us), func.max(c.ended_at_us), func.sum(c.busy_us))
+    query = select(c.engine, *(cast(each, BigInteger) for each in told)).where(within).group_by(c.engine)
+    with engine.connect() as connection:
+        found = {name: Uptime(*times) for name, *times in connection.execute(query)}
+        older = select(c.engine).where(c.ended_at_us <= window.from_us, c.engine.in_(found)).distinct()
+        before = set(connection.execute(older).scalars()) if found else set()
+    return {name: msgspec.structs.replace(up, since_us=window.from_us) if name in before else up for name, up in found.items()}
+
+
 def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:
     """A line for each engine that was up. `idle_usd` is the part of `usd` in which nothing ran; `usd_per_mtok` is of both, over all tokens.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 OVER_S = 2.0  # rates are of about so long
+LEAST_PER_S = 0.01  # a rate that has faded below it is 0
 _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(\{.*\})?\s+(\S+)", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
@@ -117,7 +118,8 @@ class Reader:
                 self._rates.pop(key, None)
             else:
                 known = self._rates.get(key)
-                self._rates[key] = grown / passed_s if known is None else known + weight * (grown / passed_s - known)
+                rate = grown / passed_s if known is None else known + weight * (grown / passed_s - known)
+                self._rates[key] = rate if rate >= LEAST_PER_S else 0.0
 
 
 def _sum(page: Page, names: tuple[str, ...]) -> float | None:

@@ -25,6 +25,7 @@ SHOWN = {  # of the lines, what a terminal has room for
 }
 
 UNSHOWN = ("recent", "last", "tokens", "traffic_mtok_per_day", "projected_mtok_per_day", "projected_traffic_mtok_per_day")  # of engines' lines
+UNSHOWN += ("projected_mtok_per_day_low", "projected_mtok_per_day_high")
 
 
 def register(app: typer.Typer) -> None:

@@ -51,6 +51,12 @@ def test_an_engine_that_was_restarted_has_no_speed_until_it_is_seen_again() -> N
     assert reader.read(3.0, page_of(vllm(0, 0, 55))).tokens_per_s == 50.0
 
 
+def test_an_engine_that_rests_has_a_speed_of_0_soon() -> None:
+    reader = Reader()
+    rates = [reader.read(float(at), page_of(vllm(0, 0, 100 if at else 0))).tokens_per_s for at in range(40)]
+    assert rates[1] == 100.0 and rates[-1] == 0.0
+
+
 def test_sglang_s_page_is_understood() -> None:
     assert Reader().read(0.0, page_of(SGLANG)) == Reading(at=0.0, running=4, waiting=2, kv_used=0.28)
 
