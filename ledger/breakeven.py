@@ -1,8 +1,8 @@
 """At which volume an owned engine is cheaper than a managed target, for the traffic that there really was. Pure but for the sums it asks for.
 
-An engine costs by the hour, busy or not, from its first minute on. What it can do is what it did while it worked, all teams together: the tokens of its
-busiest minute, or of its busy seconds, whichever is more; a lower bound. A managed target costs what its tokens cost, cached ones and all. Tokens of
-input and output count alike, as they came. What is projected is the straight line through the whole days of the time, thirty days on.
+An engine costs by the hour, busy or not, from its first minute on. What it can do is what it did while it worked, all teams together: the tokens of
+its busiest minute, or of its busy seconds, whichever is more; a lower bound. A managed target costs what its tokens cost, cached ones and all. Tokens
+of input and output count alike, as they came. What is projected is the straight line through the whole days of the time, thirty days on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,12 +44,12 @@ class Managed(msgspec.Struct, frozen=True):
 class BreakEven(msgspec.Struct, frozen=True):
     """One engine against one managed target. None: not known.
 
-    `utilisation`: of what the engine can do, now and where it begins to be cheaper; above 1: it never is. `target_unpriced`: attempts of the target that
-    its price is not made of. `traffic`: what this traffic, the engine's and all targets', came to a day; `cheaper_with_all` were it all the engine's.
-    `projected_…`: the same thirty days from now if it goes on as in the time's whole days, of which there must be three; `…_low`, `…_high`: where that is
-    with 95 % confidence, and what is asked of it is None where both answers are within. `breakeven_in_days`: until the engine's own volume is enough, 0
-    where it is; None: not within a year, or never. `recent`: what the engine's tokens really cost; None in a report of one team, for its hours are
-    everybody's.
+    `utilisation`: of what the engine can do, now and where it begins to be cheaper; above 1: it never is. `target_unpriced`: attempts of the target
+    that its price is not made of. `traffic`: what this traffic, the engine's and all targets', came to a day; `cheaper_with_all` were it all the
+    engine's. `projected_…`: the same thirty days from now if it goes on as in the time's whole days, of which there must be three; `…_low`, `…_high`:
+    where that is with 95 % confidence, and what is asked of it is None where both answers are within. `breakeven_in_days`: until the engine's own
+    volume is enough, 0 where it is; None: not within a year, or never. `recent`: what the engine's tokens really cost; None in a report of one team,
+    for its hours are everybody's.
     """
 
     engine: str

@@ -74,6 +74,13 @@ def spend(engine: Engine, since_us: int, by: str, team: str | None = None) -> li
     return [_spend(each) for each in sorted(found, key=lambda each: (-(each.cost_nusd or 0), -each.rows))]
 
 
+def names(engine: Engine, group: str, now_s: float) -> list[str]:
+    """The teams, providers or other names (see GROUPS) that there are rows of."""
+    roll_up(engine, now_s)
+    found = summed(engine, Window(0, int(now_s * 1e6) + 1), (group,), now_s)
+    return [str(sums.group[0]) for sums in found if sums.group[0] and (sums.attempts or group != "provider")]
+
+
 def _name(group: str | int) -> str:
     return group if isinstance(group, str) else iso_s(group)
 
