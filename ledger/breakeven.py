@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine, func, select
 
-from ledger.engine_time import Recent, Uptime, recent, uptimes
+from ledger.engine_time import Effective, Recent, Uptime, recent, uptimes
 from ledger.engine_time import usd_per_hour as known_usd_per_hour
 from ledger.observed import INPUTS, OUTPUTS
 from ledger.reports import tokens_of
@@ -236,6 +236,10 @@ def _days(from_us: int, to_us: int) -> float:
 
 def _tokens(sums: Sums) -> int:
     return (tokens_of(sums, INPUTS) or 0) + (tokens_of(sums, OUTPUTS) or 0)
+
+
+_WHOLE = Effective(None, None, None, 0.0)
+LIKE: dict[str, Any] = {**dict.fromkeys(BreakEven.__struct_fields__), "recent": msgspec.to_builtins(Recent(_WHOLE, _WHOLE, _WHOLE))}
 
 
 def as_lines(found: Iterable[BreakEven]) -> list[dict[str, Any]]:

@@ -48,6 +48,24 @@ class Recent(msgspec.Struct, frozen=True):
     week: Effective | None
 
 
+_TOLD = (
+    "engine",
+    "up_h",
+    "busy_h",
+    "idle_share",
+    "requests",
+    "tokens",
+    "output_tokens",
+    "busy_tokens_per_s",
+    "kwh",
+    "usd",
+    "idle_usd",
+    "usd_per_mtok",
+)
+_WHOLE = Effective(None, None, None, 0.0)
+LIKE: dict[str, Any] = {**dict.fromkeys(_TOLD), "last": msgspec.to_builtins(Recent(_WHOLE, _WHOLE, _WHOLE))}  # a line, of nothing
+
+
 def write(engine: Engine, times: Sequence[EngineTime]) -> None:
     """Raises SQLAlchemyError."""
     with engine.begin() as connection:

@@ -28,7 +28,7 @@ T95 = {
 
 
 class Trend(msgspec.Struct, frozen=True):
-    """`level`: what the line has at the last of the days; `slope`: what each day adds. `days`: how many it is made of; `noise`: how far a day lay from
+    """`level`: what the line has at the last day; `slope`: what each day adds. `days`: how many it is made of; `noise`: how far a day lay from
     the line, as a standard deviation."""
 
     level: float

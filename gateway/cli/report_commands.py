@@ -56,8 +56,9 @@ def _command(name: str) -> Any:
         lines, _ = reports.report(engine, name, _window(since_us, team), groups, time.time(), limit_s=float("inf"))
         if as_csv:
             from ledger.lines import as_csv as written
+            from ledger.lines import like
 
-            typer.echo(written(lines), nl=False)
+            typer.echo(written(lines, like(name, groups)), nl=False)
         elif as_json:
             typer.echo(json.dumps(lines))
         else:
@@ -84,7 +85,7 @@ def breakeven(  # noqa: PLR0913 - typer reads the options from here
     known_or_exit(team, "team", engine, config)
     prices = {} if gpu_usd_per_hour is None else {"": gpu_usd_per_hour}
     lines = comparing.as_lines(comparing.breakeven(engine, window, prices, now))
-    _print(lines, as_json, as_csv, f"no engine and no priced target were both used in the last {since}")
+    _print(lines, comparing.LIKE, as_json, as_csv, f"no engine and no priced target were both used in the last {since}")
 
 
 def engines(
@@ -92,12 +93,12 @@ def engines(
 ) -> None:
     """Show how long each owned engine was up and busy, what that cost and what its idle time did, its tokens, and what those of the last hour,
     day and week cost a million, with idle time and (busy) without."""
-    from ledger.engine_time import engine_lines
+    from ledger.engine_time import LIKE, engine_lines
     from ledger.rollups import roll_up
 
     window, engine, now = _window(since_or_exit(since), None), open_ledger(database, config), time.time()
     roll_up(engine, now)
-    _print(engine_lines(engine, window, now), as_json, as_csv, f"no engine was up in the last {since}")
+    _print(engine_lines(engine, window, now), LIKE, as_json, as_csv, f"no engine was up in the last {since}")
 
 
 def unpriced(
@@ -119,12 +120,12 @@ def unpriced(
         raise typer.Exit(1)
 
 
-def _print(lines: list[dict[str, Any]], as_json: bool, as_csv: bool, nothing: str) -> None:
+def _print(lines: list[dict[str, Any]], like: dict[str, Any], as_json: bool, as_csv: bool, nothing: str) -> None:
     """Of engines: with the cost of their last hour, day and week in columns of their own, where there is room for no more."""
     if as_csv:
         from ledger.lines import as_csv as written
 
-        typer.echo(written(lines), nl=False)
+        typer.echo(written(lines, like), nl=False)
     elif as_json:
         typer.echo(json.dumps(lines))
     else:
