@@ -58,7 +58,9 @@ def attempt_row(found: Row[Any]) -> AttemptRow:
     if columns["usage_source"] is not None:
         raw = columns["usage_raw"]
         counts = {name: columns[name] for name in USAGE_CLASSES}
-        usage = Usage(**counts, source=columns["usage_source"], raw=ABSENT if raw is None else msgspec.Raw(raw.encode()))
+        usage = Usage(
+            **counts, source=columns["usage_source"], raw=ABSENT if raw is None else msgspec.Raw(raw.encode()), service_tier=columns["service_tier"]
+        )
     decision = columns["decision"]
     decided = None if decision is None else msgspec.Raw(decision.encode())
     return AttemptRow(**{name: columns[name] for name in _ROW_FIELDS}, usage=usage, decision=decided)

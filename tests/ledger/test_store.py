@@ -675,6 +675,6 @@ def test_two_ledgers_may_write_to_one_file(file: Path) -> None:
 def test_rows_and_usage_list_their_fields_in_the_table_s_order() -> None:
     fields = list(AttemptRow.__struct_fields__)
     at = fields.index("usage")
-    fields[at : at + 1] = [*USAGE_CLASSES, "usage_source", "usage_raw"]
+    fields[at : at + 1] = [*USAGE_CLASSES, "usage_source", "usage_raw", "service_tier"]
     assert fields == [column.name for column in attempts.columns]
-    assert Usage.__struct_fields__ == (*USAGE_CLASSES, "source", "raw")
+    assert Usage.__struct_fields__ == (*USAGE_CLASSES, "source", "raw", "service_tier")

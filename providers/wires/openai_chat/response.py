@@ -74,6 +74,7 @@ class _Answer(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: Raw = _NULL
     error: Raw = _NULL
+    service_tier: Raw = _NULL
 
 
 _answer = msgspec.json.Decoder(_Answer)
@@ -111,7 +112,7 @@ class _Reader:
         self._parts: dict[int, tuple[str, int]] = {}  # choice -> the open part's kind and number
         self._calls: dict[tuple[int, int], _OpenCall] = {}  # choice, tool call's index -> the call
         self._states: dict[int, MessageState] = {}  # choice -> what goes back on the message and was not told yet
-        self.usage = _NULL
+        self.usage = self.tier = _NULL
 
     @property
     def finished(self) -> int:
@@ -123,7 +124,7 @@ class _Reader:
         if self._answer_id is None:
             self._start(answer, data, events)
         if bytes(answer.usage) != b"null":
-            self.usage = answer.usage
+            self.usage, self.tier = answer.usage, answer.service_tier
         for choice in answer.choices or ():
             output = choice.message or choice.delta
             if output is not None:
@@ -147,7 +148,7 @@ class _Reader:
     def end(self, events: list[ev.Event]) -> None:
         """Adds the usage, which several chunks may have told: the last is the truth."""
         if bytes(self.usage) != b"null":
-            events.append(ev.UsageReported(usage=decode_usage(self.usage)))
+            events.append(ev.UsageReported(usage=decode_usage(self.usage, self.tier)))
             self.usage = _NULL
 
     def _start(self, answer: _Answer, data: bytes, events: list[ev.Event]) -> None:
@@ -296,7 +297,7 @@ class ChatStreamDecoder(Decoding[SseEvent]):
         events.append(ev.Ended())
 
     def told_usage(self) -> Usage | None:
-        return decode_usage(self._reader.usage) if bytes(self._reader.usage) != b"null" else None
+        return decode_usage(self._reader.usage, self._reader.tier) if bytes(self._reader.usage) != b"null" else None
 
     def _close(self, events: list[ev.Event]) -> None:
         if self._reader.finished < self._choices:

@@ -75,6 +75,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: msgspec.Raw = _NULL
     error: msgspec.Raw = _NULL
+    service_tier: msgspec.Raw = _NULL
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
@@ -149,7 +150,7 @@ class ChatStreamTap(Tapping):
         if self.upstream_id is None and chunk.id:
             self.upstream_id = chunk.id
         if bytes(chunk.usage) != b"null":
-            self.usage = decode_usage(chunk.usage)
+            self.usage = decode_usage(chunk.usage, chunk.service_tier)
             if not chunk.choices and self._strip_usage:
                 return False
         for choice in chunk.choices or ():
@@ -209,5 +210,5 @@ def read_unary(body: bytes) -> WholeAnswer:
             raise failed(choice)
         if choice.index == 0 and native is None:
             native = choice.finish_reason
-    usage = decode_usage(answer.usage) if answer.usage is not _NULL and bytes(answer.usage) != b"null" else None
+    usage = decode_usage(answer.usage, answer.service_tier) if answer.usage is not _NULL and bytes(answer.usage) != b"null" else None
     return WholeAnswer(body, usage, answer.id, decode_finish(native) if native else None, bound=bound_in(body))
