@@ -307,6 +307,18 @@ def wants_tools(call: Call) -> bool:
     return any(tools not in (b"null", b"[]") for tools in given) and b'"none"' not in choices
 
 
+def prefill_share(marks: Marks, usage: Usage | None, reading: Reading | None) -> float | None:
+    """How much of a whole answer's time went into reading its prompt: until its first token, where that was seen; else by its tokens and how long
+    the engine took for one of each kind. None: not known."""
+    began, first, ended = marks.admitted, marks.first_token, marks.ended
+    if began is not None and first is not None and ended is not None and began <= first < ended:
+        return (first - began) / (ended - began)
+    if usage is None or reading is None or reading.prompt_token_s is None or reading.output_token_s is None:
+        return None
+    prefill_s, decode_s = (usage.input_uncached or 0) * reading.prompt_token_s, (usage.output_total or 0) * reading.output_token_s
+    return prefill_s / (prefill_s + decode_s) if prefill_s + decode_s else None
+
+
 class _Place:
     """The place held by one attempt, given back once; what it took of the engine's time stands in the attempt's marks."""
 
@@ -321,13 +333,17 @@ class _Place:
         if self._held is not None:
             self._held.read()
 
-    def leave(self) -> None:
+    def leave(self, prefill_share: float | None = None) -> None:
+        """`prefill_share`: of its time, where it came in one piece; None: until its first token."""
         held, self._held = self._held, None
         if held is not None:
             held.release()
+            prefill_s, decode_s = held.prefill_s, held.decode_s
+            if prefill_share is not None:
+                prefill_s, decode_s = (prefill_s + decode_s) * prefill_share, (prefill_s + decode_s) * (1 - prefill_share)
             marks = self._marks  # of a place that it had to leave before, too
-            marks.prefill_s = (marks.prefill_s or 0.0) + held.prefill_s
-            marks.decode_s = (marks.decode_s or 0.0) + held.decode_s
+            marks.prefill_s = (marks.prefill_s or 0.0) + prefill_s
+            marks.decode_s = (marks.decode_s or 0.0) + decode_s
 
 
 class _EngineExchange:
@@ -357,7 +373,7 @@ class _EngineExchange:
             raise judged from error
         self._place.read()
         if not piece or self._marks.ended is not None:  # a folded answer is whole with its one piece
-            self._place.leave()
+            self._place.leave(None if self.streamed else prefill_share(self._marks, self._inner.usage, self._backend.reading()))
         return piece
 
     def abort(self) -> None:

@@ -66,6 +66,16 @@ def test_llama_cpp_s_slots_tell_what_its_metrics_do_not() -> None:
     assert (seen.running, seen.waiting, seen.kv_tokens, seen.kv_used, seen.prefill_tokens) == (1, 2, 1000, 0.1, 200)
 
 
+def test_what_a_token_takes_is_told_by_either_engine() -> None:
+    llamacpp = "llamacpp:prompt_tokens_total 200\nllamacpp:prompt_seconds_total 0.5\nllamacpp:tokens_predicted_total 50\n"
+    seen = Reader().read(0.0, page_of(llamacpp + "llamacpp:tokens_predicted_seconds_total 2\n"))
+    assert (seen.prompt_token_s, seen.output_token_s) == (0.0025, 0.04)
+    vllm_page = 'vllm:prompt_tokens_total{a="1"} 300\nvllm:prefix_cache_hits_total{a="1"} 100\nvllm:generation_tokens_total{a="1"} 50\n'
+    times = 'vllm:request_prefill_time_seconds_sum{a="1"} 0.5\nvllm:request_decode_time_seconds_sum{a="1"} 2\n'
+    seen = Reader().read(0.0, page_of(vllm_page + times))
+    assert (seen.prompt_token_s, seen.output_token_s) == (0.0025, 0.04)
+
+
 @pytest.mark.parametrize("text", ["", "<html>no</html>", 'vllm:num_requests_running{a="} 1"} NaN\n', "vllm:num_requests_running\n", "\x00\xff"])
 def test_what_a_page_does_not_tell_is_unknown(text: str) -> None:
     assert Reader().read(0.0, page_of(text)) == Reading(at=0.0)
