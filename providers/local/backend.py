@@ -37,6 +37,7 @@ from providers.local.admission import Admission
 from providers.local.asking import NOT_FORCED, Asked, ask, ask_count, prioritised
 from providers.local.manner import MANNERS
 from providers.local.port import Place, Slots, Supervisor, Want
+from providers.local.prefill_share import prefill_share
 from providers.local.process import EngineAddress
 from providers.local.status import EngineStatus
 from providers.port import Exchange, Marks
@@ -305,18 +306,6 @@ def wants_tools(call: Call) -> bool:
     if any(choice not in NOT_FORCED for choice in choices):
         return True
     return any(tools not in (b"null", b"[]") for tools in given) and b'"none"' not in choices
-
-
-def prefill_share(marks: Marks, usage: Usage | None, reading: Reading | None) -> float | None:
-    """How much of a whole answer's time went into reading its prompt: until its first token, where that was seen; else by its tokens and how long
-    the engine took for one of each kind. None: not known."""
-    began, first, ended = marks.admitted, marks.first_token, marks.ended
-    if began is not None and first is not None and ended is not None and began <= first < ended:
-        return (first - began) / (ended - began)
-    if usage is None or reading is None or reading.prompt_token_s is None or reading.output_token_s is None:
-        return None
-    prefill_s, decode_s = (usage.input_uncached or 0) * reading.prompt_token_s, (usage.output_total or 0) * reading.output_token_s
-    return prefill_s / (prefill_s + decode_s) if prefill_s + decode_s else None
 
 
 class _Place:

@@ -29,8 +29,9 @@ from contract.patience import Patience
 from contract.usage import Usage
 from providers.http.client import PooledClient
 from providers.http.port import Clocks
-from providers.local.backend import EngineBackend, prefill_share
+from providers.local.backend import EngineBackend
 from providers.local.llamacpp_child import BATCH_TOKENS
+from providers.local.prefill_share import prefill_share
 from providers.local.supervisor import EngineSupervisor
 from providers.port import Exchange, Marks
 from providers.reading import Reading
