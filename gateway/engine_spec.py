@@ -35,6 +35,7 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
         ctx_per_slot=engine.context,
         max_prompt_tokens=engine.prompt_tokens,
         threads=engine.threads,
+        step_tokens=engine.step_tokens,
         max_queue=engine.max_queue,
         max_wait_s=engine.max_wait_s,
         start_timeout_s=engine.start_timeout_s or START_S[engine.kind],

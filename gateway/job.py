@@ -96,6 +96,7 @@ class Job:
 
 class Attempt:
     """One attempt at one target, while it lasts and for its row. `load`: how many ran there when it began. `abandoned`: another one answers.
+    `begun`: its target's statistics were told of its first token.
 
     `rest`: it answers only what is missing of a cut answer, which says nothing of a whole one. `hurried`: it was given so little time that silence
     says nothing of its target's health. `overhead_s`: of the time to its first output, what we took ourselves.
@@ -105,6 +106,7 @@ class Attempt:
         "_costs",
         "_held",
         "abandoned",
+        "begun",
         "exchange",
         "health",
         "hurried",
@@ -129,6 +131,7 @@ class Attempt:
         self.marks = Marks(monotonic())
         self.exchange: Exchange | None = None
         self.abandoned = False
+        self.begun = False
         self.rest = False
         self.hurried = False
         self.overhead_s: float | None = None

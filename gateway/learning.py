@@ -1,4 +1,4 @@
-"""What the end of an attempt teaches: statistics, health, where a prompt is warm, what measurements cost, whether the promise was kept."""
+"""What an attempt teaches, at its first token and at its end: statistics, health, where a prompt is warm, what measurements cost, promises kept."""
 
 from contract.errors import AttemptError, EngineBusy, RateLimited, UpstreamRejected
 from contract.usage import BYTES_PER_TOKEN, Usage
@@ -7,6 +7,18 @@ from ledger.row import Status
 from policy.rule import NO_SLO
 
 UNFINISHED: tuple[Status, ...] = ("abandoned", "client_closed")  # somebody else was sooner, or the client did not wait
+
+
+def began(job: Job, attempt: Attempt) -> None:
+    """Its first output is in hand: how slow the target is at the moment need not wait for the end of a long stream."""
+    marks, planning, target = attempt.marks, job.planning, attempt.target
+    if marks.first_token is None or planning is None or attempt.rest or not job.call.stream:
+        return
+    ask = planning.ask
+    cold_tokens = ask.prompt_tokens - ask.warm.get(target.label, 0)
+    ttft_s = marks.first_token - (marks.admitted or marks.started)
+    target.stats.began(marks.first_token, prompt_tokens=cold_tokens, load=attempt.load, ttft_s=ttft_s)
+    attempt.begun = True
 
 
 def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None, usage: Usage | None, cost_nusd: int | None) -> None:
@@ -81,6 +93,7 @@ def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None) -> Non
         output_tokens=usage.output_total if usage else None,
         input_tokens=usage.input_total if usage else None,
         cached_tokens=usage.cache_read if usage else None,
+        begun=attempt.begun,
     )
 
 

@@ -10,6 +10,7 @@ from contract.errors import AttemptError
 from contract.patience import Patience
 from gateway.delay import DelayLine
 from gateway.job import Attempt, Job
+from gateway.learning import began
 from gateway.record import Recorder
 from providers.port import Exchange
 
@@ -37,6 +38,7 @@ async def begin(job: Job, attempt: Attempt, patience: Patience | None, recorder:
         exchange = attempt.exchange = await attempt.target.backend.open(call or job.call, attempt.target.model, attempt.marks, rule.drop, patience)
         piece = await exchange.next()
         attempt.answers()
+        began(job, attempt)
         if rule.recovery == "hold" and exchange.streamed and call is None:
             return await _held(attempt, exchange, piece, DelayLine(rule.commit_after_s))
     except asyncio.CancelledError:

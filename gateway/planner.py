@@ -13,13 +13,13 @@ from policy.ask import Ask
 from policy.decision import decision
 from policy.hedge import Hedge, hedge
 from policy.load import behind_s
-from policy.plan import Plan, Planned, plan
+from policy.plan import DEAR, Plan, Planned, plan
 from policy.predict import Live
 from policy.ranking import BOUND, Whole
 from policy.residency import Admitted, Candidate, admit, affordable
 from policy.rule import Rule
 from policy.shortlist import FEW, LeftOut, counted, left_out, likeness, look_at, pick
-from policy.slack import MOST_MISS
+from policy.slack import Miss
 from providers.local.backend import EngineBackend
 
 PATIENT_S = 10.0  # a stream's first token may always take so long, another target waiting or not
@@ -44,8 +44,10 @@ def plan_for(job: Job, now: float) -> Planning:
     admitted = admitted_by(rule, route)
     if len(admitted.allowed) > FEW and (narrowed := _of_some(job, ask, admitted, now)) is not None:
         made, passed_over = narrowed
+        route.slack.asked(now, made.dearest_nusd)
         return Planning(ask, made, found, partial(decision, rule, ask, made, call.model, passed_over), now, narrowed=True)
     made = _plan(job, ask, admitted, now)
+    route.slack.asked(now, made.dearest_nusd)
     return Planning(ask, made, found, partial(decision, rule, ask, made, call.model), now)
 
 
@@ -101,8 +103,8 @@ def _live(route: Route, ask: Ask, admitted: Admitted, now: float, batch: bool) -
     return [snapshot(targets[each.index], ask, now, batch) for each in admitted.allowed]
 
 
-def _miss(rule: Rule, route: Route) -> float:
-    return route.slack.miss() if rule.objective == "cheapest" else MOST_MISS
+def _miss(rule: Rule, route: Route) -> Miss:
+    return route.slack.miss() if rule.weighs_lateness else DEAR
 
 
 def admitted_by(rule: Rule, route: Route) -> Admitted:

@@ -1,11 +1,13 @@
-"""Owned engines' hours: how long each was up and busy, what that cost, and what its idle time did; beside the tokens that came of it."""
+"""Owned engines' hours: how long each was up, busy and asleep, what that cost, and what its idle and its asleep time did; beside the tokens that
+came of it. An hour asleep costs what any hour does: the machine stays reserved, and paid for, by whomever its GPU is used meanwhile.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import BigInteger, Engine, Float, case, cast, func, insert, select
+from sqlalchemy import BigInteger, Engine, Float, and_, case, cast, func, insert, select
 
 from ledger.observed import INPUTS, OUTPUTS
 from ledger.prices import NUSD_PER_USD
@@ -29,10 +31,13 @@ class EngineTime(msgspec.Struct, frozen=True):
     busy_us: int
     energy_mj: int | None = None
     nusd_per_hour: int | None = None
+    asleep_us: int | None = None
 
 
 class Effective(msgspec.Struct, frozen=True):
-    """What an engine's tokens came to in a time: `usd_per_mtok` with its idle time, `busy_usd_per_mtok` without. None: not known, or no tokens."""
+    """What an engine's tokens came to in a time: `usd_per_mtok` with its idle and its asleep time, `busy_usd_per_mtok` without; `idle_share` of the
+    time it was up. None: not known, or no tokens.
+    """
 
     usd_per_mtok: float | None
     busy_usd_per_mtok: float | None
@@ -41,7 +46,7 @@ class Effective(msgspec.Struct, frozen=True):
 
 
 class Recent(msgspec.Struct, frozen=True):
-    """The last hour, day and week. None: it was not up."""
+    """The last hour, day and week. None: it was neither up nor asleep."""
 
     hour: Effective | None
     day: Effective | None
@@ -49,18 +54,8 @@ class Recent(msgspec.Struct, frozen=True):
 
 
 _TOLD = (
-    "engine",
-    "up_h",
-    "busy_h",
-    "idle_share",
-    "requests",
-    "tokens",
-    "output_tokens",
-    "busy_tokens_per_s",
-    "kwh",
-    "usd",
-    "idle_usd",
-    "usd_per_mtok",
+    *("engine", "up_h", "busy_h", "asleep_h", "idle_share", "requests", "tokens", "output_tokens", "busy_tokens_per_s"),
+    *("kwh", "usd", "idle_usd", "asleep_usd", "usd_per_mtok"),
 )
 _WHOLE = Effective(None, None, None, 0.0)
 LIKE: dict[str, Any] = {**dict.fromkeys(_TOLD), "last": msgspec.to_builtins(Recent(_WHOLE, _WHOLE, _WHOLE))}  # a line, of nothing
@@ -94,7 +89,7 @@ def uptimes(engine: Engine, window: Window) -> dict[str, Uptime]:
     """Each engine that was up in that time."""
     c = engine_minutes.c
     within = (c.ended_at_us > window.from_us) & (c.ended_at_us <= window.to_us)
-    told = (func.min(c.ended_at_us - c.up_us), func.max(c.ended_at_us), func.sum(c.busy_us))
+    told = (func.min(c.ended_at_us - c.up_us - func.coalesce(c.asleep_us, 0)), func.max(c.ended_at_us), func.sum(c.busy_us))
     query = select(c.engine, *(cast(each, BigInteger) for each in told)).where(within).group_by(c.engine)
     with engine.connect() as connection:
         found = {name: Uptime(*times) for name, *times in connection.execute(query)}
@@ -104,9 +99,11 @@ def uptimes(engine: Engine, window: Window) -> dict[str, Uptime]:
 
 
 def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:
-    """A line for each engine that was up. `idle_usd` is the part of `usd` in which nothing ran; `usd_per_mtok` is of both, over all tokens.
+    """A line for each engine that was up or asleep. `usd` is of both; `idle_usd` is the part of it in which it was up and nothing ran, `asleep_usd`
+    that in which it slept; `usd_per_mtok` is all of it over all tokens.
 
-    Money is null where an hour's cost was not known all the time, and energy where some of it was not told. `last` is up to the window's end.
+    Money is null where an hour's cost was not known all the time, energy where some of it was not told, and what it slept where rows of a version
+    that did not count it are among them. `last` is up to the window's end.
     """
     costs = recent(engine, min(window.to_us, int(now_s * 1e6)), now_s)
     never = Recent(None, None, None)
@@ -114,7 +111,7 @@ def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str,
 
 
 def recent(engine: Engine, until_us: int, now_s: float) -> dict[str, Recent]:
-    """Each engine's that was up in the week before then (Unix time)."""
+    """Each engine's that was up or asleep in the week before then (Unix time)."""
     found = {
         span: {line["engine"]: line for line in _lines(engine, Window(until_us - hours * US_PER_HOUR, until_us), now_s)}
         for span, hours in LAST_H.items()
@@ -126,21 +123,25 @@ def _effective(line: dict[str, Any] | None) -> Effective | None:
     if line is None:
         return None
     whole, tokens = line["usd_per_mtok"], line["tokens"] or 0
-    busy = None if line["idle_usd"] is None or not tokens else (float(line["usd"]) - float(line["idle_usd"])) / tokens * 1e6
+    unused = None if line["idle_usd"] is None else float(line["idle_usd"]) + float(line["asleep_usd"] or 0)
+    busy = None if unused is None or not tokens else (float(line["usd"]) - unused) / tokens * 1e6
     return Effective(whole, None if busy is None else round(busy, 6), line["idle_share"], tokens / 1e6)
 
 
 def _lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:
     c = engine_minutes.c
-    hourly = cast(c.nusd_per_hour, Float) / US_PER_HOUR
+    hourly, priced = cast(c.nusd_per_hour, Float) / US_PER_HOUR, func.count() == func.count(c.nusd_per_hour)
+    slept = func.count() == func.count(c.asleep_us)
     query = (
         select(
             c.engine,
             cast(func.sum(c.up_us), BigInteger),
             cast(func.sum(c.busy_us), BigInteger),
             case((func.count() == func.count(c.energy_mj), cast(func.sum(c.energy_mj), BigInteger))),
-            case((func.count() == func.count(c.nusd_per_hour), func.sum(hourly * c.up_us))),
-            case((func.count() == func.count(c.nusd_per_hour), func.sum(hourly * (c.up_us - c.busy_us)))),
+            case((priced, func.sum(hourly * (c.up_us + func.coalesce(c.asleep_us, 0))))),
+            case((priced, func.sum(hourly * (c.up_us - c.busy_us)))),
+            case((slept, cast(func.sum(c.asleep_us), BigInteger))),
+            case((and_(priced, slept), func.sum(hourly * c.asleep_us))),
         )
         .where(c.ended_at_us > window.from_us, c.ended_at_us <= window.to_us)
         .group_by(c.engine)
@@ -149,7 +150,7 @@ def _lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]
     tokens = {sums.group[0]: sums for sums in summed(engine, window, ("provider",), now_s)}
     lines = []
     with engine.connect() as connection:
-        for name, up_us, busy_us, energy_mj, cost, idle in connection.execute(query):
+        for name, up_us, busy_us, energy_mj, cost, idle, asleep_us, asleep in connection.execute(query):
             sums = tokens.get(name)
             output = None if sums is None else tokens_of(sums, OUTPUTS)
             total = None if sums is None else (tokens_of(sums, INPUTS) or 0) + (output or 0)
@@ -158,6 +159,7 @@ def _lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]
                     "engine": name,
                     "up_h": round(up_us / US_PER_HOUR, 4),
                     "busy_h": round(busy_us / US_PER_HOUR, 4),
+                    "asleep_h": None if asleep_us is None else round(asleep_us / US_PER_HOUR, 4),
                     "idle_share": round(1 - busy_us / up_us, 4) if up_us else None,
                     "requests": None if sums is None else sums.requests,
                     "tokens": total,
@@ -166,6 +168,7 @@ def _lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]
                     "kwh": None if energy_mj is None else round(energy_mj / MJ_PER_KWH, 6),
                     "usd": usd(None if cost is None else round(cost)),
                     "idle_usd": usd(None if idle is None else round(idle)),
+                    "asleep_usd": usd(None if asleep is None else round(asleep)),
                     "usd_per_mtok": round(cost / total / 1_000, 6) if cost is not None and total else None,
                 }
             )

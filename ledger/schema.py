@@ -2,8 +2,8 @@
 
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
 cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups, version 9 what
-engines of ours did, version 10 summaries of roll-ups, images and searches, version 11 what predictions came to in roll-ups; an older database gets
-what it lacks when it is opened.
+engines of ours did, version 10 summaries of roll-ups, images and searches, version 11 what predictions came to in roll-ups, version 12 how long
+engines slept; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import (
@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 12
+VERSION = 13
 UPGRADED = frozenset(range(1, VERSION))  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
@@ -268,6 +268,7 @@ rollup_state = Table(
 )
 
 # Owned engines' time, a row for each engine and minute or part of one; whoever looks after the engine writes it. `energy_mj`: of its GPUs.
+# `asleep_us`: beside `up_us`; null in rows of a version before 12.
 engine_minutes = Table(
     "engine_minutes",
     metadata,
@@ -278,6 +279,7 @@ engine_minutes = Table(
     Column("busy_us", BigInteger, nullable=False),
     Column("energy_mj", BigInteger),
     Column("nusd_per_hour", BigInteger),
+    Column("asleep_us", BigInteger),
     Index("engine_minutes_by_time", "ended_at_us"),
 )
 

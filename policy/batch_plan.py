@@ -26,7 +26,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 
     It ends n rows in `start_s + n / rows_per_s`: a provider's batch API takes `start_s` for however many; an engine, or live calls paced
     under limits, work at a speed. `rows_per_s` None: all at once. `shared_s`: how long a row keeps from all other live ways what they share with it
-    (rows asked at once, the team's limits). `max_rows`: that it may be given in all. `barred`: why it may not be used.
+    (rows asked at once, the team's limits). `assumed`: nothing was measured there, and its speed is a guess. `max_rows`: that it may be given in
+    all. `barred`: why it may not be used.
     """
 
     target: str
@@ -35,6 +36,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     start_s: float = 0.0
     rows_per_s: float | None = None
     shared_s: float = 0.0
+    assumed: bool = False
     min_rows: int = 1
     max_rows: int | None = None
     barred: str = ""
@@ -179,7 +181,7 @@ def _allotted(rows: int, by_s: float, ordered: Sequence[Way], used: Sequence[Way
 
 def _fitting(way: Way, left_s: float) -> int:
     """How many more rows there is shared time for."""
-    return floor(left_s / way.shared_s + 1e-9) if way.shared_s else sys.maxsize
+    return max(0, floor(left_s / way.shared_s + 1e-9)) if way.shared_s else sys.maxsize
 
 
 def _cheapened(given: Sequence[tuple[Way, int]], by_s: float, rows: int, free: Sequence[Way]) -> list[tuple[Way, int]]:
@@ -191,7 +193,7 @@ def _cheapened(given: Sequence[tuple[Way, int]], by_s: float, rows: int, free: S
         longer_s = cheap.shared_s - dear.shared_s
         count = min(counts[dear], cheap.capacity(by_s, rows) - counts[cheap])
         if longer_s > 0:
-            count = min(count, floor(left_s / longer_s + 1e-9))
+            count = max(0, min(count, floor(left_s / longer_s + 1e-9)))
         counts[dear] -= count
         counts[cheap] += count
         left_s -= count * longer_s

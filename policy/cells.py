@@ -1,18 +1,19 @@
 """What one target showed in one mode, streamed or unary: sketches by cell of prompt length and load, counts that fade, and its level.
 
 A cell of which little is known borrows from its neighbours, each carried to where the request is by the target's line (policy/line.py). How
-slow a target is at the moment, beside what its cells say, is its level: a few answers find it, and cells hold what they would have seen without.
+slow a target is at the moment, beside what its cells say, is its level (policy/level.py), and cells hold what they would have seen without.
 """
 
 from collections.abc import Callable, Sequence
-from math import log2, sqrt
+from math import sqrt
 from struct import Struct
 from typing import NamedTuple
 
 import msgspec
 
-from contract.scale import LEAST, PROMPTS, prompt_at
-from policy.forecast import Forecast
+from contract.scale import PROMPTS, prompt_at
+from policy.forecast import KNOWN, Forecast
+from policy.level import Level
 from policy.line import FLAT, SUMS, Point, Slopes, carries, slopes
 from policy.sketch import Distribution, Packed, Sketch
 
@@ -20,13 +21,6 @@ PRIOR_ATTEMPTS = 2.0  # taken to have gone well: so one failure is not certainty
 SURE = 1.645  # standard deviations of a count, for 95 %
 ENOUGH = 20.0  # answers of a cell's own, from which on it borrows nothing
 FADING = 0.5  # what a neighbour's answers weigh for each step that it is away
-
-# A target that turns slow, or quick again, shows in its next few answers: they move its level, which all its cells share.
-LEVEL_GAIN = 0.25  # of what an answer differs from its cell's median, in doublings
-LEVEL_STEP = 2.0  # what one answer may differ and count at most: a slow minority is no new level
-LEVEL_LEAST = 0.8  # what is less is chance
-LEVEL_KNOWN = 3.0  # answers that make a median
-LEVEL_HALF_LIFE_S = 300.0  # so a target that nobody asks is tried again
 
 LOADS = 6  # 0, 1, 2-3, 4-7, 8-15, 16 and more
 CELLS = len(PROMPTS) * LOADS
@@ -72,7 +66,7 @@ class CellForecast(NamedTuple):
 class Mode:
     """The streamed answers of a target, or the unary ones."""
 
-    __slots__ = ("cached", "drift", "drift_at", "line", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "totals", "waits")
+    __slots__ = ("cached", "level", "line", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "totals", "waits")
 
     def __init__(self) -> None:
         self.waits: dict[int, Sketch] = {}  # by cell: TTFT, or a unary answer's total time
@@ -86,31 +80,18 @@ class Mode:
         self.cached: list[CellForecast | None] = [None] * CELLS
         self.placed: dict[int, tuple[Forecast, CellForecast]] = {}  # by place in a cell
         self.slopes: tuple[Slopes, float, float] = (FLAT, 0.0, 0.0)  # with the answers behind it, and when
-        self.drift = 0.0  # of the TTFT from what the cells say, in doublings
-        self.drift_at = 0.0
+        self.level = Level()
 
     def forget_forecasts(self) -> None:
         self.cached = [None] * CELLS
         self.placed = {}
         self.slopes = FLAT, 0.0, 0.0
 
-    def level(self, now: float) -> float:
-        """How many times as slow as its cells say the target is at the moment."""
-        drift = self.drift
-        if not drift:
-            return 1.0
-        drift *= 0.5 ** (max(0.0, now - self.drift_at) / LEVEL_HALF_LIFE_S)
-        return 2.0**drift if abs(drift) >= LEVEL_LEAST else 1.0
-
-    def drifted(self, now: float, ttft_s: float, place: int) -> None:
+    def saw(self, now: float, ttft_s: float, place: int) -> None:
         """Takes in by how much a first token came later, or sooner, than the last forecast's cells said."""
         kept = self.placed.get(place)
-        if kept is None or kept[0].samples < LEVEL_KNOWN or not (median := kept[0].median_s):
-            return
-        drift = self.drift * 0.5 ** (max(0.0, now - self.drift_at) / LEVEL_HALF_LIFE_S)
-        step = log2(max(LEAST, ttft_s) / median) - drift
-        self.drift = drift + LEVEL_GAIN * min(LEVEL_STEP, max(-LEVEL_STEP, step))
-        self.drift_at = now
+        if kept is not None and kept[0].samples >= KNOWN and (median_s := kept[0].median_s):
+            self.level.saw(now, ttft_s, median_s)
 
     def scale(self, slow: float, fast: float) -> None:
         for sketch in (*self.waits.values(), *self.token_s.values(), self.totals, self.outputs):

@@ -5,12 +5,15 @@ import msgspec
 from policy.prediction import Outlook
 from policy.sketch import Distribution
 
+KNOWN = 3.0  # answers from which on a target is not cold any more
+
 
 class Forecast(msgspec.Struct, frozen=True):
     """What a request of this length at this load may expect. None: nothing is known. Seconds, tokens, shares from 0 to 1.
 
-    `samples`: the weight of the answers behind it (below 1: a cold target). For a streamed answer the TTFT is from when the target took the
-    request, and `token_s` is between two tokens; a unary answer shows no first token, and `token_s` is its whole time over its tokens.
+    `samples`: the weight of the answers behind it, where those of other lengths and loads weigh less (below 1: a cold target); not below KNOWN once
+    the target gave so many at all. For a streamed answer the TTFT is from when the target took the request, and `token_s` is between two tokens; a
+    unary answer shows no first token, and `token_s` is its whole time over its tokens.
     """
 
     samples: float = 0.0

@@ -25,6 +25,7 @@ from policy.ranking import (
     Ranked,
     RankKey,
     Whole,
+    dearest,
     equals_of,
     explore_draw,
     predicted,
@@ -37,9 +38,10 @@ from policy.ranking import (
 from policy.replica import Replica, choose
 from policy.residency import Admitted, Allowed, Removed
 from policy.rule import NO_SLO, Rule
-from policy.slack import MOST_MISS
+from policy.slack import Miss
 
 PLANNED = "planned by its batch"
+DEAR = Miss()
 WORSE = 0.25  # of a key, by which the best may be worse than one that is not looked at
 
 
@@ -54,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     `soonest_at`: when the first of those that are not ready will be (monotonic seconds); None: nobody is waited for.
     `exploring`: the first is there to be measured. `beaten`: one that was not looked at was better by far than the best of those that were.
+    `dearest_nusd`: what the request would cost at its dearest target; 0: that does not matter.
     """
 
     attempts: tuple[Planned, ...]
@@ -63,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True):
     soonest_at: float | None = None
     exploring: bool = False
     beaten: bool = False
+    dearest_nusd: float = 0.0
 
 
 def plan(  # noqa: PLR0913
@@ -72,7 +76,7 @@ def plan(  # noqa: PLR0913
     live: Sequence[Live],
     now: float,
     may_explore: bool = False,
-    miss: float = MOST_MISS,
+    miss: Miss = DEAR,
     whole: Whole | None = None,
 ) -> Plan:
     """`live[i]` belongs to `admitted.allowed[i]`. `may_explore`: the exploration's budget has room. `miss`: `policy.slack.Slack.miss`.
@@ -82,7 +86,9 @@ def plan(  # noqa: PLR0913
     removed = list(admitted.removed)
     fitting, soonest_at = ready(rule, ask, admitted.allowed, live, now, removed)
     typical = typical_output(fitting) if whole is None else whole.typical_output
-    ranked = rank(rule, predicted(rule, ask, fitting, removed, typical), miss, whole)
+    predictions = predicted(rule, ask, fitting, removed, typical)
+    dearest_nusd = dearest(predictions, whole) if rule.weighs_lateness else 0.0
+    ranked = rank(rule, predictions, miss.nusd(dearest_nusd), whole)
     if not ranked:
         return Plan((), tuple(removed), "no target is left", None, soonest_at)
     ranked.sort()
@@ -105,7 +111,7 @@ def plan(  # noqa: PLR0913
     why = "exploring" if exploring else why
     attempts = (Planned(first, why, prediction), *[Planned(candidate, "fallback", seen) for _, _, _, candidate, seen in followers])
     slo_met = None if prediction.p is None else prediction.meets
-    return Plan(attempts, tuple(removed), why, slo_met, soonest_at, exploring, beaten)
+    return Plan(attempts, tuple(removed), why, slo_met, soonest_at, exploring, beaten, dearest_nusd)
 
 
 def _is_beaten(best: Ranked, following: RankKey | None) -> bool:

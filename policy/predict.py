@@ -8,14 +8,13 @@ that cost money even so are paid for beside.
 import msgspec
 
 from policy.ask import Ask
-from policy.forecast import Forecast
+from policy.forecast import KNOWN, Forecast
 from policy.prediction import Outlook, Prediction
 from policy.residency import Allowed
 from policy.rule import NO_SLO, Slo
 from policy.slack import CONFIDENT
 
 WAITS = (0.182, 0.693, 1.792)  # a queue's waits, in means: of an exponential distribution the middle of each third
-KNOWN = 3.0  # measurements from which on a target is not cold any more
 TYPICAL_OUTPUT = 300.0  # tokens, of an answer whose model has no history
 MOST_MEMOS = 100  # outlooks kept with one forecast: clients may ask for any max_tokens
 TYPICAL_TOKEN_S = 0.05  # what a unary answer's tokens may take each, when only its begin is promised

@@ -7,7 +7,8 @@ from zlib import crc32
 import msgspec
 
 from policy.ask import Ask
-from policy.predict import KNOWN, TYPICAL_OUTPUT, Live, asked_of, predict
+from policy.forecast import KNOWN
+from policy.predict import TYPICAL_OUTPUT, Live, asked_of, predict
 from policy.prediction import Prediction
 from policy.residency import Allowed, Removed
 from policy.rule import NO_SLO, Rule
@@ -15,7 +16,7 @@ from policy.slack import LIKELY
 
 FEWEST_BYTES = 6 / 4  # a prompt estimated at 4 bytes a token may have 6: what exceeds a context even so is sure to
 EXPLORE_PRICE = 3.0  # where cost decides, a target may be measured at up to so many times the price of the best
-MOST_EXPLORED, LEAST_EXPLORED = 2.0, 0.05  # times the rule's share: of who is in time again, and of who has no hope
+MOST_EXPLORED, LEAST_EXPLORED = 1.0, 0.05  # times the rule's share: of who is in time again, or unknown, and of who has no hope
 UNKNOWN = float("inf")
 NEAR = 0.02  # keys that differ by less are a tie
 BOUND = "the request's state is bound to another target"
@@ -107,20 +108,19 @@ def predicted(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed
     return left
 
 
-def rank(rule: Rule, found: list[tuple[Allowed, Prediction]], miss: float, whole: Whole | None = None) -> list[Ranked]:
+def rank(rule: Rule, found: list[tuple[Allowed, Prediction]], late_nusd: float, whole: Whole | None = None) -> list[Ranked]:
     """Each target with its key: the smaller, the better. What is not known comes after what is, in the list's order.
 
     Where cost decides, a target that is LIKELY to meet the SLO may come first, and the chance that it does not is part of its price.
+    `late_nusd`: what a late answer costs then.
     """
     objective = rule.objective
-    by_odds = objective == "cheapest" and rule.slo != NO_SLO
-    if by_odds:
-        miss *= max(dearest(found), 0.0 if whole is None else whole.dearest_nusd)
+    by_odds = rule.weighs_lateness
     ranked: list[Ranked] = []
     for candidate, seen in found:
         p, cost = seen.p, seen.effective_nusd
         if by_odds and p is not None and p >= LIKELY:
-            ranked.append((0, (UNKNOWN if cost is None else cost) + miss * (1.0 - p), candidate.index, candidate, seen))
+            ranked.append((0, (UNKNOWN if cost is None else cost) + late_nusd * (1.0 - p), candidate.index, candidate, seen))
             continue
         group = 0
         if not seen.meets:  # in order, nobody is passed over for want of measurements: nothing would ever measure it again
@@ -142,9 +142,9 @@ def rank(rule: Rule, found: list[tuple[Allowed, Prediction]], miss: float, whole
     return _weighed(rule, ranked, scales([seen for _, seen in found]) if whole is None else whole.scales)
 
 
-def dearest(found: Sequence[tuple[Allowed, Prediction]]) -> float:
-    """The price of the dearest, in nano-dollars."""
-    return max((seen.effective_nusd or 0.0 for _, seen in found), default=0.0)
+def dearest(found: Sequence[tuple[Allowed, Prediction]], whole: Whole | None = None) -> float:
+    """The price of the dearest, in nano-dollars; of a longer list, its dearest."""
+    return max([0.0 if whole is None else whole.dearest_nusd, *[seen.effective_nusd or 0.0 for _, seen in found]])
 
 
 def _columns(seen: Sequence[Prediction]) -> tuple[list[float | None], ...]:
@@ -197,17 +197,17 @@ def which_draw(ask: Ask) -> int:
 
 
 def worth(rule: Rule, best: Ranked, each: Ranked) -> float:
-    """How often to measure, in times the rule's share: seldom what is late, often what seems to be in time again."""
+    """How often to measure, in times the rule's share: seldom what is late, more often what seems to be in time again."""
     seen, cost = each[4], best[4].effective_nusd
     if rule.counts_cost and cost is not None and not _at_most(seen.effective_nusd, cost * EXPLORE_PRICE if cost else UNKNOWN):
         return 0.0
-    if rule.objective == "cheapest" and rule.slo != NO_SLO and best[0] == 0:
+    if rule.weighs_lateness and best[0] == 0:
         if not _at_most(seen.effective_nusd, best[1]):
             return 0.0  # the dearer one would not win however well it did
     elif seen.samples >= KNOWN and each[0] != 2:
         return 0.0
     if seen.p is None:
-        return 1.0
+        return MOST_EXPLORED
     return LEAST_EXPLORED + (MOST_EXPLORED - LEAST_EXPLORED) * seen.p**4
 
 

@@ -85,3 +85,8 @@ class Rule(msgspec.Struct, frozen=True):
     def counts_cost(self) -> bool:
         """Whether its choice compares prices."""
         return self.objective == "cheapest" or (self.objective == "weighted" and self.weights.cost > 0.0)
+
+    @property
+    def weighs_lateness(self) -> bool:
+        """Whether a late answer has a price beside which its choice weighs those of the targets."""
+        return self.objective == "cheapest" and self.slo != NO_SLO

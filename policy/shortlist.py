@@ -43,6 +43,7 @@ from policy.ranking import (
 )
 from policy.residency import Admitted, Candidate, Removed
 from policy.rule import Rule
+from policy.slack import Miss
 
 FEW = 20
 NEAREST = 8
@@ -118,14 +119,15 @@ class Looks:
 
 
 # --- at all of them -------------------------------------------------------------------------------------------------------
-def look_at(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: float, miss: float) -> Look:
+def look_at(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: float, miss: Miss) -> Look:
     """As `policy.plan.plan` looks at them. `live[i]` belongs to `admitted.allowed[i]`."""
     ask = msgspec.structs.replace(ask, bound_to=None, warm=NOTHING)
     allowed, removed = admitted.allowed, list[Removed]()
     fitting, _ = ready(rule, ask, allowed, live, now, removed)
     typical = typical_output(fitting)
     seen = predicted(rule, ask, fitting, removed, typical)
-    ranked = rank(rule, seen, miss)
+    dearest_nusd = dearest(seen)
+    ranked = rank(rule, seen, miss.nusd(dearest_nusd))
     ranked.sort()
     at = {each.index: place for place, each in enumerate(allowed)}
     nearest = {0, *(at[each[2]] for each in (*ranked[:NEAREST], *[each for each in ranked if each[3].owned][:NEAREST_OWNED]))}
@@ -138,7 +140,7 @@ def look_at(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now:
         admitted=admitted,
         places={each.name: place for place, each in enumerate(allowed)},
         nearest=frozenset(nearest),
-        whole=Whole(typical, dearest(seen), scales([each for _, each in seen]), following),
+        whole=Whole(typical, dearest_nusd, scales([each for _, each in seen]), following),
         equals=_equals(rule, ranked, at),
         weighted=_weighted(rule, ranked, at),
         worth=_worth(rule, ranked, at),

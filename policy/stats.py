@@ -26,7 +26,7 @@ from policy.cells import (
     sketch_of,
     slopes_of,
 )
-from policy.forecast import Forecast
+from policy.forecast import KNOWN, Forecast
 from policy.line import Point, Slopes, add, carries
 from policy.sketch import Distribution
 
@@ -68,6 +68,14 @@ class TargetStats:
         self._others: TargetStats | None = None
 
     # --- taking in ----------------------------------------------------------------------------------------------------
+    def began(self, now: float, *, prompt_tokens: int, load: int, ttft_s: float) -> None:
+        """The first token of a streamed answer, which may go on for long: how slow the target is at the moment need not wait for its end.
+
+        `prompt_tokens`, `load`: as its forecast was asked for.
+        """
+        self._changes += 1
+        self._modes[1].saw(now, ttft_s, place_of(prompt_tokens, load))
+
     def observe(  # noqa: PLR0913  what a whole answer showed, by name; an object for it would cost more than the counting
         self,
         now: float,
@@ -80,8 +88,12 @@ class TargetStats:
         output_tokens: int | None,
         input_tokens: int | None,
         cached_tokens: int | None,
+        begun: bool = False,
     ) -> None:
-        """A whole answer. `load`: how many requests ran at the target when this one began. Times without the target's own queue."""
+        """A whole answer. `load`: how many requests ran at the target when this one began. Times without the target's own queue.
+
+        `begun`: `began` was told of its first token.
+        """
         self.attempts += 1
         self._changes += 1
         age = now - self._landmark(now)
@@ -93,7 +105,7 @@ class TargetStats:
         wait_s = ttft_s if streamed else total_s
         if wait_s is not None:
             cell = prompt_at + load_at
-            usual_s = max(LEAST, wait_s / mode.level(now))
+            usual_s = max(LEAST, wait_s / mode.level.times(now))
             sketch_of(mode.waits, cell).add(usual_s, weight)
             point = mode.points.get(cell)
             if point is None:
@@ -102,8 +114,8 @@ class TargetStats:
             point[1] += weight * load
             point[2] += weight * load * load
             add(mode.line, prompt_tokens, load, usual_s, weight)
-            if streamed:
-                mode.drifted(now, wait_s, place_of(prompt_tokens, load))
+            if streamed and not begun:
+                mode.saw(now, wait_s, place_of(prompt_tokens, load))
         mode.totals.add(total_s, weight)
         if output_tokens:
             self.output_tokens += output_tokens
@@ -230,7 +242,7 @@ class TargetStats:
     def _forecast(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> tuple[Forecast, Point, Slopes]:
         views = self._views(now, streamed)
         mode = self._modes[streamed]
-        level, slope = mode.level(now), slopes_of(mode, views, now)
+        level, slope = mode.level.times(now), slopes_of(mode, views, now)
         waits, there = carried(views, cell, here, slope)
         waits = waits.carried(level)
         median_s = waits.quantile(0.5) if streamed else None
@@ -240,8 +252,9 @@ class TargetStats:
             token_s = common.token_s[load] = borrowed([(mode.token_s, slow) for mode, slow, _ in views], load)
         totals = common.totals or waits
         error_rate, limited_rate, failing, paid_rate = common.rates
+        all_answers = sum(each.totals.total * slow for each, slow, _ in views)
         forecast = Forecast(
-            samples=waits.total,
+            samples=max(waits.total, min(KNOWN, all_answers)),
             ttft_mean_s=waits.mean if streamed else None,
             ttft_p50_s=median_s,
             ttft_p95_s=waits.quantile(0.95) if streamed else None,

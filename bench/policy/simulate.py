@@ -106,7 +106,7 @@ class Simulation:
     # --- a request ----------------------------------------------------------------------------------------------------
     def _arrive(self, request: Request) -> None:
         now = request.at
-        ready = [index for index, breaker in enumerate(self._breakers) if breaker.available(now)]
+        ready = {index: breaker.state(now) for index, breaker in enumerate(self._breakers) if breaker.available(now)}
         if not ready:
             self.result.failed += 1
             return
@@ -140,7 +140,9 @@ class Simulation:
         if attempt.over:
             return
         job.answered = True
-        self._breakers[attempt.index].answered(attempt.held)
+        if self._breakers[attempt.index].answered(attempt.held):
+            self._strategy.recovered(attempt.index)
+        self._strategy.began(job.choice, attempt.index, attempt.load, attempt.outcome, now)
         for other in job.running:
             if other is not attempt:
                 other.over = True

@@ -1,14 +1,17 @@
 """Who chooses: the gateway's own objectives, what other gateways do, and one who knows the future."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from zlib import crc32
+
+from msgspec.structs import replace
 
 from bench.policy.scenarios import BYTES_A_TOKEN, Scenario
 from bench.policy.world import PATIENCE_S, Outcome, Request, World
 from policy.affinity import Affinity
 from policy.ask import NOTHING, Ask
+from policy.breaker import State
 from policy.explore import ExploreBudget
 from policy.forecast import Forecast
 from policy.hedge import HedgeBudget, hedge
@@ -19,6 +22,7 @@ from policy.rule import Rule
 from policy.slack import Slack
 from policy.stats import TargetStats
 
+Ready = Mapping[int, State]
 MEASURED = 0.02  # of the requests, which both we and the least-latency baseline may spend on targets that are not the best
 
 
@@ -38,8 +42,14 @@ class Choice:
 class Strategy(Protocol):
     """Told what a gateway sees: never the truth."""
 
-    def choose(self, request: Request, now: float, ready: Sequence[int]) -> Choice:
-        """`ready`: the targets whose breakers let requests through; never empty."""
+    def choose(self, request: Request, now: float, ready: Ready) -> Choice:
+        """`ready`: the targets whose breakers let requests through, with the breakers' states; never empty."""
+
+    def began(self, choice: Choice, index: int, load: int, outcome: Outcome, now: float) -> None:
+        """The first token; `load`: what ran at the target when the attempt began."""
+
+    def recovered(self, index: int) -> None:
+        """A first token came that ended a target's outage."""
 
     def answered(self, request: Request, choice: Choice, index: int, load: int, outcome: Outcome, now: float, first: bool) -> None:
         """A whole answer; `load`: what ran at the target when it began; `first`: the request's first attempt."""
@@ -56,8 +66,14 @@ class Fixed:
     def __init__(self, key: Callable[[Request, int], float]) -> None:
         self._key = key
 
-    def choose(self, request: Request, now: float, ready: Sequence[int]) -> Choice:
+    def choose(self, request: Request, now: float, ready: Ready) -> Choice:
         return Choice(sorted(ready, key=lambda index: (self._key(request, index), index)))
+
+    def began(self, choice: Choice, index: int, load: int, outcome: Outcome, now: float) -> None:
+        pass
+
+    def recovered(self, index: int) -> None:
+        pass
 
     def answered(self, request: Request, choice: Choice, index: int, load: int, outcome: Outcome, now: float, first: bool) -> None:
         pass
@@ -97,7 +113,7 @@ class LeastLatency(Fixed):
         self._mean_s = [0.0] * count
         self._measured_at = [-1.0] * count
 
-    def choose(self, request: Request, now: float, ready: Sequence[int]) -> Choice:
+    def choose(self, request: Request, now: float, ready: Ready) -> Choice:
         choice = super().choose(request, now, ready)
         if crc32(request.id.encode()) / 2**32 < MEASURED:
             choice.order.sort(key=lambda index: self._measured_at[index])
@@ -131,9 +147,9 @@ class Clairvoyant(Fixed):
         self._now = 0.0
         super().__init__(self._rank)
 
-    def choose(self, request: Request, now: float, ready: Sequence[int]) -> Choice:
+    def choose(self, request: Request, now: float, ready: Ready) -> Choice:
         self._now = now
-        return super().choose(request, now, range(len(self._world.targets)))
+        return super().choose(request, now, dict.fromkeys(range(len(self._world.targets)), "closed"))
 
     def _rank(self, request: Request, index: int) -> float:
         outcome = self._world.outcome(index, request, self._now)
@@ -163,7 +179,7 @@ class Ours:
         self._hedges = HedgeBudget()
         self._slack = Slack()
 
-    def choose(self, request: Request, now: float, ready: Sequence[int]) -> Choice:
+    def choose(self, request: Request, now: float, ready: Ready) -> Choice:
         rule, world, names = self._rule, self._world, self._admitted.allowed
         warm = NOTHING
         if request.prefixes and (held := self._affinity.warm(request.prefixes, now)):
@@ -180,9 +196,12 @@ class Ours:
             load = world.in_flight(index)
             ready_at = now if index in ready else now + 1.0
             forecast = self._forecast(index, request, now, cold_tokens, load)
+            if ready.get(index) == "half_open":  # one request must find out, whatever it failed with
+                forecast = replace(forecast, failing=0.0, waste_factor=1.0, memo={})
             live.append(Live(forecast, ready_at, "breaker", world.expected_wait_s(index, now), load))
         may_explore = rule.explore > 0 and self._exploring.allows(now, rule.explore)
         made = plan(rule, ask, self._admitted, live, now, may_explore, self._slack.miss())
+        self._slack.asked(now, made.dearest_nusd)
         second = hedge(rule, made, [each.name for each, state in zip(names, live, strict=True) if state.load == 0], now, self._hedges)
         then = None if second is None else (second.after_s, second.planned.candidate.index)
         return Choice([each.candidate.index for each in made.attempts], then, made, ask)
@@ -192,6 +211,15 @@ class Ours:
 
     def learned(self, index: int, now: float, cold_tokens: int, load: int) -> Forecast:
         return self._stats[index].forecast(now, streamed=True, prompt_tokens=cold_tokens, load=load)
+
+    def began(self, choice: Choice, index: int, load: int, outcome: Outcome, now: float) -> None:
+        ask = choice.ask
+        assert ask is not None
+        cold_tokens = ask.prompt_tokens - ask.warm.get(self._admitted.allowed[index].name, 0)
+        self._stats[index].began(now, prompt_tokens=cold_tokens, load=load, ttft_s=outcome.ttft_s - outcome.wait_s)
+
+    def recovered(self, index: int) -> None:
+        self._stats[index].recovered()
 
     def answered(self, request: Request, choice: Choice, index: int, load: int, outcome: Outcome, now: float, first: bool) -> None:
         cached = outcome.cached_tokens
@@ -205,6 +233,7 @@ class Ours:
             output_tokens=outcome.output_tokens,
             input_tokens=request.prompt_tokens,
             cached_tokens=cached,
+            begun=True,
         )
         if held := self._affinity.warm(request.prefixes, now).get(self._admitted.allowed[index].name):
             self._stats[index].hits.seen(now, held // BYTES_A_TOKEN, cached)

@@ -11,7 +11,7 @@ from math import inf
 from bench.policy.informed import Informed
 from bench.policy.scenarios import Scenario
 from bench.policy.simulate import Attempt, Job, Simulation
-from bench.policy.strategies import Choice, Clairvoyant
+from bench.policy.strategies import Choice, Clairvoyant, Ready
 from bench.policy.world import Chance, Request, World
 from policy.forecast import Forecast
 from policy.plan import Plan
@@ -63,9 +63,11 @@ class Judged(Informed):
         learned = self.learned(index, now, cold_tokens, load)
         return self.true(index, request, now, learned.cache_share) if self._truly else learned
 
-    def choose(self, request: Request, now: float, ready: Sequence[int]) -> Choice:
+    def choose(self, request: Request, now: float, ready: Ready) -> Choice:
         made = super().choose(request, now, ready)
-        asked = [index for index in range(len(self._world.targets)) if self._world.outcome(index, request, now).failure != "rate_limited"]
+        asked: Ready = {
+            index: "closed" for index in range(len(self._world.targets)) if self._world.outcome(index, request, now).failure != "rate_limited"
+        }
         self._truly = True
         try:
             informed = super().choose(request, now, asked or ready)
@@ -90,7 +92,7 @@ class Judged(Informed):
             at += outcome.ttft_s
         return 1, spent
 
-    def _cause(self, made: Plan, informed: Plan, now: float, ready: Sequence[int]) -> str:
+    def _cause(self, made: Plan, informed: Plan, now: float, ready: Ready) -> str:
         chosen, better = made.attempts[0], informed.attempts[0]
         index, wanted = chosen.candidate.index, better.candidate.index
         if made.exploring:

@@ -8,12 +8,12 @@ import { set } from "./router.mjs";
 import { Table } from "./table.mjs";
 
 const DAY_HOURS = 24;
-// Every hour of it, idle ones too, by all tokens; and without the hours in which it idled.
+// Every hour of it, idle and asleep ones too, by all tokens; and without the hours in which it did nothing.
 const EFFECTIVE = [
   { name: "engine", of: (row) => row.engine },
   ...["hour", "day", "week"].flatMap((span) => [
     { name: `last ${span}, $/Mtok`, right: true, of: (row) => decimal(row.last?.[span]?.usd_per_mtok) },
-    { name: "not idle", right: true, of: (row) => decimal(row.last?.[span]?.busy_usd_per_mtok) },
+    { name: "busy", right: true, of: (row) => decimal(row.last?.[span]?.busy_usd_per_mtok) },
     { name: "idle", right: true, of: (row) => percent(row.last?.[span]?.idle_share) },
   ]),
 ];
@@ -31,12 +31,14 @@ const HOURS = [
   { name: "engine", of: (row) => row.engine },
   { name: "up, hours", right: true, of: (row) => decimal(row.up_h) },
   { name: "idle", right: true, of: (row) => percent(row.idle_share) },
+  { name: "asleep, hours", right: true, of: (row) => decimal(row.asleep_h) },
   { name: "requests", right: true, of: (row) => count(row.requests) },
   { name: "output tokens", right: true, of: (row) => count(row.output_tokens) },
   { name: "tokens/s while busy", right: true, of: (row) => decimal(row.busy_tokens_per_s) },
   { name: "kWh", right: true, of: (row) => decimal(row.kwh) },
   { name: "cost", right: true, of: (row) => usd(row.usd) },
   { name: "of it idle", right: true, of: (row) => usd(row.idle_usd) },
+  { name: "asleep", right: true, of: (row) => usd(row.asleep_usd) },
   { name: "$/Mtok", right: true, of: (row) => decimal(row.usd_per_mtok) },
 ];
 
@@ -61,7 +63,7 @@ function Shown({ targets, engines, breakeven, hour }) {
   return html`<h2>Now</h2>
     <${Table} label="Engines now" columns=${NOW} rows=${owned} height=${8} empty="The configuration has no engine, or this key may not use one." />
     <h2>Their hours</h2>
-    <${Table} label="Engines' hours" columns=${HOURS} rows=${engines.data} height=${8} empty="No engine was up in this time, or its hours are others' too." />
+    <${Table} label="Engines' hours" columns=${HOURS} rows=${engines.data} height=${8} empty="No engine was up or asleep in this time, or its hours are others' too." />
     ${engines.data.length > 0 && html`<h2>What a million tokens really cost</h2>
       <${Table} label="Effective cost" columns=${EFFECTIVE} rows=${engines.data} height=${8} />`}
     <h2>Break-even</h2>

@@ -11,7 +11,7 @@ import structlog
 from msgspec.structs import replace
 
 from batch.states import Batch, Leased, Outcome, Used
-from contract.errors import AttemptsExhausted, AuthenticationFailed, TurnoutError
+from contract.errors import AttemptsExhausted, AuthenticationFailed, LimitExceeded, TurnoutError
 from contract.flow import Flow
 from gateway.auth import Principal
 from gateway.batches.books import HeldBooks, Result
@@ -29,6 +29,7 @@ from gateway.runtime import Runtime
 from gateway.scopes import batch_scope
 from ledger.row import ANSWERED, AttemptRow
 from ledger.spent import BATCH
+from policy.batch_share import waits_s
 
 log = structlog.get_logger("turnout.batches")
 
@@ -97,7 +98,9 @@ class Asking:
         """Raises TurnoutError."""
         endpoint = self.endpoints[batch.endpoint]
         call = endpoint.read(request_id, body, headers)
-        job = await job_of(self._runtime, endpoint, call, self.principal(batch), client, headers)
+        principal = self.principal(batch)
+        await self._leave_room(principal)
+        job = await job_of(self._runtime, endpoint, call, principal, client, headers)
         job.batch = True
         job.planned = None if batch.plan is None else target_of(batch.plan, call.model, row.line)
         try:
@@ -106,6 +109,15 @@ class Asking:
             name_the_fault(job.call, error)
             raise
         return Outcome(row=row, state="succeeded", request_id=request_id, status_code=200, answer=client.answer)
+
+    async def _leave_room(self, principal: Principal) -> None:
+        """For live requests under the same limits. Raises LimitExceeded, StoreUnavailable, LedgerUnavailable."""
+        for scope in principal.scopes:
+            if scope.limits.rpm is None and scope.limits.tpm is None:
+                continue
+            wait_s = waits_s(await self._runtime.meter.standing(scope))
+            if wait_s > 0.0:
+                raise LimitExceeded(f"what the {scope.kind} {scope.name!r} has left is for its live requests", retry_after_s=wait_s)
 
     def principal(self, batch: Batch) -> Principal:
         """Whom the batch's key stands for now, behind everybody who is interactive. Raises AuthenticationFailed for a key that is no more."""

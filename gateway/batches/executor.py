@@ -42,6 +42,7 @@ TIDY_S = 60.0
 WEBHOOK, TIDYING = "webhook", "tidying"
 STEP, STEP_S = 2, 0.001  # rows that are begun together, and the time until the next ones are
 MOST_LATE_S = 0.1
+MOST_BYTES = 64 << 20  # of the rows that are asked at once; one alone may be larger
 AHEAD = 2  # leased rows, those that are asked included, as a multiple of the rows asked at once
 
 log = structlog.get_logger("turnout.batches")
@@ -94,6 +95,7 @@ class Executor:
         self._resting: dict[str, float] = {}  # batch -> when its rows are asked again
         self._files: dict[str, int] = {}
         self._filling: asyncio.TimerHandle | None = None
+        self._bytes = 0  # of the rows that are asked
         self._late_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -260,10 +262,11 @@ class Executor:
         now = monotonic()
         open_ids = [id for id, rows in self._ready.items() if rows and self._resting.get(id, 0.0) <= now and id in self._active]
         places = 0 if self._stopping else min(self._places, STEP)
+        before = len(self._running)
         for id in islice(cycle(open_ids), max(0, places)):
-            if rows := self._ready[id]:
+            if (rows := self._ready[id]) and (not self._bytes or self._bytes + rows[0].size <= MOST_BYTES):
                 self._begin(self._active[id], rows.popleft())
-        if open_ids and places == STEP:
+        if len(self._running) > before and places == STEP:
             self._filling = asyncio.get_running_loop().call_later(STEP_S + self._late_s, self._fill_on, now + STEP_S + self._late_s)
 
     def _fill_on(self, due: float) -> None:
@@ -275,6 +278,7 @@ class Executor:
         client = RowClient()
         task = asyncio.create_task(self._ask(batch, row, client), name=f"{batch.id} {row.line}")
         self._running[task] = _Running(batch, row, client)
+        self._bytes += row.size
         task.add_done_callback(self._over)
 
     async def _ask(self, batch: Batch, row: Leased, client: RowClient) -> None:
@@ -292,6 +296,7 @@ class Executor:
 
     def _over(self, task: asyncio.Task[None]) -> None:
         running = self._running.pop(task)
+        self._bytes -= running.row.size
         if task.cancelled():  # before its first step: nothing was sent
             state: RowState = "cancelled" if running.client.left else "pending"
             self._commits.add(Result(Outcome(row=running.row, state=state), []))

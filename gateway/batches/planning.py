@@ -19,7 +19,7 @@ from gateway.batches.kept_plan import KeptPlan, KeptShare, kept_share
 from gateway.batches.rendering import window_s
 from gateway.batches.replanning import Replanning
 from gateway.batches.upkeep import US, now_us
-from gateway.batches.ways import NOT_MEASURED, Sized, ways_of
+from gateway.batches.ways import Sized, ways_of
 from gateway.runtime import Runtime
 from policy.batch_plan import Way, plan
 from providers.batch.table import limits_of
@@ -148,7 +148,7 @@ class Planning:
 
 def _in_time(ways: Sequence[Way], deadline_s: float) -> list[Way]:
     """Without jobs that are not counted on to end in time, where rows can be asked live: then they are done sooner, if not in time."""
-    live = any(way.kind != "provider_batch" and way.barred in ("", NOT_MEASURED) for way in ways)
+    live = any(way.kind != "provider_batch" and not way.barred for way in ways)
     return [way for way in ways if way.kind != "provider_batch" or not live or way.start_s <= deadline_s]
 
 

@@ -94,7 +94,7 @@ def main() -> None:
     threading.Thread(target=read_on, daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    ray.init(address=orders["address"], include_dashboard=False, log_to_driver=False, namespace="turnout")
+    ray.init(address=orders["address"] or "local", include_dashboard=False, log_to_driver=False, namespace="turnout")
     actors, told = Actors(orders), -1
     while not stopping.wait(LOOK_S):
         running = actors.look()

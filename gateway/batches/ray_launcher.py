@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
+from collections import deque
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -18,6 +19,7 @@ KEEPS = str(Path(__file__).with_name("ray_actors.py"))
 TURNOUT = (sys.executable, "-I", "-c", "from gateway.cli import main; main()")
 PAUSE_S, MOST_PAUSE_S = 1.0, 60.0
 STOP_S = 90.0
+LAST_WORDS, WORD_LENGTH = 20, 300  # lines that are told of one that ended
 
 log = structlog.get_logger("turnout.batches")
 
@@ -30,6 +32,7 @@ class RayLauncher:
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._words: deque[str] = deque(maxlen=LAST_WORDS)
 
     def keep(self) -> None:
         """Starts it, where it is not yet."""
@@ -72,16 +75,23 @@ class RayLauncher:
                 log.error("the Ray actors of batches cannot be started", error=exc.strerror)
             if self._stopping:
                 return
-            log.error("the Ray actors of batches ended; they are started anew", pause_s=pause_s)
+            log.error("the Ray actors of batches ended; they are started anew", pause_s=pause_s, last_words="\n".join(self._words))
             await asyncio.sleep(pause_s)
             pause_s = min(MOST_PAUSE_S, pause_s * 2)
+
+    async def _listen(self, errors: asyncio.StreamReader) -> None:
+        while piece := await errors.read(1 << 16):
+            for line in piece.decode(errors="replace").splitlines():
+                if line.strip():
+                    self._words.append(line[:WORD_LENGTH])
 
     async def _once(self) -> bool:
         """From its start to its end; whether actors ran."""
         env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-        process = self._process = await asyncio.create_subprocess_exec(*self._command(), stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=env)
-        assert process.stdout is not None
-        ran = False
+        process = self._process = await asyncio.create_subprocess_exec(*self._command(), stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env)
+        assert process.stdout is not None and process.stderr is not None
+        self._words.clear()
+        listening, ran = asyncio.create_task(self._listen(process.stderr), name="batch actors' words"), False
         try:
             async for line in process.stdout:
                 with suppress(ValueError, KeyError, TypeError):
@@ -93,5 +103,7 @@ class RayLauncher:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+            await asyncio.wait([listening], timeout=1.0)  # its children may keep the pipe open
+            listening.cancel()
             self._process = None
         return ran

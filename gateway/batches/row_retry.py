@@ -48,8 +48,8 @@ def after(error: TurnoutError, attempts: int, most: int, jitter: float) -> Again
         return _rest(error.retry_after_s)
     if attempts + 1 >= most:
         return None
-    if isinstance(error, AuthenticationFailed):
-        return Again(SOON_S, True, True)
+    if isinstance(error, AuthenticationFailed):  # of a key that is no more; once more, for a process that has not heard of it yet
+        return None if attempts else Again(SOON_S, True, False)
     if isinstance(error, AttemptsExhausted) and status_of(error)[0] in RETRYABLE:
         return Again(min(MOST_S, SOON_S ** (attempts + 1)) * (0.5 + jitter / 2), True, False)
     return None

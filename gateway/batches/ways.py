@@ -18,7 +18,7 @@ from providers.batch.table import limits_of
 from providers.registry import PROVIDER_KINDS
 
 OUT = "it is out of service just now"
-NOT_MEASURED = "its speed is not known: nothing was measured there yet"
+ASSUMED_S = 10.0  # that a row takes where nothing was measured yet; a plan that this deceives is made anew once its rows are behind
 
 
 class Sized(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,17 +54,18 @@ def ways_of(settings: Settings, team: str | None, sized: Sized, concurrency: int
 def _at_a_speed(settings: Settings, each: Considered, sized: Sized, concurrency: int, most_per_s: float | None, barred: str) -> Way:
     """As live calls, or on an engine of our own as many at once as it computes."""
     slots = min(concurrency, settings.engine_replicas[each.target.partition("/")[0]].slots) if each.owned else concurrency
-    speed = slots / each.finish_s if each.finish_s else None
-    shared_s = each.finish_s / concurrency if each.finish_s else 0.0
-    if speed is not None and most_per_s is not None and not each.owned:
+    row_s = each.finish_s or ASSUMED_S
+    speed, shared_s = slots / row_s, row_s / concurrency
+    if most_per_s is not None and not each.owned:
         speed, shared_s = min(speed, most_per_s), max(shared_s, 1 / most_per_s)
     return Way(
         target=each.target,
         kind="engine" if each.owned else "realtime",
         all_nusd=_all_nusd(each, sized),
-        rows_per_s=speed or 0.0,
+        rows_per_s=speed,
         shared_s=shared_s,
-        barred=barred or ("" if speed is not None else NOT_MEASURED),
+        assumed=not each.finish_s,
+        barred=barred,
     )
 
 

@@ -4,6 +4,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from secrets import token_hex
@@ -74,8 +75,13 @@ class GatewayClient:
         return progress_of(self._json("GET", _path(id)))
 
     def batches(self, limit: int) -> list[Progress]:
-        """The newest of OpenAI's form. Raises CannotAsk."""
-        return [progress_of(told) for told in self._json("GET", f"/v1/batches?limit={limit}")["data"]]
+        """The newest, of either form. Raises CannotAsk."""
+        openai = self._json("GET", f"/v1/batches?limit={limit}")["data"]
+        anthropic = self._json("GET", f"/v1/messages/batches?limit={limit}")["data"]
+        made = {told["id"]: float(told["created_at"]) for told in openai}
+        made |= {told["id"]: datetime.fromisoformat(told["created_at"]).timestamp() for told in anthropic}
+        newest = sorted([*openai, *anthropic], key=lambda told: made[told["id"]], reverse=True)
+        return [progress_of(told) for told in newest[:limit]]
 
     def cancel(self, id: str) -> Progress:
         """Raises CannotAsk."""

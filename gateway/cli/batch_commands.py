@@ -90,7 +90,9 @@ def status(
         typer.echo(_line(each, None))
         if id is not None:
             _plan(each)
-        _faults(each)
+            _faults(each)
+        elif each.errors:
+            typer.echo(f"  {len(each.errors)} faults in its file: turnout batch status {each.id}", err=True)
 
 
 @batch_app.command()

@@ -34,16 +34,16 @@ def plan_command(  # noqa: PLR0913 - a command's options are its parameters
     """Show where a batch would run, what each way costs and when it ends. Exit 1: nothing ends it in time, or the file cannot be read."""
     from config.load import suggestion
     from contract.errors import InvalidRequest, ModelNotFound
+    from gateway.batches.rendering import window_s
     from gateway.batches.ways import ways_of
     from gateway.cli.settings import load_or_exit
     from ledger.database import shown
-    from ledger.units import seconds
     from policy.batch_plan import outlooks, plan
 
     try:
-        deadline_s = seconds(deadline)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--deadline") from error
+        deadline_s = window_s(deadline)
+    except InvalidRequest as error:
+        raise typer.BadParameter("it must be hours or days up to 7d, such as 24h", param_hint="--deadline") from error
     sized = _sized_or_exit(file, model)
     settings = load_or_exit(config).settings
     if team is not None and team not in settings.teams:
@@ -80,6 +80,7 @@ def _sized_or_exit(file: Path, model: str | None) -> "Sized":
 
 def sized_of(lines: Iterable[bytes], model: str | None) -> "Sized":
     """Raises ValueError, whose text begins with the line at fault."""
+    from batch.checking import OPENAI
     from contract.usage import BYTES_PER_TOKEN
     from gateway.batches.ways import Sized
 
@@ -97,6 +98,8 @@ def sized_of(lines: Iterable[bytes], model: str | None) -> "Sized":
             raise ValueError(f":{number}: it asks {url}, and the rows before it {endpoint}; a batch has one endpoint")
         endpoint = url
         rows += 1
+        if rows > OPENAI.rows:
+            raise ValueError(f":{number}: a batch has {OPENAI.rows} rows at most")
         size += len(line)
         limit = next((value for field in LIMIT_FIELDS if isinstance(value := body.get(field), int)), None)
         limited = limited and limit is not None
@@ -126,8 +129,8 @@ def _row(line: bytes, number: int) -> tuple[str, dict[str, Any]]:
 def _told(sized: "Sized", deadline_s: int, chosen: "Plan", each: "list[Outlook]") -> dict[str, Any]:
     from ledger.units import usd
 
-    def way(given: "Way") -> dict[str, str]:
-        return {"target": given.target, "how": given.kind}
+    def way(given: "Way") -> dict[str, Any]:
+        return {"target": given.target, "how": given.kind, "assumed_speed": given.assumed}
 
     return {
         "model": sized.model,
@@ -145,10 +148,16 @@ def _told(sized: "Sized", deadline_s: int, chosen: "Plan", each: "list[Outlook]"
 
 
 def _show(sized: "Sized", deadline: str, chosen: "Plan", each: "list[Outlook]") -> None:
+    from gateway.batches.ways import ASSUMED_S
+
     limit = "" if sized.max_tokens is None else f", {sized.max_tokens} at most in an answer"
     typer.echo(plain(f"model {sized.model}: {sized.rows} rows of about {sized.prompt_tokens} tokens{limit}, to end within {deadline}"))
     for share in chosen.shares:
         typer.echo(plain(f"  {share.rows} rows: {share.way.target}, {HOW[share.way.kind]}, {_usd(share.cost_nusd)}, ends in {span(share.ends_s)}"))
+    if any(share.way.assumed for share in chosen.shares):
+        typer.echo(
+            f"note: nothing was measured there yet; {ASSUMED_S:g} s a row are assumed, and the plan is made anew where its rows fall behind", err=True
+        )
     verdict = "in time" if chosen.in_time else "NOT in time"
     ends = f"{chosen.unplaced} rows have nowhere to run" if chosen.ends_s is None else f"ends in {span(chosen.ends_s)}"
     typer.echo(f"in all {_usd(chosen.cost_nusd)}, {ends}: {verdict}")
@@ -159,7 +168,7 @@ def _show(sized: "Sized", deadline: str, chosen: "Plan", each: "list[Outlook]") 
             None if one.cost_nusd is None else _usd(one.cost_nusd),
             None if one.ends_s is None else span(one.ends_s),
             "no" if one.why_not else "yes",
-            one.why_not,
+            one.why_not or ("its speed is assumed" if one.way.assumed else ""),
         )
         for one in each
     ]

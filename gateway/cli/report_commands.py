@@ -91,14 +91,14 @@ def breakeven(  # noqa: PLR0913 - typer reads the options from here
 def engines(
     since: SinceOption = "7d", database: DatabaseOption = None, config: ConfigOption = None, as_json: JsonOption = False, as_csv: CsvOption = False
 ) -> None:
-    """Show how long each owned engine was up and busy, what that cost and what its idle time did, its tokens, and what those of the last hour,
-    day and week cost a million, with idle time and (busy) without."""
+    """Show how long each owned engine was up, busy and asleep, what that cost and what its idle and its asleep time did, its tokens, and what those
+    of the last hour, day and week cost a million, with the time in which it did nothing and (busy) without."""
     from ledger.engine_time import LIKE, engine_lines
     from ledger.rollups import roll_up
 
     window, engine, now = _window(since_or_exit(since), None), open_ledger(database, config), time.time()
     roll_up(engine, now)
-    _print(engine_lines(engine, window, now), LIKE, as_json, as_csv, f"no engine was up in the last {since}")
+    _print(engine_lines(engine, window, now), LIKE, as_json, as_csv, f"no engine was up or asleep in the last {since}")
 
 
 def unpriced(

@@ -88,7 +88,9 @@ class Planner:
         if warm:
             ask = replace(ask, warm=warm)
         may_explore = rule.explore > 0 and len(live) > 1 and route.exploring.allows(now, rule.explore)
-        return ask, plan(rule, ask, place.admitted, live, now, may_explore, route.slack.miss())
+        made = plan(rule, ask, place.admitted, live, now, may_explore, route.slack.miss())
+        route.slack.asked(now, made.dearest_nusd)
+        return ask, made
 
     def _is_as_it_was(self, key: Target, considered: Considered, now: float) -> bool:
         """Whether the replay has changed next to nothing of what is known of a target, and nothing of its queue."""

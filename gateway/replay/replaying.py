@@ -19,8 +19,8 @@ from gateway.replay.told import Told, told_of
 from gateway.warm import teach
 from ledger.history import Recorded
 from policy.evidence import Evidence, Target
+from policy.forecast import KNOWN
 from policy.plan import Plan
-from policy.predict import KNOWN
 from policy.rule import NO_SLO
 
 BEFORE_S = 3600.0  # what is read of the time before: an answer weighs a sixty-fourth by then

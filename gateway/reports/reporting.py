@@ -95,7 +95,7 @@ class Reporting:
         return self._of_engines(asked, team, BREAK_EVEN, lambda engine, window, now: as_lines(breakeven(engine, window, prices, now)))
 
     def engines(self, asked: Asked) -> Response:
-        """How long each engine was up and busy and what that cost. Its hours are everybody's."""
+        """How long each engine was up, busy and asleep, and what that cost. Its hours are everybody's."""
         return self._of_engines(asked, None, ENGINE, engine_lines)
 
     def _of_engines(self, asked: Asked, team: str | None, like: Line, lines_of: Callable[..., list[Line]]) -> Response:

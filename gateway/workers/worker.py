@@ -18,7 +18,7 @@ import uvicorn
 from config.settings import Settings
 from gateway import logs
 from gateway.app import create_app
-from gateway.client import Receive, Scope, Send
+from gateway.client import Message, Receive, Scope, Send
 from gateway.fastpath import App, FastPath
 from gateway.runtime import build_runtime
 from gateway.server import Server, Sockets, serve
@@ -80,9 +80,15 @@ def _linked(app: App, link: Link) -> App:
     async def linked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             return await app(scope, receive, send)
+
+        async def ending(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown"):  # once that is told, nobody waits for us any more
+                await link.stop()
+            await send(message)
+
         await link.start()
         try:
-            await app(scope, receive, send)
+            await app(scope, receive, ending)
         finally:
             await link.stop()
 

@@ -14,7 +14,7 @@ from providers.fair import Turns
 from providers.local.port import NOTHING, Want
 from providers.local.prefills import Prefills
 from providers.local.spec import EngineSpec
-from providers.local.status import EngineStatus
+from providers.local.status import RESTING, EngineStatus
 from providers.local.work import Typical, Work
 
 MIN_RETRY_AFTER_S = 1.0
@@ -135,7 +135,7 @@ class Admission:
 
     def heard(self, engine: EngineStatus) -> None:
         """The engine's state changed, or it was looked at."""
-        self.work.turned(self._clock(), engine.state == "ready")
+        self.work.turned(self._clock(), engine.state == "ready", engine.state in RESTING)
         seen = engine.reading
         known = seen is not None and seen.kv_used is not None and seen.kv_tokens is not None
         if seen is not None and seen.replicas is not None:  # some may have died, or come

@@ -18,6 +18,7 @@ def ray_command(spec: EngineSpec, socket_path: str) -> tuple[str, ...]:
         "slots": spec.slots,
         "context": spec.ctx_per_slot,
         "threads": spec.threads or usable_cpus(),
+        "step_tokens": spec.step_tokens,
         "least": spec.replicas,
         "most": spec.max_replicas,
         "cpus": spec.threads or 1,

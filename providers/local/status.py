@@ -16,6 +16,7 @@ from providers.reading import Reading
 
 EngineState = Literal["stopped", "starting", "ready", "restarting", "failed", "sleeping", "waking"]
 COMING: frozenset[EngineState] = frozenset({"starting", "restarting", "waking"})
+RESTING: frozenset[EngineState] = frozenset({"sleeping", "waking"})
 FAILED_RETRY_AFTER_S = 60.0  # what a caller is told while nobody works on it
 
 

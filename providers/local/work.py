@@ -12,19 +12,22 @@ class Work:
     meanwhile. `busy_s`: the time in which there were any. Told of every change; pure.
     """
 
-    __slots__ = ("_at", "_now", "busy_s", "running", "up", "up_s")
+    __slots__ = ("_at", "_now", "asleep", "asleep_s", "busy_s", "running", "up", "up_s")
 
     def __init__(self, now: float) -> None:
         self._now = now
         self._at = 0.0
         self.busy_s = 0.0
         self.up_s = 0.0  # in which it was ready to work
+        self.asleep_s = 0.0  # in which it slept, or woke
         self.running = 0
         self.up = True  # an engine that is down does nothing for those that wait for it
+        self.asleep = False
 
     def at(self, now: float) -> float:
         passed_s, self._now = max(0.0, now - self._now), max(now, self._now)
         if not self.up:
+            self.asleep_s += passed_s if self.asleep else 0.0
             return self._at
         self.up_s += passed_s
         if self.running:
@@ -41,9 +44,9 @@ class Work:
         """How it is by another process's books, which count; between two such looks it is carried on by ourselves."""
         self._now, self._at, self.running, self.up = now, at, running, up
 
-    def turned(self, now: float, up: bool) -> None:
+    def turned(self, now: float, up: bool, asleep: bool = False) -> None:
         self.at(now)
-        self.up = up
+        self.up, self.asleep = up, asleep
 
 
 class Typical:

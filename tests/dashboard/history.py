@@ -57,4 +57,11 @@ def fill(engine: Engine, rows: int, hours: float) -> None:
         connection.execute(text(ROWS), {"rows": rows, "from_us": from_us, "to_us": now_us})
         connection.execute(insert(stale_spans), stale(range(minute_of(from_us), minute_of(now_us) + 60, 60)))
     minutes = range(int(hours * 60))
-    write(engine, [EngineTime("cpu", now_us - minute * 60 * US, 60 * US, (18 + minute % 20) * US, nusd_per_hour=40_000_000) for minute in minutes])
+    write(engine, [_minute(now_us, minute) for minute in minutes])
+
+
+def _minute(now_us: int, minute: int) -> EngineTime:
+    """It sleeps in the last ten of each hour."""
+    up_us = 0 if minute % 60 < 10 else 60 * US
+    busy_us = (18 + minute % 20) * US if up_us else 0
+    return EngineTime("cpu", now_us - minute * 60 * US, up_us, busy_us, nusd_per_hour=40_000_000, asleep_us=60 * US - up_us)

@@ -51,6 +51,9 @@ async def test_an_engine_s_cost_and_break_even_are_shown(browser: Browser, upstr
                 )
             effective = page.get_by_role("region", name="Effective cost")
             engines = (await gateway.http.get(f"{looker.url}/admin/reports/engines?since=7d", headers=KEY)).json()["data"]
+            hours = page.get_by_role("region", name="Engines' hours")
+            assert engines[0]["asleep_h"] > 1 and float(engines[0]["asleep_usd"]) > 0
+            await expect(hours).to_contain_text(f"${float(engines[0]['asleep_usd']):.3g}")
             for span in ("hour", "day", "week"):
                 await expect(effective).to_contain_text(f"{engines[0]['last'][span]['usd_per_mtok']:.3g}")
             assert await looker.violations() == [] and looker.wrong == []

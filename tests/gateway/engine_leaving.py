@@ -115,8 +115,7 @@ async def world(folder: Path, engine: str = LLAMACPP) -> AsyncIterator[World]:
 def vllm(folder: str) -> str:
     home = Path(folder).absolute()
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB
-    flags = '"--enforce-eager", "--max-num-batched-tokens", "256"'
-    return f'kind: vllm, python: "{home}/bin/python", model: "{home}/model/checkpoint", dtype: bfloat16, args: [{flags}]'
+    return f'kind: vllm, python: "{home}/bin/python", model: "{home}/model/checkpoint", dtype: bfloat16, args: [--enforce-eager]'
 
 
 async def main(rounds: int) -> None:

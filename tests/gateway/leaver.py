@@ -44,7 +44,7 @@ class Engine:
             return sum(slot["is_processing"] for slot in json.loads(page))
         return round(sum(float(found) for found in RUNNING.findall(page)))
 
-    def wait_for(self, requests: int, every_s: float = 0.002) -> float:
+    def wait_for(self, requests: int, every_s: float = 0.005) -> float:
         """Until it works on so many at most, or at least where that is more than none; when that was."""
         until = time.monotonic() + LIMIT_S
         while time.monotonic() < until:

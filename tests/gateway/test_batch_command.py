@@ -46,6 +46,9 @@ async def test_a_file_is_submitted_watched_and_its_results_fetched(gateway: Gate
     told = json.loads((await run(gateway, tmp_path, "status", id, "--json")).stdout)
     assert (told["status"], told["total"], told["rows"]["succeeded"], told["cost_usd"]) == ("completed", 20, 20, 20 * COST_NUSD / 1e9)
     assert id in (await run(gateway, tmp_path, "status")).stdout
+    asked = {"custom_id": "a", "params": {"model": "solo", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}}
+    other = (await gateway.post({"requests": [asked]}, path="/v1/messages/batches")).json()["id"]
+    assert [line.split()[0] for line in (await run(gateway, tmp_path, "status")).stdout.splitlines()] == [other, id]
 
 
 async def test_on_a_terminal_there_is_a_bar(gateway: Gateway, tmp_path: Path) -> None:

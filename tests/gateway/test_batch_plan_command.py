@@ -88,15 +88,30 @@ def test_what_was_measured_live_meets_a_deadline_that_no_batch_api_does(folder: 
     assert [(share["target"], share["how"]) for share in plan["shares"]] == [("openai/small", "realtime")]
     why = {(way["target"], way["how"]): way["why_not"] for way in plan["ways"]}
     assert why["openai/small", "provider_batch"] == "it ends 18.0 h after the deadline"
-    assert why["anthropic/large", "realtime"] == "its speed is not known: nothing was measured there yet"
+    assert [(way["target"], way["how"]) for way in plan["ways"] if way["assumed_speed"]] == [("anthropic/large", "realtime")]
     assert why["openai/small", "realtime"] is None
 
 
-def test_a_team_s_limit_is_the_pace_of_its_live_calls(folder: Path) -> None:
+def test_a_team_s_limit_is_the_pace_of_its_live_calls(folder: Path, tmp_path: Path) -> None:
     plan = told("--deadline", "1h", "--team", "search", "--concurrency", "1000")
     assert plan["ends_s"] == ROWS / 2, "120 requests a minute"
-    late = told("--deadline", "30m", "--team", "search", "--concurrency", "1000", code=1)
-    assert not late["in_time"] and late["ends_s"] == pytest.approx(ROWS / 2, rel=0.01)
+    file = write(tmp_path, [line_of(number) for number in range(2 * ROWS)])
+    arguments = ["batch", "plan", str(file), "--config", "turnout.yaml", "--deadline", "1h", "--team", "search", "--concurrency", "1000", "--json"]
+    done = CliRunner().invoke(app, arguments)
+    late = json.loads(done.stdout)
+    assert done.exit_code == 1 and not late["in_time"] and late["ends_s"] == pytest.approx(ROWS, rel=0.01)
+
+
+@pytest.mark.parametrize("deadline", ["30m", "8d", "0h", "tomorrow"])
+def test_a_deadline_that_no_batch_can_have_is_refused(folder: Path, deadline: str) -> None:
+    done = planned("--deadline", deadline)
+    assert done.exit_code == 2 and "hours or days up to 7d" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_more_rows_than_a_batch_may_have_are_no_plan() -> None:
+    line = json.dumps(line_of(0)).encode()
+    with pytest.raises(ValueError, match=r"^:50001: a batch has 50000 rows at most$"):
+        sized_of([line] * 50_001, None)
 
 
 def test_the_table_shows_the_plan_and_every_way(folder: Path) -> None:
@@ -108,10 +123,11 @@ def test_the_table_shows_the_plan_and_every_way(folder: Path) -> None:
     assert head.split() == ["target", "how", "USD", "ends", "in", "in", "time", "why", "not"] and len(ways) == 4
 
 
-def test_without_a_ledger_speeds_are_not_known_and_none_is_made(folder: Path, tmp_path: Path) -> None:
+def test_without_a_ledger_speeds_are_assumed_and_none_is_made(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text(CONFIG + f'state: {{database: "sqlite:///{tmp_path}/none.db"}}\n')
     done = planned("--deadline", "6h", "--config", str(tmp_path / "other.yaml"))
-    assert done.exit_code == 1 and "there is no ledger at" in done.stderr and "NOT in time" in done.stdout
+    assert done.exit_code == 0 and "there is no ledger at" in done.stderr and "10 s a row are assumed" in done.stderr
+    assert "its speed is assumed" in done.stdout and ": in time" in done.stdout
     assert [file.name for file in tmp_path.iterdir()] == ["other.yaml"]
 
 
@@ -133,7 +149,11 @@ def test_a_file_that_cannot_be_planned_exits_1_with_its_line(folder: Path, tmp_p
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--deadline", "soon"], "not a time span"), (["--team", "serch"], "did you mean `search`?"), (["--model", "chta"], "did you mean `chat`?")],
+    [
+        (["--deadline", "soon"], "hours or days up to 7d"),
+        (["--team", "serch"], "did you mean `search`?"),
+        (["--model", "chta"], "did you mean `chat`?"),
+    ],
 )
 def test_a_wrong_use_exits_2(folder: Path, arguments: list[str], says: str) -> None:
     done = planned(*arguments)

@@ -114,6 +114,7 @@ FAULTS = [
     (jsonl([row("b", chat("x", stream=True))]), "stream_not_supported", 2),
     (b"\n\n" + jsonl([row("b", chat("x", "nobody's"))]), "model_not_found", 4),
     (b'{"custom_id": "b", "method": "POST", "url": "/v1/chat/completions", "body": "\xff"}', "invalid_json_line", 2),
+    (b"\xef\xbb\xbf" + jsonl([row("b")]), "invalid_json_line", 2),
 ]
 
 

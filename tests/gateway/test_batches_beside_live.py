@@ -4,6 +4,8 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.gateway.batching import chat, config, ended, lines, made, row, until
 from tests.gateway.conftest import running
 from tests.gateway.upstream import Exchange, Upstream, completion, status
@@ -47,3 +49,36 @@ async def test_rows_keep_away_while_live_requests_must(one: Upstream, tmp_path: 
         one.plays["m1"] = some
         batch = await ended(gateway.sdk, batch)
         assert len(await lines(gateway.sdk, batch.output_file_id)) == 5 and batch.error_file_id is None
+
+
+async def test_a_batch_leaves_half_of_its_team_s_limit_to_live_requests(one: Upstream, tmp_path: Path) -> None:
+    one.plays["m1"] = some
+    text = config(f"sqlite:///{tmp_path}/turnout.db", one.base_url, team=", limits: {rpm: 60}", concurrency=4)
+    async with running(text, tmp_path) as gateway:
+        batch = await made(gateway.sdk, [row(f"r{n}") for n in range(100)])
+        await until(gateway.sdk, batch, lambda each: each.request_counts is not None and each.request_counts.completed >= 25)
+        for _ in range(15):
+            assert (await gateway.post(chat("live"))).status_code == 200
+        asked = len(one.journal)
+        assert asked < 15 + 60 / 2 + 4 + 30, "no more than the half of the burst, and what came back meanwhile"
+        await gateway.sdk.batches.cancel(batch.id)
+        await ended(gateway.sdk, batch)
+
+
+async def test_rows_of_many_megabytes_are_asked_a_few_at_a_time(one: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.batches.executor.MOST_BYTES", 3_000_000)
+    running_now = most = 0
+
+    async def counted(x: Exchange) -> None:
+        nonlocal running_now, most
+        running_now += 1
+        most = max(most, running_now)
+        await asyncio.sleep(0.05)
+        running_now -= 1
+        await x.respond(200, json.dumps(completion("ok")).encode())
+
+    one.plays["m1"] = counted
+    async with running(config(f"sqlite:///{tmp_path}/turnout.db", one.base_url), tmp_path) as gateway:
+        sizes = [1_400_000, 1_400_000, 1_400_000, 4_000_000, 10, 10, 1_400_000]
+        batch = await ended(gateway.sdk, await made(gateway.sdk, [row(f"r{n}", chat("x" * size)) for n, size in enumerate(sizes)]))
+        assert len(await lines(gateway.sdk, batch.output_file_id)) == len(sizes) and 1 < most <= 4

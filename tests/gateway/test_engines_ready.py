@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 import pytest_asyncio
 
 from gateway.engines_shown import engine_shown
+from ledger.engine_time import engine_lines
+from ledger.window import Window
 from providers.local.supervisor import EngineSupervisor
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.upstream import Upstream
@@ -64,6 +67,17 @@ def body(model: str, **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, **more}
 
 
+async def hours_told(gateway: Gateway) -> None:
+    """Of an engine that slept and was woken: all its time since it was ready first was either up or asleep."""
+    await gateway.runtime.hours._write()
+    now = time.time()
+    (line,) = engine_lines(gateway.runtime.ledger.engine, Window(0, int(now * 1e6) + 1, {}), now)
+    assert line["asleep_h"] > 0 and line["up_h"] > 0, line
+    assert float(line["asleep_usd"]) == pytest.approx(line["asleep_h"] * 3.6, abs=5e-4)
+    assert float(line["usd"]) == pytest.approx((line["asleep_h"] + line["up_h"]) * 3.6, abs=5e-4)
+    assert float(line["idle_usd"]) <= line["up_h"] * 3.6 + 5e-4
+
+
 async def test_a_gateway_is_ready_once_each_model_has_a_target_and_stays_so_when_an_engine_is_lost(tmp_path: Path, upstream: Upstream) -> None:
     async with running(config(tmp_path, upstream), tmp_path) as gateway:
         engine = engine_of(gateway)
@@ -106,7 +120,7 @@ async def test_who_does_not_answer_is_named(tmp_path: Path, upstream: Upstream) 
 
 
 async def test_a_request_wakes_an_engine_that_sleeps_and_who_cannot_wait_is_answered_elsewhere(tmp_path: Path, upstream: Upstream) -> None:
-    async with running(config(tmp_path, upstream, ", sleep_when_idle: 0.2"), tmp_path) as gateway:
+    async with running(config(tmp_path, upstream, ", sleep_when_idle: 0.2, gpu_usd_per_hour: 3.6"), tmp_path) as gateway:
         engine = engine_of(gateway)
         await asleep(engine)
         assert await readiness(gateway) == (200, "ok")
@@ -115,6 +129,7 @@ async def test_a_request_wakes_an_engine_that_sleeps_and_who_cannot_wait_is_answ
         assert 'turnout_engine_state{engine="cpu",state="sleeping"} 1' in page
         answer = await gateway.post(body("own"))
         assert answer.status_code == 200 and answer.headers["x-turnout-target"] == "cpu"
+        await hours_told(gateway)
         generation = engine.generation
         await asleep(engine)
         fast = await gateway.post(body("fast", stream=True))

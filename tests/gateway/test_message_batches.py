@@ -72,7 +72,7 @@ async def test_results_are_messages_and_errors_by_their_custom_id(gateway: Gatew
 
 async def test_a_cancelled_batch_tells_which_requests_were_not_answered(sdk: AsyncAnthropic, one: Upstream) -> None:
     one.plays["m1"] = some
-    batch = await sdk.messages.batches.create(requests=[asked("quick"), *(asked(f"slow {n}") for n in range(20))])
+    batch = await sdk.messages.batches.create(requests=[asked("quick"), *(asked(f"slow-{n}") for n in range(20))])
     async with asyncio.timeout(30):
         while len(one.journal) < 17:
             await asyncio.sleep(0.01)
@@ -108,6 +108,8 @@ async def test_batches_are_listed_both_ways(sdk: AsyncAnthropic) -> None:
     ("requests", "where"),
     [
         ([asked("a"), asked("a")], "requests.1.custom_id"),
+        ([asked("a b")], "requests.0.custom_id"),
+        ([asked("x" * 65)], "requests.0.custom_id"),
         ([asked("a"), asked("b", model="nobody's")], "requests.1.params.model"),
         ([asked("a", messages=[])], "requests.0.params.messages"),
         ([asked("a", stream=True)], "requests.0.params.stream"),

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.gateway.conftest import KEY, Gateway, running
-from tests.gateway.upstream import Exchange, Play, Upstream, completion, good, status
+from tests.gateway.upstream import Exchange, Play, Upstream, chunk, completion, good, status
 
 ASK = [{"role": "user", "content": "Hi"}]
 CHEAP = "price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}"
@@ -85,6 +85,30 @@ async def test_the_cheapest_of_those_that_keep_the_promise_is_found_in_a_few_req
         assert found[0] == "one/m1", "nothing was known yet, and it is the cheaper one"
         assert found[-3:] == ["two/m2"] * 3
         assert (await gateway.post(body(stream, max_tokens=5))).headers["x-turnout-decision"] == "cheapest of those that meet the SLO"
+
+
+async def test_a_first_token_is_learnt_of_before_its_answer_ends(config: Config, tmp_path: Path, one: Upstream) -> None:
+    go_on = asyncio.Event()
+
+    async def long(x: Exchange) -> None:
+        await x.start_stream()
+        await x.event(chunk({"role": "assistant", "content": "Hello"}))
+        await go_on.wait()
+        await x.event(chunk({}, finish="stop"))
+        await x.event("[DONE]")
+        await x.end_stream()
+
+    one.plays["m1"] = long
+    async with running(config(policy=PROMISE), tmp_path) as gateway:
+        stats = gateway.runtime.routes.exact["m"].targets[0].stats
+        head = {"authorization": f"Bearer {KEY}"}
+        async with gateway.http.stream("POST", "/v1/chat/completions", json=body(True), headers=head) as answer:
+            pieces = answer.aiter_raw()
+            assert b"Hello" in await anext(pieces)
+            assert (stats.changes, stats.attempts) == (1, 0)
+            go_on.set()
+            assert b"[DONE]" in b"".join([piece async for piece in pieces])
+        assert (stats.changes, stats.attempts) == (2, 1)
 
 
 async def test_when_the_cheap_one_keeps_the_promise_too_it_gets_the_requests(config: Config, tmp_path: Path) -> None:

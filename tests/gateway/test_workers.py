@@ -137,6 +137,7 @@ async def test_the_first_signal_lets_streams_finish(config: str, one: Upstream, 
         assert not any(stream.done() for stream in streams) and gateway.process.returncode is None
         release.set()
         assert all("[DONE]" in text for text in await asyncio.gather(*streams))
+        assert await gateway.process.wait() == 0 and not any("Traceback" in line for line in gateway.others)
 
 
 async def test_the_second_signal_does_not_wait(config: str, one: Upstream, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def question(model: str, **fields: Any) -> dict[str, Any]:
 
 
 class Serving:
-    """The parent's process; `lines` are its own and its workers' on stderr, those that are JSON."""
+    """The parent's process; `lines` are its own and its workers' on stderr, those that are JSON; `others`: the rest."""
 
     def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
         self.process = process
@@ -73,6 +73,7 @@ class Serving:
         self.url = ""
         self.printed = ""
         self.lines: list[dict[str, Any]] = []
+        self.others: list[str] = []
         self._clients: list[Client] = []
         self._tasks = [asyncio.create_task(self._read_out()), asyncio.create_task(self._read_log())]
 
@@ -86,8 +87,10 @@ class Serving:
     async def _read_log(self) -> None:
         assert self.process.stderr is not None
         async for line in self.process.stderr:
-            with contextlib.suppress(json.JSONDecodeError):
+            try:
                 self.lines.append(json.loads(line))
+            except json.JSONDecodeError:
+                self.others.append(line.decode())
 
     def told(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["event"].startswith(event)]

@@ -143,6 +143,13 @@ def test_live_ways_share_the_rows_that_are_asked_at_once() -> None:
     assert shares(late) == {("quick", "realtime"): 1000} and not late.in_time and late.ends_s == 125.0
 
 
+def test_a_plan_that_just_fits_has_no_share_below_nothing() -> None:
+    slow = Way(target="a", kind="realtime", all_nusd=12, rows_per_s=1.0, shared_s=1.25)
+    free = Way(target="b", kind="realtime", all_nusd=0, rows_per_s=1.0, shared_s=1.5)
+    found = plan(5, 6.0, [slow, free])
+    assert shares(found) == {("a", "realtime"): 5} and not found.in_time and found.ends_s == 6.25
+
+
 def test_what_needs_no_shared_time_is_not_held_up_by_it() -> None:
     live = Way(target="live", kind="realtime", all_nusd=300, rows_per_s=1.0, shared_s=1.0)
     job = Way(target="job", kind="provider_batch", all_nusd=50, start_s=900.0, max_rows=400)

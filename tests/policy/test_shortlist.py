@@ -10,7 +10,7 @@ import pytest
 
 from policy.ask import Ask
 from policy.decision import MOST_TOLD, decision
-from policy.plan import Plan, plan
+from policy.plan import DEAR, Plan, plan
 from policy.predict import Live
 from policy.ranking import Whole
 from policy.residency import Admitted, Candidate, admit
@@ -59,7 +59,7 @@ class Listed:
         self.admitted: Admitted = admit(rule, tuple(each.candidate(index) for index, each in enumerate(targets)))
         self.ask = msgspec.structs.replace(Ask("req", True, 1000, 200), **ask)
         self.live = [state(targets[each.index], self.ask) for each in self.admitted.allowed]
-        self.look: Look = look_at(rule, self.ask, self.admitted, self.live, NOW, 20.0)
+        self.look: Look = look_at(rule, self.ask, self.admitted, self.live, NOW, DEAR)
 
     def whole(self, ask: Ask) -> Plan:
         return plan(self.rule, ask, self.admitted, self.live, NOW, may_explore=True)

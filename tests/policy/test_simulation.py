@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench.policy.__main__ import proof
 from bench.policy.scenarios import scenarios
 from bench.policy.simulate import Result, compare
 from bench.policy.strategies import BASELINES, CLAIRVOYANT, MEASURED, STRATEGIES
@@ -9,7 +10,7 @@ from bench.policy.why import Attributed, table
 from bench.policy.world import Chance
 
 SEED, HOURS = 1, 0.5
-SHOWN = ("prices", "slow", "flapping", "engine")
+SHOWN = ("prices", "slow", "flapping", "engine", "conversations")
 COMPARED = {name: STRATEGIES[name] for name in (CLAIRVOYANT, "cheapest", *BASELINES)}
 
 
@@ -52,3 +53,12 @@ def test_every_miss_and_every_nano_dollar_has_its_cause() -> None:
     assert sum(each.missed for each in causes.values()) == run.result.requests - run.result.attained
     assert sum(each.spent for each in causes.values()) == pytest.approx(run.result.cost_nusd)
     assert all(name in table(causes) for name in causes)
+
+
+def test_several_seeds_are_told_one_by_one_and_together(capsys: pytest.CaptureFixture[str]) -> None:
+    proof(range(1, 3), 0.01)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == ["seed 1", "seed 2"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[5:]]
+    assert [row[0] for row in rows] == [*COMPARED]
+    assert rows[0][3:6] == ["1.0000", "1.000", "0.000"], "the clairvoyant beside itself"

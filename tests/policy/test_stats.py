@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.forecast import Forecast
+from policy.forecast import KNOWN, Forecast
 from policy.stats import FAILURE_HALF_LIFE_S, HALF_LIFE_S, TargetStats
 
 START = 1_000_000.0  # time.monotonic() counts from the machine's start
@@ -286,11 +286,19 @@ def test_a_cell_without_answers_takes_its_neighbours() -> None:
     assert expected(stats, load=2).samples > 3 and expected(stats, load=2).ttft_mean_s == pytest.approx(0.2)
 
 
-def test_far_neighbours_alone_leave_a_cell_nearly_cold() -> None:
+def test_a_target_is_known_in_every_cell_once_it_gave_a_few_answers_in_any() -> None:
+    stats = TargetStats()
+    for answers in range(1, 6):
+        answered(stats, prompt_tokens=100, load=0)
+        far = expected(stats, prompt_tokens=100_000, load=20)
+        assert far.samples == pytest.approx(min(KNOWN, answers))
+
+
+def test_far_neighbours_alone_count_no_more_than_that() -> None:
     stats = TargetStats()
     for _ in range(100):
         answered(stats, prompt_tokens=100, load=0)
-    assert 0 < expected(stats, prompt_tokens=100_000, load=20).samples < 1
+    assert expected(stats, prompt_tokens=100_000, load=20).samples == KNOWN
 
 
 def test_own_answers_soon_count_more_than_the_neighbours() -> None:
@@ -387,6 +395,32 @@ def test_a_target_that_nobody_asks_comes_back_to_what_its_cells_say() -> None:
     now = spell(stats, START, 0.2, answers=300)
     now = spell(stats, now, 2.0, answers=10)
     assert expected(stats, now + 1200).ttft_p50_s == pytest.approx(0.2, rel=0.19)
+
+
+def test_a_target_that_gets_slower_by_and_by_is_followed() -> None:
+    stats = TargetStats()
+    now = spell(stats, START, 0.4, answers=300)
+    for step in range(10):
+        now = spell(stats, now, 0.4 * 1.07**step, answers=30)
+    assert expected(stats, now + 1).ttft_p50_s == pytest.approx(0.4 * 1.07**9, rel=0.15)
+
+
+def test_the_first_token_of_a_long_answer_says_at_once_how_slow_the_target_is() -> None:
+    stats = TargetStats()
+    now = spell(stats, START, 0.2, answers=300)
+    for number in range(6):
+        expected(stats, now + number)
+        stats.began(now + number, prompt_tokens=100, load=0, ttft_s=2.0)
+    assert (expected(stats, now + 6).within(0.5) or 0.0) < 0.1
+
+
+def test_a_first_token_that_was_told_counts_once() -> None:
+    stats = TargetStats()
+    now = spell(stats, START, 0.2, answers=300)
+    for number in range(6):
+        expected(stats, now + number)
+        answered(stats, now + number, ttft_s=2.0, begun=True)
+    assert expected(stats, now + 6).ttft_p50_s == pytest.approx(0.2, rel=0.19)
 
 
 # --- how fresh it is -----------------------------------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """A batch asked by llama.cpp actors on a local Ray cluster, one of them killed in the middle: every row once. Heavy: `make test-ray`."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,7 @@ batch:
   executor: ray
   folder: "{folder}/files"
   lease_s: 5
-  ray: {{python: "{python}", config: "{folder}/actor.yaml", folder: "{folder}/actors", actors: 2}}
+  ray: {{python: "{python}", config: "{folder}/actor.yaml", folder: "{folder}/actors", actors: 2{more}}}
 providers: {{nobody: {{kind: openai-compatible, base_url: "http://127.0.0.1:9/v1", api_key: k}}}}
 models: {{chat: {{targets: [{{provider: nobody, model: m, price: free}}]}}}}
 teams: {{search: {{keys: [{key}]}}}}
@@ -43,20 +46,43 @@ teams: {{search: {{keys: [{key}]}}}}
 ROWS = 60
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["its own cluster", "an existing cluster"])
+def existing(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def database() -> Iterator[str]:
+def database(existing: bool) -> Iterator[str]:
     server = PostgresServer().start()
     yield server.database()
     server.end()
 
 
+@contextlib.contextmanager
+def cluster(folder: Path) -> Iterator[None]:
+    """One that was there before: its head, which ends with us."""
+    command = (PYTHON.with_name("ray"), "start", "--head", "--block", "--port=0", "--include-dashboard=false", "--num-cpus=2")
+    with (folder / "head.log").open("wb") as log:
+        head = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"})
+    try:
+        until = time.monotonic() + 120
+        while b"Ray runtime started" not in (folder / "head.log").read_bytes():
+            assert head.poll() is None and time.monotonic() < until, (folder / "head.log").read_text()
+            time.sleep(0.1)
+        yield
+    finally:
+        head.terminate()
+        head.wait(60)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory, database: str) -> AsyncIterator[Gateway]:
+async def gateway(existing: bool, tmp_path_factory: pytest.TempPathFactory, database: str) -> AsyncIterator[Gateway]:
     folder = tmp_path_factory.mktemp("actors")
-    given: dict[str, Any] = {"database": database, "folder": folder, "python": PYTHON, "key": KEY}
+    given: dict[str, Any] = {"database": database, "folder": folder, "python": PYTHON, "key": KEY, "more": ", address: auto" if existing else ""}
     (folder / "actor.yaml").write_text(ACTOR.format(**given))
-    async with running(CONFIG.format(**given), folder) as gateway:
-        yield gateway
+    with cluster(folder) if existing else contextlib.nullcontext():
+        async with running(CONFIG.format(**given), folder) as gateway:
+            yield gateway
 
 
 def actors() -> list[int]:

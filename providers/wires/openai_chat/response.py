@@ -17,7 +17,7 @@ from providers.wires.failure import failure
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import MessageState, call_signature, state_text
-from providers.wires.openai_chat.usage import decode_usage
+from providers.wires.openai_chat.usage import decode_usage, with_thoughts
 
 NAME = "openai_chat"
 _KNOWN = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
@@ -112,6 +112,7 @@ class _Reader:
         self._parts: dict[int, tuple[str, int]] = {}  # choice -> the open part's kind and number
         self._calls: dict[tuple[int, int], _OpenCall] = {}  # choice, tool call's index -> the call
         self._states: dict[int, MessageState] = {}  # choice -> what goes back on the message and was not told yet
+        self._thought = False
         self.usage = self.tier = _NULL
 
     @property
@@ -148,8 +149,13 @@ class _Reader:
     def end(self, events: list[ev.Event]) -> None:
         """Adds the usage, which several chunks may have told: the last is the truth."""
         if bytes(self.usage) != b"null":
-            events.append(ev.UsageReported(usage=decode_usage(self.usage, self.tier)))
+            events.append(ev.UsageReported(usage=self.decoded_usage()))
             self.usage = _NULL
+
+    def decoded_usage(self) -> Usage:
+        """Of the answer so far, which has told it."""
+        usage = decode_usage(self.usage, self.tier)
+        return with_thoughts(usage) if self._thought else usage
 
     def _start(self, answer: _Answer, data: bytes, events: list[ev.Event]) -> None:
         """Azure's first chunk has neither id nor choices: what it holds goes with the next."""
@@ -167,6 +173,7 @@ class _Reader:
             told = state.add(output.reasoning_details, output.extra_content, whole=of.message is not None)
             reasoning = reasoning or told
         if reasoning:
+            self._thought = True
             events.append(ev.ReasoningDelta(text=reasoning, choice=choice, part=self._part(choice, "reasoning")))
         if self._states and (output.content or output.refusal or output.tool_calls):
             self._tell_state(choice, events)
@@ -297,7 +304,7 @@ class ChatStreamDecoder(Decoding[SseEvent]):
         events.append(ev.Ended())
 
     def told_usage(self) -> Usage | None:
-        return decode_usage(self._reader.usage, self._reader.tier) if bytes(self._reader.usage) != b"null" else None
+        return self._reader.decoded_usage() if bytes(self._reader.usage) != b"null" else None
 
     def _close(self, events: list[ev.Event]) -> None:
         if self._reader.finished < self._choices:

@@ -14,7 +14,7 @@ from providers.wires.failure import failure
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import bound_in
-from providers.wires.openai_chat.usage import decode_usage
+from providers.wires.openai_chat.usage import decode_usage, with_thoughts
 from providers.wires.tapping import Tapping
 
 DONE = b"data: [DONE]\n\n"
@@ -120,6 +120,7 @@ class ChatStreamTap(Tapping):
         self._choices = choices
         self._strip_usage = strip_usage
         self._finished: set[int] = set()
+        self._thought = False
 
     def in_band(self, body: bytes) -> bytes:
         return b"data: %b\n\n" % body
@@ -150,7 +151,8 @@ class ChatStreamTap(Tapping):
         if self.upstream_id is None and chunk.id:
             self.upstream_id = chunk.id
         if bytes(chunk.usage) != b"null":
-            self.usage = decode_usage(chunk.usage, chunk.service_tier)
+            usage = decode_usage(chunk.usage, chunk.service_tier)
+            self.usage = with_thoughts(usage) if self._thought else usage
             if not chunk.choices and self._strip_usage:
                 return False
         for choice in chunk.choices or ():
@@ -177,6 +179,8 @@ class ChatStreamTap(Tapping):
             if size := delta.output_size():
                 self.tokens_seen += tokens_about(size)
                 self.content_seen = True
+                if delta.content is _NULL and (delta.reasoning is not _NULL or delta.reasoning_content is not _NULL):
+                    self._thought = True
             self.bound += delta.bound()
         elif choice.text:
             self.tokens_seen += tokens_about(len(choice.text))

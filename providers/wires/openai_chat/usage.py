@@ -78,6 +78,11 @@ def decode_usage(raw: msgspec.Raw, tier: msgspec.Raw = _NONE) -> Usage:
     )
 
 
+def with_thoughts(usage: Usage) -> Usage:
+    """Of an answer that holds thoughts: that it has no tokens of them is not believed. vLLM counts none where the prompt's template begins them."""
+    return msgspec.structs.replace(usage, reasoning=None) if usage.reasoning == 0 else usage
+
+
 def _less(total: int | None, *parts: int | None) -> int | None:
     """What is left of a total; a provider whose parts exceed its total is not believed into the negative. A negative total says nothing."""
     if total is None or total < 0:

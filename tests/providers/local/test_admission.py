@@ -353,6 +353,8 @@ def test_shares_of_the_engine_s_time_add_up_to_the_time_in_which_it_was_busy() -
     second = work.changed(12.0, 2)
     first_s = work.changed(16.0, 1) - first
     work.turned(17.0, up=False)  # it is down for a while
+    work.turned(18.0, up=False, asleep=True)
     work.turned(20.0, up=True)
     second_s = work.changed(21.0, 0) - second
     assert (first_s, second_s) == (4.0, 4.0) and work.busy_s == 8.0 and work.at(99.0) == 6.0
+    assert (work.up_s, work.asleep_s) == (96.0, 2.0), "it was down for a second"

@@ -30,7 +30,6 @@ from contract.usage import Usage
 from providers.http.client import PooledClient
 from providers.http.port import Clocks
 from providers.local.backend import EngineBackend
-from providers.local.llamacpp_child import BATCH_TOKENS
 from providers.local.prefill_share import prefill_share
 from providers.local.supervisor import EngineSupervisor
 from providers.port import Exchange, Marks
@@ -320,7 +319,8 @@ async def test_a_prompt_whose_client_left_is_not_read_to_its_end(engine: Engine,
     async with asyncio.timeout(PATIENCE_S):
         while await busy_slots(address):
             await asyncio.sleep(0.01)
-    assert await engine.prompt_tokens() - before <= 2 * BATCH_TOKENS, "the batch in which it was told, and the next; of about 230"
+    most = 2 * engine.supervisor.spec.step_tokens
+    assert await engine.prompt_tokens() - before <= most, "the step in which it was told, and the next; of about 230"
 
 
 @shared_loop

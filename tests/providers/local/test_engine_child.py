@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from providers.local.llamacpp_child import READY, ChildOrders
+from providers.local.llamacpp_child import READY, SPINS, ChildOrders
 from providers.local.process import CHILDREN, MAX_SOCKET_PATH, EngineProcess, make_socket_folder
 from tests.providers.local.conftest import PATIENCE_S, WEIGHTS, engine_spec, eventually, is_gone
 from tests.providers.local.raw import busy_slots, chat, fetch, send
@@ -138,6 +138,7 @@ def orders(folder: Path, parent_pid: int) -> bytes:
         slots=1,
         ctx_per_slot=256,
         threads=1,
+        step_tokens=12,
         parent_pid=parent_pid,
     )
     return msgspec.json.encode(told) + b"\n"
@@ -154,6 +155,19 @@ async def test_the_end_of_stdin_ends_the_child_and_a_stale_socket_is_no_hindranc
         process.stdin.close()
         assert await process.wait() == 0
     assert not (tmp_path / "e.sock").exists()
+
+
+async def test_its_threads_do_not_keep_processors_from_others_while_they_wait(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *CHILDREN["llamacpp"],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "OMP_DISPLAY_ENV": "verbose"},  # what the threads' library goes by, as it says itself
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        _, said = await process.communicate(orders(tmp_path, os.getpid()))
+    assert f"GOMP_SPINCOUNT = '{SPINS}'" in said.decode()
 
 
 async def test_a_child_whose_parent_is_already_gone_does_not_start(tmp_path: Path) -> None:

@@ -173,3 +173,11 @@ def test_a_reason_that_means_a_failure_is_raised(native: str) -> None:
 def test_an_event_with_empty_data_is_passed_over() -> None:
     text = chunk(delta(content="a"))
     assert decoded(ROLE, b"data:\n\n", text, b"data: \n\n", FINISH, DONE) == decoded(ROLE, text, FINISH, DONE)
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_no_tokens_of_thoughts_that_are_there_is_not_believed(name: str) -> None:
+    told = chunk(usage={"prompt_tokens": 9, "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 0}})
+    for thought, counted in ((chunk(delta(**{name: "Hm"})), None), (chunk(delta(content="Hm")), 0)):
+        (usage,) = [event.usage for event in decoded(ROLE, thought, FINISH, told, DONE) if isinstance(event, ev.UsageReported)]
+        assert (usage.reasoning, usage.output_visible) == (counted, 4)

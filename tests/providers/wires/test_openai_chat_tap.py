@@ -226,6 +226,15 @@ def test_usage_is_cumulative_and_its_last_is_the_truth() -> None:
     assert without_raw(tap.usage) == (9, 4)
 
 
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_no_tokens_of_thoughts_that_passed_is_not_believed(name: str) -> None:
+    told = {"prompt_tokens": 9, "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 0}}
+    for thought, counted in ((chunk(delta(**{name: "Hm"})), None), (chunk(delta(content="Hm")), 0)):
+        tap = ChatStreamTap(1, strip_usage=False)
+        tap.feed(ROLE + thought + chunk(delta(content="Hi"), usage=told) + FINISH + DONE)
+        assert tap.usage is not None and (tap.usage.reasoning, tap.usage.output_visible) == (counted, 4)
+
+
 # --- the request -----------------------------------------------------------------------------------------------------
 def call_of(body: str) -> Call:
     return read_chat_call("req_1", body.encode(), [])
