@@ -55,6 +55,7 @@ export class Chart extends Component {
     const { x, series, form = count, formX = count, time = true, xLabel, bars } = this.props;
     if (!x.length) return;
     const axis = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 } };
+    const whole = (_, low, high) => [low - (x[1] - x[0]) / 2, high + (x[1] - x[0]) / 2]; // the first and the last bar too
     const paths = bars ? uPlot.paths.bars({ size: [0.7, 40] }) : undefined;
     const line = (each, i) => {
       const stroke = colour(COLOURS[i % COLOURS.length]);
@@ -66,7 +67,7 @@ export class Chart extends Component {
       width: this.width(),
       height: HEIGHT,
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
-      scales: { x: { time }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+      scales: { x: { time, range: bars && x.length > 1 ? whole : undefined }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
       axes: [{ ...axis, label: xLabel, labelSize: 18, values: (_, ticks) => ticks.map(time ? clock : formX) }, { ...axis, size: room, values: (_, ticks) => ticks.map(form) }],
       series: [time ? {} : { label: xLabel }, ...series.map(line)],
       legend: { live: false },
