@@ -67,6 +67,9 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return total
 
 
+COUNTS = Usage.__struct_fields__.index("source")  # a usage begins with so many counts
+
+
 def other_tool_calls(usage: Usage) -> int:
     """Calls of tools that its provider ran and charges for, beside searches: code, pictures, and what else it counts."""
     calls = usage.server_tool_calls

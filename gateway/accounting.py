@@ -3,12 +3,11 @@
 from msgspec.structs import astuple, replace
 
 from contract.call import Call
-from contract.usage import BYTES_PER_TOKEN, Usage
+from contract.usage import BYTES_PER_TOKEN, COUNTS, Usage
 
 MOST_TOKENS = 1 << 24  # beyond this a count is a fault of whoever sent it: no model reads or writes so many
 _CACHED = ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 _CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("source", "raw", "service_tier"))
-COUNTS = len(_CLASSES)  # a usage begins with them
 
 
 def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: int) -> Usage | None:
@@ -44,8 +43,8 @@ def plausible(usage: Usage) -> Usage:
 
     Of a prompt that is said to have more cached tokens than tokens only the tokens are believed.
     """
-    for count in astuple(usage)[:COUNTS]:
-        if count is not None and not 0 <= count <= MOST_TOKENS:
+    for count in filter(None, astuple(usage)[:COUNTS]):
+        if not 0 < count <= MOST_TOKENS:
             return _believed(usage)
     return usage
 

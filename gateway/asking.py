@@ -1,5 +1,7 @@
 """A call as the policy sees it: its length, its limit, what it needs, and what of it a target may have in its prefix cache. Cheap."""
 
+from collections.abc import Mapping
+
 from contract.call import Call
 from contract.usage import BYTES_PER_TOKEN
 from gateway.routes import Route
@@ -8,6 +10,7 @@ from policy.ask import NOTHING, Ask
 from policy.rule import Rule
 
 LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_LIMITS = frozenset(LIMITS)
 PROMPTS = ("messages", "input", "prompt")
 NOBODY: frozenset[str] = frozenset()
 SMALL = 4096  # bytes: whatever it is, it does not matter
@@ -29,28 +32,38 @@ def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tu
     """`found`: the prompt's prefixes (`prefixes_of`)."""
     prompt_tokens, warm = _prompt_tokens(call), NOTHING
     if found and (held := route.affinity.warm(found, now)):
-        labels = route.labels
-        warm = {
-            label: min(prompt_tokens, int(size // BYTES_PER_TOKEN * labels[label].stats.hits.share(now)))
-            for label, size in held.items()
-            if label in labels
-        }
+        warm = _warm(held, route, prompt_tokens, now)
     needs = _needs(call, route.lacking) if route.lacking and rule.drop != "everything" else NOBODY
     return Ask(call.request_id, call.stream, prompt_tokens, limit_of(call), needs, bound_to, warm, choices=call.choices)
 
 
+def _warm(held: Mapping[str, int], route: Route, prompt_tokens: int, now: float) -> dict[str, int]:
+    """Tokens of the prompt that each target's cache is likely to have. `held`: bytes that were answered there."""
+    labels = route.labels
+    return {
+        label: min(prompt_tokens, int(size // BYTES_PER_TOKEN * labels[label].stats.hits.share(now)))
+        for label, size in held.items()
+        if label in labels
+    }
+
+
 def _prompt_tokens(call: Call) -> int:
     """About. The bytes of a picture or a sound are not text: each counts MEDIUM_TOKENS, however large it is."""
+    length = len(call.body)
+    if length <= SMALL:
+        return length // BYTES_PER_TOKEN
     media, size = _media(call)
-    return max(0, len(call.body) - size) // BYTES_PER_TOKEN + media * MEDIUM_TOKENS
+    return max(0, length - size) // BYTES_PER_TOKEN + media * MEDIUM_TOKENS
 
 
 def most_prompt_tokens(call: Call) -> int:
     """At most: a token is at least a byte of text. What stands there as a reference counts like a large picture."""
     body, names = call.body, call.names
-    media, size = _media(call)
+    media, size = (0, 0) if len(body) <= SMALL else _media(call)
     if _shows(body) if names is None else not names.isdisjoint(_PART_NAMES):
-        media += sum(body.count(sign) for signs in _PARTS.values() for sign in signs)
+        for signs in _PARTS.values():
+            for sign in signs:
+                media += body.count(sign)
     return max(0, len(body) - size) + media * MOST_MEDIUM_TOKENS
 
 
@@ -61,9 +74,9 @@ def _shows(body: bytes) -> bool:
 
 
 def _media(call: Call) -> tuple[int, int]:
-    """How many pictures and sounds stand in the body themselves, and their bytes."""
+    """How many pictures and sounds stand in a body of more than SMALL themselves, and their bytes."""
     media, size, body = 0, 0, call.body
-    if len(body) > SMALL and (call.names is None or call.longest >= SMALL - AROUND):
+    if call.names is None or call.longest >= SMALL - AROUND:
         for mark in _MEDIA:
             at = body.find(mark)
             while at >= 0 and (end := body.find(b'"', at + len(mark))) >= 0:
@@ -84,11 +97,12 @@ def prefixes_of(call: Call) -> tuple[int, ...]:
 
 def limit_of(call: Call) -> int | None:
     """Tokens that the client lets an answer have; None: it does not say."""
-    for name in LIMITS:
-        raw = call.fields.get(name)
-        if raw is not None:
-            text = bytes(raw)
-            return int(text) if text.isdigit() and len(text) < 10 else None
+    fields = call.fields
+    if not _LIMITS.isdisjoint(fields):
+        for name in LIMITS:
+            if (raw := fields.get(name)) is not None:
+                text = bytes(raw)
+                return int(text) if text.isdigit() and len(text) < 10 else None
     return None
 
 

@@ -45,7 +45,8 @@ class Attempts:
 
     def patience(self, attempt: Attempt) -> Patience | None:
         patience = patience_of(self._job, attempt.planned, self.others, attempt.marks.started)
-        attempt.hurried = hurried(self._job, attempt.planned, patience)
+        if patience is not None:
+            attempt.hurried = hurried(self._job, attempt.planned, patience)
         return patience
 
     def remaining(self) -> Iterator[Planned]:
@@ -68,7 +69,8 @@ class Attempts:
         while True:
             attempt = self._started(reason)
             try:
-                hedge = hedge_for(self._job, self._planning, monotonic()) if self._made == 1 else None
+                hedges = self._made == 1 and self._job.rule.hedge_after is not None
+                hedge = hedge_for(self._job, self._planning, monotonic()) if hedges else None
                 return await (self._begin(attempt) if hedge is None else self._race(attempt, hedge))
             except _Lost as lost:
                 reason = await self._after(lost.attempt, lost.error)

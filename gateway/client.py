@@ -24,6 +24,7 @@ WATCH_AFTER_S = 0.02
 DISCARD_BYTES = 1 << 20  # of a request that is refused unread
 DISCARD_S = 1.0
 JSON_TYPE = b"application/json"
+_OF_THE_BODY = frozenset({b"content-length", b"content-type", b"content-encoding"})
 
 
 class Receiver(Protocol):
@@ -35,8 +36,8 @@ class Receiver(Protocol):
     bytes_sent: int
 
     async def start(self, status: int, headers: HeaderList) -> None: ...
-    async def write(self, data: bytes) -> None: ...
-    async def end(self, data: bytes = b"") -> None: ...
+    def write(self, data: bytes) -> Awaitable[None]: ...
+    def end(self, data: bytes = b"") -> Awaitable[None]: ...
 
 
 class Client:
@@ -44,7 +45,6 @@ class Client:
 
     __slots__ = (
         "_cycle",
-        "_loop",
         "_receive",
         "_send",
         "_task",
@@ -62,7 +62,6 @@ class Client:
         self._cycle = cycle
         self._receive = receive
         self._send = send
-        self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -80,14 +79,16 @@ class Client:
         """
         wrong = None
         for name, value in headers:
+            if name not in _OF_THE_BODY:
+                continue
             if name == b"content-length" and int(value) > limit:
                 raise too_large(limit)
-            if name == b"content-type" and value.split(b";", 1)[0].strip().lower() != media:
+            if name == b"content-type" and value != media and value.split(b";", 1)[0].strip().lower() != media:
                 what = "JSON" if media == JSON_TYPE else "a multipart form"
                 wrong = UnsupportedMediaType(f"the body must be {what}; send `content-type: {media.decode()}`")
             if name == b"content-encoding" and value.strip().lower() != b"identity":
                 raise UnsupportedMediaType("compressed request bodies are not accepted; send the JSON as it is")
-        task = self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task() if self._cycle is None or self._cycle.task is None else self._cycle.task
         if self._cycle is not None and (whole := self._cycle.whole_body()) is not None:
             self.read = True
             if len(whole) > limit:
@@ -112,7 +113,7 @@ class Client:
         parts: list[bytes] = []
         size = 0
         while True:
-            timer = self._timer = self._loop.call_later(idle_s, self._give_up)
+            timer = self._timer = asyncio.get_running_loop().call_later(idle_s, self._give_up)
             message = await self._receive()
             timer.cancel()
             if message["type"] == "http.disconnect":
@@ -152,7 +153,7 @@ class Client:
         if self._cycle is not None:
             self._cycle.watch(self._leaves)
             return
-        self._timer = self._loop.call_later(WATCH_AFTER_S, self._start_watch)
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start_watch)
 
     def unguard(self) -> None:
         if self._cycle is not None:
@@ -164,7 +165,7 @@ class Client:
         self._task = None
 
     def _start_watch(self) -> None:
-        self._watch = self._loop.create_task(self._wait_for_leaving())
+        self._watch = asyncio.get_running_loop().create_task(self._wait_for_leaving())
 
     async def _wait_for_leaving(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -183,19 +184,13 @@ class Client:
             return
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> Awaitable[None]:
         self.bytes_sent += len(data)
-        if self._cycle is not None:
-            await self._cycle.write(data)
-            return
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        return self._send({"type": "http.response.body", "body": data, "more_body": True}) if self._cycle is None else self._cycle.write(data)
 
-    async def end(self, data: bytes = b"") -> None:
+    def end(self, data: bytes = b"") -> Awaitable[None]:
         self.bytes_sent += len(data)
-        if self._cycle is not None:
-            await self._cycle.end(data)
-            return
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        return self._send({"type": "http.response.body", "body": data, "more_body": False}) if self._cycle is None else self._cycle.end(data)
 
 
 def too_large(limit: int) -> RequestTooLarge:

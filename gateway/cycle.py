@@ -1,7 +1,7 @@
 """One request and its answer on a client's connection: what an ASGI app is given, and a shorter way for the inference route.
 
-The head of an answer waits for the first of its body, so that both leave in one write; it leaves alone when nothing follows in the same turn of
-the loop. A client's leaving is told at once, without a task that waits for it.
+The head of an answer waits for the first of its body, so that both leave in one write; that of a stream, or of an app's answer, leaves alone when
+nothing follows in the same turn of the loop. A client's leaving is told at once, without a task that waits for it.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ EXTENSION = "turnout.cycle"  # where in an ASGI scope's extensions the inference
 NO_BODY = (204, 304)
 
 _CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # what no name or value may hold; CR and LF only end lines
+_TO_LF = bytes.maketrans(_CONTROLS, b"\n" * len(_CONTROLS))
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 log = logging.getLogger("uvicorn.error")
 
@@ -142,12 +143,13 @@ class Cycle:
             lines.append(b"transfer-encoding: chunked")
         lines.append(b"\r\n")
         told = b"\r\n".join(lines)
-        if len(told) - len(told.translate(None, _CONTROLS)) != 2 * len(lines):
+        if told.translate(_TO_LF).count(b"\n") != 2 * len(lines):
             raise RuntimeError("a response header holds a control character")
         self._chunked, self._left_bytes = chunked, 0 if self.bodiless else length
         connection = self._connection
+        if chunked:
+            connection.loop.call_soon(self._flush)
         self._head = STATUS_LINE[status] + connection.default_lines() + told
-        connection.loop.call_soon(self._flush)
 
     async def write(self, data: bytes) -> None:
         if self._connection.flow.write_paused and not self.disconnected:
@@ -204,6 +206,7 @@ class Cycle:
             raise RuntimeError(f"Unexpected ASGI message {kind!r}.")
         if kind == "http.response.start":
             self.start(message["status"], [(name.lower(), value) for name, value in message.get("headers", ())])
+            self._connection.loop.call_soon(self._flush)
         elif message.get("more_body", False):
             await self.write(message.get("body", b""))
         else:

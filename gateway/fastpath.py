@@ -18,7 +18,6 @@ from gateway.job import Job
 from gateway.job_making import job_of, name_the_fault
 from gateway.runtime import Runtime
 from gateway.telemetry.trace import trace_of
-from gateway.watching import Ended
 from providers.wires.port import Dialect
 
 log = structlog.get_logger("turnout.edge")
@@ -45,8 +44,10 @@ class FastPath:
         job: Job | None = None
         try:
             job = await self._job(runtime, client, scope, endpoint, request_id)
-            await self._answer(runtime, job)
+            await runtime.pipeline.run(job)
         except TurnoutError as error:
+            if job is not None:
+                _explain(job, error)
             await self._refuse(endpoint.words, client, error, request_id)
         except asyncio.CancelledError:
             if not client.left:
@@ -59,7 +60,7 @@ class FastPath:
             await self._refuse(endpoint.words, client, TurnoutError("the gateway failed; the request id leads to its log"), request_id)
         finally:
             client.unguard()
-            runtime.observing.watching.ended(Ended(request_id, endpoint.name, client, job))
+            runtime.observing.watching.ended(request_id, endpoint.name, client, job)
 
     async def _job(self, runtime: Runtime, client: Client, scope: Scope, endpoint: InferenceEndpoint, request_id: str) -> Job:
         headers: HeaderList = scope["headers"]
@@ -72,15 +73,6 @@ class FastPath:
         job = await job_of(runtime, endpoint, call, principal, client, headers)
         job.trace = trace_of(headers, runtime.observing.watching.sample)
         return job
-
-    async def _answer(self, runtime: Runtime, job: Job) -> None:
-        try:
-            await runtime.pipeline.run(job)
-        except TurnoutError as error:
-            name_the_fault(job.call, error)
-            error.decision = "" if job.planning is None else job.planning.plan.why
-            error.cache = job.cache or ""
-            raise
 
     async def _refuse(self, words: Dialect, client: Client, error: TurnoutError, request_id: str) -> None:
         """Sends the error, unless the answer has begun already or nobody is there."""
@@ -118,3 +110,10 @@ class FastPath:
             await send(message)
 
         await self._app(scope, receive, send_with_id)
+
+
+def _explain(job: Job, error: TurnoutError) -> None:
+    """What the job's own part in a refusal is."""
+    name_the_fault(job.call, error)
+    error.decision = "" if job.planning is None else job.planning.plan.why
+    error.cache = job.cache or ""

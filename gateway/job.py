@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import random
 from time import monotonic
 
@@ -64,8 +63,7 @@ class Giving(msgspec.Struct):
     whole: bool = False
 
 
-@dataclass(slots=True)
-class Job:
+class Job(msgspec.Struct, eq=False):
     """One request. `headers`: the client's."""
 
     call: Call
@@ -79,7 +77,7 @@ class Job:
     batch: bool = False  # it is a row of a batch
     planned: str | None = None  # the label of the target that its batch's plan has it for
     planning: Planning | None = None
-    failures: list[AttemptError] = field(default_factory=list)
+    failures: list[AttemptError] = []
     error_status: int | None = None  # the answer's, once the last attempt has failed
     upstream_s: float = 0.0  # time spent in attempts, up to the first output
     affordable: Affordable | None = None  # None: its team counts no money
@@ -87,7 +85,7 @@ class Job:
     granted_at: float = 0.0  # monotonic seconds
     used_tokens: int = 0  # so far, of what its team pays
     used_nusd: int = 0
-    headers: HeaderList = field(default_factory=list)
+    headers: HeaderList = []
     cache: CacheUse | None = None  # None: its policy keeps no answers
     cut: bool = False  # another request's answer that it was given ended early
     trace: Trace | None = None  # None: its client sent no trace context, and nobody records one
@@ -167,7 +165,7 @@ class Attempt:
         held, self._held = self._held, None
         if held is None:
             return
-        if self.was_rushed(error):
+        if error is not None and self.was_rushed(error):
             error = None
         self.health.ended(monotonic(), held, error, answered, random())
         if error is not None:

@@ -33,9 +33,10 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
         if not attempt.rest:
             _observe(job, attempt, now, usage)
         if planning is not None:
-            if usage is not None and usage.cache_read is not None and (held := route.affinity.warm(planning.found, now).get(target.label)):
-                stats.hits.seen(now, held // BYTES_PER_TOKEN, usage.cache_read)
-            route.affinity.note(planning.found, target.label, now)
+            if found := planning.found:
+                if usage is not None and usage.cache_read is not None and (held := route.affinity.warm(found, now).get(target.label)):
+                    stats.hits.seen(now, held // BYTES_PER_TOKEN, usage.cache_read)
+                route.affinity.note(found, target.label, now)
             route.hedges.spent(now, cost_nusd)
             route.exploring.answered(cost_nusd, _beyond_best(job, cost_nusd) if explored else None)
     elif status in UNFINISHED and _was_late(attempt, now):
@@ -83,6 +84,7 @@ def _beyond_best(job: Job, cost_nusd: int | None) -> float | None:
 def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None) -> None:
     marks, call = attempt.marks, job.call
     started = marks.admitted or marks.started
+    cached = None if usage is None else usage.cache_read
     attempt.target.stats.observe(
         now,
         streamed=call.stream,
@@ -91,8 +93,8 @@ def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None) -> Non
         ttft_s=(marks.first_token or now) - started if call.stream else None,
         total_s=now - started,
         output_tokens=usage.output_total if usage else None,
-        input_tokens=usage.input_total if usage else None,
-        cached_tokens=usage.cache_read if usage else None,
+        input_tokens=None if cached is None or usage is None else usage.input_total,
+        cached_tokens=cached,
         begun=attempt.begun,
     )
 

@@ -99,8 +99,10 @@ def _of_some(job: Job, ask: Ask, admitted: Admitted, now: float) -> tuple[Plan, 
 
 
 def _live(route: Route, ask: Ask, admitted: Admitted, now: float, batch: bool) -> list[Live]:
-    targets = route.targets
-    return [snapshot(targets[each.index], ask, now, batch) for each in admitted.allowed]
+    targets, live = route.targets, []
+    for each in admitted.allowed:  # no comprehension: it would make cells of all that it takes from here, for each request
+        live.append(snapshot(targets[each.index], ask, now, batch))
+    return live
 
 
 def _miss(rule: Rule, route: Route) -> Miss:
@@ -129,7 +131,7 @@ def snapshot(target: Target, ask: Ask, now: float, batch: bool = False) -> Live:
     forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=load)
     ready_at, busy = backend.ready_at(target.model, now), ENGINE_BUSY if target.owned else KEYS_BUSY
     if not health.available(now):
-        ready_at, busy = max(ready_at, health.retry_at(now)), BREAKER_BUSY if health.state(now) != "closed" else COOLING
+        ready_at, busy = max(ready_at, health.retry_at(now)), COOLING if health.state(now) == "cooling" else BREAKER_BUSY
     elif health.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out
         forecast = msgspec.structs.replace(forecast, failing=0.0, waste_factor=1.0, memo={})
     wait_s = backend.wait_s()
@@ -173,9 +175,9 @@ def patience_of(job: Job, planned: Planned, others: Sequence[Planned], now: floa
     return msgspec.structs.replace(own or Patience(), first_output_s=first_output_s, stall_s=stall_s, left_s=left_s, queue_s=queue_s)
 
 
-def hurried(job: Job, planned: Planned, patience: Patience | None) -> bool:
+def hurried(job: Job, planned: Planned, patience: Patience) -> bool:
     """Whether a target that gives nothing in that time is not unwell for it: it is slower, or the request itself brought its deadline."""
-    given_s = None if patience is None else patience.first_output_s
+    given_s = patience.first_output_s
     if given_s is None or given_s >= PATIENT_S:
         return False
     p95_s = _p95_s(job, planned)

@@ -106,7 +106,7 @@ class Recorder:
             job.used_tokens += _tokens(usage, job.planning)
             job.used_nusd += cost or 0
         row = _row(job, attempt, status, error, usage, cost, billed, _slo_met(job, attempt, status, usage))
-        self._keep(job, row, _given_after_s(job, attempt), queued=target.owned)
+        self._keep(job, row, _given_after_s(job, attempt) if job.call.stream else None, target.owned)
         learn(job, attempt, status, error, usage, cost)
 
     def refused(self, job: Job, code: str, status: int) -> None:
@@ -195,7 +195,7 @@ def _row(  # noqa: PLR0913  what was worked out of the attempt for more than its
     first, ended = marks.first_token, marks.ended
     ttft, end, end_p95, output, predicted_cost, p_slo = attempt.predicted
     finish = None if exchange is None else exchange.finish
-    prefill_us, decode_us, engine_nusd = _engine_time(target, marks)
+    prefill_us, decode_us, engine_nusd = (None, None, None) if marks.prefill_s is None else _engine_time(target, marks)
     return AttemptRow(
         request_id=call.request_id,
         attempt=attempt.number, started_at_us=attempt.started_at_us,
@@ -224,7 +224,7 @@ def _row(  # noqa: PLR0913  what was worked out of the attempt for more than its
         predicted_cost_nusd=predicted_cost, predicted_p_slo=p_slo,
         organisation=principal.organisation, cache=job.cache,
         policy=job.rule.name, slo_met=slo_met,
-        overhead_us=_whole(attempt.overhead_s, 1e6),
+        overhead_us=None if attempt.overhead_s is None else round(attempt.overhead_s * 1e6),
         engine_prefill_us=prefill_us, engine_decode_us=decode_us,
         engine_nusd=engine_nusd,
         decision=planning.told if planning and attempt.number == 1 else None,
@@ -246,9 +246,9 @@ def _slo_met(job: Job, attempt: Attempt, status: Status, usage: Usage | None) ->
 
 
 def _given_after_s(job: Job, attempt: Attempt) -> float | None:
-    """From the request's head to the first output of a stream; None: its client is not given this answer, or saw the beginning of another."""
+    """Of a stream, from the request's head to its first output; None: its client is not given this answer, or saw the beginning of another."""
     first, giving = attempt.marks.first_token, job.giving
-    if first is None or giving is None or giving.attempt is not attempt or attempt.rest or not job.call.stream:
+    if first is None or giving is None or giving.attempt is not attempt or attempt.rest:
         return None
     return first - job.client.started_at
 

@@ -44,7 +44,8 @@ class Target:
     @property
     def load(self) -> int:
         """Requests that run there: this process's, and whoever else's it tells of."""
-        return max(self.health.running, self.backend.load())
+        ours, all_ = self.health.running, self.backend.load()
+        return ours if ours > all_ else all_
 
 
 @dataclass(frozen=True, slots=True)

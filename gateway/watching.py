@@ -10,15 +10,6 @@ from gateway.metrics.counts import NO_STATUS, Counts
 from gateway.telemetry.trace import Trace
 
 
-class Ended(NamedTuple):
-    """A request that is over. `job` None: it was refused before it was one."""
-
-    request_id: str
-    endpoint: str
-    client: Client
-    job: Job | None
-
-
 class Request(NamedTuple):
     """A traced request as it is told: plain values, and the ledger's rows of it. `status` None: its client left before it was answered."""
 
@@ -46,9 +37,8 @@ class Watching:
         self._export = export
         self.sample = sample
 
-    def ended(self, ended: Ended) -> None:
-        """Called once for each request of an inference endpoint, however it ended."""
-        request_id, endpoint, client, job = ended
+    def ended(self, request_id: str, endpoint: str, client: Client, job: Job | None) -> None:
+        """Called once for each request of an inference endpoint, however it ended. `job` None: it was refused before it was one."""
         took_s, status = monotonic() - client.started_at, client.status
         outcome = _outcome(client, job)
         told = str(status) if status else NO_STATUS

@@ -16,9 +16,11 @@ from contract.usage import Usage, other_tool_calls
 
 NUSD_PER_USD = 1_000_000_000
 TOKENS = MILLION = 1_000_000
+TOKEN_CLASSES = 8  # beside plain input and output
+_UNTOLD = (None,) * (TOKEN_CLASSES + 3)
 
 
-class Rates(msgspec.Struct, frozen=True):
+class Rates(msgspec.Struct, frozen=True, cache_hash=True):
     """Nano-dollars for a million tokens. None: not known, so usage in this class has no known cost."""
 
     input: int | None
@@ -73,40 +75,26 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
         if rates.output is None:
             return None
         total += out * rates.output
-    for count, rate in _others(usage, rates):
-        known = True
-        if count:
-            if rate is None:
-                return None
-            total += count * rate
-    for calls, rate in ((usage.web_searches, rates.web_search), (usage.file_searches, rates.file_search), (other_tool_calls(usage), rates.tool_call)):
-        if calls:
-            if rate is None:
-                return None
-            total += calls * rate
+    others = (
+        *(usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.reasoning, usage.audio_input, usage.audio_output),
+        *(usage.image_input, usage.image_output, usage.web_searches, usage.file_searches, usage.server_tool_calls),
+    )
+    if others != _UNTOLD:  # most answers have none, or a count of cached tokens
+        known = known or others[:TOKEN_CLASSES] != _UNTOLD[:TOKEN_CLASSES]
+        for count, rate in zip((*others[:-1], other_tool_calls(usage)), _others(rates), strict=True):
+            if count:
+                if rate is None:
+                    return None
+                total += count * rate
     return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
 
 
-def _others(usage: Usage, rates: Rates) -> list[tuple[int, int | None]]:
-    """The classes that are told beside plain input and output, with their rates; most answers have none, or a count of cached tokens."""
-    others: list[tuple[int, int | None]] = []
-    if usage.cache_read is not None:
-        others.append((usage.cache_read, rates.cache_read))
-    if usage.cache_write_5m is not None:
-        others.append((usage.cache_write_5m, rates.cache_write_5m))
-    if usage.cache_write_1h is not None:
-        others.append((usage.cache_write_1h, rates.cache_write_1h))
-    if usage.reasoning is not None:
-        others.append((usage.reasoning, rates.reasoning))
-    if usage.audio_input is not None:
-        others.append((usage.audio_input, rates.audio_input))
-    if usage.audio_output is not None:
-        others.append((usage.audio_output, rates.audio_output))
-    if usage.image_input is not None:
-        others.append((usage.image_input, rates.image_input))
-    if usage.image_output is not None:
-        others.append((usage.image_output, rates.image_output))
-    return others
+def _others(rates: Rates) -> tuple[int | None, ...]:
+    """Beside plain input and output: of tokens, TOKEN_CLASSES of them; of searches in two places, and of calls of other tools."""
+    return (
+        *(rates.cache_read, rates.cache_write_5m, rates.cache_write_1h, rates.reasoning, rates.audio_input, rates.audio_output),
+        *(rates.image_input, rates.image_output, rates.web_search, rates.file_search, rates.tool_call),
+    )
 
 
 def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None:

@@ -15,7 +15,8 @@ from ledger.rollups import US, minute_of, stale
 from ledger.row import AttemptRow
 from ledger.schema import USAGE_CLASSES, attempts, stale_spans
 
-BLOCK = 20  # rows in one statement of SQLite
+BLOCKS = (32, 16, 8, 4, 2, 1)  # rows in one statement of SQLite
+MOST_SHAPES = 64  # sets of columns whose statements are kept
 CUT_AFTER_S = 30.0  # a server that has not taken a group by then is one that fails
 
 Values = tuple[Any, ...]  # of a row, in the table's order: its name, which is request id and attempt, comes first
@@ -40,9 +41,7 @@ class GroupWriter:
     def __init__(self, engine: Engine, cut_after_s: float = CUT_AFTER_S) -> None:
         self._engine = engine
         self._cut_after_s = cut_after_s
-        self._row = _insert(engine, attempts)
-        columns, _, places = self._row.partition(" VALUES ")
-        self._block = f"{columns} VALUES {', '.join([places] * BLOCK)}"
+        self._statements: dict[tuple[str, ...], dict[int, str]] = {}  # by the columns that are set, and by rows
         self._stale = _insert(engine, stale_spans)
         self._in_doubt = False  # the last commit broke off: its rows may be there
 
@@ -123,17 +122,32 @@ class GroupWriter:
         return []
 
     def _insert_all(self, cursor: Any, rows: Sequence[Values], missing: bool) -> None:
-        """A block of rows a statement: the driver gives up Python's lock at each one, and the event loop runs on the same processor."""
+        """A block of rows a statement: the driver gives up Python's lock at each one, and the event loop runs on the same processor.
+
+        Columns that are null in all of them are left out: to bind a null costs as much as to bind a value, and half of a row's values are nulls.
+        """
         if self._engine.dialect.name == "postgresql":
             from ledger import postgresql
 
             postgresql.insert(cursor, attempts.name, COLUMNS, rows, missing)
             return
         ending = " ON CONFLICT DO NOTHING" if missing else ""
-        whole = len(rows) - len(rows) % BLOCK
-        for start in range(0, whole, BLOCK):
-            cursor.execute(self._block + ending, list(chain.from_iterable(rows[start : start + BLOCK])))
-        cursor.executemany(self._row + ending, rows[whole:])
+        columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
+        used = {name: column for name, column in columns.items() if column[0] is not None or column.count(None) < len(rows)}
+        statements, told, start = self._inserting(tuple(used)), list(zip(*used.values(), strict=True)), 0
+        for size in BLOCKS:
+            while len(told) - start >= size:
+                cursor.execute(statements[size] + ending, list(chain.from_iterable(told[start : start + size])))
+                start += size
+
+    def _inserting(self, names: tuple[str, ...]) -> dict[int, str]:
+        found = self._statements.get(names)
+        if found is None:
+            if len(self._statements) >= MOST_SHAPES:
+                self._statements.clear()
+            into, places = f"INSERT INTO {attempts.name} ({', '.join(names)}) VALUES ", f"({', '.join('?' * len(names))})"
+            found = self._statements[names] = {size: into + ", ".join([places] * size) for size in BLOCKS}
+        return found
 
 
 def _told_values(group: Sequence[AttemptRow]) -> tuple[list[Values], list[Refused]]:

@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from contract.scale import PROMPTS, prompt_at
+from contract.scale import LEAST, PROMPTS, prompt_at
 from policy.forecast import KNOWN, Forecast
 from policy.level import Level
-from policy.line import FLAT, SUMS, Point, Slopes, carries, slopes
-from policy.sketch import Distribution, Packed, Sketch
+from policy.line import FLAT, SUMS, Point, Slopes, add_all, carries, slopes
+from policy.sketch import Distribution, Packed, Sketch, Weighed
 
+HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
+FAILURE_HALF_LIFE_S = 60.0
 PRIOR_ATTEMPTS = 2.0  # taken to have gone well: so one failure is not certainty, and an old outage fades though nothing is sent
 SURE = 1.645  # standard deviations of a count, for 95 %
 ENOUGH = 20.0  # answers of a cell's own, from which on it borrows nothing
@@ -31,6 +33,10 @@ FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new ca
 SLOPES_S = 2.0  # how long a line holds, unless its answers are many more by then
 MANY_MORE = 1.25
 
+
+# A whole answer: when it ended, streamed, tokens of its prompt, load when it began, TTFT of a streamed one, whole time, tokens of its output and of
+# its input, those of the input that were cached, whether its first token was told of before.
+Answer = tuple[float, bool, int, int, float | None, float, int | None, int | None, int | None, bool]
 
 _POINT = Struct("<3f")  # the sums of a cell's points: thousands of prompt tokens, load, its square
 
@@ -86,6 +92,54 @@ class Mode:
         self.cached = [None] * CELLS
         self.placed = {}
         self.slopes = FLAT, 0.0, 0.0
+
+    def take_in(self, answers: Sequence[Answer], landmark: float) -> None:
+        """Whole answers of this mode, in their order. `landmark`: when a weight of 1 was given."""
+        recent, waits, token_s = self.recent, dict[int, list[Weighed]](), dict[int, list[Weighed]]()
+        totals, outputs, line = list[Weighed](), list[Weighed](), list[tuple[int, int, float, float]]()
+        for now, streamed, prompt_tokens, load, ttft_s, whole_s, output_tokens, input_tokens, cached_tokens, begun in answers:
+            age = now - landmark
+            weight = 2.0 ** (age / HALF_LIFE_S)
+            recent[0] += 2.0 ** (age / FAILURE_HALF_LIFE_S)
+            load_at = load.bit_length()
+            if load_at >= LOADS:
+                load_at = LOADS - 1
+            prompt_at = place_of_prompt(prompt_tokens)
+            wait_s = ttft_s if streamed else whole_s
+            if wait_s is not None:
+                usual_s = wait_s / self.level.times(now) if streamed else wait_s  # nothing moves the level of unary ones
+                if usual_s < LEAST:
+                    usual_s = LEAST
+                waits.setdefault(prompt_at + load_at, []).append((usual_s, weight))
+                self._points_of(prompt_at + load_at, prompt_tokens, load, weight)
+                line.append((prompt_tokens, load, usual_s, weight))
+                if streamed and not begun:
+                    self.saw(now, wait_s, place_of(prompt_tokens, load))
+            totals.append((whole_s, weight))
+            if output_tokens:
+                outputs.append((output_tokens, weight))
+                if not streamed:
+                    token_s.setdefault(load_at, []).append((whole_s / output_tokens, weight))
+                elif ttft_s is not None and output_tokens > 1:
+                    token_s.setdefault(load_at, []).append(((whole_s - ttft_s) / (output_tokens - 1), weight))
+            if input_tokens and cached_tokens is not None:
+                sums = self.tokens.setdefault(prompt_at, [0.0, 0.0])
+                sums[0] += input_tokens * weight
+                sums[1] += min(cached_tokens, input_tokens) * weight
+        for sketches, found in ((self.waits, waits), (self.token_s, token_s)):
+            for at, weighed in found.items():
+                sketches.setdefault(at, Sketch()).add_all(weighed)
+        self.totals.add_all(totals)
+        self.outputs.add_all(outputs)
+        add_all(self.line, line)
+
+    def _points_of(self, cell: int, prompt_tokens: int, load: int, weight: float) -> None:
+        point = self.points.get(cell)
+        if point is None:
+            point = self.points[cell] = [0.0, 0.0, 0.0]
+        point[0] += weight * prompt_tokens / 1000
+        point[1] += weight * load
+        point[2] += weight * load * load
 
     def saw(self, now: float, ttft_s: float, place: int) -> None:
         """Takes in by how much a first token came later, or sooner, than the last forecast's cells said."""
@@ -160,13 +214,6 @@ def point_of(place: int) -> Point:
         load_bits, load_quarter = divmod(place & 255, 4)
         load = (4.5 + load_quarter) * 2.0 ** (load_bits - 3) - 0.5
     return ((4.5 + quarter) * 2.0 ** (bits - 3) + 0.5) / 1000, load, load * load
-
-
-def sketch_of(sketches: dict[int, Sketch], place: int) -> Sketch:
-    found = sketches.get(place)
-    if found is None:
-        found = sketches[place] = Sketch()
-    return found
 
 
 def borrowed(known: Sequence[tuple[dict[int, Sketch], float]], place: int, times: float = 1.0) -> Distribution:
@@ -255,8 +302,13 @@ def rates(views: Sequence[View]) -> tuple[float, float, float, float]:
 
     One failure among a few attempts is chance.
     """
-    attempts, failed, limited, paid = (sum(mode.recent[which] * fast for mode, _, fast in views) for which in range(4))
-    attempts += PRIOR_ATTEMPTS
+    attempts, failed, limited, paid = PRIOR_ATTEMPTS, 0.0, 0.0, 0.0
+    for mode, _, fast in views:
+        recent = mode.recent
+        attempts += recent[0] * fast
+        failed += recent[1] * fast
+        limited += recent[2] * fast
+        paid += recent[3] * fast
     return failed / attempts, limited / attempts, max(0.0, failed - SURE * sqrt(failed)) / attempts, paid / attempts
 
 

@@ -78,7 +78,8 @@ def decision(
     left = () if passed_over is None else passed_over()
     if behind := len(plan.attempts) - len(attempts):
         left += (LeftOut(f"fallback, behind the first {len(attempts)}", behind),)
-    left += counted([each.rule for each in plan.removed[len(removed) :]])
+    if beyond := plan.removed[len(removed) :]:
+        left += counted([each.rule for each in beyond])
     return Decision(
         policy=rule.name,
         objective=rule.objective,
@@ -115,16 +116,17 @@ def _considered(candidate: Candidate, verdict: Literal["chosen", "fallback", "re
         finish_s=_short(seen.finish_s),
         finish_p95_s=_short(seen.finish_p95_s),
         tokens_per_s=_short(seen.tokens_per_s),
-        output_tokens=round(seen.output_tokens, 1),
-        cost_usd=None if seen.effective_nusd is None or seen.cost_nusd is None else round(seen.effective_nusd / NUSD, 9),
-        list_cost_usd=None if seen.list_nusd is None else round(seen.list_nusd / NUSD, 9),
-        samples=round(seen.samples, 1),
+        output_tokens=round(seen.output_tokens * 10) / 10,
+        cost_usd=None if seen.effective_nusd is None or seen.cost_nusd is None else round(seen.effective_nusd) / NUSD,
+        list_cost_usd=None if seen.list_nusd is None else round(seen.list_nusd) / NUSD,
+        samples=round(seen.samples * 10) / 10,
     )
 
 
 def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
+    """To a tenth; `round` with digits takes ten times as long, for it goes by way of text."""
+    return None if seconds is None else round(seconds * 10_000) / 10
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+    return None if value is None else round(value * 10_000) / 10_000

@@ -29,7 +29,8 @@ class ExploreBudget:
     def answered(self, cost_nusd: float | None, extra_nusd: float | None) -> None:
         """A request was answered; `extra_nusd`: what it cost more than at the best target, where it was a measurement."""
         self._spent += cost_nusd or 0.0
-        self._extra += max(0.0, extra_nusd or 0.0)
+        if extra_nusd is not None and extra_nusd > 0.0:
+            self._extra += extra_nusd
 
     def explored(self, failed: bool) -> None:
         self._made += 1.0

@@ -18,7 +18,7 @@ SLACK = 1e-6  # units: who waits for as long as told gets in, whatever the float
 
 @dataclass(slots=True)
 class Bucket:
-    """`level` units were in it at `at`."""
+    """`level` units were in it at `at`. Who pours something in adds to `level`, right after `drain`."""
 
     level: float = 0.0
     at: float = 0.0
@@ -32,9 +32,9 @@ class Bucket:
             self.at = now
         return self.level
 
-    def pour(self, units: float) -> None:
-        """Adds; below 0: takes out again what had been too much, as far as it is still there."""
-        level = self.level + units
+    def correct(self, units: float, limit: int, now: float) -> None:
+        """What was poured turns out to have been so much too little; below 0: too much, which is taken out as far as it is still there."""
+        level = self.drain(limit, now) + units
         self.level = level if level > 0.0 else 0.0
 
 

@@ -4,7 +4,7 @@ What is kept are sums over answers and nothing derived from them, so those of tw
 Errors count as shares of the wait: a slow answer weighs little.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 Point = tuple[float, float, float]  # thousands of prompt tokens, requests that run there, the square of these
 Slopes = tuple[float, float, float, float]  # seconds: for nothing, and for one more of each
@@ -18,26 +18,29 @@ MOST = 4.0  # a wait is carried no further than to so many times as long, or as 
 FLAT: Slopes = (1.0, 0.0, 0.0, 0.0)
 
 
-def add(sums: list[float], prompt_tokens: int, load: int, wait_s: float, weight: float) -> None:
-    """An answer. `wait_s`: more than 0."""
-    prompt_k, square = prompt_tokens / 1000, load * load
-    over = weight / wait_s
-    one = over / wait_s
-    by_prompt, by_load, by_square = one * prompt_k, one * load, one * square
-    sums[0] += one
-    sums[1] += by_prompt
-    sums[2] += by_load
-    sums[3] += by_square
-    sums[4] += by_prompt * prompt_k
-    sums[5] += by_prompt * load
-    sums[6] += by_prompt * square
-    sums[7] += by_load * load
-    sums[8] += by_load * square
-    sums[9] += by_square * square
-    sums[10] += over
-    sums[11] += over * prompt_k
-    sums[12] += over * load
-    sums[13] += over * square
+def add_all(sums: list[float], answers: Iterable[tuple[int, int, float, float]]) -> None:
+    """Answers: tokens of the prompt, load, wait in seconds (more than 0), weight."""
+    n, p, q, s, pp, pl, ps, ll, ls, ss, g, gp, gl, gs = sums
+    for prompt_tokens, load, wait_s, weight in answers:
+        prompt_k, square = prompt_tokens / 1000, load * load
+        over = weight / wait_s
+        one = over / wait_s
+        by_prompt, by_load, by_square = one * prompt_k, one * load, one * square
+        n += one
+        p += by_prompt
+        q += by_load
+        s += by_square
+        pp += by_prompt * prompt_k
+        pl += by_prompt * load
+        ps += by_prompt * square
+        ll += by_load * load
+        ls += by_load * square
+        ss += by_square * square
+        g += over
+        gp += over * prompt_k
+        gl += over * load
+        gs += over * square
+    sums[:] = n, p, q, s, pp, pl, ps, ll, ls, ss, g, gp, gl, gs
 
 
 def slopes(sums: Sequence[float], answers: float) -> Slopes:

@@ -4,6 +4,7 @@ Time is an argument: `now` in seconds of a clock that only goes on, `wall` in Un
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import get_args
 
 import msgspec
@@ -44,7 +45,32 @@ class _Tally:
     running: int = 0
 
 
-_Tallies = list[tuple[Scope, _Tally]]
+class _Level:
+    """A scope's limits beside what is counted there: a request looks at each of them more than once, so they stand in slots."""
+
+    __slots__ = ("accounts", "concurrency", "day", "requests", "rpm", "scope", "tally", "tokens", "tpm")
+
+    def __init__(self, scope: Scope, tally: _Tally) -> None:
+        self.scope = scope
+        self.tally = tally
+        self.rpm, self.tpm, self.concurrency = scope.limits.rpm, scope.limits.tpm, scope.limits.concurrency
+        self.requests, self.tokens = tally.requests, tally.tokens
+        self.accounts: tuple[tuple[Account, int], ...] = ()  # of its budgets' windows, with their budgets, on `day`
+        self.day = -1.0
+
+    def enter(self, day: float, starts: dict[Window, int]) -> Unseeded | None:
+        """A day begins, and perhaps a window."""
+        accounts = []
+        for budget in self.scope.budgets:
+            account = self.tally.accounts.get(budget.window)
+            if account is None or account.start_s < starts[budget.window]:
+                return Unseeded(self.scope, budget.window, starts[budget.window])
+            accounts.append((account, budget.nusd))
+        self.accounts, self.day = tuple(accounts), day
+        return None
+
+
+_Levels = tuple[_Level, ...]
 
 
 class Meter:
@@ -52,64 +78,60 @@ class Meter:
 
     def __init__(self) -> None:
         self._tallies: dict[str, _Tally] = {}
-        self._together: dict[int, tuple[tuple[Scope, ...], _Tallies]] = {}  # by the identity of a key's scopes, which are kept with it
-        self._live: dict[str, tuple[_Tallies, list[Account]]] = {}
+        self._together: dict[int, tuple[tuple[Scope, ...], _Levels]] = {}  # by the identity of a key's scopes, which are kept with it
+        self._live: dict[str, tuple[_Levels, list[Account]]] = {}
         self._day = -1.0
         self._starts: dict[Window, int] = {}
 
     def reserve(self, id: str, scopes: tuple[Scope, ...], want: Want, now: float, wall: float) -> Granted | Refused | Unseeded:
         """All or nothing. An id that has a reservation keeps it, and is granted again."""
-        fits, cost, starts = True, want.cost_nusd, self._window_starts(wall)
+        fits, tokens, cost, day = True, want.tokens, want.cost_nusd, wall // DAY_S
         accounts: list[Account] = []
-        tallies = self._tallies_of(scopes)
-        for scope, tally in tallies:
-            limits = scope.limits
-            if limits.rpm is not None and tally.requests.drain(limits.rpm, now) + 1 - limits.rpm > SLACK:
+        levels = self._levels_of(scopes)
+        for level in levels:
+            tally = level.tally
+            if (rpm := level.rpm) is not None and level.requests.drain(rpm, now) + 1 - rpm > SLACK:
                 fits = False
-            if limits.tpm is not None and tally.tokens.drain(limits.tpm, now) + want.tokens - limits.tpm > SLACK:
+            if (tpm := level.tpm) is not None and level.tokens.drain(tpm, now) + tokens - tpm > SLACK:
                 fits = False
-            if limits.concurrency is not None and tally.running >= limits.concurrency:
+            if (most := level.concurrency) is not None and tally.running >= most:
                 fits = False
-            for budget in scope.budgets:
-                account = tally.accounts.get(budget.window)
-                if account is None or account.start_s < starts[budget.window]:
-                    return Unseeded(scope, budget.window, starts[budget.window])
+            if level.day != day and (missing := level.enter(day, self._window_starts(day, wall))) is not None:
+                return missing
+            for account, nusd in level.accounts:
                 accounts.append(account)
-                if cost and account.spent_nusd + account.reserved_nusd + cost > budget.nusd:
+                if cost and account.spent_nusd + account.reserved_nusd + cost > nusd:
                     fits = False
         if id not in self._live:
             if not fits:
-                return _refusal(tallies, want, wall)
-            self._take(id, tallies, accounts, want)
-        return Granted(id, scopes, want, *_left(tallies))
-
-    def _take(self, id: str, tallies: _Tallies, accounts: list[Account], want: Want) -> None:
-        for scope, tally in tallies:
-            tally.running += 1
-            if scope.limits.rpm is not None:
-                tally.requests.pour(1)
-            if scope.limits.tpm is not None:
-                tally.tokens.pour(want.tokens)
-        for account in accounts:
-            account.reserved_nusd += want.cost_nusd
-        self._live[id] = (tallies, accounts)
+                return _refusal(levels, want, wall)
+            for level in levels:
+                level.tally.running += 1
+                if level.rpm is not None:
+                    level.requests.level += 1
+                if level.tpm is not None:
+                    level.tokens.level += tokens
+            for account in accounts:
+                account.reserved_nusd += cost
+            self._live[id] = levels, accounts
+        return Granted(id, scopes, want, *_left(levels))
 
     def settle(self, granted: Granted, used: Used, now: float) -> bool:
         """False: it was settled before, or was never granted here."""
         found = self._live.pop(granted.id, None)
         if found is None:
             return False
-        tallies, accounts = found
-        for scope, tally in tallies:
-            tally.running -= 1
-            if scope.limits.rpm is not None and not used.answered:
-                tally.requests.drain(scope.limits.rpm, now)
-                tally.requests.pour(-1)
-            if scope.limits.tpm is not None:
-                tally.tokens.drain(scope.limits.tpm, now)
-                tally.tokens.pour(used.tokens - granted.want.tokens)
+        levels, accounts = found
+        want = granted.want
+        too_few = used.tokens - want.tokens
+        for level in levels:
+            level.tally.running -= 1
+            if level.rpm is not None and not used.answered:
+                level.requests.correct(-1, level.rpm, now)
+            if level.tpm is not None:
+                level.tokens.correct(too_few, level.tpm, now)
         for account in accounts:
-            account.reserved_nusd -= granted.want.cost_nusd
+            account.reserved_nusd -= want.cost_nusd
             account.spent_nusd += used.cost_nusd
         return True
 
@@ -138,18 +160,18 @@ class Meter:
         """Reservations that are not settled."""
         return len(self._live)
 
-    def _window_starts(self, wall: float) -> dict[Window, int]:
+    def _window_starts(self, day: float, wall: float) -> dict[Window, int]:
         """Worked out once a day."""
-        if (day := wall // DAY_S) != self._day:
+        if day != self._day:
             self._day, self._starts = day, {window: window_start(window, wall) for window in get_args(Window)}
         return self._starts
 
-    def _tallies_of(self, scopes: tuple[Scope, ...]) -> _Tallies:
+    def _levels_of(self, scopes: tuple[Scope, ...]) -> _Levels:
         known = self._together.get(id(scopes))
         if known is None or known[0] is not scopes:
             if len(self._together) >= MOST_TOGETHER:
                 self._together.clear()
-            known = self._together[id(scopes)] = scopes, [(scope, self._tally(scope)) for scope in scopes]
+            known = self._together[id(scopes)] = scopes, tuple(_Level(scope, self._tally(scope)) for scope in scopes)
         return known[1]
 
     def _tally(self, scope: Scope) -> _Tally:
@@ -159,21 +181,25 @@ class Meter:
         return tally
 
 
-def _left(tallies: _Tallies) -> tuple[Left | None, Left | None]:
+def _left(levels: _Levels) -> tuple[Left | None, Left | None]:
     """Of requests and of tokens, at the scopes that have the least."""
     requests = tokens = None
-    for scope, tally in tallies:
-        rpm, tpm = scope.limits.rpm, scope.limits.tpm
-        if rpm is not None and (requests is None or rpm - tally.requests.level < requests[0]):
-            requests = rpm - tally.requests.level, tally.requests.level, rpm
-        if tpm is not None and (tokens is None or tpm - tally.tokens.level < tokens[0]):
-            tokens = tpm - tally.tokens.level, tally.tokens.level, tpm
-    return None if requests is None else left(requests[1], requests[2]), None if tokens is None else left(tokens[1], tokens[2])
+    fewest_requests = fewest_tokens = inf
+    for level in levels:
+        if (rpm := level.rpm) is not None and (room := rpm - level.requests.level) < fewest_requests:
+            fewest_requests, requests = room, level
+        if (tpm := level.tpm) is not None and (room := tpm - level.tokens.level) < fewest_tokens:
+            fewest_tokens, tokens = room, level
+    return (
+        None if requests is None else left(requests.requests.level, requests.rpm or 0),
+        None if tokens is None else left(tokens.tokens.level, tokens.tpm or 0),
+    )
 
 
-def _refusal(tallies: _Tallies, want: Want, wall: float) -> Refused:
+def _refusal(levels: _Levels, want: Want, wall: float) -> Refused:
     verdict = Verdict(want)
-    for scope, tally in tallies:
+    for level in levels:
+        tally, scope = level.tally, level.scope
         verdict.limits(scope, tally.requests.level, tally.tokens.level, tally.running)
         for budget in scope.budgets:
             account = tally.accounts[budget.window]

@@ -96,22 +96,33 @@ def plan(  # noqa: PLR0913
     why = _break_tie(rule, ask, ranked, admitted.allowed[0], None if whole is None else whole.drawn)
     if ranked[0][3].replica_of:
         _choose_replica(ask, ranked, dict(zip((each.name for each in admitted.allowed), live, strict=True)))
-    if ask.planned is not None and (named := [each for each in ranked if each[3].name == ask.planned]):
-        _to_front(ranked, named[0])
+    if ask.planned is not None and (named := _named(ranked, ask.planned)) is not None:
+        _to_front(ranked, named)
         why, may_explore = PLANNED, False
     measured = None if whole is None else whole.measured
     exploring = may_explore and rule.explore > 0 and len(ranked) > 1 and _explore(rule, ask, ranked, measured)
     _, _, _, first, prediction = ranked[0]
-    followers, fallback = ranked[1:], rule.fallback
-    if whole is not None and whole.following is not None:  # who is not looked at goes before them; an engine may serve a hedge even so
-        followers = [each for each in followers if each[:3] < whole.following or each[3].owned]
-    if fallback != "any":
-        removed += [Removed(each[3], f"fallback: {fallback}", each[4]) for each in followers if fallback == "none" or not each[3].owned]
-        followers = [each for each in followers if fallback == "local" and each[3].owned]
     why = "exploring" if exploring else why
-    attempts = (Planned(first, why, prediction), *[Planned(candidate, "fallback", seen) for _, _, _, candidate, seen in followers])
+    attempts: tuple[Planned, ...] = (Planned(first, why, prediction),)
+    if len(ranked) > 1:
+        attempts += _followers(rule, ranked[1:], whole, removed)
     slo_met = None if prediction.p is None else prediction.meets
     return Plan(attempts, tuple(removed), why, slo_met, soonest_at, exploring, beaten, dearest_nusd)
+
+
+def _named(ranked: Sequence[Ranked], name: str) -> Ranked | None:
+    return next((each for each in ranked if each[3].name == name), None)
+
+
+def _followers(rule: Rule, ranked: list[Ranked], whole: Whole | None, removed: list[Removed]) -> tuple[Planned, ...]:
+    """Those of the others that may follow the first."""
+    fallback = rule.fallback
+    if whole is not None and (following := whole.following) is not None:  # who is not looked at goes before them; an engine may serve a hedge even so
+        ranked = [each for each in ranked if each[:3] < following or each[3].owned]
+    if fallback != "any":
+        removed += [Removed(each[3], f"fallback: {fallback}", each[4]) for each in ranked if fallback == "none" or not each[3].owned]
+        ranked = [each for each in ranked if fallback == "local" and each[3].owned]
+    return tuple([Planned(candidate, "fallback", seen) for _, _, _, candidate, seen in ranked])
 
 
 def _is_beaten(best: Ranked, following: RankKey | None) -> bool:
@@ -142,7 +153,10 @@ def _break_tie(rule: Rule, ask: Ask, ranked: list[Ranked], listed_first: Allowed
     group, key, _, _, _ = ranked[0]
     why = _WHY[rule.objective]
     if rule.objective == "ordered":
-        weighted = [each for each in ranked if each[3].weight is not None and each[0] == group]
+        weighted = []
+        for each in ranked:
+            if each[3].weight is not None and each[0] == group:
+                weighted.append(each)
         if ranked[0][3] is not listed_first:
             why = "next in order"
         if weighted:

@@ -66,13 +66,19 @@ def ready(
             soonest_at = state.ready_at if soonest_at is None else min(soonest_at, state.ready_at)
         else:
             fitting.append((candidate, state))
-    if not fitting and soonest_at is None and misfits:  # nobody fits by what is known; the target itself says best why not
-        most = max(each[0].context_tokens or 0 for each in misfits)
-        fitting = [(each, state) for each, state, _ in misfits if state.ready_at <= now and (each.context_tokens or most) == most]
-        soonest_at = None if fitting else min(state.ready_at for _, state, _ in misfits)
-        misfits = [each for each in misfits if all(each[0] is not asked for asked, _ in fitting)]
-    removed += [Removed(candidate, why) for candidate, _, why in misfits]
+    if misfits:
+        if not fitting and soonest_at is None:
+            fitting, soonest_at = _largest(misfits, now)
+            misfits = [each for each in misfits if all(each[0] is not asked for asked, _ in fitting)]
+        removed += [Removed(candidate, why) for candidate, _, why in misfits]
     return fitting, soonest_at
+
+
+def _largest(misfits: list[tuple[Allowed, Live, str]], now: float) -> tuple[list[tuple[Allowed, Live]], float | None]:
+    """Where nobody fits by what is known the target itself says best why not; and when the first of them is ready, if none is."""
+    most = max(each[0].context_tokens or 0 for each in misfits)
+    fitting = [(each, state) for each, state, _ in misfits if state.ready_at <= now and (each.context_tokens or most) == most]
+    return fitting, None if fitting else min(state.ready_at for _, state, _ in misfits)
 
 
 def _fixed_first(rule: Rule, allowed: Sequence[Allowed], bound_to: str | None) -> Allowed | None:
@@ -85,16 +91,22 @@ def _fixed_first(rule: Rule, allowed: Sequence[Allowed], bound_to: str | None) -
 
 def typical_output(fitting: Sequence[tuple[Allowed, Live]]) -> float:
     """Where a model has no history, its answer is thought as long as the others'."""
-    known = [mean for _, state in fitting if (mean := state.forecast.output_mean) is not None]
-    return sum(known) / len(known) if known else TYPICAL_OUTPUT
+    known, total = 0, 0.0
+    for _, state in fitting:
+        mean = state.forecast.output_mean
+        if mean is not None:
+            known += 1
+            total += mean
+    return total / known if known else TYPICAL_OUTPUT
 
 
 # --- in which order -----------------------------------------------------------------------------------------------------
 def predicted(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: list[Removed], typical: float) -> list[tuple[Allowed, Prediction]]:
     """What the request would see at each target, without those that would cost too much. `typical`: tokens of an answer without a history."""
     slo, max_nusd = rule.slo, rule.max_nusd
-    asked = asked_of(ask, slo)
-    found = [(candidate, predict(ask, candidate, state, slo, typical, asked)) for candidate, state in fitting]
+    asked, found = asked_of(ask, slo), []
+    for candidate, state in fitting:
+        found.append((candidate, predict(ask, candidate, state, slo, typical, asked)))
     if max_nusd is None:
         return found
     left = []

@@ -75,6 +75,14 @@ def admit(rule: Rule, candidates: tuple[Candidate, ...]) -> Admitted:
 
 def affordable(admitted: Admitted, bounds: Sequence[int | None], most_nusd: int) -> Admitted:
     """Those whose answer costs `most_nusd` at most, whatever comes. `bounds[candidate.price_kind]`: what it may cost; None: nobody knows."""
+    for each in admitted.allowed:
+        bound = bounds[each.price_kind]
+        if bound is None or bound > most_nusd:
+            return _afforded(admitted, bounds, most_nusd)
+    return admitted
+
+
+def _afforded(admitted: Admitted, bounds: Sequence[int | None], most_nusd: int) -> Admitted:
     allowed: list[Allowed] = []
     removed: list[Removed] = []
     for each in admitted.allowed:
@@ -83,7 +91,7 @@ def affordable(admitted: Admitted, bounds: Sequence[int | None], most_nusd: int)
             allowed.append(each)
         else:
             removed.append(Removed(each, _beyond(bound, most_nusd)))
-    return Admitted(tuple(allowed), (*admitted.removed, *removed)) if removed else admitted
+    return Admitted(tuple(allowed), (*admitted.removed, *removed))
 
 
 def _beyond(bound: int | None, most_nusd: int) -> str:

@@ -209,5 +209,7 @@ def left_out(look: Look, named: Iterable[Candidate]) -> tuple[LeftOut, ...]:
 
 def counted(rules: Sequence[str]) -> tuple[LeftOut, ...]:
     """Rules that removed targets, the most frequent first; where a rule's text has numbers, by its name alone."""
+    if not rules:
+        return ()
     counts = Counter(name if (name := rule.partition(":")[0]) in NUMBERED else rule for rule in rules)
     return tuple(LeftOut(rule, targets) for rule, targets in counts.most_common())

@@ -20,6 +20,9 @@ _SHARES = (0.0, *(2.0 ** ((code - CODES) / CODE_STEPS) for code in range(1, CODE
 _MIDDLES = tuple(2.0 ** ((bucket + 0.5) / STEPS) for bucket in range(LOWEST, HIGHEST + 1))
 
 
+Weighed = tuple[float, float]  # a value and its weight
+
+
 class Packed(msgspec.Struct, array_like=True, frozen=True):
     """A sketch as it is sent: the first bucket, the sum of weights and of weighted values, and each bucket's share of the fullest as a code."""
 
@@ -41,15 +44,23 @@ class Sketch:
         self.value_sum = 0.0
 
     def add(self, value: float, weight: float) -> None:
-        if not LEAST <= value <= MOST:
-            value = MOST if value > MOST else LEAST
-        bucket = floor(log2(value) * STEPS)
-        place = bucket - self.first
-        if not 0 <= place < len(self.counts):
-            place = self._reach(bucket, bucket)
-        self.counts[place] += weight
-        self.total += weight
-        self.value_sum += weight * value
+        self.add_all(((value, weight),))
+
+    def add_all(self, weighed: Iterable[Weighed]) -> None:
+        counts, first, size = self.counts, self.first, len(self.counts)
+        total, value_sum = self.total, self.value_sum
+        for value, weight in weighed:
+            if not LEAST <= value <= MOST:
+                value = MOST if value > MOST else LEAST
+            bucket = floor(log2(value) * STEPS)
+            place = bucket - first
+            if not 0 <= place < size:
+                place = self._reach(bucket, bucket)
+                counts, first, size = self.counts, self.first, len(self.counts)
+            counts[place] += weight
+            total += weight
+            value_sum += weight * value
+        self.total, self.value_sum = total, value_sum
 
     def _reach(self, low: int, high: int) -> int:
         """Makes room for the buckets from `low` to `high`; gives the place of `low`."""
@@ -132,28 +143,30 @@ def _together(parts: Sequence[tuple[Sketch, float]]) -> tuple[int, list[float], 
 class Distribution:
     """What weighted sketches say together. Between a bucket's edges values are taken to be spread evenly over their logarithm."""
 
-    __slots__ = ("_below", "_first", "_middles", "_times", "mean", "total")
+    __slots__ = ("_below", "_first", "_middles", "_times", "_whole", "mean", "total")
 
     def __init__(self, parts: Iterable[tuple[Sketch, float]], times: float = 1.0) -> None:
         """`parts`: sketches, each with the factor on its weights. `times`: every value is taken to be so many times as large."""
         parts = [(sketch, factor) for sketch, factor in parts if sketch.counts and factor > 0.0]
+        counts: Sequence[float]
         if len(parts) == 1:
             sketch, factor = parts[0]
-            first, counts = sketch.first, [weight * factor for weight in sketch.counts]
-            value_sum = sketch.value_sum * factor
+            first, counts, value_sum = sketch.first, sketch.counts, sketch.value_sum
         else:
             first, counts, value_sum = _together(parts)
+            factor = 1.0
         self._first = first
         self._below = list(accumulate(counts, initial=0.0))
-        self.total = self._below[-1]
+        self._whole = whole = self._below[-1]  # of these weights, which are those of one sketch without its factor
+        self.total = whole * factor
         self._times = times
-        self.mean = value_sum / self.total * times if self.total > 0.0 else None
+        self.mean = value_sum / whole * times if self.total > 0.0 else None
         self._middles: list[float] | None = None
 
     def carried(self, times: float) -> "Distribution":
         """The same, with every value so many times as large."""
         made = Distribution.__new__(Distribution)
-        made._first, made._below, made.total, made._middles = self._first, self._below, self.total, None
+        made._first, made._below, made._whole, made.total, made._middles = self._first, self._below, self._whole, self.total, None
         made._times = self._times * times
         made.mean = None if self.mean is None else self.mean * times
         return made
@@ -163,10 +176,11 @@ class Distribution:
         below = self._below
         if self.mean is None:
             return None
-        goal = share * self.total
-        place = min(len(below) - 1, max(1, bisect_left(below, goal)))
-        inside = below[place] - below[place - 1]
-        part = min(1.0, max(0.0, (goal - below[place - 1]) / inside)) if inside > 0.0 else 1.0
+        goal = share * self._whole
+        place = bisect_left(below, goal, 1, len(below) - 1)
+        under = below[place - 1]
+        inside = below[place] - under
+        part = min(1.0, max(0.0, (goal - under) / inside)) if inside > 0.0 else 1.0
         return float(2.0 ** ((self._first + place - 1 + part) / STEPS)) * self._times
 
     def within(self, value: float) -> float | None:
@@ -180,7 +194,7 @@ class Distribution:
             return 0.0
         if place >= len(below) - 1:
             return 1.0
-        return min(1.0, (below[place] + (at - place) * (below[place + 1] - below[place])) / self.total)
+        return min(1.0, (below[place] + (at - place) * (below[place + 1] - below[place])) / self._whole)
 
     def mean_up_to(self, limit: float) -> float | None:
         """The mean of min(value, `limit`); None: nothing is known."""
@@ -191,11 +205,11 @@ class Distribution:
             sums = self._middles = self._value_sums()
         limit, below = min(MOST, limit), self._below
         place = min(len(below) - 1, max(0, floor(log2(limit) * STEPS) - self._first))
-        return min(limit, self.mean, (sums[place] + limit * (self.total - below[place])) / self.total)
+        return min(limit, self.mean, (sums[place] + limit * (self._whole - below[place])) / self._whole)
 
     def _value_sums(self) -> list[float]:
         """The sum of the values in all buckets below each; scaled, for their exact sum is known."""
         below, at = self._below, self._first - LOWEST
         sums = list(accumulate(((high - low) * _MIDDLES[at + i] for i, (low, high) in enumerate(pairwise(below))), initial=0.0))
-        exact = (self.mean or 0.0) * self.total
+        exact = (self.mean or 0.0) * self._whole
         return [each * exact / sums[-1] for each in sums]

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from contract.scale import LEAST
 from policy.affinity import WarmHits
 from policy.cells import (
+    FAILURE_HALF_LIFE_S,
+    HALF_LIFE_S,
     LOADS,
+    Answer,
     CellForecast,
     Dump,
     Mode,
@@ -23,18 +25,16 @@ from policy.cells import (
     point_of,
     rates,
     share_cached,
-    sketch_of,
     slopes_of,
 )
 from policy.forecast import KNOWN, Forecast
-from policy.line import Point, Slopes, add, carries
+from policy.line import Point, Slopes, carries
 from policy.sketch import Distribution
 
-HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
-FAILURE_HALF_LIFE_S = 60.0
 MOST_HALF_LIVES = 500.0  # before the scale is reset, within the range of a float
 MAX_WASTE_FACTOR = 5.0
 MOST_PLACED = 1000
+MOST_SEEN = 64  # answers that wait to be taken in
 
 _DUMPS = msgspec.msgpack.Decoder(tuple[Dump, Dump])
 
@@ -55,7 +55,7 @@ class TargetStats:
     is of its own alone, so that nothing comes back to be counted twice.
     """
 
-    __slots__ = ("_at", "_changes", "_modes", "_others", "attempts", "failures", "hits", "output_tokens")
+    __slots__ = ("_at", "_changes", "_modes", "_others", "_seen", "attempts", "failures", "hits", "output_tokens")
 
     def __init__(self) -> None:
         self.attempts = 0
@@ -65,6 +65,7 @@ class TargetStats:
         self._modes = (Mode(), Mode())  # unary, streamed
         self._at: float | None = None  # when a weight of 1 was given
         self._changes = 0
+        self._seen: list[Answer] = []  # that are not in the modes yet: before any of these is read, or its forecasts are changed, they are taken in
         self._others: TargetStats | None = None
 
     # --- taking in ----------------------------------------------------------------------------------------------------
@@ -73,6 +74,7 @@ class TargetStats:
 
         `prompt_tokens`, `load`: as its forecast was asked for.
         """
+        self._take_in()
         self._changes += 1
         self._modes[1].saw(now, ttft_s, place_of(prompt_tokens, load))
 
@@ -96,43 +98,26 @@ class TargetStats:
         """
         self.attempts += 1
         self._changes += 1
-        age = now - self._landmark(now)
-        weight = 2.0 ** (age / HALF_LIFE_S)
-        mode = self._modes[streamed]
-        mode.recent[0] += 2.0 ** (age / FAILURE_HALF_LIFE_S)
-        load_at = min(LOADS - 1, load.bit_length())
-        prompt_at = place_of_prompt(prompt_tokens)
-        wait_s = ttft_s if streamed else total_s
-        if wait_s is not None:
-            cell = prompt_at + load_at
-            usual_s = max(LEAST, wait_s / mode.level.times(now))
-            sketch_of(mode.waits, cell).add(usual_s, weight)
-            point = mode.points.get(cell)
-            if point is None:
-                point = mode.points[cell] = [0.0, 0.0, 0.0]
-            point[0] += weight * prompt_tokens / 1000
-            point[1] += weight * load
-            point[2] += weight * load * load
-            add(mode.line, prompt_tokens, load, usual_s, weight)
-            if streamed and not begun:
-                mode.saw(now, wait_s, place_of(prompt_tokens, load))
-        mode.totals.add(total_s, weight)
         if output_tokens:
             self.output_tokens += output_tokens
-            mode.outputs.add(output_tokens, weight)
-            if not streamed:
-                sketch_of(mode.token_s, load_at).add(total_s / output_tokens, weight)
-            elif ttft_s is not None and output_tokens > 1:
-                sketch_of(mode.token_s, load_at).add((total_s - ttft_s) / (output_tokens - 1), weight)
-        if input_tokens and cached_tokens is not None:
-            sums = mode.tokens.get(prompt_at)
-            if sums is None:
-                sums = mode.tokens[prompt_at] = [0.0, 0.0]
-            sums[0] += input_tokens * weight
-            sums[1] += min(cached_tokens, input_tokens) * weight
+        seen = self._seen
+        seen.append((now, streamed, prompt_tokens, load, ttft_s, total_s, output_tokens, input_tokens, cached_tokens, begun))
+        if len(seen) >= MOST_SEEN:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Adds up the answers that came since somebody asked for what they come to: together they cost half of what each by itself would."""
+        if not self._seen:
+            return
+        seen, self._seen = self._seen, []
+        at = self._landmark(seen[-1][0])
+        for streamed, mode in enumerate(self._modes):
+            if answers := [each for each in seen if each[1] == streamed]:
+                mode.take_in(answers, at)
 
     def failed(self, now: float, *, streamed: bool, code: str, limited: bool, paid: bool = False) -> None:
         """An attempt that gave no whole answer. `limited`: the target is well, but wants fewer requests (429). `paid`: it cost money even so."""
+        self._take_in()
         self.attempts += 1
         self.failures[code] = self.failures.get(code, 0) + 1
         self._changes += 1
@@ -162,6 +147,7 @@ class TargetStats:
     # --- between processes --------------------------------------------------------------------------------------------
     def dump(self, now: float) -> bytes:
         """All that fades, as it weighs now: so it can be taken in by another process, whose clock is another."""
+        self._take_in()
         slow, fast = (1.0, 1.0) if self._at is None else _factors(self._at, now)
         return msgspec.msgpack.encode([mode.dump(slow, fast) for mode in self._modes])
 
@@ -171,6 +157,7 @@ class TargetStats:
             dumps = _DUMPS.decode(data)
         except msgspec.MsgspecError as exc:
             raise ValueError("this is no dump of a target's statistics") from exc
+        self._take_in()
         at = self._landmark(now)
         slow, fast = _factors(now, at)
         for mode, dump in zip(self._modes, dumps, strict=True):
@@ -179,12 +166,15 @@ class TargetStats:
 
     def recovered(self) -> None:
         """An outage is over: its failures say nothing of what comes now."""
+        self._take_in()
         for mode in self._modes:
             mode.recent = [mode.recent[0], 0.0, mode.recent[2], 0.0]
             mode.forget_forecasts()
 
     def set_others(self, others: "TargetStats") -> None:
         """What others know from now on, instead of what they were said to know before."""
+        self._take_in()
+        others._take_in()
         self._others = others
         for mode in self._modes:
             mode.forget_forecasts()
@@ -201,6 +191,7 @@ class TargetStats:
         place = place_of(prompt_tokens, load)
         if (kept := mode.placed.get(place)) is not None and kept[1].holds(now, self._changes):
             return kept[0]
+        self._take_in()
         cell = place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length())
         of_cell = mode.cached[cell]
         if of_cell is None or not of_cell.holds(now, self._changes):
@@ -209,12 +200,14 @@ class TargetStats:
 
     def common(self, now: float, streamed: bool) -> Common:
         """The part of its forecasts that is alike for all prompts and loads."""
+        self._take_in()
         views = self._views(now, streamed)
         totals = Distribution((mode.totals, slow) for mode, slow, _ in views) if streamed else None
         return Common(totals, Distribution((mode.outputs, slow) for mode, slow, _ in views), rates(views), {})
 
     def forecast_with(self, common: Common, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> CellForecast:
         """Of their cell, made anew but for a common part, which may be older."""
+        self._take_in()
         cell = place_of_prompt(prompt_tokens) + min(LOADS - 1, load.bit_length())
         return self._made(common, now, streamed, cell, point_of(place_of(prompt_tokens, load)))
 
@@ -223,6 +216,7 @@ class TargetStats:
         placed, place = self._modes[streamed].placed, place_of(prompt_tokens, load)
         if (kept := placed.get(place)) is not None and kept[1] is of_cell:
             return kept[0]
+        self._take_in()
         forecast = of_cell.forecast
         times = carries(of_cell.slope, of_cell.there, point_of(place))
         if forecast.waits is not None and times != 1.0:
@@ -279,6 +273,7 @@ class TargetStats:
 
     def summary(self, now: float) -> dict[str, object]:
         """Plain values for a report, of this process alone: times in milliseconds."""
+        self._take_in()
         own = [(mode, *_factors(self._at, now)) for mode in self._modes] if self._at is not None else []
         ttft_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.waits.values())
         total_s = Distribution((mode.totals, slow) for mode, slow, _ in own)

@@ -132,14 +132,15 @@ class HttpBackend:
         return found
 
     def ready_at(self, model: str, now: float) -> float:
-        return self._keys.ready_at(model)
+        return 0.0 if self._keys.sole is not None else self._keys.ready_at(model)
 
     def wait_s(self) -> float:
         return 0.0
 
     def load(self) -> int:
-        seen = self.reading()
-        return 0 if seen is None else (seen.running or 0) + (seen.waiting or 0)
+        if self._pool is None or (seen := self._pool.reading) is None:
+            return 0
+        return (seen.running or 0) + (seen.waiting or 0)
 
     def reading(self) -> Reading | None:
         return None if self._pool is None else self._pool.reading

@@ -27,6 +27,7 @@ Notes = tuple[tuple[bytes, bytes], ...]
 class UnaryExchange:
     """The provider's whole body, checked and read, then given as one piece."""
 
+    __slots__ = ("_answer", "_marks", "_max_body", "_read", "_response", "bound", "finish", "notes", "upstream_id", "usage")
     whole = b""
     streamed = False
     content_type = JSON

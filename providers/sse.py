@@ -15,6 +15,7 @@ BOM = b"\xef\xbb\xbf"
 CR = 13  # as a number: CPython tries bytes as one first, and that costs an event more than the search
 SMALL = 8 << 10  # bytes held that are cheaper read again than kept account of
 SEAM = 3  # bytes of what is held in which a blank line may have begun
+BETWEEN = b"}\n\ndata: {"  # two events that hold a JSON object each
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -58,6 +59,21 @@ class SseDecoder:
         except MalformedResponse:
             self._at_start = data.startswith(BOM)
             return self._split_any(data)  # again, for the events before the bad one
+
+    def lines(self, chunk: bytes) -> tuple[bytes, int, int]:
+        """The data of a chunk's first events, each on a line of its own, how many they are, and where they end: those that are whole and hold nothing
+        but one line of data, which begins and ends as a JSON object does. They count as read. No events: not only such, and `feed` tells them apart.
+        """
+        end = chunk.rfind(b"}\n\n") + 3
+        if end < 3 or self._rest or self._bad is not None or len(chunk) > LINE_LIMIT or CR in chunk or not chunk.startswith(b"data: {"):
+            return b"", 0, 0
+        text = chunk[6 : end - 2]
+        told = text.replace(BETWEEN, b"}\n{")
+        events = (len(text) - len(told)) // (len(BETWEEN) - 3) + 1
+        if told.count(b"\n") != events - 1:
+            return b"", 0, 0
+        self._at_start = False
+        return told, events, end
 
     def end(self) -> SseEvent | None:
         """The last event, when the stream ended without the blank line that should close it; its `raw` is closed here."""

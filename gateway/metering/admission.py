@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from math import inf
+from math import ceil, inf
 from time import monotonic
 
 import msgspec
@@ -17,9 +17,13 @@ from gateway.metering.meter import MeterPort
 from gateway.metering.waiting import WAITED_FOR, Lines
 from gateway.planner import admitted_by
 from gateway.record import Recorder
+from policy.meter import MOST_TOGETHER
 from policy.quota import NO_LIMITS, Budget, Granted, Left, Refused, Scope, Used, Want
 
 DEGRADED = (b"x-turnout-degraded", b"limiter")
+
+
+Counted = tuple[bool, int | None]  # whether some scope has a budget; the least tokens a minute of those that limit them
 
 
 class Admission:
@@ -30,20 +34,17 @@ class Admission:
         self._recorder = recorder
         self._alerts = alerts
         self._lines = Lines()
+        self._known: dict[int, tuple[tuple[Scope, ...], Counted]] = {}  # by the identity of a key's scopes, which are kept with it
 
     async def admit(self, job: Job, free: bool = False) -> None:
         """Reserves; `settle` must follow. `free`: a kept answer is there, so that it counts as a request and nothing more.
 
         Raises InvalidRequest, LimitExceeded, BudgetExhausted, StoreUnavailable, LedgerUnavailable.
         """
-        scopes = job.principal.scopes
-        counts_money = False
-        for scope in scopes:
-            counts_money = counts_money or bool(scope.budgets)
+        counts_money, least_tpm = self._counted(job.principal.scopes)
         bounds = NOTHING if free else bounds_of(job.call, job.route, job.rule, counts_money)
-        want = Want(_tokens(bounds, scopes), 0)
-        if counts_money and not free:
-            want = self._afford(job, bounds, want)
+        cost = self._afford(job, bounds) if counts_money and not free else 0
+        want = Want(bounds.most_tokens if least_tpm is None else min(bounds.most_tokens, max(bounds.likely_tokens, least_tpm)), cost)
         answer = await self._reserve(job, want)
         if isinstance(answer, Refused) and answer.budget is not None:
             answer = await self._cheaper(job, bounds, want, answer, answer.budget)
@@ -73,7 +74,7 @@ class Admission:
         if not scopes:
             yield
             return
-        want = self._afford(job, bounds_of(job.call, job.route, job.rule, True), Want(0, 0))
+        want = Want(0, self._afford(job, bounds_of(job.call, job.route, job.rule, True)))
         granted = await self.meter.reserve(job.call.request_id, scopes, want)
         if isinstance(granted, Refused):
             raise _refusal(job, granted)
@@ -82,28 +83,41 @@ class Admission:
         finally:
             self.meter.settle(granted, Used(0, job.used_nusd))
 
+    def _counted(self, scopes: tuple[Scope, ...]) -> Counted:
+        known = self._known.get(id(scopes))
+        if known is None or known[0] is not scopes:
+            if len(self._known) >= MOST_TOGETHER:
+                self._known.clear()
+            tpms = [scope.limits.tpm for scope in scopes if scope.limits.tpm is not None]
+            counted = any(scope.budgets for scope in scopes), min(tpms, default=None)
+            known = self._known[id(scopes)] = scopes, counted
+        return known[1]
+
     # --- in turn ---------------------------------------------------------------------------------------------------------
     async def _reserve(self, job: Job, want: Want) -> Granted | Refused:
-        id, scopes, flow = job.call.request_id, job.principal.scopes, job.principal.flow
+        scopes = job.principal.scopes
         waiting = self._lines.behind(scopes)
         if waiting is None:
-            answer = await self.meter.reserve(id, scopes, want)
+            answer = await self.meter.reserve(job.call.request_id, scopes, want)
             if isinstance(answer, Granted) or answer.dimension not in WAITED_FOR or answer.retry_after_s is None:
                 return answer
             waiting = answer.scope, answer
             if not answer.scope.limits.max_wait_s:
                 return answer
-        scope, refused = waiting
+        return await self._wait(job, want, *waiting)
+
+    async def _wait(self, job: Job, want: Want, scope: Scope, refused: Refused) -> Granted | Refused:
+        id, scopes, flow = job.call.request_id, job.principal.scopes, job.principal.flow
         deadline_s = job.rule.slo.deadline_s
         left_s = inf if deadline_s is None else deadline_s - (monotonic() - job.client.started_at)
         return await self._lines.wait(scope, refused, flow, lambda: self.meter.reserve(id, scopes, want), left_s)
 
     # --- money -----------------------------------------------------------------------------------------------------------
-    def _afford(self, job: Job, bounds: Bounds, want: Want) -> Want:
-        """Reserves for the dearest target that may answer, and leaves out those whose price nobody knows."""
+    def _afford(self, job: Job, bounds: Bounds) -> int:
+        """What is to be reserved: enough for the dearest target that may answer. Those whose price nobody knows are left out."""
         most = dearest(bounds.costs, admitted_by(job.rule, job.route))
-        job.affordable = Affordable(bounds.costs, most, enough=True)
-        return msgspec.structs.replace(want, cost_nusd=most)
+        job.affordable = Affordable(bounds.costs, most, True)
+        return most
 
     async def _cheaper(self, job: Job, bounds: Bounds, want: Want, refused: Refused, budget: Budget) -> Granted | Refused:
         """Where there is too little left for the dearest target: the cheapest, then those that cost nothing, if the budget says so."""
@@ -120,16 +134,6 @@ class Admission:
             if isinstance(answer, Granted) or answer.budget is None or answer.budget.on_exhausted == "reject":
                 return answer
         return answer
-
-
-def _tokens(bounds: Bounds, scopes: tuple[Scope, ...]) -> int:
-    """The upper bound, or all of a minute's tokens where what is likely fits into them."""
-    least = None
-    for scope in scopes:
-        tpm = scope.limits.tpm
-        if tpm is not None and (least is None or tpm < least):
-            least = tpm
-    return bounds.most_tokens if least is None else min(bounds.most_tokens, max(bounds.likely_tokens, least))
 
 
 # --- what the caller hears -----------------------------------------------------------------------------------------------------
@@ -189,7 +193,7 @@ def limit_headers(requests: Left | None, tokens: Left | None) -> HeaderList:
 def _duration(seconds: float) -> bytes:
     """As OpenAI tells times: `120ms`, `1.5s`, `6m0s`."""
     if seconds < 1:
-        return b"%dms" % max(0, -int(-seconds * 1000 // 1))
+        return b"%dms" % ceil(seconds * 1000)
     minutes, rest = divmod(seconds, 60)
     text = f"{rest:.3f}".rstrip("0").rstrip(".")
     return f"{int(minutes)}m{text}s".encode() if minutes else f"{text}s".encode()

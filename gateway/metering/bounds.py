@@ -43,6 +43,10 @@ class ToolCalls(NamedTuple):
     others: int = 0
 
 
+NO_CALLS = ToolCalls()
+_RUNNING = frozenset({"web_search_options", "tools"})
+
+
 class Bounds(msgspec.Struct, frozen=True):
     """`likely_tokens`: about what it will use; `most_tokens`: at most. `costs`: for each price of the route's targets nano-dollars at most.
 
@@ -67,7 +71,8 @@ def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bound
     if counts_money:
         times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
         tools = tool_calls_of(call)
-        costs = tuple([_cost(target, prompt, answer, times, tools) for target in route.priced])
+        for target in route.priced:
+            costs += (_cost(target, prompt, answer, times, tools),)
     return Bounds(prompt // 4 + told, prompt + told, costs)
 
 
@@ -96,6 +101,8 @@ def told_limit(call: Call) -> tuple[str, int] | None:
 
 def tool_calls_of(call: Call) -> ToolCalls:
     """At most, by each tool's `max_uses` and the whole request's `max_tool_calls`; UNTOLD_CALLS where neither is told."""
+    if _RUNNING.isdisjoint(call.fields):
+        return NO_CALLS
     web = UNTOLD_CALLS if bytes(call.fields.get("web_search_options", b"null")) != b"null" else 0
     files = others = 0
     given = bytes(call.fields.get("tools", b""))
@@ -122,13 +129,20 @@ def _cost(target: Target, prompt: int, answer: int | None, times: int, calls: To
     if context is not None and prompt > context:
         prompt = context  # what exceeds it is refused
     out = min(UNTOLD_MOST, context or UNTOLD_MOST) if answer is None else answer
-    tokens, rates = most_nusd(target.price, prompt * times, out), target.price.rates
-    return None if tokens is None else tokens + tools_nusd(rates, *calls)
+    tokens = most_nusd(target.price, prompt * times, out)
+    if tokens is None or calls is NO_CALLS:
+        return tokens
+    return tokens + tools_nusd(target.price.rates, *calls)
 
 
 def dearest(costs: Sequence[int | None], admitted: Admitted) -> int:
     """Of the targets that may answer, what the dearest costs at most; 0 where none costs anything."""
-    return max((cost for kind in admitted.price_kinds if (cost := costs[kind]) is not None), default=0)
+    most = 0
+    for kind in admitted.price_kinds:
+        cost = costs[kind]
+        if cost is not None and cost > most:
+            most = cost
+    return most
 
 
 def cheapest(costs: Sequence[int | None], admitted: Admitted) -> int:

@@ -95,9 +95,11 @@ class Lines:
 
     def behind(self, scopes: Iterable[Scope]) -> tuple[Scope, Refused] | None:
         """The first of these scopes at which somebody waits already, and why: who comes now goes behind."""
-        if not self._lines:
-            return None
-        return next(((scope, line.refused) for scope in scopes if (line := self._lines.get(scope.id)) is not None), None)
+        if self._lines:
+            for scope in scopes:
+                if (line := self._lines.get(scope.id)) is not None:
+                    return scope, line.refused
+        return None
 
     def freed(self, scopes: Iterable[Scope], held_s: float) -> None:
         """A request of these scopes ended: there may be room."""

@@ -13,7 +13,7 @@ from gateway.replay.places import Place, Places
 from gateway.replay.told import Considered, Told
 from ledger.history import Recorded
 from policy.ask import Ask
-from policy.cells import CellForecast, place_of_prompt
+from policy.cells import HALF_LIFE_S, CellForecast, place_of_prompt
 from policy.evidence import Target, load_at
 from policy.forecast import Forecast
 from policy.plan import Plan, plan
@@ -21,7 +21,7 @@ from policy.predict import Live, asked_of
 from policy.residency import Candidate
 from policy.rule import NO_SLO, Rule
 from policy.slots import Slots
-from policy.stats import HALF_LIFE_S, Common
+from policy.stats import Common
 
 HELD_S = 300.0  # a forecast holds so long, half of the statistics' half-life, or until a SIXTEENTH more is known of its target
 SIXTEENTH = 1 / 16

@@ -362,8 +362,9 @@ class Connection(asyncio.Protocol):
         self._arm(response.headers_at + response.clocks.idle_s)
 
     def on_body(self, body: bytes) -> None:
-        if self._response is not None and not self._message_ended:
-            self._response.take(body)
+        response = self._response
+        if response is not None and not self._message_ended:
+            response.take(body)
 
     def on_message_complete(self) -> None:
         if self._response is not None and self._response.headers_at:

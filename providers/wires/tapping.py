@@ -51,6 +51,10 @@ class Tapping(Findings, ABC):
     def _keep(self, event: SseEvent, data: bytes) -> bool:
         """Reads one event; False when its bytes must not go on. Sets `error` or `complete` when nothing after it may."""
 
+    def _keep_all(self, lines: bytes, events: int) -> int:
+        """Reads the data of so many events at once, a line each, as long as nothing ends with them and their bytes may go on: so many of them."""
+        return 0
+
     def _close(self) -> bytes:
         """The upstream ended before its terminal event. A dialect that can do without one gives it here, and sets `complete`."""
         self.error = StreamCut("the upstream's stream ended before its answer was whole")
@@ -62,6 +66,14 @@ class Tapping(Findings, ABC):
     def feed(self, chunk: bytes) -> bytes:
         if self.error is not None or self.complete:
             return b""
+        lines, events, end = self._sse.lines(chunk)
+        if events and ((read := self._keep_all(lines, events)) or self.error is not None):
+            if read < events:
+                end = len(chunk) - len(chunk.split(b"\n\n", read)[read])
+            self._held.append(chunk[:end])
+            if end == len(chunk) or self.error is not None:
+                return self._released()
+            chunk = chunk[end:]
         try:
             return self._pass(self._sse.feed(chunk))
         except AttemptError as error:

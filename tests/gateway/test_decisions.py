@@ -55,6 +55,15 @@ async def test_a_decision_tells_every_candidate_its_place_and_why_the_winner_won
     assert decided["candidates"][0]["ttft_p95_ms"] is None and decided["candidates"][0]["cost_usd"] is None, "nothing was known yet"
 
 
+async def test_a_decision_tells_a_target_that_asked_to_be_left_alone_from_one_that_fails(gateway: Gateway, one: Upstream) -> None:
+    one.plays["m1"] = status(503, retry_after="30")
+    await asked(gateway)
+    decided = (await decision(gateway, await asked(gateway)))["decision"]
+    assert [(c["target"], c["rule"]) for c in decided["candidates"] if c["verdict"] == "removed"] == [
+        ("one/m1", "not ready: it asked to be left alone for a while")
+    ]
+
+
 async def test_a_decision_tells_what_then_happened(gateway: Gateway, one: Upstream) -> None:
     one.plays["m1"] = status(503)
     told = await decision(gateway, await asked(gateway))

@@ -13,7 +13,7 @@ LIMIT = 600  # ten a second
 def taken(bucket: Bucket, units: int, limit: int, now: float) -> bool:
     fits = wait_s(bucket.drain(limit, now), units, limit) == 0
     if fits:
-        bucket.pour(units)
+        bucket.level += units
     return fits
 
 
@@ -79,8 +79,7 @@ def test_true_use_stays_within_the_limit_and_a_minutes_worth_whatever_was_estima
     for pause, bound, share, lasts in requests:
         now += pause
         for end, its_bound, its_use in sorted(each for each in ends if each[0] <= now):
-            bucket.drain(limit, end)
-            bucket.pour(its_use - its_bound)
+            bucket.correct(its_use - its_bound, limit, end)
         ends = [each for each in ends if each[0] > now]
         if taken(bucket, bound, limit, now):
             ends.append((now + lasts, bound, bound * share))

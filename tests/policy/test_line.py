@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.line import FLAT, MOST, SUMS, Point, add, carries, height, slopes
+from policy.line import FLAT, MOST, SUMS, Point, add_all, carries, height, slopes
 
 ANSWERS = st.lists(st.tuples(st.integers(1, 50_000), st.integers(0, 40), st.floats(0.01, 60.0)), min_size=1, max_size=30)
 
@@ -17,8 +17,7 @@ def point(prompt_tokens: int, load: int) -> Point:
 
 def summed(answers: list[tuple[int, int, float]]) -> list[float]:
     sums = [0.0] * SUMS
-    for prompt_tokens, load, wait_s in answers:
-        add(sums, prompt_tokens, load, wait_s, 1.0)
+    add_all(sums, [(*answer, 1.0) for answer in answers])
     return sums
 
 

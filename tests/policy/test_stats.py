@@ -490,3 +490,21 @@ def test_a_report_is_a_copy() -> None:
     told = stats.summary(START)
     stats.failed(START, streamed=True, code="upstream_error", limited=False)
     assert told["failures"] == {}
+
+
+@FEW
+@given(HISTORY)
+def test_answers_that_were_taken_in_together_come_to_what_they_do_one_by_one(history: list[dict[str, Any]]) -> None:
+    """A summary takes in what came so far."""
+    together, apart = TargetStats(), TargetStats()
+    lived(together, history)
+    for each in history:
+        lived(apart, [each])
+        apart.summary(START)
+    now = START + 300.0
+    for streamed in (False, True):
+        mine, theirs = (each.forecast(now, streamed=streamed, prompt_tokens=3000, load=2) for each in (together, apart))
+        assert mine.samples == pytest.approx(theirs.samples) and mine.error_rate == pytest.approx(theirs.error_rate)
+        assert mine.total_mean_s == pytest.approx(theirs.total_mean_s) and mine.total_p95_s == pytest.approx(theirs.total_p95_s)
+        assert mine.output_mean == pytest.approx(theirs.output_mean) and mine.cache_share == pytest.approx(theirs.cache_share)
+    assert together.summary(now) == apart.summary(now)

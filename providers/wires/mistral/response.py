@@ -128,6 +128,9 @@ class MistralStreamTap(ChatStreamTap):
     def _pass(self, events: list[SseEvent]) -> bytes:
         return super()._pass([_plain_event(event, for_client=True) for event in events])
 
+    def _keep_all(self, lines: bytes, events: int) -> int:
+        return 0  # each may have to be told anew
+
 
 def _plain_event(event: SseEvent, *, for_client: bool) -> SseEvent:
     if event.data is None or (data := plain(event.data, for_client=for_client)) is event.data:

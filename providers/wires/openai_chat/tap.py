@@ -6,7 +6,7 @@ import msgspec
 
 from contract.call import Call
 from contract.errors import AttemptError, MalformedResponse, UpstreamError
-from contract.usage import tokens_about
+from contract.usage import BYTES_PER_TOKEN, tokens_about
 from providers.sse import SseEvent
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
@@ -22,7 +22,7 @@ _TRUE = msgspec.Raw(b"true")
 _FALSE = msgspec.Raw(b"false")
 _USAGE_ONLY = msgspec.Raw(b'{"include_usage":true}')
 _NULL = msgspec.Raw(b"null")
-_NOTHING = (b"null", b'""', b"[]", b"{}")
+_NOTHING = frozenset({b"null", b'""', b"[]", b"{}"})
 CALL_FRAME = 64  # bytes around a piece of a call's arguments
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 T = TypeVar("T")
@@ -51,9 +51,7 @@ class _Delta(msgspec.Struct, gc=False):
         return sum(len(raw) for value in others if value is not _NULL and (raw := bytes(value)) not in _NOTHING)
 
     def bound(self) -> list[str]:
-        """What in it binds a later request to the provider; most deltas have no member that could."""
-        if self.tool_calls is _NULL and self.reasoning_details is _NULL and self.extra_content is _NULL:
-            return []
+        """What in it binds a later request to the provider."""
         return [state for value in (self.tool_calls, self.reasoning_details, self.extra_content) for state in bound_in(bytes(value))]
 
 
@@ -145,19 +143,37 @@ class ChatStreamTap(Tapping):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.error = MalformedResponse("an event of the upstream's stream is not valid JSON")
             return False
-        if bytes(chunk.error) != b"null" or chunk.object == "error" or event.name == b"error":
+        if _told(chunk.error) or chunk.object == "error" or event.name == b"error":
             self.error = in_band_error(data)
             return False
-        if self.upstream_id is None and chunk.id:
-            self.upstream_id = chunk.id
-        if bytes(chunk.usage) != b"null":
+        if _told(chunk.usage):
             usage = decode_usage(chunk.usage, chunk.service_tier)
             self.usage = with_thoughts(usage) if self._thought else usage
             if not chunk.choices and self._strip_usage:
                 return False
+        self._look(chunk)
+        return self.error is None
+
+    def _keep_all(self, lines: bytes, events: int) -> int:
+        try:
+            chunks = _chunk.decode_lines(lines)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return 0
+        if len(chunks) != events:  # two on one line
+            return 0
+        for read, chunk in enumerate(chunks):
+            if (chunk.error is not _NULL and _told(chunk.error)) or (chunk.usage is not _NULL and _told(chunk.usage)) or chunk.object == "error":
+                return read
+            self._look(chunk)
+            if self.error is not None:
+                return read
+        return len(chunks)
+
+    def _look(self, chunk: _Chunk) -> None:
+        if self.upstream_id is None and chunk.id:
+            self.upstream_id = chunk.id
         for choice in chunk.choices or ():
             self._see(choice)
-        return self.error is None
 
     def _keep_strange(self, event: SseEvent, data: bytes) -> bool:
         """JSON of a shape we do not know: the client may. But what says that it is an error is one."""
@@ -172,16 +188,17 @@ class ChatStreamTap(Tapping):
         return True
 
     def _see(self, choice: _Choice) -> None:
-        if choice.finish_reason in FAILED:
+        if choice.finish_reason is not None and choice.finish_reason in FAILED:
             self.error = failed(choice)
             return
         if (delta := choice.delta) is not None:
             if size := delta.output_size():
-                self.tokens_seen += tokens_about(size)
+                self.tokens_seen += size // BYTES_PER_TOKEN or 1
                 self.content_seen = True
                 if delta.content is _NULL and (delta.reasoning is not _NULL or delta.reasoning_content is not _NULL):
                     self._thought = True
-            self.bound += delta.bound()
+            if delta.tool_calls is not _NULL or delta.reasoning_details is not _NULL or delta.extra_content is not _NULL:
+                self.bound += delta.bound()
         elif choice.text:
             self.tokens_seen += tokens_about(len(choice.text))
             self.content_seen = True
@@ -191,6 +208,10 @@ class ChatStreamTap(Tapping):
             self.finished = len(self._finished) >= self._choices
             if choice.index == 0:
                 self.finish = decode_finish(choice.finish_reason)
+
+
+def _told(member: msgspec.Raw) -> bool:
+    return member is not _NULL and bytes(member) != b"null"
 
 
 def failed(choice: _Choice) -> AttemptError:
@@ -204,7 +225,7 @@ def read_unary(body: bytes) -> WholeAnswer:
         answer = _chunk.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a chat completion") from exc
-    if (answer.error is not _NULL and bytes(answer.error) != b"null") or answer.object == "error":
+    if answer.object == "error" or _told(answer.error):
         raise in_band_error(body)
     if not answer.choices:
         raise MalformedResponse("the upstream's answer holds no choices")
@@ -214,5 +235,5 @@ def read_unary(body: bytes) -> WholeAnswer:
             raise failed(choice)
         if choice.index == 0 and native is None:
             native = choice.finish_reason
-    usage = decode_usage(answer.usage, answer.service_tier) if answer.usage is not _NULL and bytes(answer.usage) != b"null" else None
+    usage = decode_usage(answer.usage, answer.service_tier) if _told(answer.usage) else None
     return WholeAnswer(body, usage, answer.id, decode_finish(native) if native else None, bound=bound_in(body))

@@ -62,12 +62,12 @@ def decode_usage(raw: msgspec.Raw, tier: msgspec.Raw = _NONE) -> Usage:
     if cached is None:
         cached = given.num_cached_tokens if given.prompt_cache_hit_tokens is None else given.prompt_cache_hit_tokens
     return Usage(
-        input_uncached=_less(given.prompt_tokens, cached, into.cache_write_tokens, into.audio_tokens, into.image_tokens),
+        input_uncached=_less(given.prompt_tokens, (cached, into.cache_write_tokens, into.audio_tokens, into.image_tokens)),
         cache_read=cached,
         cache_write_5m=into.cache_write_tokens,
         audio_input=into.audio_tokens,
         image_input=into.image_tokens,
-        output_visible=_less(completion, thought, out.audio_tokens, out.image_tokens),
+        output_visible=_less(completion, (thought, out.audio_tokens, out.image_tokens)),
         reasoning=thought,
         audio_output=out.audio_tokens,
         image_output=out.image_tokens,
@@ -83,14 +83,12 @@ def with_thoughts(usage: Usage) -> Usage:
     return msgspec.structs.replace(usage, reasoning=None) if usage.reasoning == 0 else usage
 
 
-def _less(total: int | None, *parts: int | None) -> int | None:
+def _less(total: int | None, parts: tuple[int | None, ...]) -> int | None:
     """What is left of a total; a provider whose parts exceed its total is not believed into the negative. A negative total says nothing."""
     if total is None or total < 0:
         return None
-    for part in parts:
-        if part:
-            total -= part
-    return max(0, total)
+    rest = total - sum(filter(None, parts))
+    return rest if rest > 0 else 0
 
 
 def encode_usage(usage: Usage) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from contract.call import Call
 from contract.errors import AttemptError, TurnoutError
 from contract.events import Event
 from contract.requests import ChatRequest
-from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
 from providers.wires.openai_chat import encoder, errors, request, request_encoder, response, resuming, tap
@@ -60,8 +59,8 @@ class OpenAIChat:
         body = {"message": error.message, "type": error_type, "param": error.param, "code": error.reason}
         return msgspec.json.encode({"error": {**body, "request_id": request_id, "attempts": attempts}})
 
-    def rewrite_request(self, call: Call, model: str, facts: Facts, *, stream: bool, ask_usage: bool) -> bytes:
-        return tap.rewrite_request(call, model, facts, stream=stream, ask_usage=ask_usage)
+    rewrite_request = staticmethod(tap.rewrite_request)  # each request asks for both of these: no call between
+    read_unary = staticmethod(tap.read_unary)
 
     def stream_tap(self, call: Call, strip_usage: bool) -> tap.ChatStreamTap:
         return tap.ChatStreamTap(call.choices, strip_usage)
@@ -71,9 +70,6 @@ class OpenAIChat:
 
     def resumed(self, delivered: bytes, answering: Answering) -> encoder.ChatStreamEncoder:
         return resuming.resumed(delivered, answering)
-
-    def read_unary(self, body: bytes) -> WholeAnswer:
-        return tap.read_unary(body)
 
 
 OPENAI_CHAT = OpenAIChat()

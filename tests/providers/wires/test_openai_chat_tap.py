@@ -168,6 +168,9 @@ ERRORS = [
     (b'data: {"id":"\xff"}\n\n', e.MalformedResponse),
     (b'data: {"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n", e.MalformedResponse),
     (b"data: " + b"x" * LINE_LIMIT + b"\n\n", e.MalformedResponse),
+    (b'data: {"id":"CANARY"}{"id":"CANARY"}\n\n', e.MalformedResponse),
+    (b'data: {"id":"CANARY"\n\ndata: }{}\n\n', e.MalformedResponse),
+    (b'data: {"choices":[{}\n\ndata: {}]}\n\n', e.MalformedResponse),
 ]
 
 
@@ -378,6 +381,16 @@ def test_what_is_no_answer_under_a_200_is_an_error(body: bytes, error: type[e.At
         with pytest.raises(e.AttemptError) as caught:
             read(body)
         assert type(caught.value) is error and "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("after", [b"", texts(" there")[0], FINISH])
+def test_a_line_that_is_no_field_is_not_read(after: bytes) -> None:
+    """A JSON object below the data, and one that stands where an event would begin."""
+    tap, bitten = ChatStreamTap(1, strip_usage=False), ChatStreamTap(1, strip_usage=False)
+    stray = b'{"usage":{"prompt_tokens":7,"completion_tokens":7},"choices":[{"index":0,"delta":{"content":"CANARY"}}]}'
+    sent = texts("Hi")[0][:-1] + stray + b"\n\n" + stray + b"\n\n" + after
+    assert tap.feed(sent) == pass_through(bitten, *bytewise(sent)) == sent
+    assert found(tap) == found(bitten) and tap.usage is None
 
 
 def test_an_event_with_empty_data_is_left_out() -> None:
