@@ -113,6 +113,13 @@ def database_url(path: Path, env: Mapping[str, str]) -> str:
         raise ConfigError(document.file, [Finding("`state` cannot be used; `turnout check` says why", document.place(("state",)))]) from None
 
 
+def names_in(path: Path, env: Mapping[str, str], section: str) -> list[str]:
+    """What a section (`teams`, `providers`) lists; as little is asked of the file as by `database_url`. Raises ConfigError."""
+    document = Document(path, _AllSet(env))
+    listed = document.data.get(section) if isinstance(document.data, dict) else None
+    return [str(name) for name in listed] if isinstance(listed, dict) else []
+
+
 def _without_a_file(env: Mapping[str, str], known: Known) -> Loaded:
     engine = {"engine": DEFAULT_ENGINE}
     by_key = {

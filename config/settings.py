@@ -183,6 +183,14 @@ class PriceSettings(Section):
     web_search_usd: Usd | None = Field(None, description="of one search by the provider; default: not known, nor is the cost of what has one")
     file_search_usd: Usd | None = Field(None, description="the same, of a search in files that the provider keeps")
     tool_call_usd: Usd | None = Field(None, description="the same, of a call of any other tool that the provider runs and charges for")
+    cache_write_1h_usd_per_mtok: Usd | None = Field(None, description="of what is kept for an hour; default: as cache_write_usd_per_mtok")
+    reasoning_usd_per_mtok: Usd | None = Field(None, description="default: as any output")
+    audio_input_usd_per_mtok: Usd | None = Field(None, description="default: not known, nor is the cost of what has any")
+    audio_output_usd_per_mtok: Usd | None = Field(None, description="the same, of audio that is made")
+    service_tiers: dict[str, Annotated[float, Field(ge=0, le=1_000)]] = Field(
+        default_factory=dict,
+        description="what an answer in such a tier costs, as a multiple: {flex: 0.5, priority: 2}; default: not known but of the standard tier",
+    )
 
 
 class TargetSettings(Section):

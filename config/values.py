@@ -25,7 +25,9 @@ class Free:
 
     def _read(self, value: Any) -> Any:
         if value == "free":
-            return {"input_usd_per_mtok": 0, "output_usd_per_mtok": 0, "web_search_usd": 0, "file_search_usd": 0, "tool_call_usd": 0}
+            searches = {"web_search_usd": 0, "file_search_usd": 0, "tool_call_usd": 0}
+            audio = {"audio_input_usd_per_mtok": 0, "audio_output_usd_per_mtok": 0}
+            return {"input_usd_per_mtok": 0, "output_usd_per_mtok": 0, **searches, **audio}
         if isinstance(value, str):
             raise PydanticCustomError("like", "must be free, or {input_usd_per_mtok: …, output_usd_per_mtok: …}")
         return value

@@ -18,7 +18,7 @@ UsageSource = Literal["provider", "estimated"]
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Token counts of one attempt; calls of tools that its provider ran and charges for, and those of them that were searches.
 
-    `raw` is the provider's usage object as it came, as JSON.
+    `raw` is the provider's usage object as it came, as JSON. `service_tier`: flex, priority …; None: the standard one, or none was said.
     """
 
     input_uncached: int | None = None
@@ -36,6 +36,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     file_searches: int | None = None
     source: UsageSource = "provider"
     raw: msgspec.Raw = ABSENT
+    service_tier: str | None = None
 
     @property
     def input_total(self) -> int | None:

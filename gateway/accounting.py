@@ -7,7 +7,7 @@ from contract.usage import BYTES_PER_TOKEN, COUNTS, Usage
 
 MOST_TOKENS = 1 << 24  # beyond this a count is a fault of whoever sent it: no model reads or writes so many
 _CACHED = ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
-_CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("source", "raw"))
+_CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("source", "raw", "service_tier"))
 
 
 def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: int) -> Usage | None:

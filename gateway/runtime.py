@@ -165,7 +165,8 @@ class Runtime:
 
     def readiness(self) -> dict[str, object]:
         """`status` ok, or what is in the way (stopping, ledger, starting, engines); how each engine and the ledger stand."""
-        ledger = {"pending": self.ledger.pending, "dropped": self.ledger.dropped, "error": self.ledger.last_error}
+        books = self.ledger
+        ledger = {"pending": books.pending, "dropped": books.dropped, "unreadable": books.unreadable, "error": books.last_error}
         status = "stopping" if self.stopping else "ledger" if self.ledger.in_danger else unready(self.routes.all, self.engines) or "ok"
         sharing = {} if self.sharing is None else {"redis": {"error": self.sharing.error}}
         worker = {} if self.worker is None else {"worker": self.worker}

@@ -138,3 +138,6 @@ def _divided(sums: Sequence[float], unit: float) -> Error:
         return Error(0, None, None, None, None)
     shares = (absolute / actual, (predicted - actual) / actual) if actual else (None, None)
     return Error(int(n), predicted / n / unit, actual / n / unit, *shares)
+
+
+NOTHING = _calibration((), 0, *([0.0] * 21))

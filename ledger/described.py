@@ -121,4 +121,4 @@ def _usage(row: AttemptRow) -> dict[str, Any] | None:
         return None
     counts = {name: getattr(row.usage, name) for name in USAGE_CLASSES}
     raw = row.usage.raw
-    return {**counts, "source": row.usage.source, "raw": msgspec.json.decode(raw) if raw else None}
+    return {**counts, "source": row.usage.source, "service_tier": row.usage.service_tier, "raw": msgspec.json.decode(raw) if raw else None}

@@ -53,6 +53,14 @@ class Recent(msgspec.Struct, frozen=True):
     week: Effective | None
 
 
+_TOLD = (
+    *("engine", "up_h", "busy_h", "asleep_h", "idle_share", "requests", "tokens", "output_tokens", "busy_tokens_per_s"),
+    *("kwh", "usd", "idle_usd", "asleep_usd", "usd_per_mtok"),
+)
+_WHOLE = Effective(None, None, None, 0.0)
+LIKE: dict[str, Any] = {**dict.fromkeys(_TOLD), "last": msgspec.to_builtins(Recent(_WHOLE, _WHOLE, _WHOLE))}  # a line, of nothing
+
+
 def write(engine: Engine, times: Sequence[EngineTime]) -> None:
     """Raises SQLAlchemyError."""
     with engine.begin() as connection:
@@ -66,6 +74,28 @@ def usd_per_hour(engine: Engine, window: Window) -> dict[str, float]:
     with engine.connect() as connection:
         found = connection.execute(select(c.engine, func.max(c.nusd_per_hour)).where(within).group_by(c.engine))
         return {name: nusd / NUSD_PER_USD for name, nusd in found}
+
+
+class Uptime(msgspec.Struct, frozen=True):
+    """Of an engine that was up in a time: since when there is it, or the time's begin where it was up before that; until when it is written; how long
+    it was busy."""
+
+    since_us: int
+    until_us: int
+    busy_us: int
+
+
+def uptimes(engine: Engine, window: Window) -> dict[str, Uptime]:
+    """Each engine that was up in that time."""
+    c = engine_minutes.c
+    within = (c.ended_at_us > window.from_us) & (c.ended_at_us <= window.to_us)
+    told = (func.min(c.ended_at_us - c.up_us - func.coalesce(c.asleep_us, 0)), func.max(c.ended_at_us), func.sum(c.busy_us))
+    query = select(c.engine, *(cast(each, BigInteger) for each in told)).where(within).group_by(c.engine)
+    with engine.connect() as connection:
+        found = {name: Uptime(*times) for name, *times in connection.execute(query)}
+        older = select(c.engine).where(c.ended_at_us <= window.from_us, c.engine.in_(found)).distinct()
+        before = set(connection.execute(older).scalars()) if found else set()
+    return {name: msgspec.structs.replace(up, since_us=window.from_us) if name in before else up for name, up in found.items()}
 
 
 def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:

@@ -28,10 +28,18 @@ class Quantiles(msgspec.Struct, frozen=True):
     p99_ms: float | None
 
 
+class Speeds(msgspec.Struct, frozen=True):
+    """What 50, 90 and 99 of 100 reach. None: nothing was counted."""
+
+    p50: float | None
+    p90: float | None
+    p99: float | None
+
+
 class Latency(msgspec.Struct, frozen=True):
     """One group. `ttft` and `inter_token` of streams, `end` and `upstream` (the end, without the wait in our queue) of whole answers.
 
-    `tokens_per_s`: of a stream's output, what 50, 90 and 99 of 100 streams reach.
+    `tokens_per_s`: of a stream's output.
     """
 
     group: tuple[Any, ...]
@@ -41,7 +49,7 @@ class Latency(msgspec.Struct, frozen=True):
     queue: Quantiles
     upstream: Quantiles
     overhead: Quantiles
-    tokens_per_s: tuple[float | None, float | None, float | None]
+    tokens_per_s: Speeds
 
 
 def latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Latency]:
@@ -71,7 +79,7 @@ def _latency(group: tuple[Any, ...], groups: Sequence[str], histograms: Histogra
     per_token = [quantile(histograms.get("inter_token", 0), share) for share in SPEEDS]
     speeds = [None if not each else round(1 / each, 3) for each in per_token]
     measured = {metric: _quantiles(histograms.get(metric, 0)) for metric in METRICS}
-    return Latency(group=shown, **measured, tokens_per_s=(speeds[0], speeds[1], speeds[2]))
+    return Latency(group=shown, **measured, tokens_per_s=Speeds(*speeds))
 
 
 def _prompt(place: int) -> str | None:
@@ -82,3 +90,6 @@ def _quantiles(counts: Counts) -> Quantiles:
     found = buckets(counts)
     p50, p90, p95, p99 = (None if (each := quantile_of(found, share)) is None else round(each * 1e3, 3) for share in QUANTILES)
     return Quantiles(sum(found.values()), p50, p90, p95, p99)
+
+
+NOTHING = _latency((), (), {})

@@ -2,10 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ledger.reports import Report
+from ledger.reports import REPORTS, Report
 
 
 def groups_of(told: str | None, report: Report) -> list[str]:
@@ -18,14 +18,18 @@ def groups_of(told: str | None, report: Report) -> list[str]:
     return groups
 
 
-def as_csv(lines: Iterable[dict[str, Any]]) -> str:
-    """A line each, names of what is nested with dots."""
-    flat = [dict(_flat("", line)) for line in lines]
+def as_csv(lines: Iterable[dict[str, Any]], like: dict[str, Any]) -> str:
+    """A line each below one of the names, with dots in those of what is nested. `like`: a line that has all of it."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(flat[0]) if flat else [], lineterminator="\r\n")
+    writer = csv.DictWriter(text, [name for name, _ in _flat("", like)], extrasaction="ignore", lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows(dict(_flat("", line)) for line in lines)
     return text.getvalue()
+
+
+def like(name: str, groups: Sequence[str]) -> dict[str, Any]:
+    """A line of that report with everything in it."""
+    return dict.fromkeys(groups) | REPORTS[name].like
 
 
 def _flat(prefix: str, line: dict[str, Any]) -> Iterable[tuple[str, Any]]:

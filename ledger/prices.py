@@ -1,8 +1,10 @@
 """Prices of tokens, compiled to integers: nano-dollars for a million tokens of each class. Facts from genai-prices, or the configuration's own.
 
-A class without a price of its own costs what the class it is a part of costs: cached input like input, reasoning like output.
+A class without a price of its own costs what the class it is a part of costs: cached input like input, reasoning like output, images like text. Audio
+costs many times what text does, and another service tier less or more: without a price of their own what they cost is not known.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -13,7 +15,7 @@ import msgspec
 from contract.usage import Usage, other_tool_calls
 
 NUSD_PER_USD = 1_000_000_000
-TOKENS = 1_000_000
+TOKENS = MILLION = 1_000_000
 TOKEN_CLASSES = 8  # beside plain input and output
 _UNTOLD = (None,) * (TOKEN_CLASSES + 3)
 
@@ -39,18 +41,24 @@ class Rates(msgspec.Struct, frozen=True, cache_hash=True):
 class Price(msgspec.Struct, frozen=True):
     """`tiers`: (input tokens, rates) in rising order; the last whose number the whole input exceeds applies to every token.
 
-    `request_nusd`: what a request costs beside its tokens.
+    `request_nusd`: what a request costs beside its tokens. `services`: by service tier, a million times what the standard price is multiplied by.
     """
 
     rates: Rates
     tiers: tuple[tuple[int, Rates], ...] = ()
     request_nusd: int = 0
+    services: tuple[tuple[str, int], ...] = ()
 
 
 def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
-    """Nano-dollars, rounded half up; None when a class was used whose price is not known, or when nothing is known of the usage."""
+    """Nano-dollars, rounded half up; None when a class or a service tier was used whose price is not known, or when nothing is known of the usage."""
     if price is None or usage is None:
         return None
+    if usage.service_tier is not None:
+        factor, standard = dict(price.services).get(usage.service_tier), cost_nusd(price, msgspec.structs.replace(usage, service_tier=None))
+        if not standard or factor is None:
+            return 0 if standard == 0 else None
+        return (standard * factor + MILLION // 2) // MILLION
     rates = price.rates
     if price.tiers:
         whole = usage.input_total or 0
@@ -125,29 +133,38 @@ def override_price(  # noqa: PLR0913 - the members of the configuration's sectio
     web_search_usd: float | None = None,
     file_search_usd: float | None = None,
     tool_call_usd: float | None = None,
+    cache_write_1h_usd_per_mtok: float | None = None,
+    reasoning_usd_per_mtok: float | None = None,
+    audio_input_usd_per_mtok: float | None = None,
+    audio_output_usd_per_mtok: float | None = None,
+    service_tiers: Mapping[str, float] | None = None,
 ) -> Price:
-    """The configuration's own price of a target. Without its own an image costs what text does; a search or other tool has none."""
+    """The configuration's own price of a target. Without its own an image costs what text does, reasoning what output does, and a write for an hour
+    what one for five minutes does; audio, a search or other tool has none."""
     given = (input_usd_per_mtok, output_usd_per_mtok, cache_read_usd_per_mtok, cache_write_usd_per_mtok)
     into, out, read, write = (None if usd is None else _nusd(Decimal(str(usd))) for usd in given)
     write = into if write is None else write
     seen, drawn = (None if usd is None else _nusd(Decimal(str(usd))) for usd in (image_input_usd_per_mtok, image_output_usd_per_mtok))
+    more = (cache_write_1h_usd_per_mtok, reasoning_usd_per_mtok, audio_input_usd_per_mtok, audio_output_usd_per_mtok)
+    hour, thought, heard, spoken = (None if usd is None else _nusd(Decimal(str(usd))) for usd in more)
     web, file, tool = (None if usd is None else _nusd(Decimal(str(usd)) * TOKENS) for usd in (web_search_usd, file_search_usd, tool_call_usd))
     rates = Rates(
         into,
         out,
         into if read is None else read,
         write,
-        write,
-        reasoning=out,
-        audio_input=into,
-        audio_output=out,
+        write if hour is None else hour,
+        reasoning=out if thought is None else thought,
+        audio_input=heard,
+        audio_output=spoken,
         image_input=into if seen is None else seen,
         image_output=out if drawn is None else drawn,
         web_search=web,
         file_search=file,
         tool_call=tool,
     )
-    return Price(rates, request_nusd=_nusd(Decimal(str(request_usd))))
+    services = tuple((tier, round(factor * MILLION)) for tier, factor in (service_tiers or {}).items())
+    return Price(rates, request_nusd=_nusd(Decimal(str(request_usd))), services=services)
 
 
 @lru_cache(maxsize=4096)
@@ -214,8 +231,6 @@ _PART_OF = {
     "cache_write_5m": "input",
     "cache_write_1h": "cache_write_5m",
     "reasoning": "output",
-    "audio_input": "input",
-    "audio_output": "output",
     "image_input": "input",
     "image_output": "output",
 }

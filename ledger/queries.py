@@ -58,7 +58,9 @@ def attempt_row(found: Row[Any]) -> AttemptRow:
     if columns["usage_source"] is not None:
         raw = columns["usage_raw"]
         counts = {name: columns[name] for name in USAGE_CLASSES}
-        usage = Usage(**counts, source=columns["usage_source"], raw=ABSENT if raw is None else msgspec.Raw(raw.encode()))
+        usage = Usage(
+            **counts, source=columns["usage_source"], raw=ABSENT if raw is None else msgspec.Raw(raw.encode()), service_tier=columns["service_tier"]
+        )
     decision = columns["decision"]
     decided = None if decision is None else msgspec.Raw(decision.encode())
     return AttemptRow(**{name: columns[name] for name in _ROW_FIELDS}, usage=usage, decision=decided)
@@ -72,6 +74,13 @@ def spend(engine: Engine, since_us: int, by: str, team: str | None = None) -> li
     roll_up(engine, now)
     found = summed(engine, Window(since_us, FOR_EVER_US, {} if team is None else {"team": team}), [by], now)
     return [_spend(each) for each in sorted(found, key=lambda each: (-(each.cost_nusd or 0), -each.rows))]
+
+
+def names(engine: Engine, group: str, now_s: float) -> list[str]:
+    """The teams, providers or other names (see GROUPS) that there are rows of."""
+    roll_up(engine, now_s)
+    found = summed(engine, Window(0, int(now_s * 1e6) + 1), (group,), now_s)
+    return [str(sums.group[0]) for sums in found if sums.group[0] and (sums.attempts or group != "provider")]
 
 
 def _name(group: str | int) -> str:

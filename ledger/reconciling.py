@@ -1,11 +1,13 @@
 """A provider's own export of usage or cost beside the ledger, row by row: what it counts that we do not, and the other way round.
 
+A provider tells a dated model (o3-2025-04-16) where its alias (o3) was asked for: names that differ by a date alone are one model.
 Read are the JSON of OpenAI's organization usage and costs and of Anthropic's usage and cost reports, and CSV with the same names in its first line.
 """
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
@@ -18,6 +20,7 @@ from ledger.summed import Sums, summed
 from ledger.window import Window
 
 DAY_S = 86_400
+DATED = re.compile(r"[-@](\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 CLASSES = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 
 
@@ -37,11 +40,15 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Compared(msgspec.Struct, frozen=True):
-    """A row of the export and what the ledger has of the same; `differences`: the ledger's count less theirs, of what differs alone."""
+    """A row of the export and what the ledger has of the same; `differences`: the ledger's count less theirs, of what differs alone.
+
+    `only_ours`: the export has no such row, in a time that is within its own.
+    """
 
     told: Told
     ours: Mapping[str, int | None]
     differences: Mapping[str, int]
+    only_ours: bool = False
 
 
 def read(text: str) -> list[Told]:
@@ -54,19 +61,68 @@ def read(text: str) -> list[Told]:
 
 
 def reconcile(engine: Engine, told: Iterable[Told], provider: str, now_s: float) -> list[Compared]:
-    """Each row beside the attempts of that provider (its name in the configuration) that began in its time. rollups.roll_up comes before."""
-    found = []
+    """Each row beside the attempts of that provider (its name in the configuration) that began in its time, and what the ledger alone has of the time
+    from the first row to the last. rollups.roll_up comes before."""
+    spans: dict[tuple[int, int], list[Told]] = {}
     for row in told:
-        filters = {"provider": provider} | ({} if row.model is None else {"model_sent": row.model})
-        sums = summed(engine, Window(row.from_s * 1_000_000, row.to_s * 1_000_000, filters), (), now_s)
-        ours = _ours(sums[0] if sums else None)
-        theirs = {name: value for name in ours if (value := getattr(row, name)) is not None}
-        differences = {name: (ours[name] or 0) - value for name, value in theirs.items() if (ours[name] or 0) != value}
-        found.append(Compared(row, ours, differences))
+        spans.setdefault((row.from_s, row.to_s), []).append(row)
+    found, end = list[Compared](), min((span[0] for span in spans), default=0)
+    for span in sorted(spans):
+        if span[0] > end:
+            found += _of_span(engine, (end, span[0]), [], provider, now_s)
+        found += _of_span(engine, span, [row for row in spans[span] if row.model is not None or _says(row)], provider, now_s)
+        end = max(end, span[1])
     return found
 
 
-def _ours(sums: Sums | None) -> dict[str, int | None]:
+Counts = dict[str, int | None]
+
+
+def _of_span(engine: Engine, span: tuple[int, int], told: list[Told], provider: str, now_s: float) -> Iterator[Compared]:
+    window = Window(span[0] * 1_000_000, span[1] * 1_000_000, {"provider": provider})
+    ours = {sums.group[0]: _ours(sums) for sums in summed(engine, window, ("model_sent",), now_s)}
+    for row in told:
+        if row.model is None:
+            yield _compared(row, _all(ours.values()))
+    if any(row.model is None for row in told):
+        return
+    names = {str(row.model): row for row in told}
+    for model in dict.fromkeys(map(_undated, names)):
+        theirs = {name: row for name, row in names.items() if _undated(name) == model}
+        same = {name: ours.pop(name) for name in [name for name in ours if _undated(name) == model]}
+        if same.keys() <= theirs.keys():
+            yield from (_compared(row, same.get(name, _ours(None))) for name, row in theirs.items())
+            continue
+        first, *others = theirs.values()
+        for row in others:
+            first = _sum(first, row)
+        yield _compared(msgspec.structs.replace(first, model=" + ".join(theirs)), _all(same.values()))
+    for name, counts in ours.items():
+        if any(counts[each] for each in (*CLASSES, "cost_nusd")):
+            yield Compared(Told(*span, name), counts, {each: count for each, count in counts.items() if count}, only_ours=True)
+
+
+def _compared(row: Told, ours: Counts) -> Compared:
+    theirs = {name: value for name in ours if (value := getattr(row, name)) is not None}
+    return Compared(row, ours, {name: (ours[name] or 0) - value for name, value in theirs.items() if (ours[name] or 0) != value})
+
+
+def _all(counts: Iterable[Counts]) -> Counts:
+    """Their sum; None: of nothing that is known."""
+    found = list(counts)
+    known = {name: [each[name] for each in found if each[name] is not None] for name in _ours(None)}
+    return {name: sum(values) if values else None for name, values in known.items()}  # type: ignore[arg-type]
+
+
+def _undated(model: str) -> str:
+    return DATED.sub("", model)
+
+
+def _says(row: Told) -> bool:
+    return any(getattr(row, name) is not None for name in (*CLASSES, "requests", "cost_nusd"))
+
+
+def _ours(sums: Sums | None) -> Counts:
     if sums is None:
         return dict.fromkeys((*CLASSES, "requests", "cost_nusd"))
     output = [count for count in (sums.output_visible, sums.reasoning, sums.audio_output) if count is not None]
@@ -82,8 +138,10 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
     except msgspec.DecodeError as exc:
         raise ValueError(f"the export is no JSON: {exc}") from exc
     pages = body if isinstance(body, list) else [body]
+    if pages and isinstance(pages[-1], dict) and pages[-1].get("has_more"):
+        raise ValueError('the export goes on: its last page says "has_more": true. Put all of its pages into one list, [page, page, …]')
     buckets = [bucket for page in pages if isinstance(page, dict) for bucket in page.get("data", [page])]
-    return [{**bucket, **result} for bucket in buckets for result in bucket.get("results", [])]
+    return [{**bucket, **result} for bucket in buckets for result in bucket.get("results") or [{}]]
 
 
 def _told(row: dict[str, Any], number: int) -> Told:

@@ -11,7 +11,7 @@ from ledger import latency as latencies
 from ledger.observed import INPUTS, OUTPUTS
 from ledger.rollups import roll_up
 from ledger.schema import USAGE_CLASSES
-from ledger.summed import Sums, summed
+from ledger.summed import NO_SUMS, Sums, summed
 from ledger.units import usd
 from ledger.window import GROUPS, TIMES, Window, iso_s
 
@@ -21,11 +21,13 @@ NUSD_PER_MTOK_USD = 1_000
 
 
 class Report(msgspec.Struct, frozen=True):
-    """`lines(engine, window, groups, now_s)` raises KeyError for a filter that it cannot heed. `most`: how many groups it takes at once."""
+    """`lines(engine, window, groups, now_s)` raises KeyError for a filter that it cannot heed; `like`: one, of nothing, without its groups.
+    `most`: how many groups it takes at once."""
 
     groups: tuple[str, ...]
     default: tuple[str, ...]
     lines: Callable[[Engine, Window, Sequence[str], float], list[Line]]
+    like: Line
     most: int = 4
 
 
@@ -86,19 +88,22 @@ def _slo(sums: Sums) -> Line:
 
 
 def _latency(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Line]:
-    found = latencies.latency(engine, window, groups, now_s)
-    return [_named(groups, each.group) | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
+    return [_named(groups, each.group) | _plain(each) for each in latencies.latency(engine, window, groups, now_s)]
 
 
 def _calibration(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Line]:
-    found = predictions.calibration(engine, window, groups, now_s)
-    return [_named(groups, each.group) | {name: value for name, value in msgspec.to_builtins(each).items() if name != "group"} for each in found]
+    return [_named(groups, each.group) | _plain(each) for each in predictions.calibration(engine, window, groups, now_s)]
+
+
+def _plain(found: latencies.Latency | predictions.Calibration) -> Line:
+    """Without its group."""
+    return {name: value for name, value in msgspec.to_builtins(found).items() if name != "group"}
 
 
 REPORTS: Mapping[str, Report] = {
-    "usage": Report(GROUPS, ("model",), _of_sums(_usage)),
-    "cost": Report(GROUPS, ("target",), _of_sums(_cost)),
-    "slo": Report(GROUPS, ("policy",), _of_sums(_slo)),
-    "latency": Report(latencies.GROUPS, ("target",), _latency),
-    "calibration": Report(predictions.GROUPS, ("target",), _calibration),
+    "usage": Report(GROUPS, ("model",), _of_sums(_usage), _usage(NO_SUMS)),
+    "cost": Report(GROUPS, ("target",), _of_sums(_cost), _cost(NO_SUMS)),
+    "slo": Report(GROUPS, ("policy",), _of_sums(_slo), dict.fromkeys(("requests", "met", "missed", "attained"))),
+    "latency": Report(latencies.GROUPS, ("target",), _latency, _plain(latencies.NOTHING)),
+    "calibration": Report(predictions.GROUPS, ("target",), _calibration, _plain(predictions.NOTHING)),
 }

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 12
+VERSION = 13
 UPGRADED = frozenset(range(1, VERSION))  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
@@ -83,6 +83,7 @@ attempts = Table(
     *(Column(name, BigInteger) for name in USAGE_CLASSES),
     Column("usage_source", _string(16)),
     Column("usage_raw", Text),
+    Column("service_tier", _string(40)),
     Column("cost_nusd", BigInteger),
     Column("finish_reason", _string(32)),
     Column("native_finish_reason", _string(100)),

@@ -2,7 +2,8 @@
 
 `Intents` are written to a file before anything is sent upstream, with no fsync: what was written survives the process, kill -9 included. The file
 has its size from the start and is written through memory, for a system call would cost a request more than all of this. Rows that wait for their
-database are files of their own, written whole. Whoever opens the ledger next takes over the files of processes that are gone.
+database are files of their own, written whole. Whoever opens the ledger next takes over the files of processes that are gone; one that nobody can
+read is set aside under another name. A file is made and locked under a name of its own before it has its real one: nobody takes it for left behind.
 """
 
 import fcntl
@@ -19,6 +20,8 @@ from zlib import crc32
 import msgspec
 
 SEGMENT_BYTES = 256 << 10
+MAKING = ".making"
+UNREADABLE = ".unreadable"
 WITHDRAWAL = 32  # bytes of a frame that withdraws, beside its request's id
 Key = tuple[str, int]  # request id, attempt
 Values = Sequence[Any]  # of a row, by column
@@ -31,16 +34,51 @@ def _framed(payload: bytes) -> bytes:
     return _pack(len(payload), crc32(payload)) + payload
 
 
-def _frames(data: bytes) -> Iterator[Any]:
-    """What was written whole: a torn end is of something that never came to pass, and a size of 0 is room that was not used."""
-    at = 0
+class Unreadable(Exception):
+    """A file that is none of ours, or damaged."""
+
+
+def _frames(data: bytes) -> tuple[list[Any], bytes]:
+    """What was written whole, and what follows it: a torn end is of something that never came to pass, a size of 0 room that was not used.
+
+    Raises msgspec.DecodeError.
+    """
+    found, at = list[Any](), 0
     while at + 8 <= len(data):
         size, sum_ = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 4 : at + 8], "big")
         payload = data[at + 8 : at + 8 + size]
         if not size or len(payload) < size or crc32(payload) != sum_:
-            return
-        yield _decode(payload)
+            break
+        found.append(_decode(payload))
         at += 8 + size
+    return found, data[at:]
+
+
+def _new(path: Path) -> int:
+    """The descriptor of a file that is being made in its place, locked. Raises OSError."""
+    fd = os.open(path.with_suffix(MAKING), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _left(path: Path) -> int | None:
+    """The descriptor of a file whose process is gone, locked. None: it lives, or the file is not there any more."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.exists():
+            return fd
+    except OSError:  # its process lives
+        pass
+    os.close(fd)
+    return None
 
 
 class _Segment:
@@ -52,17 +90,18 @@ class _Segment:
         """With room for `least` bytes. Raises OSError: all that may be written has its place on the disk from here on, or there is no segment."""
         head = _framed(_encode(list(columns)))
         size = max(SEGMENT_BYTES, len(head) + least)
-        self.path = path
+        self.path = path.with_suffix(MAKING)
         self.open: set[Key] = set()
         self._at = 0
         self.room = size - len(head)
         self._map: mmap.mmap | None = None
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self.fd = _new(path)
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX)
             os.posix_fallocate(self.fd, 0, size)
             self._map = mmap.mmap(self.fd, size)
             self.write(head)
+            self.path.rename(path)
+            self.path = path
         except (OSError, ValueError) as exc:
             self.remove()
             raise exc if isinstance(exc, OSError) else OSError(28, "No space left on device") from exc
@@ -156,9 +195,9 @@ class Spool:
     def put_aside(self, rows: Sequence[Values]) -> None:
         """Raises OSError; then nothing was kept."""
         path = self._path("rows")
-        making = path.with_suffix(".making")
+        making = path.with_suffix(MAKING)
         try:
-            with making.open("wb") as file:
+            with os.fdopen(_new(path), "wb") as file:
                 file.write(_framed(_encode(list(self._columns))) + b"".join(_framed(_encode(row)) for row in rows))
                 file.flush()
                 os.fsync(file.fileno())
@@ -173,30 +212,51 @@ class Spool:
         return sorted(self._folder.glob("*.rows")) if self._folder.exists() else []
 
     def read(self, path: Path) -> list[dict[str, Any]]:
-        """The rows of a file, by column. Raises FileNotFoundError: another process has written them meanwhile."""
-        columns, *rows = _frames(path.read_bytes()) or ([],)
-        return [dict(zip(columns, row, strict=True)) for row in rows]
+        """The rows of a file, by column. Raises FileNotFoundError: another process has written them meanwhile; Unreadable."""
+        try:
+            (columns, *rows), rest = _frames(path.read_bytes())
+            if rest:
+                raise Unreadable(f"{len(rest)} bytes of it are no rows")
+            return [dict(zip(columns, row, strict=True)) for row in rows]
+        except (ValueError, TypeError) as exc:
+            raise Unreadable("it holds no rows") from exc
 
-    def left_behind(self) -> Iterator[tuple[int, Path, list[dict[str, Any]]]]:
-        """Attempts that processes which are gone had begun: an open, locked descriptor, to be closed when the file was dealt with; the file; rows."""
+    def left_behind(self) -> Iterator[tuple[int, Path, list[dict[str, Any]] | None]]:
+        """Attempts that processes which are gone had begun: an open, locked descriptor, to be closed when the file was dealt with; the file; rows.
+
+        None in place of the rows: it cannot be read. What they had not made whole is removed.
+        """
+        for path in sorted(self._folder.glob(f"*{MAKING}")) if self._folder.exists() else ():
+            if (fd := _left(path)) is not None:
+                path.unlink(missing_ok=True)
+                os.close(fd)
         for path in sorted(self._folder.glob("*.intents")) if self._folder.exists() else ():
-            try:
-                fd = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # its process lives
-                os.close(fd)
-                continue
-            if not path.exists():  # it was dealt with meanwhile
-                os.close(fd)
-                continue
-            columns, *frames = [tuple(frame) for frame in _frames(path.read_bytes())] or [()]
-            withdrawn = {frame for frame in frames if len(frame) < len(columns)}
-            yield fd, path, [dict(zip(columns, row, strict=True)) for row in frames if len(row) == len(columns) and row[:2] not in withdrawn]
+            if (fd := _left(path)) is not None:
+                yield fd, path, _attempts(path.read_bytes())
+
+    def set_aside(self, path: Path) -> Path:
+        """Under a name that nobody looks for. Raises OSError."""
+        return path.rename(path.with_name(path.name + UNREADABLE))
+
+    @property
+    def unreadable(self) -> int:
+        """Files that were set aside and lie there still."""
+        return len(list(self._folder.glob(f"*{UNREADABLE}"))) if self._folder.exists() else 0
 
     def _path(self, kind: str) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._made += 1
         return self._folder / f"{time.time_ns():020}-{os.getpid()}-{self._made}.{kind}"
+
+
+def _attempts(data: bytes) -> list[dict[str, Any]] | None:
+    """The rows of a file of intents. None: it is none."""
+    try:
+        frames, rest = _frames(data)
+        if not frames:
+            return None if rest.strip(b"\0") else []
+        columns, *notes = [tuple(frame) for frame in frames]
+    except (ValueError, TypeError):
+        return None
+    withdrawn = {frame for frame in notes if len(frame) < len(columns)}
+    return [dict(zip(columns, row, strict=True)) for row in notes if len(row) == len(columns) and row[:2] not in withdrawn]

@@ -17,7 +17,7 @@ from contract.errors import LedgerUnavailable
 from ledger.database import blames_row, open_engine, said, spool_folder
 from ledger.note import NOTED, Note
 from ledger.row import AttemptRow
-from ledger.spool import Spool
+from ledger.spool import Spool, Unreadable
 from ledger.writer import COLUMNS, GroupWriter, Joined, Refused, tell, values
 
 GATHER_S = 0.03  # how long a group is gathered before it is committed
@@ -66,6 +66,11 @@ class Ledger:
     def in_danger(self) -> bool:
         """Rows wait in memory alone: neither the database nor the disk takes them."""
         return self.last_error is not None and self._disk_failed
+
+    @property
+    def unreadable(self) -> int:
+        """Files of the spool that could not be read and were set aside: rows may be missing."""
+        return self._spool.unreadable
 
     @property
     def begun(self) -> int:
@@ -213,20 +218,34 @@ class Ledger:
         """Writes what waits in the spool; once, also the attempts that processes which are gone had begun, if they have no row."""
         if self._aside or not self._taken_over:
             for path in self._spool.waiting():
-                with suppress(FileNotFoundError):  # another process was first
-                    self._count(self._writer.write_missing(self._spool.read(path)))
-                    path.unlink()
+                try:
+                    rows = self._spool.read(path)
+                except FileNotFoundError:  # another process was first
+                    continue
+                except Unreadable as exc:
+                    self._set_aside(path, str(exc))
+                    continue
+                self._count(self._writer.write_missing(rows))
+                path.unlink(missing_ok=True)
             with self._written:
                 self._aside, self._put = False, 0
                 self._written.notify_all()
         if not self._taken_over:
-            for descriptor, path, rows in self._spool.left_behind():
+            for descriptor, path, left in self._spool.left_behind():
                 try:
-                    self._count(self._writer.write_missing(rows))
+                    if left is None:
+                        self._set_aside(path, "it holds no attempts")
+                        continue
+                    self._count(self._writer.write_missing(left) if left else ())
                     path.unlink()
                 finally:
                     os.close(descriptor)
             self._taken_over = True
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        """A file of the spool that cannot be read stays under another name, for whoever can; what waits beside it goes on."""
+        with suppress(OSError):
+            tell("ledger_spool_unreadable", file=str(self._spool.set_aside(path)), error=why)
 
     def _put_aside(self) -> None:
         """What waits goes to the disk. What that does not take stays, and `begin` lets nothing more be sent before too much waits."""

@@ -49,6 +49,7 @@ class Sums(msgspec.Struct, frozen=True):
     slo_missed: int
 
 
+NO_SUMS = Sums((), *(0 for _ in Sums.__struct_fields__[1:]))  # of nothing
 _FIELDS = Sums.__struct_fields__[1:]
 
 

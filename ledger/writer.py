@@ -173,7 +173,7 @@ def tell(what: str, **fields: Any) -> None:
 COLUMNS = [str(column.name) for column in attempts.columns]
 DEFAULTS = {column.name: getattr(column.server_default, "arg", None) for column in attempts.columns}
 _USAGE_AT = AttemptRow.__struct_fields__.index("usage")  # AttemptRow and Usage list their fields in the table's order; a test holds them to it
-_NO_USAGE = (None,) * (len(USAGE_CLASSES) + 2)
+_NO_USAGE = (None,) * (len(USAGE_CLASSES) + 3)
 
 
 def values(row: AttemptRow) -> tuple[Any, ...]:
@@ -183,8 +183,8 @@ def values(row: AttemptRow) -> tuple[Any, ...]:
     if usage is None:
         counted: tuple[Any, ...] = _NO_USAGE
     else:
-        *classes, source, raw = astuple(usage)
-        counted = (*classes, source, bytes(raw).decode() if raw else None)
+        *classes, source, raw, tier = astuple(usage)
+        counted = (*classes, source, bytes(raw).decode() if raw else None, tier)
     return (*plain[:_USAGE_AT], *counted, *plain[_USAGE_AT + 1 :], None if decision is None else _told(decision))
 
 

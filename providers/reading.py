@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 OVER_S = 2.0  # rates are of about so long
+LEAST_PER_S = 0.01  # a rate that has faded below it is 0
 _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(\{.*\})?\s+(\S+)", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
@@ -16,7 +17,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """One look. `at`: monotonic seconds. None: it does not tell. Rates and shares of hits are of the last seconds.
 
     `running`, `waiting`: requests in it. `kv_used`: of its KV cache, 0 to 1; `kv_tokens`: how many that holds. `prefix_hits`: of the prompts' tokens,
-    0 to 1. `prefill_tokens`: of prompts in it, not read yet. `replicas`: that run behind it.
+    0 to 1. `prefill_tokens`: of prompts in it, not read yet. `replicas`: that run behind it. `prompt_token_s`, `output_token_s`: seconds that
+    requests spent for each token of their prompts that was read, and that they made, since the engine began.
     """
 
     at: float
@@ -29,6 +31,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens_per_s: float | None = None
     prefill_tokens: int | None = None
     replicas: int | None = None
+    prompt_token_s: float | None = None
+    output_token_s: float | None = None
 
 
 class Slot(msgspec.Struct):
@@ -57,6 +61,8 @@ OUTPUT = ("vllm:generation_tokens_total", "llamacpp:tokens_predicted_total", "sg
 PROMPT = ("vllm:prompt_tokens_total", "llamacpp:prompt_tokens_total", "sglang:prompt_tokens_total")
 HITS = ("vllm:prefix_cache_hits_total", "llamacpp:prompt_tokens_cached_total", "sglang:cached_tokens_total")
 ASKED = ("vllm:prefix_cache_queries_total",)
+PREFILL_S = ("vllm:request_prefill_time_seconds_sum", "llamacpp:prompt_seconds_total")
+DECODE_S = ("vllm:request_decode_time_seconds_sum", "llamacpp:tokens_predicted_seconds_total")
 CACHE = "vllm:cache_config_info"
 
 
@@ -104,6 +110,8 @@ class Reader:
             tokens_per_s=self._rates.get("output"),
             prompt_tokens_per_s=prompt,
             prefill_tokens=None if told is None else sum(map(_unread, told)),
+            prompt_token_s=_per(_sum(page, PREFILL_S), _read_tokens(page)),
+            output_token_s=_per(_sum(page, DECODE_S), _sum(page, OUTPUT)),
         )
 
     def _count(self, now: float, counts: dict[str, float]) -> None:
@@ -117,7 +125,18 @@ class Reader:
                 self._rates.pop(key, None)
             else:
                 known = self._rates.get(key)
-                self._rates[key] = grown / passed_s if known is None else known + weight * (grown / passed_s - known)
+                rate = grown / passed_s if known is None else known + weight * (grown / passed_s - known)
+                self._rates[key] = rate if rate >= LEAST_PER_S else 0.0
+
+
+def _read_tokens(page: Page) -> float | None:
+    """Of prompts: without what was found in the cache, which vLLM counts among them."""
+    tokens = _sum(page, PROMPT)
+    return tokens if tokens is None or "vllm:prompt_tokens_total" not in page else tokens - (_sum(page, HITS) or 0.0)
+
+
+def _per(seconds: float | None, tokens: float | None) -> float | None:
+    return seconds / tokens if seconds and tokens and tokens > 0 else None
 
 
 def _sum(page: Page, names: tuple[str, ...]) -> float | None:

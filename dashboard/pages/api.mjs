@@ -30,9 +30,11 @@ async function told(answer) {
   }
 }
 
-// `path` below the API of this port; a parameter without a value is left out.
+// `path` below the API of this port; a parameter without a value is left out, but a list of no groups is said: it means one line of all.
 export function address(path, params = {}) {
-  const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const given = Object.entries(params)
+    .map(([name, value]) => [name, Array.isArray(value) ? value.join(",") : value === "" ? null : value])
+    .filter(([, value]) => value !== null && value !== undefined);
   return `${state.api}/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 

@@ -85,16 +85,19 @@ const COMPARED = [
   { name: "all traffic", right: true, of: (row) => decimal(row.traffic_mtok_per_day) },
   { name: "cheaper", of: (row) => verdict(row.cheaper_now) },
   { name: "with all", of: (row) => verdict(row.cheaper_with_all) },
-  { name: "in 30 days", of: (row) => verdict(row.cheaper_projected) },
+  { name: "in 30 days", of: (row) => html`${verdict(row.cheaper_projected)}${range(row)}` },
+  { name: "no price", right: true, of: (row) => count(row.target_unpriced) },
 ];
+// Where the engine's tokens a day will be, with 95 % confidence.
+const range = (row) => (row.projected_mtok_per_day === null ? "" : ` (${decimal(row.projected_mtok_per_day_low)} to ${decimal(row.projected_mtok_per_day_high)})`);
 
 // What a day costs by its tokens: the engine's hours, up to what it can do; the managed target's price; and where this traffic is.
 function BreakEven({ line }) {
   const even = line.usd_per_hour * DAY_HOURS / line.target_usd_per_mtok;
   const all = line.traffic_mtok_per_day;
   const most = line.utilisation ? line.mtok_per_day / line.utilisation : null;
-  const end = Math.max(even * 1.5, all * 1.2, (line.projected_mtok_per_day || 0) * 1.2);
-  const later = line.projected_mtok_per_day;
+  const later = line.cheaper_projected === null ? null : line.projected_mtok_per_day; // what is not sure has no place on a line
+  const end = Math.max(even * 1.5, all * 1.2, (later || 0) * 1.2);
   const x = [...new Set([0, ...(later === null ? [] : [later]), even, line.mtok_per_day, all, ...(most !== null && most < end ? [most] : []), end])].sort((a, b) => a - b);
   const price = (mtok) => mtok * line.target_usd_per_mtok;
   const series = [

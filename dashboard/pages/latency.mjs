@@ -28,8 +28,8 @@ export function Latency({ query, since, team, tick }) {
 const both = (measured) => `${ms(measured.p50_ms)} / ${ms(measured.p95_ms)}`;
 
 function Shown({ latency, series, slo, by, step }) {
-  const first = byTime(series.data, step, (line) => line.ttft.p95_ms, by);
-  const end = byTime(series.data, step, (line) => line.end.p95_ms, by);
+  const first = byTime(series.data, step, (line) => line.ttft.p95_ms, { group: by, whole: series });
+  const end = byTime(series.data, step, (line) => line.end.p95_ms, { group: by, whole: series });
   const columns = [
     { name: by, of: (row) => row[by] || "(none)" },
     { name: "answers", right: true, of: (row) => count(row.end.n) },
@@ -38,7 +38,7 @@ function Shown({ latency, series, slo, by, step }) {
     { name: "end", right: true, of: (row) => both(row.end) },
     { name: "queue", right: true, of: (row) => both(row.queue) },
     { name: "own overhead", right: true, of: (row) => both(row.overhead) },
-    { name: "tokens/s", right: true, of: (row) => decimal(row.tokens_per_s[0]) },
+    { name: "tokens/s", right: true, of: (row) => decimal(row.tokens_per_s.p50) },
   ];
   const promises = [
     { name: "policy", of: (row) => row.policy || "(none)" },

@@ -25,7 +25,7 @@ export function Spend({ query, since, team, tick }) {
 }
 
 function Shown({ cost, series, by, step }) {
-  const chart = byTime(series.data, step, (line) => line.cost_usd, by);
+  const chart = byTime(series.data, step, (line) => line.cost_usd, { group: by, whole: series });
   const rows = [...cost.data].sort((a, b) => Number(b.cost_usd || 0) - Number(a.cost_usd || 0));
   const columns = [
     { name: by, of: (row) => row[by] || "(none)" },

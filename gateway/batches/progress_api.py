@@ -15,6 +15,7 @@ from gateway.admin.roles import AdminCaller
 from gateway.app_parts import Caller
 from gateway.batches.progress import progress_shown
 from gateway.batches.upkeep import now_us
+from gateway.reports.query import known_query
 from ledger.store import Ledger
 
 MOST = 200
@@ -66,7 +67,7 @@ class Looking:
 def add_progress(app: FastAPI, ledger: Ledger) -> None:
     looking = Looking(ledger)
 
-    @app.get("/v1/reports/batches", tags=["batches"])
+    @app.get("/v1/reports/batches", tags=["batches"], dependencies=[Depends(known_query)])
     def list_progress(caller: Caller, cursor: str | None = None, limit: Limit = 50) -> dict[str, Any]:
         """The team's batches of either dialect, the newest first: rows, tokens, cost and pace."""
         return looking.page(caller.team, cursor, limit)
@@ -82,7 +83,7 @@ def add_admin_batches(app: FastAPI, gate: Gate, ledger: Ledger) -> None:
     looking = Looking(ledger)
     Asking = Annotated[AdminCaller, Depends(gate.caller)]
 
-    @app.get("/admin/reports/batches")
+    @app.get("/admin/reports/batches", dependencies=[Depends(known_query)])
     def list_progress(caller: Asking, team: str | None = None, cursor: str | None = None, limit: Limit = 50) -> dict[str, Any]:
         return looking.page(team_of(caller, team), cursor, limit)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, open_ledger, since_or_exit
+from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, known_or_exit, open_ledger, since_or_exit
 from gateway.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def export(
         raise typer.BadParameter(f"{file.name!r} must end in {' or '.join(exporting.FORMATS)}", param_hint="FILE")
     window = Window(since_or_exit(since), int(time.time() * 1e6) + 1, {} if team is None else {"team": team})
     engine = open_ledger(database, config)
+    known_or_exit(team, "team", engine, config)
     try:
         count = exporting.export(engine, window, file)
     except OSError as error:
@@ -85,7 +86,7 @@ def reconcile(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold a provider's export against the ledger, row by row. Exit code 1 where something differs."""
+    """Hold a provider's export against the ledger, row by row, and what only the ledger has of its time. Exit code 1 where something differs."""
     from ledger import reconciling
     from ledger.rollups import roll_up
 
@@ -96,6 +97,7 @@ def reconcile(
         raise typer.Exit(1) from error
     engine, now = open_ledger(database, config), time.time()
     roll_up(engine, now)
+    known_or_exit(provider, "provider", engine, config)
     found = reconciling.reconcile(engine, told, provider, now)
     if as_json:
         from msgspec import to_builtins
@@ -112,7 +114,9 @@ def _lines(found: Any) -> Any:
 
     for row in found:
         begins, model = iso_s(row.told.from_s), row.told.model or "(all)"
-        if not row.differences:
+        if row.only_ours:
+            yield [begins, model, "only ours", None, None, None]
+        elif not row.differences:
             yield [begins, model, "agrees", None, None, None]
         for name, difference in row.differences.items():
             yield [begins, model, name, getattr(row.told, name), row.ours[name], f"{difference:+}"]

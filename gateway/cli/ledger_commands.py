@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, one_of, open_ledger, rows_or_exit, since_or_exit
+from gateway.cli.ledger_file import (
+    ConfigOption,
+    DatabaseOption,
+    JsonOption,
+    SinceOption,
+    known_or_exit,
+    one_of,
+    open_ledger,
+    rows_or_exit,
+    since_or_exit,
+)
 from gateway.cli.tables import plain, print_table
 
 
@@ -31,7 +41,9 @@ def spend(
 
     since_us = since_or_exit(since)
     one_of(by, window.GROUPS, "--by")
-    rows = queries.spend(open_ledger(database, config), since_us, by, team)
+    engine = open_ledger(database, config)
+    known_or_exit(team, "team", engine, config)
+    rows = queries.spend(engine, since_us, by, team)
     if as_json:
         typer.echo(json.dumps([{**asdict(row), "cost_usd": usd(row.cost_nusd), "absorbed_usd": usd(row.absorbed_nusd)} for row in rows]))
         return

@@ -35,6 +35,19 @@ def one_of(value: str, known: Iterable[str], option: str) -> None:
         raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=option)
 
 
+def known_or_exit(value: str | None, group: str, engine: "Engine", config: Path | None) -> None:
+    """Exit code 2 for a team or provider that neither the ledger nor a configuration that was named knows. None: none was asked for."""
+    from config.load import names_in
+    from ledger.queries import names
+
+    if value is None or value in (known := names(engine, group, time.time())) or (config and value in names_in(config, os.environ, f"{group}s")):
+        return
+    listed = f"; the ledger has {', '.join(known[:20])}" if known else ""
+    raise typer.BadParameter(
+        f"there is no {group} {value!r} in the ledger{' or the configuration' if config else ''}{listed}", param_hint=f"--{group}"
+    )
+
+
 def open_ledger(database: str | None, config: Path | None) -> "Engine":
     """The ledger's engine; a finding on stderr and exit code 1 where there is none, or none that can be read."""
     from config.load import ConfigError, database_url

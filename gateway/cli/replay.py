@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, open_ledger, since_or_exit
+from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, known_or_exit, open_ledger, since_or_exit
 from gateway.cli.tables import plain, print_table
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def replay(  # noqa: PLR0913 - a command's options are its parameters
     evidence_s, since_us = _evidence_s(evidence), since_or_exit(since)
     settings = load_or_exit(policy).settings
     ledger = open_ledger(database or (settings.state.database if config is None else None), config)
+    if team not in settings.teams:
+        known_or_exit(team, "team", ledger, config)
     try:
         told = replayed(settings, ledger, Span(since_us, int(time.time() * 1e6) + 1, team), evidence_s)
     except WeightsNotFound as error:

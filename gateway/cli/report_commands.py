@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, open_ledger, since_or_exit
+from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, known_or_exit, open_ledger, since_or_exit
 from gateway.cli.tables import print_table
 
 GroupOption = Annotated[str | None, typer.Option("--group-by", "--by", help="up to four of the report's groups, such as team,model,day")]
@@ -24,7 +24,8 @@ SHOWN = {  # of the lines, what a terminal has room for
     "latency": ("ttft", "inter_token", "end", "queue", "upstream", "overhead"),
 }
 
-UNSHOWN = ("recent", "last", "tokens", "traffic_mtok_per_day", "projected_mtok_per_day", "projected_traffic_mtok_per_day")  # of engines' lines
+PROJECTED = ("projected_mtok_per_day", "projected_mtok_per_day_low", "projected_mtok_per_day_high", "projected_traffic_mtok_per_day")
+UNSHOWN = ("recent", "last", "tokens", "traffic_mtok_per_day", *PROJECTED)  # of engines' lines
 
 
 def register(app: typer.Typer) -> None:
@@ -50,12 +51,14 @@ def _command(name: str) -> Any:
         from ledger import reports
 
         since_us, groups = since_or_exit(since), _groups(name, group_by)
-        window = _window(since_us, team)
-        lines, _ = reports.report(open_ledger(database, config), name, window, groups, time.time(), limit_s=float("inf"))
+        engine = open_ledger(database, config)
+        known_or_exit(team, "team", engine, config)
+        lines, _ = reports.report(engine, name, _window(since_us, team), groups, time.time(), limit_s=float("inf"))
         if as_csv:
             from ledger.lines import as_csv as written
+            from ledger.lines import like
 
-            typer.echo(written(lines), nl=False)
+            typer.echo(written(lines, like(name, groups)), nl=False)
         elif as_json:
             typer.echo(json.dumps(lines))
         else:
@@ -79,9 +82,10 @@ def breakeven(  # noqa: PLR0913 - typer reads the options from here
 
     window, engine, now = _window(since_or_exit(since), team), open_ledger(database, config), time.time()
     roll_up(engine, now)
+    known_or_exit(team, "team", engine, config)
     prices = {} if gpu_usd_per_hour is None else {"": gpu_usd_per_hour}
     lines = comparing.as_lines(comparing.breakeven(engine, window, prices, now))
-    _print(lines, as_json, as_csv, f"no engine and no priced target were both used in the last {since}")
+    _print(lines, comparing.LIKE, as_json, as_csv, f"no engine and no priced target were both used in the last {since}")
 
 
 def engines(
@@ -89,12 +93,12 @@ def engines(
 ) -> None:
     """Show how long each owned engine was up, busy and asleep, what that cost and what its idle and its asleep time did, its tokens, and what those
     of the last hour, day and week cost a million, with the time in which it did nothing and (busy) without."""
-    from ledger.engine_time import engine_lines
+    from ledger.engine_time import LIKE, engine_lines
     from ledger.rollups import roll_up
 
     window, engine, now = _window(since_or_exit(since), None), open_ledger(database, config), time.time()
     roll_up(engine, now)
-    _print(engine_lines(engine, window, now), as_json, as_csv, f"no engine was up or asleep in the last {since}")
+    _print(engine_lines(engine, window, now), LIKE, as_json, as_csv, f"no engine was up or asleep in the last {since}")
 
 
 def unpriced(
@@ -106,6 +110,7 @@ def unpriced(
 
     window, engine, now = _window(since_or_exit(since), team), open_ledger(database, config), time.time()
     roll_up(engine, now)
+    known_or_exit(team, "team", engine, config)
     found = reports.unpriced(engine, window, now)
     if as_json:
         typer.echo(json.dumps(found))
@@ -115,12 +120,12 @@ def unpriced(
         raise typer.Exit(1)
 
 
-def _print(lines: list[dict[str, Any]], as_json: bool, as_csv: bool, nothing: str) -> None:
+def _print(lines: list[dict[str, Any]], like: dict[str, Any], as_json: bool, as_csv: bool, nothing: str) -> None:
     """Of engines: with the cost of their last hour, day and week in columns of their own, where there is room for no more."""
     if as_csv:
         from ledger.lines import as_csv as written
 
-        typer.echo(written(lines), nl=False)
+        typer.echo(written(lines, like), nl=False)
     elif as_json:
         typer.echo(json.dumps(lines))
     else:

@@ -4,19 +4,22 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
+from fastapi.dependencies.models import Dependant
 
 from contract.errors import InvalidRequest
 from ledger.lines import as_csv, groups_of
 from ledger.reports import Report
+from ledger.row import Status
 from ledger.units import since_us
 from ledger.window import FOR_EVER_US, NAMES, Window
 
 FILTERS = tuple(name for name in (*NAMES, "target") if name not in ("team", "organisation"))
 MOST_LINES = 1_000
+STATUSES: tuple[str, ...] = get_args(Status)
 
 
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
@@ -38,6 +41,7 @@ class Asked:
 
     def __init__(  # noqa: PLR0913 - FastAPI reads the query's members from here
         self,
+        request: Request,
         since: str = "7d",
         from_: Annotated[str | None, Query(alias="from")] = None,
         to: str | None = None,
@@ -52,6 +56,9 @@ class Asked:
         cursor: str | None = None,
         format: str = "json",
     ) -> None:
+        known_query(request)
+        if status is not None and status not in STATUSES:
+            raise InvalidRequest(f"status must be one of {', '.join(STATUSES)}", param="status")
         given = {"key": key, "model": model, "model_sent": model_sent, "provider": provider, "target": target, "policy": policy, "status": status}
         self.filters = {name: value for name, value in given.items() if value is not None}
         self.since, self.from_, self.to, self.limit, self.cursor = since, from_, to, limit, cursor
@@ -74,7 +81,26 @@ class Asked:
             to_us = int(now * 1e6) + 1 if self.to is None else _moment_us(self.to)
         except ValueError as exc:
             raise InvalidRequest(str(exc), param="to") from exc
+        if to_us < from_us:
+            named = (
+                ("from", "`from` is after `to`")
+                if self.from_ is not None
+                else ("to", f"`to` is before the last {self.since} begin; write `from` too")
+            )
+            raise InvalidRequest(named[1], param=named[0])
         return Page(Window(from_us, to_us, filters), self.limit, None)
+
+
+def known_query(request: Request) -> None:
+    """Raises InvalidRequest for a parameter that the route does not have: who misspells a filter must not read everything."""
+    known = _parameters(request.scope["route"].dependant)
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidRequest(f"there is no parameter {name[:40]!r} here; there are {', '.join(sorted(known)) or 'none'}", param=name[:40])
+
+
+def _parameters(dependant: Dependant) -> set[str]:
+    return {each.alias for each in dependant.query_params}.union(*map(_parameters, dependant.dependencies))
 
 
 def groups_or_refuse(told: str | None, report: Report) -> list[str]:
@@ -91,13 +117,16 @@ def cursor_of(page: Page, after: tuple[int, str] | int | None) -> str | None:
     return urlsafe_b64encode(msgspec.json.encode(Cursor(page.window.from_us, page.window.to_us, after))).decode().rstrip("=")
 
 
-def answer(asked: Asked, lines: Sequence[dict[str, Any]], next_cursor: str | None, **beside: Any) -> Response:
-    """JSON: `data`, `next_cursor`, and what stands beside them. CSV: a line each, nested names with dots, the cursor in `x-next-cursor`."""
+def answer(asked: Asked, lines: Sequence[dict[str, Any]], like: dict[str, Any], next_cursor: str | None, **beside: Any) -> Response:
+    """JSON: `data`, `next_cursor`, and what stands beside them. CSV: a line each, nested names with dots, the cursor in `x-next-cursor`.
+
+    `like`: a line that has everything in it.
+    """
     if asked.format == "json":
         body = msgspec.json.encode({"data": lines, "next_cursor": next_cursor, **beside})
         return Response(body, media_type="application/json")
     headers = {} if next_cursor is None else {"x-next-cursor": next_cursor}
-    return Response(as_csv(lines), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(as_csv(lines, like), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _read_cursor(text: str) -> Cursor:

@@ -10,13 +10,16 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from contract.errors import InvalidRequest, LedgerUnavailable, NotFound
-from gateway.reports.query import Asked, answer, cursor_of, groups_or_refuse
+from gateway.reports.query import Asked, Page, answer, cursor_of, groups_or_refuse
+from ledger.breakeven import LIKE as BREAK_EVEN
 from ledger.breakeven import as_lines, breakeven
 from ledger.described import describe_request
+from ledger.engine_time import LIKE as ENGINE
 from ledger.engine_time import engine_lines
+from ledger.lines import like
 from ledger.listing import requests
 from ledger.queries import attempts_of
-from ledger.reports import REPORTS, ROLL_UP_S, unpriced
+from ledger.reports import REPORTS, ROLL_UP_S, Line, unpriced
 from ledger.rollups import roll_up
 from ledger.row import AttemptRow
 from ledger.store import Ledger
@@ -25,6 +28,11 @@ from ledger.units import iso
 FLUSH_S = 1.0  # how long a report waits for the rows of a moment ago
 
 T = TypeVar("T")
+_BLANK = AttemptRow(
+    request_id="", attempt=0, started_at_us=0, team="", key_id="", endpoint="", stream=False, model_asked="", route="", target="", model_sent="",
+    status="ok", reason="",
+)  # fmt: skip
+REQUEST = {"time": "", **describe_request([_BLANK]), "attempts": 0}
 
 ABOUT = {
     "usage": "Requests, attempts and tokens by class over the team's attempts of a time.",
@@ -63,43 +71,41 @@ class Reporting:
         lines = [{"time": iso(rows[0].started_at_us), **describe_request(rows)} for rows in found]
         if asked.format == "csv":
             lines = [{**line, "attempts": len(line["attempts"])} for line in lines]
-        return answer(asked, lines, cursor_of(page, more))
+        return answer(asked, lines, REQUEST, cursor_of(page, more))
 
     def report(self, name: str, asked: Asked, group_by: str | None, team: str | None) -> Response:
         """One of `ledger.reports.REPORTS`."""
         groups = groups_or_refuse(group_by, REPORTS[name])
-        page = asked.page(team)
-        after = page.after or 0
-        if not isinstance(after, int):
-            raise InvalidRequest("this cursor is of another list", param="cursor")
+        page, now = asked.page(team), time.time()
+        part = _part(page)
         self._ledger.flush(FLUSH_S)
-        now = time.time()
         whole = self._rolled_up(now)
         try:
             lines = self._read(lambda engine: REPORTS[name].lines(engine, page.window, groups, now))
         except KeyError as exc:
             raise InvalidRequest(f"this report cannot be filtered by {exc.args[0]}", param=str(exc.args[0])) from exc
-        end = after + page.limit
         beside: dict[str, Any] = {"from": iso(page.window.from_us), "to": iso(page.window.to_us), "group_by": groups, "whole": whole}
         if name == "cost":
             beside["unpriced"] = self._read(lambda engine: unpriced(engine, page.window, now))
-        return answer(asked, lines[after:end], cursor_of(page, end if end < len(lines) else None), **beside)
+        return answer(asked, lines[part], like(name, groups), cursor_of(page, part.stop if part.stop < len(lines) else None), **beside)
 
     def breakeven(self, asked: Asked, gpu_usd_per_hour: float | None, team: str | None) -> Response:
         """At which volume each engine that was used is cheaper than each managed target, for this traffic."""
         prices = {} if gpu_usd_per_hour is None else {"": gpu_usd_per_hour}
-        return self._of_engines(asked, team, lambda engine, window, now: as_lines(breakeven(engine, window, prices, now)))
+        return self._of_engines(asked, team, BREAK_EVEN, lambda engine, window, now: as_lines(breakeven(engine, window, prices, now)))
 
     def engines(self, asked: Asked) -> Response:
         """How long each engine was up, busy and asleep, and what that cost. Its hours are everybody's."""
-        return self._of_engines(asked, None, engine_lines)
+        return self._of_engines(asked, None, ENGINE, engine_lines)
 
-    def _of_engines(self, asked: Asked, team: str | None, lines_of: Callable[..., list[dict[str, Any]]]) -> Response:
+    def _of_engines(self, asked: Asked, team: str | None, like: Line, lines_of: Callable[..., list[Line]]) -> Response:
         page, now = asked.page(team), time.time()
+        part = _part(page)
         self._ledger.flush(FLUSH_S)
         whole = self._rolled_up(now)
         lines = self._read(lambda engine: lines_of(engine, page.window, now))
-        return answer(asked, lines, None, **{"from": iso(page.window.from_us), "to": iso(page.window.to_us), "whole": whole})
+        beside = {"from": iso(page.window.from_us), "to": iso(page.window.to_us), "whole": whole}
+        return answer(asked, lines[part], like, cursor_of(page, part.stop if part.stop < len(lines) else None), **beside)
 
     def _rolled_up(self, now: float) -> bool:
         """False: not all within a report's time, or somebody else has the database to itself."""
@@ -117,3 +123,11 @@ class Reporting:
             return query(self._ledger.engine)
         except SQLAlchemyError as exc:
             raise LedgerUnavailable("the ledger cannot be read just now; try again") from exc
+
+
+def _part(page: Page) -> slice:
+    """Which lines are told. Raises InvalidRequest."""
+    after = page.after or 0
+    if not isinstance(after, int):
+        raise InvalidRequest("this cursor is of another list", param="cursor")
+    return slice(after, after + page.limit)

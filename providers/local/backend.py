@@ -37,6 +37,7 @@ from providers.local.admission import Admission
 from providers.local.asking import NOT_FORCED, Asked, ask, ask_count, prioritised
 from providers.local.manner import MANNERS
 from providers.local.port import Place, Slots, Supervisor, Want
+from providers.local.prefill_share import prefill_share
 from providers.local.process import EngineAddress
 from providers.local.status import EngineStatus
 from providers.port import Exchange, Marks
@@ -321,13 +322,17 @@ class _Place:
         if self._held is not None:
             self._held.read()
 
-    def leave(self) -> None:
+    def leave(self, prefill_share: float | None = None) -> None:
+        """`prefill_share`: of its time, where it came in one piece; None: until its first token."""
         held, self._held = self._held, None
         if held is not None:
             held.release()
+            prefill_s, decode_s = held.prefill_s, held.decode_s
+            if prefill_share is not None:
+                prefill_s, decode_s = (prefill_s + decode_s) * prefill_share, (prefill_s + decode_s) * (1 - prefill_share)
             marks = self._marks  # of a place that it had to leave before, too
-            marks.prefill_s = (marks.prefill_s or 0.0) + held.prefill_s
-            marks.decode_s = (marks.decode_s or 0.0) + held.decode_s
+            marks.prefill_s = (marks.prefill_s or 0.0) + prefill_s
+            marks.decode_s = (marks.decode_s or 0.0) + decode_s
 
 
 class _EngineExchange:
@@ -357,7 +362,7 @@ class _EngineExchange:
             raise judged from error
         self._place.read()
         if not piece or self._marks.ended is not None:  # a folded answer is whole with its one piece
-            self._place.leave()
+            self._place.leave(None if self.streamed else prefill_share(self._marks, self._inner.usage, self._backend.reading()))
         return piece
 
     def abort(self) -> None:

@@ -137,7 +137,7 @@ FINISHES = st.builds(Finish, st.sampled_from([*REASONS, "paused"]), maybe(NAMES)
 
 
 def usages(raw: bool) -> st.SearchStrategy[Usage]:
-    counts = {name: maybe(COUNTS) for name in msgspec.structs.asdict(Usage()) if name not in ("source", "raw")}
+    counts = {name: maybe(COUNTS) for name in msgspec.structs.asdict(Usage()) if name not in ("source", "raw", "service_tier")}
     return st.builds(Usage, **counts, source=st.sampled_from(["provider", "estimated"]), raw=marks(raw))
 
 

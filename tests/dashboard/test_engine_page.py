@@ -40,6 +40,9 @@ async def test_an_engine_s_cost_and_break_even_are_shown(browser: Browser, upstr
             await expect(page.get_by_role("region", name="Engines now")).to_contain_text("cpu")
             told = (await gateway.http.get(f"{looker.url}/admin/reports/breakeven?since=7d", headers=KEY)).json()["data"]
             assert {line["target"] for line in told} == {"alpha/small", "beta/small"}
+            first = (await gateway.http.get(f"{looker.url}/admin/reports/breakeven?since=7d&limit=1", headers=KEY)).json()
+            rest = await gateway.http.get(f"{looker.url}/admin/reports/breakeven?since=7d&limit=1&cursor={first['next_cursor']}", headers=KEY)
+            assert [line["target"] for line in first["data"] + rest.json()["data"]] == [line["target"] for line in told]
             charts = page.locator(".chart figcaption")
             for line in told:
                 assert line["usd_per_hour"] == pytest.approx(0.04) and line["breakeven_mtok_per_day"] > 0

@@ -169,7 +169,7 @@ def test_one_team_s_requests_are_planned_again_and_all_others_stay_as_they_were(
     share = search["requests"]["planned"] / everybody["requests"]["planned"]
     assert share == pytest.approx(TEAMS.count("search") / len(TEAMS), abs=0.03)
     assert search["cost"]["change"] == pytest.approx(everybody["cost"]["change"], abs=0.05)
-    assert spread.replayed("cheap-first", "--team", "nobody")["requests"]["planned"] == 0
+    assert "there is no team 'nobody'" in (refused := spread.turnout("cheap-first", "--team", "nobody")).stderr and refused.exit_code == 2
 
 
 def test_requests_that_no_target_was_asked_for_stay_as_they_were(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from ledger.reports import REPORTS
 from tests.gateway.conftest import Gateway, running
 from tests.gateway.upstream import Upstream, status
 
@@ -86,6 +87,21 @@ async def test_csv_has_a_line_for_each_group(asked: Gateway) -> None:
     assert [line["model"] for line in lines] == ["free", "priced"] and float(lines[1]["end.p50_ms"]) > 0
 
 
+@pytest.mark.parametrize("path", ["requests", *(f"reports/{name}" for name in (*REPORTS, "breakeven", "engines"))])
+async def test_csv_of_nothing_has_the_names_of_something(asked: Gateway, path: str) -> None:
+    nothing = (await get(asked, f"/v1/{path}", format="csv", **{"from": "2025-12-01", "to": "2026-01-01"})).text.splitlines()
+    assert len(nothing) == 1 and nothing[0].count(",") > 3, nothing
+    something = (await get(asked, f"/v1/{path}", format="csv")).text.splitlines()
+    assert something[0] == nothing[0]
+
+
+async def test_speeds_have_columns_and_names(asked: Gateway) -> None:
+    (line,) = csv.DictReader(io.StringIO((await get(asked, "/v1/reports/latency", group_by="", format="csv")).text))
+    assert {"tokens_per_s.p50", "tokens_per_s.p90", "tokens_per_s.p99"} <= line.keys()
+    (told,) = await data(asked, "/v1/reports/latency", group_by="")
+    assert set(told["tokens_per_s"]) == {"p50", "p90", "p99"}
+
+
 async def test_pages_of_a_report_make_the_whole(asked: Gateway) -> None:
     whole = await data(asked, "/v1/reports/usage", group_by="model,status")
     page = (await get(asked, "/v1/reports/usage", group_by="model,status", limit=2)).json()
@@ -113,7 +129,7 @@ async def test_requests_come_newest_first_page_by_page_each_once(asked: Gateway)
         ({"target": "one/m1"}, 4),
         ({"model": "free", "status": "ok"}, 1),
         ({"policy": "slow"}, 0),
-        ({"to": "2026-01-01"}, 0),
+        ({"from": "2025-12-01", "to": "2026-01-01"}, 0),
     ],
 )
 async def test_requests_are_filtered_by_what_an_attempt_was(asked: Gateway, filters: dict[str, str], count: int) -> None:
@@ -130,6 +146,13 @@ async def test_requests_are_filtered_by_what_an_attempt_was(asked: Gateway, filt
         ("/v1/reports/usage", {"from": "yesterday"}, "from"),
         ("/v1/reports/usage", {"format": "xml"}, "format"),
         ("/v1/reports/latency", {"status": "ok"}, "status"),
+        ("/v1/reports/usage", {"modle": "priced"}, "modle"),
+        ("/v1/reports/usage", {"team": "other"}, "team"),
+        ("/v1/reports/breakeven", {"group_by": "model"}, "group_by"),
+        ("/v1/reports/batches", {"format": "csv"}, "format"),
+        ("/v1/requests", {"status": "bogus"}, "status"),
+        ("/v1/requests", {"from": "2026-02-01", "to": "2026-01-01"}, "from"),
+        ("/v1/requests", {"to": "2026-01-01"}, "to"),
         ("/v1/requests", {"cursor": "e30"}, "cursor"),
         ("/v1/requests", {"cursor": "WzAsOTk5OTk5OTk5OTk5OTk5OTk5OTk5LDBd"}, "cursor"),
         ("/v1/reports/cost", {"cursor": "WzAsMSwtMV0"}, "cursor"),

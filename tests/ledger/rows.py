@@ -50,6 +50,7 @@ FULL_USAGE = Usage(
     file_searches=13,
     source="estimated",
     raw=msgspec.Raw(b'{ "prompt_tokens":15,\n "note": "\xc3\xa9 \\u00e9", "prompt_tokens":15.0 }'),
+    service_tier="priority",
 )
 FULL_ROW = row(
     "req_full",

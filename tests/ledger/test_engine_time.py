@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select
 
 from contract.usage import Usage
 from ledger.database import open_engine
-from ledger.engine_time import EngineTime, engine_lines, recent, usd_per_hour, write
+from ledger.engine_time import LIKE, EngineTime, engine_lines, recent, usd_per_hour, write
 from ledger.reports import report
 from ledger.rollups import roll_up
 from ledger.schema import VERSION, engine_minutes
@@ -49,6 +49,7 @@ def test_an_hour_costs_the_same_busy_or_not_and_its_idle_part_is_told_apart(engi
     roll_up(engine, NOW_S)
     cost = {"usd_per_mtok": 3.0, "busy_usd_per_mtok": 0.5, "idle_share": 0.75, "mtok": 1.0}
     cpu, gpu = engine_lines(engine, WINDOW, NOW_S)
+    assert list(LIKE) == list(gpu), "CSV has a column for each"
     assert gpu == {
         "engine": "gpu",
         "up_h": 1.0,

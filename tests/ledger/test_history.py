@@ -130,12 +130,71 @@ def test_what_differs_is_told_row_by_row_and_exits_1(turnout: Turnout, tmp_path:
     assert [(line["told"]["model"], line["differences"]) for line in lines] == [("gpt-4o", {"output": -3}), ("gpt-5", {"input_uncached": -100})]
 
 
+def reconciled(turnout: Turnout, tmp_path: Path, url: str, *buckets: Any) -> list[Any]:
+    (tmp_path / "export.json").write_text(json.dumps({"data": buckets}))
+    return [
+        (line["told"]["from_s"], line["told"]["model"], line["only_ours"], line["differences"])
+        for line in json.loads(turnout("reconcile", "export.json", "--provider", "one", "--database", url, "--json", code=1).stdout)
+    ]
+
+
+def bucket(start_s: int, *results: Any) -> dict[str, Any]:
+    return {"start_time": start_s, "end_time": start_s + DAY_S, "results": results}
+
+
+def test_what_the_ledger_alone_has_is_told_of_the_export_s_time_and_of_no_other(turnout: Turnout, tmp_path: Path) -> None:
+    rows = [
+        row(f"req_{n}_{model}", model_sent=model, started_at_us=AT_US + n * DAY_S * 10**6, usage=CACHED)
+        for n, model in ((-1, "gpt-5"), (0, "gpt-5"), (0, "gpt-4o"), (1, "gpt-5"), (2, "gpt-5"), (4, "gpt-5"))
+    ]
+    failed = row("failed", model_sent="o3", status="failed", started_at_us=AT_US)
+    url = fill(tmp_path / "some.db", *rows, failed)
+    ours = {"input_uncached": 1_000, "cache_read": 500, "cache_write_5m": 200, "cache_write_1h": 100, "output": 75, "requests": 1}
+    found = reconciled(turnout, tmp_path, url, bucket(TODAY, OPENAI), bucket(TODAY + DAY_S), bucket(TODAY + 3 * DAY_S, OPENAI | {"output_tokens": 0}))
+    assert found == [
+        (TODAY, "gpt-5", False, {}),
+        (TODAY, "gpt-4o", True, ours),
+        (TODAY + DAY_S, "gpt-5", True, ours),
+        (TODAY + 2 * DAY_S, "gpt-5", True, ours),
+        (TODAY + 3 * DAY_S, "gpt-5", False, {"input_uncached": -1_000, "cache_read": -500, "requests": -1}),
+    ]
+
+
+def test_a_dated_name_is_its_alias_s_model(turnout: Turnout, tmp_path: Path) -> None:
+    models = ("o3", "gpt-4o", "gpt-4o-2024-08-06", "claude-a-20250929", "claude-a-20251001", "old")
+    url = fill(tmp_path / "some.db", *(row(model, model_sent=model, started_at_us=AT_US, usage=CACHED) for model in models))
+    names = ("o3-2025-04-16", "gpt-4o-2024-08-06", "gpt-4o-2024-11-20", "claude-a-20250929", "claude-a-20251001")
+    found = reconciled(turnout, tmp_path, url, bucket(TODAY, *(OPENAI | {"model": name} for name in names)))
+    assert [(model, only, differences) for _, model, only, differences in found[:-1]] == [
+        ("claude-a-20250929", False, {}),
+        ("claude-a-20251001", False, {}),
+        ("gpt-4o-2024-08-06 + gpt-4o-2024-11-20", False, {}),
+        ("o3-2025-04-16", False, {}),
+    ]
+    assert found[-1][1:3] == ("old", True)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(["reconcile", "export", "--provider"], "--provider"), (["export", "x.csv", "--team"], "--team"), (["spend", "--team"], "--team")],
+)
+def test_a_name_that_nobody_knows_is_an_error(turnout: Turnout, tmp_path: Path, url: str, command: list[str], option: str) -> None:
+    (tmp_path / "export").write_text(text_of(EXPORTS["OpenAI's usage"]))
+    (tmp_path / "c.yaml").write_text(
+        f"state: {{database: '{url}'}}\nproviders: {{new: {{kind: openai, api_key: '${{NOT_SET}}'}}}}\nteams: {{fresh: {{}}}}\n"
+    )
+    assert f"Invalid value for {option}" in turnout(*command, "nope", "--config", "c.yaml", code=2).stderr
+    known = "new" if option == "--provider" else "fresh"
+    assert "Invalid value" not in turnout(*command, known, "--config", "c.yaml", code=1 if known == "new" else 0).stderr
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("", "no rows"),
         ("{", "no JSON"),
         ('{"data": []}', "no rows"),
+        ('[{"data": [], "has_more": true}, {"data": [{"start_time": 1}], "has_more": true}]', "last page says"),
         ("model,input_tokens\ngpt-5,1\n", "row 1 of the export cannot be read"),
         (f"start_time,input_tokens\n{TODAY},many\n", "row 1 of the export cannot be read"),
     ],

@@ -216,10 +216,18 @@ def test_a_request_fee_is_added_to_the_tokens() -> None:
     assert cost_nusd(price, None) is None
 
 
-OVERRIDES: list[tuple[dict[str, float], Usage, int]] = [
+OVERRIDES: list[tuple[dict[str, Any], Usage, int | None]] = [
     ({}, Usage(input_uncached=1, output_visible=1), 3_000),
-    ({}, Usage(cache_read=1, cache_write_5m=1, cache_write_1h=1, audio_input=1), 4_000),
-    ({}, Usage(reasoning=1, audio_output=1), 4_000),
+    ({}, Usage(cache_read=1, cache_write_5m=1, cache_write_1h=1), 3_000),
+    ({}, Usage(reasoning=1), 2_000),
+    ({}, Usage(input_uncached=1, audio_input=1), None),
+    ({}, Usage(input_uncached=1, audio_output=1), None),
+    ({"audio_input_usd_per_mtok": 40.0, "audio_output_usd_per_mtok": 80.0}, Usage(audio_input=1, audio_output=1), 120_000),
+    ({"reasoning_usd_per_mtok": 3.0}, Usage(reasoning=1, output_visible=1), 5_000),
+    ({"cache_write_usd_per_mtok": 1.25, "cache_write_1h_usd_per_mtok": 2.0}, Usage(cache_write_5m=4, cache_write_1h=4), 13_000),
+    ({"service_tiers": {"flex": 0.5}}, Usage(input_uncached=3, service_tier="flex"), 1_500),
+    ({"service_tiers": {"flex": 0.5}}, Usage(input_uncached=3, service_tier="priority"), None),
+    ({"service_tiers": {"flex": 0.5}, "request_usd": 0.01}, Usage(input_uncached=2, service_tier="flex"), 5_001_000),
     ({"cache_read_usd_per_mtok": 0.1}, Usage(cache_read=10), 1_000),
     ({"cache_read_usd_per_mtok": 0.0}, Usage(cache_read=10), 0),
     ({"cache_write_usd_per_mtok": 1.25}, Usage(cache_write_5m=4, cache_write_1h=4), 10_000),
@@ -232,8 +240,15 @@ OVERRIDES: list[tuple[dict[str, float], Usage, int]] = [
 
 
 @pytest.mark.parametrize(("options", "usage", "cost"), OVERRIDES)
-def test_a_price_of_ones_own_applies_to_every_class(options: dict[str, float], usage: Usage, cost: int) -> None:
+def test_a_price_of_ones_own_applies_to_every_class(options: dict[str, Any], usage: Usage, cost: int | None) -> None:
     assert cost_nusd(override_price(1.0, 2.0, **options), usage) == cost
+
+
+def test_audio_has_a_price_where_genai_prices_has_one_and_else_none() -> None:
+    with_audio, text = compile_price("aws", "amazon.nova-sonic-v1:0"), compile_price("openai", "gpt-5")
+    assert with_audio is not None and with_audio.rates.audio_input is not None and with_audio.rates.input is not None
+    assert with_audio.rates.audio_input > 10 * with_audio.rates.input
+    assert text is not None and text.rates.audio_input is None and cost_nusd(text, Usage(input_uncached=1, audio_input=1)) is None
 
 
 @pytest.mark.parametrize(
@@ -276,7 +291,8 @@ def test_a_cost_never_falls_when_a_class_grows(rates: Rates, counts: dict[str, i
 def test_the_cost_of_a_known_model_never_falls_when_a_class_grows(provider: str, model: str) -> None:
     price = compile_price(provider, model)
     for name in ("input_uncached", "cache_read", "output_visible", "reasoning"):
-        costs: list[Any] = [cost_nusd(price, Usage(**{**dict.fromkeys(CLASSES, 10), name: count})) for count in range(0, 400_000, 20_000)]
+        counts = {each: 10 for each in CLASSES if not each.startswith("audio")}
+        costs: list[Any] = [cost_nusd(price, Usage(**{**counts, name: count})) for count in range(0, 400_000, 20_000)]
         assert costs == sorted(costs)
 
 

@@ -1,5 +1,6 @@
 """What is appended gets to the disk once, in groups, without the caller ever waiting; whatever is lost is counted."""
 
+import fcntl
 import os
 import signal
 import sqlite3
@@ -445,6 +446,32 @@ def test_close_with_a_dead_database_leaves_the_rows_to_the_next_one(file: Path) 
     assert sql(file, "SELECT count(*) FROM attempts") == [(50,)] and not list(file.with_suffix(".spool").iterdir())
 
 
+@pytest.mark.parametrize("kind", ["rows", "intents"])
+def test_a_file_of_the_spool_that_nobody_can_read_is_told_and_keeps_nothing_up(file: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    spool = file.with_suffix(".spool")
+    spool.mkdir()
+    (spool / f"00000000000000000001-1-1.{kind}").write_bytes(bytes(range(1, 200)))
+    ledger = Ledger(url_of(file))
+    ledger.append(row())
+    assert ledger.flush() and ledger.unreadable == 1
+    ledger.close()
+    assert ids(file) == [("req_1", 1)] and [each.name for each in spool.iterdir()] == [f"00000000000000000001-1-1.{kind}.unreadable"]
+    assert "ledger_spool_unreadable" in capsys.readouterr().out
+    again = Ledger(url_of(file))
+    assert again.flush() and again.unreadable == 1
+    again.close()
+
+
+def test_what_was_not_made_whole_is_removed_and_what_is_being_made_is_not(file: Path) -> None:
+    spool = file.with_suffix(".spool")
+    spool.mkdir()
+    (spool / "00000000000000000001-1-1.making").write_bytes(b"x")
+    with (spool / "00000000000000000002-1-1.making").open("wb") as made:
+        fcntl.flock(made, fcntl.LOCK_EX)
+        Ledger(url_of(file)).close()
+        assert [each.name for each in spool.iterdir()] == ["00000000000000000002-1-1.making"]
+
+
 def test_close_with_a_dead_database_and_no_disk_counts_what_is_lost(file: Path) -> None:
     ledger = Ledger(url_of(file), spool=Path("/proc/no-folder-can-be-made-here"))
     Broken(file)
@@ -648,6 +675,6 @@ def test_two_ledgers_may_write_to_one_file(file: Path) -> None:
 def test_rows_and_usage_list_their_fields_in_the_table_s_order() -> None:
     fields = list(AttemptRow.__struct_fields__)
     at = fields.index("usage")
-    fields[at : at + 1] = [*USAGE_CLASSES, "usage_source", "usage_raw"]
+    fields[at : at + 1] = [*USAGE_CLASSES, "usage_source", "usage_raw", "service_tier"]
     assert fields == [column.name for column in attempts.columns]
-    assert Usage.__struct_fields__ == (*USAGE_CLASSES, "source", "raw")
+    assert Usage.__struct_fields__ == (*USAGE_CLASSES, "source", "raw", "service_tier")

@@ -51,6 +51,12 @@ def test_an_engine_that_was_restarted_has_no_speed_until_it_is_seen_again() -> N
     assert reader.read(3.0, page_of(vllm(0, 0, 55))).tokens_per_s == 50.0
 
 
+def test_an_engine_that_rests_has_a_speed_of_0_soon() -> None:
+    reader = Reader()
+    rates = [reader.read(float(at), page_of(vllm(0, 0, 100 if at else 0))).tokens_per_s for at in range(40)]
+    assert rates[1] == 100.0 and rates[-1] == 0.0
+
+
 def test_sglang_s_page_is_understood() -> None:
     assert Reader().read(0.0, page_of(SGLANG)) == Reading(at=0.0, running=4, waiting=2, kv_used=0.28)
 
@@ -58,6 +64,16 @@ def test_sglang_s_page_is_understood() -> None:
 def test_llama_cpp_s_slots_tell_what_its_metrics_do_not() -> None:
     seen = Reader().read(0.0, page_of(LLAMACPP), SLOTS)
     assert (seen.running, seen.waiting, seen.kv_tokens, seen.kv_used, seen.prefill_tokens) == (1, 2, 1000, 0.1, 200)
+
+
+def test_what_a_token_takes_is_told_by_either_engine() -> None:
+    llamacpp = "llamacpp:prompt_tokens_total 200\nllamacpp:prompt_seconds_total 0.5\nllamacpp:tokens_predicted_total 50\n"
+    seen = Reader().read(0.0, page_of(llamacpp + "llamacpp:tokens_predicted_seconds_total 2\n"))
+    assert (seen.prompt_token_s, seen.output_token_s) == (0.0025, 0.04)
+    vllm_page = 'vllm:prompt_tokens_total{a="1"} 300\nvllm:prefix_cache_hits_total{a="1"} 100\nvllm:generation_tokens_total{a="1"} 50\n'
+    times = 'vllm:request_prefill_time_seconds_sum{a="1"} 0.5\nvllm:request_decode_time_seconds_sum{a="1"} 2\n'
+    seen = Reader().read(0.0, page_of(vllm_page + times))
+    assert (seen.prompt_token_s, seen.output_token_s) == (0.0025, 0.04)
 
 
 @pytest.mark.parametrize("text", ["", "<html>no</html>", 'vllm:num_requests_running{a="} 1"} NaN\n', "vllm:num_requests_running\n", "\x00\xff"])

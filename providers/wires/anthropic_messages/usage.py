@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from contract.usage import Usage
+from providers.wires.tiers import tier_of
 
 
 class _CacheCreation(msgspec.Struct, frozen=True):
@@ -31,6 +32,7 @@ class _Usage(_Counts, frozen=True):
     output_tokens_details: _OutputDetails | None = None
     server_tool_use: dict[str, object] | None = None
     iterations: list[_Counts] | None = None
+    service_tier: msgspec.Raw = msgspec.Raw()
 
 
 FREE = frozenset({"web_fetch_requests"})  # platform.claude.com/docs: the pages that were fetched cost their tokens alone
@@ -70,6 +72,7 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
         server_tool_calls=_sum(*(count for name, count in (given.server_tool_use or {}).items() if isinstance(count, int) and name not in FREE)),
         web_searches=_searches(given.server_tool_use),
         raw=kept,
+        service_tier=tier_of(given.service_tier),
     )
 
 

@@ -19,6 +19,7 @@ from providers.wires.bedrock.models import NAME
 from providers.wires.bedrock.native import NativeBlock
 from providers.wires.decoding import Decoding
 from providers.wires.failure import failure
+from providers.wires.tiers import tier_in
 
 _NULL = Raw(b"null")
 _EMPTY = Raw(b"{}")
@@ -108,6 +109,7 @@ class _Event(msgspec.Struct, rename="camel"):
     stop_reason: str | None = None
     additional_model_response_fields: _Fields | None = None
     usage: Raw = _NULL
+    service_tier: Raw = _NULL
 
 
 class _CacheDetail(msgspec.Struct, rename="camel"):
@@ -136,6 +138,7 @@ class _Answer(msgspec.Struct, rename="camel"):
     stop_reason: str | None = None
     additional_model_response_fields: _Fields | None = None
     usage: Raw = _NULL
+    service_tier: Raw = _NULL
 
 
 _answer = msgspec.json.Decoder(_Answer)
@@ -147,13 +150,13 @@ _citation = msgspec.json.Decoder(_Citation)
 _members = msgspec.json.Decoder(dict[str, Any])
 
 
-def decode_usage(raw: Raw) -> Usage:
-    """Bedrock's counts to disjoint classes: the input excludes what the cache gave and took."""
+def decode_usage(raw: Raw, tier: Raw = _NULL) -> Usage:
+    """Bedrock's counts to disjoint classes: the input excludes what the cache gave and took. `tier`: the answer's `serviceTier`."""
     kept = Raw(bytes(raw))
     try:
         given = _counts.decode(kept)
     except msgspec.ValidationError:
-        return Usage(raw=kept)
+        return Usage(raw=kept, service_tier=tier_in(tier))
     hour = sum(detail.input_tokens for detail in given.cache_details or () if detail.ttl == "1h")
     write = given.cache_write_input_tokens
     return Usage(
@@ -163,6 +166,7 @@ def decode_usage(raw: Raw) -> Usage:
         cache_write_1h=hour if given.cache_details else None,
         output_visible=given.output_tokens,
         raw=kept,
+        service_tier=tier_in(tier),
     )
 
 
@@ -235,7 +239,7 @@ def decode_response(body: bytes) -> list[ev.Event]:
         raise MalformedResponse("the upstream's answer is not a Converse response") from exc
     events.append(finished(answer.stop_reason, answer.additional_model_response_fields))
     if bytes(answer.usage)[:1] == b"{":
-        events.append(ev.UsageReported(usage=decode_usage(answer.usage)))
+        events.append(ev.UsageReported(usage=decode_usage(answer.usage, answer.service_tier)))
     return [*events, ev.Ended()]
 
 
@@ -281,7 +285,7 @@ class BedrockStreamDecoder(Decoding[EventStreamMessage]):
                 self._finished = True
             case "metadata":
                 if bytes(told.usage)[:1] == b"{":
-                    events.append(ev.UsageReported(usage=decode_usage(told.usage)))
+                    events.append(ev.UsageReported(usage=decode_usage(told.usage, told.service_tier)))
                 if self._finished:
                     self._ended = True
                     events.append(ev.Ended())

@@ -74,6 +74,7 @@ class _Answer(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: Raw = _NULL
     error: Raw = _NULL
+    service_tier: Raw = _NULL
 
 
 _answer = msgspec.json.Decoder(_Answer)
@@ -112,7 +113,7 @@ class _Reader:
         self._calls: dict[tuple[int, int], _OpenCall] = {}  # choice, tool call's index -> the call
         self._states: dict[int, MessageState] = {}  # choice -> what goes back on the message and was not told yet
         self._thought = False
-        self.usage = _NULL
+        self.usage = self.tier = _NULL
 
     @property
     def finished(self) -> int:
@@ -124,7 +125,7 @@ class _Reader:
         if self._answer_id is None:
             self._start(answer, data, events)
         if bytes(answer.usage) != b"null":
-            self.usage = answer.usage
+            self.usage, self.tier = answer.usage, answer.service_tier
         for choice in answer.choices or ():
             output = choice.message or choice.delta
             if output is not None:
@@ -153,7 +154,7 @@ class _Reader:
 
     def decoded_usage(self) -> Usage:
         """Of the answer so far, which has told it."""
-        usage = decode_usage(self.usage)
+        usage = decode_usage(self.usage, self.tier)
         return with_thoughts(usage) if self._thought else usage
 
     def _start(self, answer: _Answer, data: bytes, events: list[ev.Event]) -> None:

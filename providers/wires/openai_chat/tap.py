@@ -73,6 +73,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: msgspec.Raw = _NULL
     error: msgspec.Raw = _NULL
+    service_tier: msgspec.Raw = _NULL
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
@@ -146,7 +147,7 @@ class ChatStreamTap(Tapping):
             self.error = in_band_error(data)
             return False
         if _told(chunk.usage):
-            usage = decode_usage(chunk.usage)
+            usage = decode_usage(chunk.usage, chunk.service_tier)
             self.usage = with_thoughts(usage) if self._thought else usage
             if not chunk.choices and self._strip_usage:
                 return False
@@ -234,5 +235,5 @@ def read_unary(body: bytes) -> WholeAnswer:
             raise failed(choice)
         if choice.index == 0 and native is None:
             native = choice.finish_reason
-    usage = decode_usage(answer.usage) if _told(answer.usage) else None
+    usage = decode_usage(answer.usage, answer.service_tier) if _told(answer.usage) else None
     return WholeAnswer(body, usage, answer.id, decode_finish(native) if native else None, bound=bound_in(body))

@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 
 from contract.usage import Usage
+from providers.wires.tiers import tier_of
+
+_NONE = msgspec.Raw()
 
 
 class _InputDetails(msgspec.Struct, frozen=True):
@@ -44,13 +47,13 @@ _decoder = msgspec.json.Decoder(_Usage)
 _NO_INPUT, _NO_OUTPUT = _InputDetails(), _OutputDetails()
 
 
-def decode_usage(raw: msgspec.Raw) -> Usage:
-    """Takes the classes apart; an object of another shape is kept raw, with every class unknown."""
+def decode_usage(raw: msgspec.Raw, tier: msgspec.Raw = _NONE) -> Usage:
+    """Takes the classes apart; an object of another shape is kept raw, with every class unknown. `tier`: the answer's `service_tier`."""
     kept = msgspec.Raw(bytes(raw))
     try:
         given = _decoder.decode(raw)
     except msgspec.ValidationError:
-        return Usage(raw=kept)
+        return Usage(raw=kept, service_tier=None if tier is _NONE else tier_of(tier))
     into, out = given.prompt_tokens_details or _NO_INPUT, given.completion_tokens_details or _NO_OUTPUT
     completion, thought = given.completion_tokens, out.reasoning_tokens
     if thought and completion is not None and given.total_tokens == (given.prompt_tokens or 0) + completion + thought:
@@ -71,6 +74,7 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
         server_tool_calls=given.num_sources_used or None,
         web_searches=given.num_search_queries if given.server_tool_use is None else given.server_tool_use.web_search_requests,
         raw=kept,
+        service_tier=None if tier is _NONE else tier_of(tier),
     )
 
 

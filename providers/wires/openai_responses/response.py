@@ -39,6 +39,7 @@ class ResponseHead(msgspec.Struct):
     usage: Raw = _NULL
     error: Raw = _NULL
     incomplete_details: _Details | None = None
+    service_tier: Raw = _NULL
 
 
 class StreamEvent(msgspec.Struct, gc=False):
@@ -253,7 +254,7 @@ def _started(head: ResponseHead) -> ev.Started:
 def _last(head: ResponseHead, has_calls: bool) -> list[ev.Event]:
     events: list[ev.Event] = [ev.Finished(finish=finish_of(head, has_calls))]
     if bytes(head.usage)[:1] == b"{":
-        events.append(ev.UsageReported(usage=decode_usage(head.usage, head.output)))
+        events.append(ev.UsageReported(usage=decode_usage(head.usage, head.output, head.service_tier)))
     return [*events, ev.Ended()]
 
 

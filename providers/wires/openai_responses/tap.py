@@ -149,7 +149,7 @@ class ResponsesStreamTap(Tapping):
         head = head_decoder.decode(told.response) if bytes(told.response) != b"null" else ResponseHead()
         self.upstream_id = head.id or self.upstream_id
         if bytes(head.usage)[:1] == b"{":
-            self.usage = decode_usage(head.usage, head.output)
+            self.usage = decode_usage(head.usage, head.output, head.service_tier)
         return head
 
     def in_band(self, body: bytes) -> bytes:
@@ -186,7 +186,7 @@ def read_unary(body: bytes) -> WholeAnswer:
         raise MalformedResponse("the upstream's answer is not a response") from exc
     ended = head.status not in (None, "queued", "in_progress")
     finish = finish_of(head, any(item.type in CALLS for item in items)) if ended else None
-    usage = decode_usage(head.usage, head.output) if bytes(head.usage)[:1] == b"{" else None
+    usage = decode_usage(head.usage, head.output, head.service_tier) if bytes(head.usage)[:1] == b"{" else None
     bound = [item.encrypted_content for item in items if item.encrypted_content]
     if head.id and head.store is not False:  # an answer says whether it is kept
         bound.append(head.id)

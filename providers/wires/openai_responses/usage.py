@@ -9,6 +9,9 @@ from typing import Any
 import msgspec
 
 from contract.usage import Usage
+from providers.wires.tiers import tier_of
+
+_NONE = msgspec.Raw()
 
 
 class _InputDetails(msgspec.Struct, frozen=True):
@@ -57,13 +60,14 @@ _decoder = msgspec.json.Decoder(_Usage)
 _NO_INPUT, _NO_OUTPUT = _InputDetails(), _OutputDetails()
 
 
-def decode_usage(raw: msgspec.Raw, output: Iterable[msgspec.Raw] | None = None) -> Usage:
-    """Takes the classes apart; an object of another shape is kept raw, with every class unknown. `output`: the answer's items."""
+def decode_usage(raw: msgspec.Raw, output: Iterable[msgspec.Raw] | None = None, tier: msgspec.Raw = _NONE) -> Usage:
+    """Takes the classes apart; an object of another shape is kept raw, with every class unknown. `output`: the answer's items, `tier` its
+    `service_tier`."""
     kept = msgspec.Raw(bytes(raw))
     try:
         given = _decoder.decode(kept)
     except msgspec.ValidationError:
-        return Usage(raw=kept)
+        return Usage(raw=kept, service_tier=tier_of(tier))
     into, out = given.input_tokens_details or _NO_INPUT, given.output_tokens_details or _NO_OUTPUT
     tools = given.server_side_tool_usage_details
     web, files, others = _charged(output or ()) if tools is None else _told(tools)
@@ -79,6 +83,7 @@ def decode_usage(raw: msgspec.Raw, output: Iterable[msgspec.Raw] | None = None) 
         web_searches=web or None,
         file_searches=files or None,
         raw=kept,
+        service_tier=tier_of(tier),
     )
 
 

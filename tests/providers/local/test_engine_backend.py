@@ -26,9 +26,11 @@ from contract.errors import (
 )
 from contract.flow import NOBODY, Flow
 from contract.patience import Patience
+from contract.usage import Usage
 from providers.http.client import PooledClient
 from providers.http.port import Clocks
 from providers.local.backend import EngineBackend
+from providers.local.prefill_share import prefill_share
 from providers.local.supervisor import EngineSupervisor
 from providers.port import Exchange, Marks
 from providers.reading import Reading
@@ -131,6 +133,35 @@ async def test_what_an_answer_took_of_the_engine_is_told_for_prompt_and_answer(e
     marks = engine.marks
     assert marks.prefill_s and marks.decode_s and marks.ended and marks.admitted
     assert marks.prefill_s + marks.decode_s <= marks.ended - marks.started + 0.1
+
+
+@shared_loop
+async def test_a_whole_answer_s_time_is_divided_too_by_what_was_measured(engine: Engine) -> None:
+    await engine.ask("Warm it up: 4712.", max_tokens=8, stream=True)
+    await eventually(lambda: (seen := engine.backend.reading()) is not None and seen.output_token_s is not None)
+    await engine.ask("Say something short.", max_tokens=48, ignore_eos=True)
+    marks = engine.marks
+    assert marks.prefill_s and marks.decode_s and marks.ended and marks.admitted
+    assert marks.decode_s > marks.prefill_s, "48 tokens are made for 40 that are read"
+
+
+READING = Reading(at=0.0, prompt_token_s=0.001, output_token_s=0.01)
+
+
+@pytest.mark.parametrize(
+    ("first", "usage", "reading", "share"),
+    [
+        (2.0, None, None, 0.25),
+        (5.0, Usage(input_uncached=100, cache_read=9_000, output_visible=30), READING, 0.25),
+        (None, Usage(input_uncached=100, output_visible=5, reasoning=5), READING, 0.5),
+        (5.0, None, READING, None),
+        (5.0, Usage(input_uncached=100, output_visible=30), Reading(at=0.0), None),
+        (5.0, Usage(), READING, None),
+    ],
+    ids=["its first token was seen", "it came in one piece", "it came at once", "nothing was told", "nothing was measured", "no tokens"],
+)
+def test_a_prompt_s_share_of_a_whole_answer(first: float | None, usage: Usage | None, reading: Reading | None, share: float | None) -> None:
+    assert prefill_share(Marks(0.0, admitted=1.0, first_token=first, ended=5.0), usage, reading) == share
 
 
 @shared_loop
