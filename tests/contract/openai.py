@@ -125,7 +125,8 @@ def answers(draw: st.DrawFn) -> tuple[int, list[ev.Event]]:
 
 
 def content(events: list[ev.Event]) -> Any:
-    """What an answer says, of however many pieces. No arguments are an empty object, and `stop` after calls means them."""
+    """What an answer says, of however many pieces. No arguments are an empty object, `stop` after calls means them, and 0 tokens of thoughts that are
+    there are not known."""
     said: dict[Any, Any] = {}
     calls: dict[tuple[int, int], list[str]] = {}
     for event in events:
@@ -154,4 +155,7 @@ def content(events: list[ev.Event]) -> Any:
         finish = said.get(("finish", choice))
         if finish is not None and finish.reason == "stop":
             said["finish", choice] = Finish("tool_calls", finish.native)
+    usage = said.get("usage")
+    if usage is not None and usage.reasoning == 0 and any(key[0] == "ReasoningDelta" and value for key, value in said.items()):
+        said["usage"] = msgspec.structs.replace(usage, reasoning=None)
     return {key: value for key, value in said.items() if value != ""}
