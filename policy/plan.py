@@ -45,7 +45,7 @@ DEAR = Miss()
 WORSE = 0.25  # of a key, by which the best may be worse than one that is not looked at
 
 
-class Planned(msgspec.Struct, frozen=True):
+class Planned(msgspec.Struct, frozen=True, gc=False):
     candidate: Allowed
     reason: str
     prediction: Prediction

@@ -20,7 +20,7 @@ MOST_MEMOS = 100  # outlooks kept with one forecast: clients may ask for any max
 TYPICAL_TOKEN_S = 0.05  # what a unary answer's tokens may take each, when only its begin is promised
 
 
-class Live(msgspec.Struct, frozen=True):
+class Live(msgspec.Struct, frozen=True, gc=False):
     """A target at this moment. `ready_at`: when it may be tried (monotonic seconds; not after now: at once), `busy` says why not before.
 
     `wait_s`: the expected wait in its queue. `load`: requests that run there.
@@ -58,20 +58,7 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
         effective = cost * forecast.waste_factor
         if target.owned:
             cost = listed = None  # nothing more for one request more; its share of the engine's own cost is not known, as in the ledger
-    return Prediction(
-        seen.p,
-        seen.meets,
-        seen.ttft_s,
-        seen.ttft_p95_s,
-        seen.finish_s,
-        seen.finish_p95_s,
-        seen.tokens_per_s,
-        seen.output_tokens,
-        cost,
-        effective,
-        listed,
-        forecast.samples,
-    )
+    return Prediction(seen, seen.p, seen.meets, cost, effective, listed, forecast.samples)
 
 
 def asked_of(ask: Ask, slo: Slo) -> int:
