@@ -73,7 +73,7 @@ class TimeoutSettings(Section):
     connect_s: Seconds = 3.0
     headers_s: Seconds | None = Field(None, description="until the response's head; default 60 s for a stream, `total_s` for a unary answer")
     first_token_s: Seconds = 60.0
-    idle_s: Seconds = Field(60.0, description="between two pieces of an answer")
+    idle_s: Seconds = Field(60.0, description="between two pieces of an answer; comments, pings and empty deltas of a stream are none")
     total_s: Seconds = 600.0
 
 

@@ -273,6 +273,7 @@ class ContinuedExchange:
     """Implements `providers.port.Exchange`: the rest of a cut answer, over the exchange that brings it. Usage, finish and ids are that one's own."""
 
     streamed = True
+    progressed = True  # its pieces are never held
 
     def __init__(self, exchange: Exchange, continuation: Continuation) -> None:
         self._exchange = exchange

@@ -69,7 +69,7 @@ class Delivery:
                     piece = b"" if line is None else line.drain()
                     break
                 if line is not None:
-                    piece = line.push(piece, monotonic())
+                    piece = line.push(piece, monotonic(), exchange.progressed)
             self._keeper.note(job, attempt.target, exchange, piece)  # before the client can ask for what it has just been given
             await client.end(piece)  # a unary answer is one piece
         except AttemptError as error:

@@ -56,7 +56,7 @@ async def begin(job: Job, attempt: Attempt, patience: Patience | None, recorder:
 async def _held(attempt: Attempt, exchange: Exchange, piece: bytes, line: DelayLine) -> Opened:
     """Reads on until something is due to the client, or all is there."""
     while piece:
-        if due := line.push(piece, monotonic()):
+        if due := line.push(piece, monotonic(), exchange.progressed):
             return Opened(attempt, exchange, due, False, line)
         piece = await exchange.next()
     return Opened(attempt, exchange, line.drain(), True, line)

@@ -30,6 +30,7 @@ class UnaryExchange:
     __slots__ = ("_answer", "_marks", "_max_body", "_read", "_response", "bound", "finish", "notes", "upstream_id", "usage")
     whole = b""
     streamed = False
+    progressed = True
     content_type = JSON
 
     def __init__(self, response: HttpResponse, read: Callable[[bytes], UnaryAnswer], marks: Marks, max_body: int, notes: Notes = ()) -> None:
@@ -96,10 +97,14 @@ class StreamExchange:
                 out = tap.end()
             else:
                 marks.bytes_received += len(chunk)
+                tap.progressed = False
                 out = tap.feed(chunk)
-                if marks.first_token is None and tap.content_seen:
-                    marks.first_token = monotonic()
-                    self._response.first_token()
+                if marks.first_token is None:
+                    if tap.content_seen:
+                        marks.first_token = monotonic()
+                        self._response.first_token()
+                elif not tap.progressed:
+                    self._response.no_progress()
             if tap.error is not None and not self._given:
                 continue  # nothing has left yet: the attempt as a whole failed, and may be made elsewhere
             if out:
@@ -124,6 +129,10 @@ class StreamExchange:
 
     def abort(self) -> None:
         self._response.abort()
+
+    @property
+    def progressed(self) -> bool:
+        return self._tap.progressed
 
     @property
     def upstream_id(self) -> str | None:
@@ -158,6 +167,7 @@ class ReadyExchange:
 
     whole = b""
     streamed = False
+    progressed = True
     content_type = JSON
     tokens_seen = 0
 
@@ -188,6 +198,7 @@ class RawExchange:
 
     whole = b""
     streamed = True
+    progressed = True
     finish = None
     upstream_id = None
 
@@ -232,6 +243,7 @@ class FoldedExchange:
 
     whole = b""
     streamed = False
+    progressed = True
     content_type = JSON
 
     def __init__(
@@ -276,9 +288,13 @@ class FoldedExchange:
             if marks.bytes_received > self._max_body:
                 self._response.abort()
                 raise MalformedResponse(f"the upstream's answer is larger than {self._max_body} bytes")
-            if self._read(self._decoder.feed(chunk), events):
+            new = self._decoder.feed(chunk)
+            if self._read(new, events):
                 self._response.release()
                 return events
+            if marks.first_token is not None and not new and not self._decoder.stepped:
+                self._response.no_progress()
+            self._decoder.stepped = False
         self._read(self._decoder.end(), events)
         return events
 

@@ -44,6 +44,10 @@ class Exchange(Protocol):
     notes: tuple[tuple[bytes, bytes], ...]  # response headers that tell what was done to the request: x-turnout-dropped …
 
     @property
+    def progressed(self) -> bool:
+        """Whether there is more than a sign of life in what `next` gave last: output, or a step of the provider's work."""
+
+    @property
     def upstream_id(self) -> str | None: ...
     @property
     def usage(self) -> Usage | None: ...

@@ -121,13 +121,16 @@ class TranslatingTap(Findings):
             kind = event.__class__
             if kind in _CONTENT:
                 self.tokens_seen += tokens_in(event)
-                self.content_seen = True
+                self.content_seen = self.progressed = True
             elif kind is not ev.UsageReported:
                 self._see(event)
             else:
                 self.usage = event.usage  # type: ignore[union-attr]
             if piece := encode(event):
                 out.append(piece)
+        if self._decoder.stepped:
+            self._decoder.stepped = False
+            self.progressed = True
         if self._decoder.settled:
             self.finished = True
         return self._released()
@@ -140,13 +143,13 @@ class TranslatingTap(Findings):
             case ev.Started():
                 self.upstream_id = event.id or None
             case ev.Finished():
-                self.content_seen = True
+                self.content_seen = self.progressed = True
                 self._finishes += 1
                 self.finished = self._finishes >= self._choices
                 if event.choice == 0:
                     self.finish = event.finish
             case ev.Ended():
-                self.complete = self.content_seen = True
+                self.complete = self.content_seen = self.progressed = True
 
     @property
     def whole(self) -> bytes:

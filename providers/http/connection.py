@@ -26,8 +26,9 @@ class Response:
     """Implements `providers.http.port.HttpResponse`."""
 
     __slots__ = (
-        "_connection", "_done", "_error", "_parts", "_size", "_token_seen", "_waiter", "clocks", "connected_at", "draining", "first_token_at",
-        "headers", "headers_at", "last_read", "length", "paused", "received", "sent_at", "started", "status", "total_at", "until_eof",
+        "_connection", "_done", "_error", "_parts", "_progress_at", "_size", "_taken_at", "_token_seen", "_waiter", "clocks", "connected_at",
+        "draining", "first_token_at", "headers", "headers_at", "last_read", "length", "paused", "received", "sent_at", "started", "status",
+        "total_at", "until_eof",
     )  # fmt: skip
 
     def __init__(self, connection: "Connection", clocks: Clocks, total_at: float, now: float) -> None:
@@ -43,7 +44,7 @@ class Response:
         self.headers: Headers = []
         self.connected_at = self.sent_at = now
         self.headers_at = 0.0
-        self.last_read = now
+        self.last_read = self._taken_at = self._progress_at = now
         self.first_token_at = now + clocks.first_token_s
         self.total_at = total_at
         self.length: int | None = None  # the declared one
@@ -78,6 +79,8 @@ class Response:
         self._size = 0
         if self.paused and self._connection is not None:
             self._connection.resume()
+            self._taken_at = self.last_read
+        self._progress_at, self._taken_at = self._taken_at, self.last_read
         return data
 
     async def read(self, limit: int) -> bytes:
@@ -100,6 +103,13 @@ class Response:
 
     def first_token(self) -> None:
         self._token_seen = True
+
+    def no_progress(self) -> None:
+        if self._parts:  # what came meanwhile may be some
+            return
+        self.last_read = self._taken_at = self._progress_at
+        if self._connection is not None:
+            self._connection.heed(self.last_read + self.clocks.idle_s)
 
     def release(self) -> None:
         self._parts = []
@@ -218,6 +228,11 @@ class Connection(asyncio.Protocol):
             self._arm(response.last_read + response.clocks.idle_s)
 
     # --- clocks ------------------------------------------------------------------------------------------------------
+    def heed(self, at: float) -> None:
+        """A clock of the response in flight may run out as early as this."""
+        if self._response is not None:
+            self._arm(at)
+
     def _arm(self, at: float) -> None:
         """Makes the timer fire at `at` or before; one that fires too early arms itself again, which is cheaper than moving it each time."""
         if self._timer is not None:

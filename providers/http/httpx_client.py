@@ -146,6 +146,8 @@ class HttpxResponse:
         self._bytes: AsyncIterator[bytes] = response.aiter_raw()
         self._first_token_at = started + clocks.first_token_s
         self._total_at = started + clocks.total_s
+        self._silent = False  # what was read last is no progress
+        self._idle_from = started
         self._got_body = False
         self._ended = False
         self._closing: asyncio.Task[None] | None = None
@@ -173,6 +175,9 @@ class HttpxResponse:
     async def chunk(self) -> bytes:
         if self._ended:
             return b""
+        if not self._silent:
+            self._idle_from = monotonic()
+        self._silent = False
         at, clock, limit_s = self._deadline()
         try:
             async with asyncio.timeout(at - monotonic()):
@@ -195,7 +200,7 @@ class HttpxResponse:
     def _deadline(self) -> tuple[float, Clock, float]:
         clocks = self._clocks
         limits: list[tuple[float, Clock, float]] = [
-            (monotonic() + clocks.idle_s, "idle", clocks.idle_s),
+            (self._idle_from + clocks.idle_s, "idle", clocks.idle_s),
             (self._total_at, "total", clocks.total_s),
             (self._first_token_at, "first_token", clocks.first_token_s),
         ]
@@ -219,6 +224,9 @@ class HttpxResponse:
 
     def first_token(self) -> None:
         self._first_token_at = inf
+
+    def no_progress(self) -> None:
+        self._silent = True
 
     def release(self) -> None:
         self._end(self._drain())

@@ -17,7 +17,8 @@ class Clocks(msgspec.Struct, frozen=True):
     """The five clocks of one attempt, in seconds. `headers_s` None: as long as `total_s` allows.
 
     connect: until the connection (and TLS) stands. headers: from the request sent until the response's head. first_token: from the
-    request sent until the caller says `first_token()`. idle: between two reads of body bytes. total: from `send` to the end.
+    request sent until the caller says `first_token()`. idle: between two reads of body bytes, those apart
+    that the caller says `no_progress()` of. total: from `send` to the end.
     """
 
     connect_s: float = 3.0
@@ -84,6 +85,9 @@ class HttpResponse(Protocol):
 
     def first_token(self) -> None:
         """Stops the first-token clock; from here on the idle clock alone guards the gaps."""
+
+    def no_progress(self) -> None:
+        """What `chunk` gave last was a mere sign of life: the idle clock runs on as if it had not come."""
 
     def release(self) -> None:
         """The caller needs nothing more: the connection is reused if the body's clean end is here or comes within a second, else closed."""

@@ -346,10 +346,11 @@ class _EngineExchange:
         self._address = address
         self._place = place
         self.answer = b""  # the whole, where it was waited for already
+        self.progressed = True
 
     async def next(self) -> bytes:
-        if self.answer:
-            answer, self.answer = self.answer, b""
+        if answer := self.answer:
+            self.answer = b""
             return answer
         try:
             piece = await self._inner.next()
@@ -360,6 +361,7 @@ class _EngineExchange:
             finally:
                 self._place.leave()  # not before: who waits for this place must find the engine's death known
             raise judged from error
+        self.progressed = self._inner.progressed
         self._place.read()
         if not piece or self._marks.ended is not None:  # a folded answer is whole with its one piece
             self._place.leave(None if self.streamed else prefill_share(self._marks, self._inner.usage, self._backend.reading()))

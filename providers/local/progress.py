@@ -54,6 +54,9 @@ class WithoutProgress:
     def first_token(self) -> None:
         self._inner.first_token()
 
+    def no_progress(self) -> None:
+        self._inner.no_progress()
+
     def release(self) -> None:
         self._inner.release()
 

@@ -25,6 +25,7 @@ class Decoding(ABC, Generic[Frame]):
     """Implements `providers.wires.port.StreamDecoder` around `_take`. `_ended`: the answer is whole; what comes after it is not read."""
 
     settled = False
+    stepped = False
 
     def __init__(self, framing: Framing[Frame]) -> None:
         self._framing = framing

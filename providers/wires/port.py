@@ -46,6 +46,7 @@ class StreamTap(Seen, Protocol):
     """
 
     content_seen: bool
+    progressed: bool  # set with each output and step of work, never by a comment, a ping, an empty delta, half an event; who reads it takes it back
     finished: bool  # every choice has its finish reason; only usage and the terminal event may still come
     complete: bool  # the terminal event was seen, or `end` found the answer whole; later bytes are ignored
     error: AttemptError | None  # found in the bytes after those that were let through; ends the answer
@@ -73,6 +74,7 @@ class StreamDecoder(Protocol):
     The events that came before a failure are never lost: `feed` gives them, and raises at the next call.
     """
 
+    stepped: bool  # the provider did a step of work that no event tells of; who reads it takes it back
     settled: bool  # every choice has told why it ended, and only the upstream's end is still to come
 
     def feed(self, chunk: bytes) -> list[Event]: ...

@@ -17,6 +17,7 @@ class Findings:
     def __init__(self) -> None:
         self._held: list[bytes] = []
         self.content_seen = False
+        self.progressed = False
         self.finished = False
         self.complete = False
         self.error: AttemptError | None = None

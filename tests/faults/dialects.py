@@ -76,6 +76,9 @@ class Speech(Protocol):
 
     def head(self, usage: Json | None) -> list[bytes]: ...
     def piece(self, owner: str, index: int) -> bytes: ...
+    def empty(self) -> bytes:
+        """A delta with nothing in it."""
+
     def tail(self, owner: str, finish: str | None, usage: Json | None) -> list[bytes]:
         """What follows the last token, the terminal event excluded. `finish` None: the ordinary end."""
 
@@ -121,6 +124,9 @@ class Chat:
 
     def piece(self, owner: str, index: int) -> bytes:
         return self._chunk({"content": token(owner, index)})
+
+    def empty(self) -> bytes:
+        return self._chunk({"role": "assistant", "content": ""})
 
     def tail(self, owner: str, finish: str | None, usage: Json | None) -> list[bytes]:
         told_usage = [] if usage is None else [event({"id": "up", "object": "chat.completion.chunk", "choices": [], "usage": usage})]
@@ -188,6 +194,9 @@ class Messages:
 
     def piece(self, owner: str, index: int) -> bytes:
         return self._event("content_block_delta", index=0, delta={"type": "text_delta", "text": token(owner, index)})
+
+    def empty(self) -> bytes:
+        return self._event("content_block_delta", index=0, delta={"type": "text_delta", "text": ""})
 
     def tail(self, owner: str, finish: str | None, usage: Json | None) -> list[bytes]:
         delta = {"stop_reason": finish or "end_turn", "stop_sequence": None}
@@ -264,6 +273,9 @@ class Responses:
     def piece(self, owner: str, index: int) -> bytes:
         return self._event("output_text.delta", item_id="msg_up", output_index=0, content_index=0, delta=token(owner, index), logprobs=[])
 
+    def empty(self) -> bytes:
+        return self._event("output_text.delta", item_id="msg_up", output_index=0, content_index=0, delta="", logprobs=[])
+
     def tail(self, owner: str, finish: str | None, usage: Json | None) -> list[bytes]:
         return [self._event("output_item.done", output_index=0, item=self._message(text(owner), "completed"))]
 
@@ -330,6 +342,9 @@ class Embeddings:
     head = tail = last = _nothing
 
     def piece(self, owner: str, index: int) -> bytes:
+        return b""
+
+    def empty(self) -> bytes:
         return b""
 
     def broken(self) -> bytes:

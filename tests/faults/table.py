@@ -176,6 +176,13 @@ def connections() -> list[Row]:
     ]  # fmt: skip
 
 
+def stall(signs: str, fault: up.Fault, dialects: tuple[str, ...] = STREAMED) -> Row:
+    late = {"elapsed": (0.9, 4.0)}
+    name = f"stall after 20 tokens, {signs}"
+    seen = cut(20, IDLE, **late)
+    return row(name, "5", up.at(20, fault), seen, seen, clocks=SHORT, dialects=dialects, modes=("stream",))
+
+
 def clocks() -> list[Row]:
     late, later = {"elapsed": (0.9, 4.0)}, {"elapsed": (1.9, 5.0)}
     return [
@@ -200,6 +207,10 @@ def clocks() -> list[Row]:
             "stall after 20 tokens", "5, 16", up.at(20, up.silent), (cut(20, IDLE, **late), mended(IDLE, **late)),
             (cut(20, IDLE, **late), refused(504, IDLE, **late)), clocks=SHORT,
         ),
+        stall("with comments", up.signs_of_life(up.comment)),
+        stall("with pings", up.signs_of_life(up.ping), dialects=("messages",)),
+        stall("with empty deltas", up.signs_of_life(up.empty_delta)),
+        stall("an event byte by byte", up.byte_by_byte),
         row(
             "tokens without end", "5, 11", up.tokens_without_end, (cut(r"\d+", TOTAL, **later), mended(TOTAL, **later)),
             (cut(r"\d+", TOTAL, **later), refused(504, TOTAL, **later)), clocks="{total_s: 2, idle_s: 1.5}",

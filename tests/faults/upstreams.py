@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
-from tests.faults.dialects import PROMPT_TOKENS, TOKENS, Json, Problem, Speech
+from tests.faults.dialects import PROMPT_TOKENS, TOKENS, Json, Problem, Speech, event
 from tests.gateway.upstream import Exchange, Seen
 
 BEAT_S = 0.05  # between two comments, or two drops
@@ -341,6 +341,34 @@ async def drips(turn: Turn, streamed: bytes, unary: bytes) -> None:
     while not with_end.done():
         await turn.x.raw_chunk(streamed if turn.streamed else unary)
         await asyncio.wait([with_end], timeout=BEAT_S)
+
+
+def signs_of_life(sign: Callable[[Speech], bytes]) -> Fault:
+    """This again and again; blanks where the request is unary."""
+
+    async def fault(turn: Turn) -> None:
+        await drips(turn, sign(turn.speech), b" ")
+
+    return fault
+
+
+def comment(speech: Speech) -> bytes:
+    return b": ping\n\n"
+
+
+def ping(speech: Speech) -> bytes:
+    return event({"type": "ping"}, "ping")
+
+
+def empty_delta(speech: Speech) -> bytes:
+    return speech.empty()
+
+
+async def byte_by_byte(turn: Turn) -> None:
+    """An event that never comes to its end."""
+    if turn.streamed:
+        await turn.x.raw_chunk(b"data: ")
+    await drips(turn, b"x", b" ")
 
 
 async def tokens_without_end(turn: Turn) -> None:

@@ -225,6 +225,13 @@ def test_nothing_is_lost_doubled_or_moved_and_nothing_comes_before_its_time(give
     assert line.drain() == b""
 
 
+def test_a_sign_of_life_is_held_in_its_place_and_releases_nothing() -> None:
+    line = DelayLine(1.0)
+    assert line.push(b"a", 0.0) == line.push(b": ping\n\n", 5.0, progressed=False) == b""
+    assert line.push(b"b", 5.5) == b"a"
+    assert line.push(b"c", 6.0) == b": ping\n\n" and line.drain() == b"bc"
+
+
 def test_what_is_held_is_bounded_and_the_oldest_is_released_first() -> None:
     line, piece = DelayLine(1000.0), b"x" * 65536
     pushed = [line.push(piece, 0.0) for _ in range(2 * MOST_BYTES // len(piece))]

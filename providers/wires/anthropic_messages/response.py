@@ -268,8 +268,10 @@ class MessagesStreamDecoder(Decoding[SseEvent]):
             case "content_block_start":
                 if not self._started:
                     raise MalformedResponse("the upstream's stream does not begin with its message")
+                self.stepped = True
                 self._blocks.start(told.index, told.content_block, events)
             case "content_block_stop":
+                self.stepped = True
                 self._blocks.stop(told.index, events)
             case "message_start" if not self._started:
                 self._started = True

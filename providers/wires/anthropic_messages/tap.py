@@ -80,6 +80,8 @@ class MessagesStreamTap(Tapping):
                 self._delta(told.delta)
             case "content_block_start":
                 self._block(block_decoder.decode(told.content_block))
+            case "content_block_stop":
+                self.progressed = True
             case "message_start":
                 if told.message is not None:
                     self.upstream_id = told.message.id or None
@@ -88,7 +90,7 @@ class MessagesStreamTap(Tapping):
             case "message_delta":
                 self._message_delta(told)
             case "message_stop":
-                self.complete = self.content_seen = True
+                self.complete = self.content_seen = self.progressed = True
             case "error":
                 self.error = in_band_error(data)
                 return False
@@ -100,7 +102,7 @@ class MessagesStreamTap(Tapping):
             self.bound.append(delta.signature)
         if delta.text or delta.partial_json or delta.thinking or delta.signature or bytes(delta.citation) != b"null":
             self.tokens_seen += tokens_about(len(delta.text or delta.partial_json or delta.thinking or ""))
-            self.content_seen = True
+            self.content_seen = self.progressed = True
 
     def _message_delta(self, told: StreamEvent) -> None:
         self._count(told.usage)
@@ -109,7 +111,7 @@ class MessagesStreamTap(Tapping):
         delta = message_delta_decoder.decode(told.delta)
         self._contained(delta)
         if delta.stop_reason:
-            self.content_seen = self.finished = True
+            self.content_seen = self.progressed = self.finished = True
             self.finish = decode_finish(delta.stop_reason, delta.stop_sequence)
 
     def _contained(self, told: Message | MessageDelta) -> None:
@@ -119,11 +121,12 @@ class MessagesStreamTap(Tapping):
 
     def _block(self, block: Block) -> None:
         """Most blocks begin empty; one that does not is output."""
+        self.progressed = True
         if token := _token(block):
             self.bound.append(token)
         if block.type not in ("text", "thinking") or block.text or block.thinking:
             self.tokens_seen += 1
-            self.content_seen = True
+            self.content_seen = self.progressed = True
 
     def _count(self, raw: msgspec.Raw) -> None:
         self._raw_usage = merged(self._raw_usage, raw)

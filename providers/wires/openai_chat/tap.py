@@ -134,7 +134,7 @@ class ChatStreamTap(Tapping):
         if not data:  # some keep a connection alive by an empty one, which clients take for bad JSON
             return False
         if data == b"[DONE]":
-            self.complete = self.content_seen = True
+            self.complete = self.content_seen = self.progressed = True
             return True
         try:
             chunk = _chunk.decode(data)
@@ -194,16 +194,16 @@ class ChatStreamTap(Tapping):
         if (delta := choice.delta) is not None:
             if size := delta.output_size():
                 self.tokens_seen += size // BYTES_PER_TOKEN or 1
-                self.content_seen = True
+                self.content_seen = self.progressed = True
                 if delta.content is _NULL and (delta.reasoning is not _NULL or delta.reasoning_content is not _NULL):
                     self._thought = True
             if delta.tool_calls is not _NULL or delta.reasoning_details is not _NULL or delta.extra_content is not _NULL:
                 self.bound += delta.bound()
         elif choice.text:
             self.tokens_seen += tokens_about(len(choice.text))
-            self.content_seen = True
+            self.content_seen = self.progressed = True
         if choice.finish_reason:  # some send an empty one until there is one
-            self.content_seen = True
+            self.content_seen = self.progressed = True
             self._finished.add(choice.index)
             self.finished = len(self._finished) >= self._choices
             if choice.index == 0:

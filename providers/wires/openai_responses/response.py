@@ -332,6 +332,7 @@ class ResponsesStreamDecoder(Decoding[SseEvent]):
         if content is not None and self._started:
             content(self._items, told, events)
             return
+        self.stepped = self.stepped or is_step(told)
         if told.type not in _KNOWN:
             return
         if told.type in FAILED:
@@ -353,6 +354,12 @@ class ResponsesStreamDecoder(Decoding[SseEvent]):
                 self._items.item(index, raw, events)
         events += _last(head, self._items.has_calls)
         self._ended = True
+
+
+def is_step(told: StreamEvent) -> bool:
+    """Whether an event tells of output or of the provider's work (a search begun, an item done), and is no mere sign of life."""
+    kind = told.type
+    return bool(told.delta) if kind.endswith(".delta") else kind.startswith("response.") and kind not in PROGRESS
 
 
 def stream_error(told: StreamEvent, data: bytes) -> AttemptError:

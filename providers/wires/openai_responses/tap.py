@@ -22,6 +22,7 @@ from providers.wires.openai_responses.response import (
     finish_of,
     head_decoder,
     is_known,
+    is_step,
     item_decoder,
     read_head,
     stream_error,
@@ -93,7 +94,7 @@ class ResponsesStreamTap(Tapping):
         if kind.endswith(".delta"):
             if told.delta:
                 self.tokens_seen += tokens_about(len(told.delta))
-                self.content_seen = True
+                self.content_seen = self.progressed = True
         elif kind == "response.output_item.added":
             self._item_begun(item_decoder.decode(told.item))
         elif kind == "response.output_item.done":
@@ -105,6 +106,8 @@ class ResponsesStreamTap(Tapping):
         elif kind in FAILED:
             self._fail(told, data)
             return False
+        if not self.progressed and is_step(told):
+            self.progressed = True
         return True
 
     def _progress(self, told: StreamEvent) -> None:
@@ -135,7 +138,7 @@ class ResponsesStreamTap(Tapping):
         self.finish = finish_of(head, self._has_calls)
         if self._kept and self.upstream_id:
             self.bound.append(self.upstream_id)
-        self.complete = self.finished = self.content_seen = True
+        self.complete = self.finished = self.content_seen = self.progressed = True
 
     def _fail(self, told: StreamEvent, data: bytes) -> None:
         if told.type == "response.failed":

@@ -391,6 +391,19 @@ async def test_the_total_clock_runs_through_a_slow_drip(client: HttpClient, serv
     assert (await read_until_error(client, server, Clocks(first_token_s=0.1, idle_s=0.3, total_s=0.5), tokens=True)).clock == "total"
 
 
+async def test_bytes_that_are_no_progress_do_not_stop_the_idle_clock(client: HttpClient, server: Server) -> None:
+    server.script = drip
+    response = await client.send(server.endpoint(), b"{}", Clocks(first_token_s=0.1, idle_s=0.3, total_s=5))
+    response.first_token()
+    sizes: list[int] = []
+    with pytest.raises(AttemptTimeout) as caught:
+        while chunk := await response.chunk():
+            sizes.append(len(chunk))
+            if sum(sizes) > 25:  # it has moved on for longer than the clock allows it to stand still
+                response.no_progress()
+    assert caught.value.clock == "idle" and sum(sizes) > 26
+
+
 async def test_a_first_token_clock_as_long_as_the_total_one_is_no_other(client: HttpClient, server: Server) -> None:
     """As a unary answer's is, which shows no first token."""
     server.script = drip

@@ -32,6 +32,9 @@ class Pieces:
     def first_token(self) -> None:
         self.heard.append("first_token")
 
+    def no_progress(self) -> None:
+        self.heard.append("no_progress")
+
     def release(self) -> None:
         self.heard.append("release")
 
