@@ -1,5 +1,6 @@
 """Several keys for one provider, and none that is ready: what a client sees and what reaches the provider."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 
@@ -118,3 +119,23 @@ teams: {{t: {{keys: [{KEY}]}}}}
         by_key["sk-good"] = status(401)
         assert (await gateway.post(body("m", stream))).json()["error"]["code"] == "upstream_auth_failed"
         assert len(one.journal) == 5, "each key is asked once"
+
+
+async def test_used_up_credit_at_anthropic_sets_the_keys_aside_and_another_target_answers(one: Upstream, tmp_path) -> None:
+    told = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."
+    one.plays["claude"] = status(400, json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": told}}).encode())
+    yaml = f"""
+state: {{database: "sqlite:///{tmp_path}/t.db"}}
+providers:
+  claude: {{kind: anthropic, base_url: "{one.base_url}", api_keys: [sk-first, sk-second]}}
+  other: {{kind: openai-compatible, base_url: "{one.base_url}", api_key: k}}
+models: {{m: {{targets: [{{provider: claude, model: claude}}, {{provider: other, model: m1}}]}}}}
+teams: {{t: {{keys: [{KEY}]}}}}
+"""
+    async with running(yaml, tmp_path) as gateway:
+        answers = [await gateway.post({**body("m"), "max_tokens": 8}) for _ in range(2)]
+    assert [(each.headers.get("x-turnout-target"), each.headers.get("x-turnout-attempts")) for each in answers] == [
+        ("other/m1", "3"),
+        ("other/m1", "1"),
+    ]
+    assert [seen.head.get("x-api-key") for seen in one.journal] == ["sk-first", "sk-second", None, None]
