@@ -92,7 +92,8 @@ class _Reachability:
         return permitted(policy, provider.region if provider else None, target.engine is not None)
 
     def _leaves_none(self, policy: PolicySettings, model: ModelSettings) -> bool:
-        added = self._own(model).fallback == "local" and bool(self.settings.engines)  # every engine, where the model lists none
+        local = "local" in (policy.fallback, self._own(model).fallback)  # every engine, where the model lists none
+        added = local and bool(self.settings.engines)
         return not added and not any(self._permits(policy, target) for target in model.targets)
 
     # --- faults --------------------------------------------------------------------------------------------------------

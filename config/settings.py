@@ -109,6 +109,7 @@ class ProviderBatchSettings(Section):
 
     use: bool = Field(True, description="false: its batch API is not used; rows of batches are asked as live calls")
     turnaround_h: Annotated[float, Field(gt=0, le=168)] = Field(24.0, description="hours in which a job is counted on to end")
+    percent_off: int | None = Field(None, ge=0, le=100, description="of the price of the same request made live; default: what the provider says")
     bucket: PlaceName | None = Field(None, description="Bedrock: the S3 bucket that its jobs read and write")
     prefix: str = Field("turnout", pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", description="Bedrock: of every key in the bucket")
     role_arn: str | None = Field(None, min_length=1, description="Bedrock: the role as which a job reads and writes the bucket")

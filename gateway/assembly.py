@@ -56,6 +56,7 @@ def _candidate(index: int, target: Target, price_kind: int) -> Candidate:
         weight=target.weight,
         replica_of=target.replica_of,
         price_kind=price_kind,
+        spare=target.spare,
     )
 
 

@@ -10,7 +10,7 @@ from math import inf
 from random import random
 from time import monotonic
 
-from contract.errors import AttemptError, AttemptsExhausted, ContextLengthExceeded, QuotaExhausted, RateLimited
+from contract.errors import AttemptError, AttemptsExhausted, ContextLengthExceeded, QuotaExhausted, RateLimited, UpstreamAuthFailed
 from contract.patience import Patience
 from gateway.errors import status_of
 from gateway.job import Attempt, Job, Planning
@@ -25,7 +25,7 @@ from policy.retry import CROWDED, FailOver, RetrySame, Situation, Stop, after_fa
 class Attempts:
     """The attempts of one request. `others`: the plan's targets that were not tried yet. `count`: those begun, second runners and all."""
 
-    __slots__ = ("_job", "_made", "_planned", "_planning", "_recorder", "_tries", "_waited", "count", "others")
+    __slots__ = ("_job", "_made", "_planned", "_planning", "_recorder", "_refused", "_tries", "_waited", "count", "others")
 
     def __init__(self, job: Job, planning: Planning, recorder: Recorder) -> None:
         self._job = job
@@ -35,6 +35,7 @@ class Attempts:
         self._made = 0  # attempts that count against the policy's limit
         self._tries = 0  # of them, at the present target
         self._waited = False  # for a time that it named
+        self._refused = set[tuple[str, str]]()  # backends' keys that were spent or not accepted
         self.count = 0
 
     def attempt(self, planned: Planned, reason: str) -> Attempt:
@@ -113,6 +114,7 @@ class Attempts:
                 self._tries, self._waited = 0, False
                 return self._planned.reason
             case RetrySame():
+                self._made -= verdict.free
                 if verdict.delay_s:
                     self._waited = self._waited or isinstance(error, RateLimited)
                     await asyncio.sleep(verdict.delay_s)
@@ -141,10 +143,20 @@ class Attempts:
             budget_allows=health.retries.allows(now),
             healthy=health.available(now),
             other_key_ready=target.backend.ready_at(target.model, now) <= now,
+            first_refusal=self._is_first_refusal(attempt, error),
             ready_in_s=self._ready_in_s(attempt, error, now),
             waited=self._waited,
             crowded=crowded,
         )
+
+    def _is_first_refusal(self, attempt: Attempt, error: AttemptError) -> bool:
+        """Whether its key is one of several that this request was not refused before; so each of them costs an attempt at most once."""
+        if attempt.marks.key_id is None or not isinstance(error, QuotaExhausted | UpstreamAuthFailed):
+            return False
+        key = attempt.target.backend.name, attempt.marks.key_id
+        first = key not in self._refused
+        self._refused.add(key)
+        return first
 
     def _ready_in_s(self, attempt: Attempt, error: AttemptError, now: float) -> float | None:
         """When the first of the target's keys is, where this request was told a time by one of them."""

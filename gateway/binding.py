@@ -84,7 +84,8 @@ async def _owner(call: Call, team: str, route: Route, continuity: Continuity) ->
     A seal without a signature only says who made what it marks; anybody may read it.
     """
     unknown = False
-    several = sum(_native_dialect(call) in target.native for target in route.targets) > 1
+    listed = tuple(target for target in route.targets if not target.spare)  # not every rule may use the others
+    several = sum(_native_dialect(call) in target.native for target in listed) > 1
     for token in reversed(list(states_in(_body.decode(call.body)))[-MAX_TOKENS:]):
         sealed = seals_in(token.encode())
         if sealed and not any(each.signature for each in sealed):
@@ -92,11 +93,11 @@ async def _owner(call: Call, team: str, route: Route, continuity: Continuity) ->
         try:
             label = sealed[-1].target if sealed else await continuity.target_of(team, token, new=several and not unknown)
         except LedgerUnavailable:  # no reason to fail: most states belong to the first target of their dialect
-            return _first_native(call, route.targets)
-        if label is not None and (found := _at(label, route.targets)) is not None:
+            return _first_native(call, listed)
+        if label is not None and (found := _at(label, listed)) is not None:
             return found
         unknown = unknown or label is None
-    return _first_native(call, route.targets) if unknown else None
+    return _first_native(call, listed) if unknown else None
 
 
 def states_in(value: Any) -> Iterator[str]:

@@ -75,4 +75,14 @@ def _nobody(job: Job, planning: Planning, now: float) -> TurnoutError:
         return BudgetExhausted(f"the budget leaves no target of the model {model!r} ({told})")
     if any(each.rule.startswith("max_usd_per_request") for each in plan.removed):
         return PermissionDenied(f"every target of the model {model!r} is predicted to cost more than this request may", code="over_max_cost")
+    if _narrows_residency(job):
+        told = "the residency that this request asks for (`x-turnout-residency`, or `turnout.residency` in its body)"
+        return PermissionDenied(f"{told} leaves no target for the model {model!r} under the policy {job.rule.name!r}", code="no_allowed_target")
     return PermissionDenied(f"the policy {job.rule.name!r} leaves no target for the model {model!r}", code="no_allowed_target")
+
+
+def _narrows_residency(job: Job) -> bool:
+    """Whether the request itself says where it may go, beside its policy."""
+    usual = job.principal.rule or job.route.rule
+    named = any(name == b"x-turnout-residency" and value.strip() != b"any" for name, value in job.headers)
+    return named or (job.rule.name == usual.name and job.rule.residency != usual.residency)

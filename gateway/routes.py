@@ -40,6 +40,7 @@ class Target:
     weight: float | None = None
     replica_of: str = ""  # the engine that it is one of several of
     engine_nusd_per_s: float | None = None  # of an owned engine's time; None: not known
+    spare: bool = False  # the model does not list it (policy.residency.Candidate)
 
     @property
     def load(self) -> int:
@@ -73,6 +74,10 @@ class Route:
     slack: Slack
     looks: Looks
     admitted_by: dict[int, tuple[Rule, Admitted]]
+
+    def open_to(self, rule: Rule) -> tuple[Target, ...]:
+        """The targets that there are for a rule, its residency aside."""
+        return self.targets if rule.fallback == "local" else tuple(target for target in self.targets if not target.spare)
 
 
 FillIn = Callable[[Route, str], Route]  # a pattern's route and what `*` matched -> the route for that very name

@@ -259,11 +259,12 @@ class Builder:
 
     # --- routes ----------------------------------------------------------------------------------------------------
     def route(self, name: str, model: ModelSettings) -> Route:
-        """One entry of `models`. A policy that falls back to local has an engine to fall back to, listed or not."""
+        """One entry of `models`. A policy that falls back to local, whosever it is, has an engine to fall back to, listed or not."""
         rule = self.rules[model.policy] if model.policy else Rule()
         targets = [self._target(name, entry, backend) for entry in model.targets for backend in self._backends(entry)]
-        if rule.fallback == "local" and not any(target.owned for target in targets):
-            targets += [self._make_target(engine, engine, None) for engine in self.engines]
+        if any(each.fallback == "local" for each in self.rules.values()) and not any(target.owned for target in targets):
+            spare = rule.fallback != "local"
+            targets += [replace(self._make_target(engine, engine, None), spare=spare) for engine in self.engines]
         return assemble(name, rule, targets)
 
     def fill_in(self, route: Route, matched: str) -> Route:

@@ -18,6 +18,7 @@ FEWEST_BYTES = 6 / 4  # a prompt estimated at 4 bytes a token may have 6: what e
 EXPLORE_PRICE = 3.0  # where cost decides, a target may be measured at up to so many times the price of the best
 MOST_EXPLORED, LEAST_EXPLORED = 1.0, 0.05  # times the rule's share: of who is in time again, or unknown, and of who has no hope
 UNKNOWN = float("inf")
+HOPELESS = 0.005  # odds that are told as 0 %: what is left of them says nothing
 NEAR = 0.02  # keys that differ by less are a tie
 BOUND = "the request's state is bound to another target"
 
@@ -139,7 +140,7 @@ def rank(rule: Rule, found: list[tuple[Allowed, Prediction]], late_nusd: float, 
             group = 2 if p is not None else 1 if objective != "ordered" else 0
         key = UNKNOWN
         if group == 2:
-            key = -(p or 0.0)
+            key = -p if p is not None and p >= HOPELESS else _takes_s(rule, seen)  # whoever has odds comes before
         elif objective == "ordered":
             key = 0.0  # by place
         elif objective == "cheapest":
@@ -152,6 +153,12 @@ def rank(rule: Rule, found: list[tuple[Allowed, Prediction]], late_nusd: float, 
     if objective != "weighted":
         return ranked
     return _weighed(rule, ranked, scales([seen for _, seen in found]) if whole is None else whole.scales)
+
+
+def _takes_s(rule: Rule, seen: Prediction) -> float:
+    """How near a target comes to a promise that it will not keep: to the first token where that is promised, else to the end."""
+    taken_s = seen.ttft_s if rule.slo.ttft_s is not None else seen.finish_s
+    return UNKNOWN if taken_s is None else taken_s
 
 
 def dearest(found: Sequence[tuple[Allowed, Prediction]], whole: Whole | None = None) -> float:

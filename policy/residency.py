@@ -29,6 +29,7 @@ class Candidate(msgspec.Struct, frozen=True):
     `owned`: an engine of the gateway's own. `rates` None: its price is not known. `lacks`: what it cannot do (see `Ask.needs`).
     `weight`: its share of the requests under `ordered`. `batch_factor`: the batch price as a share of the usual one.
     `replica_of`: what it is one of several of, which are alike but for what their caches hold. `price_kind`: the same number for the same price.
+    `spare`: the model does not list it; it is there for rules with `fallback: local` alone.
     """
 
     index: int
@@ -42,6 +43,7 @@ class Candidate(msgspec.Struct, frozen=True):
     batch_factor: float = 1.0
     replica_of: str = ""
     price_kind: int = 0
+    spare: bool = False
 
 
 class Allowed(Candidate, frozen=True):
@@ -65,8 +67,10 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 def admit(rule: Rule, candidates: tuple[Candidate, ...]) -> Admitted:
-    """The rule's residency, applied to a model's targets."""
+    """The rule's residency, applied to a model's targets; spare ones do not exist for a rule that has no use for them."""
     residency = rule.residency
+    if rule.fallback != "local":
+        candidates = tuple(each for each in candidates if not each.spare)
     allowed = [Allowed(*msgspec.structs.astuple(each)) for each in candidates if permits(residency, each)]
     told = residency if isinstance(residency, str) else f"[{', '.join(residency)}]"
     removed = [Removed(each, f"residency: {told}") for each in candidates if not permits(residency, each)]

@@ -29,9 +29,9 @@ class Situation(msgspec.Struct, frozen=True):
     """Where a request stands when an attempt failed. `jitter` is a random number in [0, 1), drawn by the caller.
 
     `budget_allows`: the target's retry budget. `healthy`: its breaker is closed, this failure counted. `other_key_ready`: the provider has
-    a key that is not cooling. `ready_in_s`: when the first of its keys is, where one of them was told a time; `waited`: this request has waited
-    for one already. `deadline_left_s`: what is left of the request's time. `committed`: the client has seen output. `crowded`:
-    the prompt fills much of the model's context, by our estimate.
+    a key that is not cooling. `first_refusal`: this attempt's key is one of several, and was not refused to the request before. `ready_in_s`:
+    when the first of its keys is, where one of them was told a time; `waited`: this request has waited for one already. `deadline_left_s`: what
+    is left of the request's time. `committed`: the client has seen output. `crowded`: the prompt fills much of the model's context, by our estimate.
     """
 
     attempts_made: int
@@ -43,6 +43,7 @@ class Situation(msgspec.Struct, frozen=True):
     budget_allows: bool = True
     healthy: bool = True
     other_key_ready: bool = False
+    first_refusal: bool = False
     ready_in_s: float | None = None
     waited: bool = False
     committed: bool = False
@@ -50,10 +51,11 @@ class Situation(msgspec.Struct, frozen=True):
 
 
 class RetrySame(msgspec.Struct, frozen=True):
-    """Try the same target again after `delay_s` seconds."""
+    """Try the same target again after `delay_s` seconds. `free`: with another key, and the attempt that failed does not count."""
 
     delay_s: float
     reason: str
+    free: bool = False
 
 
 class FailOver(msgspec.Struct, frozen=True):
@@ -75,13 +77,16 @@ def after_failure(error: AttemptError, now: Situation) -> Verdict:
     """Decides by the error's class alone, never by its wording.
 
     The caller's own fault is final, unless a fallback alone finds one, and so is what the client has seen. A key's failure is mended by
-    another key. Otherwise the same target gets one more try for what a moment may mend, a 5xx or a lost connection; then another target is
-    better, and with none left the same one again: after a backoff, or once after a short time that the provider named.
+    another key, which costs no attempt where the first is spent or not accepted. Otherwise the same target gets one more try for what a moment
+    may mend, a 5xx or a lost connection; then another target is better, and with none left the same one again: after a backoff, or once after a
+    short time that the provider named.
     """
     if now.committed:
         return Stop("committed")
     if error.disposition == "final" and not _picky(error, now):
         return Stop("final")
+    if now.other_key_ready and now.first_refusal and now.deadline_left_s > 0.0 and isinstance(error, QuotaExhausted | UpstreamAuthFailed):
+        return RetrySame(0.0, error.reason, free=True)
     if now.attempts_made >= now.max_attempts:
         return Stop("max_attempts")
     if now.deadline_left_s <= 0.0:

@@ -100,7 +100,8 @@ def _add_now(app: FastAPI, settings: Settings, gate: Gate, meter: MeterPort, vie
     @app.get("/admin/targets")
     async def list_targets(caller: Caller, team: str | None = None) -> dict[str, Any]:
         """How each target does; what it did in all, for those who may read everything."""
-        told = targets_shown(shown(principal(team_of(caller, team))))
+        who = principal(team_of(caller, team))
+        told = targets_shown(shown(who), None if who is None else who.rule)
         hidden = () if caller.may_read(None) else ALL_TEAMS_ONLY
         return {"data": [{name: value for name, value in each.items() if name not in hidden} for each in told]}
 

@@ -11,7 +11,7 @@ from gateway.chosen import chosen_of
 from gateway.pricing import entry_of
 from providers.address import base_url_of
 from providers.batch.bedrock import Place
-from providers.batch.port import BatchClient
+from providers.batch.port import BatchClient, Limits
 from providers.batch.session import Channel
 from providers.batch.table import Amazon, Setting, batch_client, limits_of
 from providers.http.client import PooledClient
@@ -42,6 +42,12 @@ def why_not(settings: Settings, route: str, provider: str, model: str) -> str:
     return lack(settings.providers[provider])
 
 
+def limits_for(provider: ProviderSettings) -> Limits | None:
+    """Of its batch API, with the price that is agreed; None: it has none."""
+    limits, off = limits_of(PROVIDER_KINDS[provider.kind]), provider.batch.percent_off
+    return limits if limits is None or off is None else msgspec.structs.replace(limits, percent_off=off)
+
+
 def lack(provider: ProviderSettings) -> str:
     """What a provider's settings lack for its batches; "": nothing."""
     if provider.kind != "bedrock":
@@ -56,6 +62,7 @@ class JobPlace(NamedTuple):
 
     account: Account
     client: BatchClient
+    limits: Limits
 
 
 class Clients:
@@ -77,7 +84,9 @@ class Clients:
     def places(self, provider: str, account: Account | None) -> list[JobPlace]:
         """Of a job that was submitted to that account; `account` None: of a new one, in the order of `accounts`."""
         accounts = self.accounts(provider) if account is None else (account,)
-        return [JobPlace(each, client) for each in accounts if (client := self._of(provider, each)) is not None]
+        settings = self._settings.providers.get(provider)
+        limits = None if settings is None else limits_for(settings)
+        return [JobPlace(each, client, limits) for each in accounts if limits is not None and (client := self._of(provider, each)) is not None]
 
     def _of(self, provider: str, account: Account) -> BatchClient | None:
         if (provider, account) not in self._made:

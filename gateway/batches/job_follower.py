@@ -63,7 +63,7 @@ class JobFollower:
 
     def __init__(self, world: World, places: Sequence[JobPlace], batch: Batch, job: Job, folder: Path) -> None:
         self._world = world
-        self._account, self._client = places[0]
+        self._account, self._client, self._limits = places[0]
         self._further = list(places[1:])
         self.batch = batch
         self.job = job
@@ -71,7 +71,7 @@ class JobFollower:
         self._parts: list[PartState] = parts_of(job) or []
         self._rows = JobRows(world.runtime, world.asking, batch, job, str(folder / batch.source))
         endpoint, engines = world.asking.endpoints[batch.endpoint], world.runtime.engines
-        self._booking = Booking(job, batch, endpoint, self._client.limits, world.most, engines)
+        self._booking = Booking(job, batch, endpoint, self._limits, world.most, engines)
         self._nudge = asyncio.Event()
         self._stopped = asyncio.Event()
         self._cancels: set[asyncio.Task[None]] = set()
@@ -151,7 +151,7 @@ class JobFollower:
             if not before:
                 self._parts = [PartState(part.submission(time(), self._window_s()), self._account) for part in files.values()]
                 await self._save()
-                if not await self._budget.reserve(self._client.limits.cost_nusd(self._rows.bound_nusd)):
+                if not await self._budget.reserve(self._limits.cost_nusd(self._rows.bound_nusd)):
                     for part in self._parts:
                         part.over, part.why = True, "budget"
             for part in self._parts:
@@ -166,7 +166,7 @@ class JobFollower:
 
     def _window_s(self) -> int:
         """Of the windows that the provider has, the one that is nearest to the time that is left."""
-        shortest, longest = self._client.limits.windows_s
+        shortest, longest = self._limits.windows_s
         left_s = int(self.batch.expires_at_us / US - time())
         return min(longest, max(shortest, -(-left_s // HOUR_S) * HOUR_S))
 
@@ -225,7 +225,7 @@ class JobFollower:
         """Where all of it is then submitted; not once a part of it is a job by then."""
         if not self._further or any(part.ref is not None for part in self._parts):
             return False
-        self._account, self._client = self._further.pop(0)
+        self._account, self._client, self._limits = self._further.pop(0)
         for part in self._parts:
             part.account = self._account
         return True

@@ -7,15 +7,13 @@ import msgspec
 from sqlalchemy import Engine
 
 from config.settings import Settings
-from gateway.batches.clients import why_not
+from gateway.batches.clients import limits_for, why_not
 from gateway.foresight import foresee
 from ledger.prices import NUSD_PER_USD
 from policy.ask import Ask
 from policy.batch_plan import Way
 from policy.decision import Considered
 from providers.batch.port import Limits
-from providers.batch.table import limits_of
-from providers.registry import PROVIDER_KINDS
 
 OUT = "it is out of service just now"
 ASSUMED_S = 10.0  # that a row takes where nothing was measured yet; a plan that this deceives is made anew once its rows are behind
@@ -94,7 +92,7 @@ def _entry(settings: Settings, model: str) -> str:
 
 
 def _limits(settings: Settings, target: str) -> Limits | None:
-    return limits_of(PROVIDER_KINDS[settings.providers[target.partition("/")[0]].kind])
+    return limits_for(settings.providers[target.partition("/")[0]])
 
 
 def _all_nusd(each: Considered, sized: Sized) -> int | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file; without one: what `turnout serve` would serve")]
 PROMPT_TOKENS = 1_000
+MOST_TOKENS = 100_000_000  # as GET /v1/explain takes
 HEAD = ("target", "verdict", "why", "first token ms", "p95", "end s", "p95", "tokens/s", "output", "USD", "list USD", "SLO odds", "measured")
 
 
@@ -27,8 +28,8 @@ def explain(  # noqa: PLR0913 - a command's options are its parameters
     request_id: Annotated[str | None, typer.Argument(help="the x-request-id of an answer; without one: what would be decided now")] = None,
     team: Annotated[str | None, typer.Option(help="who would ask [default: a team without a policy of its own]")] = None,
     model: Annotated[str | None, typer.Option(help="what would be asked for")] = None,
-    prompt_tokens: Annotated[int, typer.Option(min=0, help="how long the prompt would be")] = PROMPT_TOKENS,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="the request's own limit on the answer")] = None,
+    prompt_tokens: Annotated[int, typer.Option(min=0, max=MOST_TOKENS, help="how long the prompt would be")] = PROMPT_TOKENS,
+    max_tokens: Annotated[int | None, typer.Option(min=1, max=MOST_TOKENS, help="the request's own limit on the answer")] = None,
     unary: Annotated[bool, typer.Option("--unary", help="not streamed")] = False,
     database: DatabaseOption = None,
     config: ConfigOption = None,

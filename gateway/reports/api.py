@@ -57,7 +57,7 @@ def _add_now(app: FastAPI, runtime: Runtime) -> None:
     async def list_targets(caller: Caller) -> dict[str, Any]:
         """The targets behind the models that this key may use, and how each does; how much it did in all only where there is one team."""
         hidden = () if runtime.keys.one_team else ALL_TEAMS_ONLY
-        told = targets_shown(visible(runtime.routes, caller.models))
+        told = targets_shown(visible(runtime.routes, caller.models), caller.rule)
         return {"data": [{name: value for name, value in each.items() if name not in hidden} for each in told]}
 
     @app.get("/v1/routing", tags=["reports"])

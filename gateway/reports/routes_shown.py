@@ -46,9 +46,9 @@ def visible(routes: RouteTable, models: Collection[str] | None) -> list[Route]:
     return [route for route in routes.all if models is None or route.name in models]
 
 
-def targets_shown(routes: Iterable[Route]) -> list[dict[str, Any]]:
-    """Each target once, by its label."""
-    seen = {target.label: target for route in routes for target in route.targets}
+def targets_shown(routes: Iterable[Route], rule: Rule | None) -> list[dict[str, Any]]:
+    """Each target once, by its label. `rule`: the team's own policy."""
+    seen = {target.label: target for route in routes for target in route.open_to(rule or route.rule)}
     now = time.monotonic()
     return [_target(target, now) for target in seen.values()]
 
@@ -76,7 +76,10 @@ def _live(backend: Backend) -> dict[str, Any] | None:
 
 def routes_shown(routes: Iterable[Route], rule: Rule | None) -> list[dict[str, Any]]:
     """`rule`: the team's own policy, which takes the place of every model's."""
-    return [{"model": route.name, "policy": _rule(rule or route.rule), "targets": [_priced(target) for target in route.targets]} for route in routes]
+    return [
+        {"model": route.name, "policy": _rule(rule or route.rule), "targets": [_priced(target) for target in route.open_to(rule or route.rule)]}
+        for route in routes
+    ]
 
 
 def _rule(rule: Rule) -> dict[str, Any]:

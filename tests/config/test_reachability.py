@@ -69,6 +69,8 @@ LEFT = [
     "models: {m: {policy: p, targets: [{provider: eu}]}}\npolicies: {p: {residency: [eu]}}",
     "models: {m: {policy: p, targets: [{provider: eu}]}}\npolicies: {p: {residency: [us, eu-west-1]}}",
     "models: {m: {targets: [{provider: us}]}, n: {targets: [{engine: e}]}}\npolicies: {p: {residency: [eu]}}\nteams: {t: {policy: p, keys: [k]}}",
+    "models: {m: {targets: [{provider: us}]}}\npolicies: {p: {residency: local_only, fallback: local}}\n"
+    "teams: {t: {policy: p, models: [m], keys: [k]}}",
 ]
 
 

@@ -33,7 +33,7 @@ models:
 teams:
   search: {{keys: [{key}]}}
 """
-REST = {"azure": 'api_key: k, api_version: "2026-01-01"'}
+REST = {"azure": 'api_key: k, api_version: "2026-01-01"', "together": "api_key: k, batch: {percent_off: 50}"}
 AMAZON = (
     'region: {region}, credentials: {{access_key_id: "{id}", secret_access_key: "{secret}"}}, '
     'batch: {{bucket: {bucket}, role_arn: "{role}", control_url: "{root}", bucket_url: "{root}/{{bucket}}"}}'
@@ -93,10 +93,9 @@ async def test_both_dialects_get_each_row_once_through_failing_polls_and_rows(
     assert (refused.type, refused.error.error.type) == ("errored", "invalid_request_error")
     assert {id: result.message.content[0].text for id, result in messages.items()} == wanted
     assert not server.faults and not server.cuts and len(two.journal) == 2 * 3
-    half = None if name == "together" else HALF_NUSD  # whose discount is not the same for every model
     charged = [(each.target, each.cost_nusd) for each in rows if each.billed == "team" and each.status == "ok"]
-    assert sorted(charged, key=str) == sorted([("away", half)] * 2 * (count - 4) + [("live", LIVE_NUSD)] * 6, key=str)
-    assert (batch.model_extra or {})["turnout"]["unpriced_rows"] == (count - 4 if name == "together" else 0)
+    assert sorted(charged, key=str) == sorted([("away", HALF_NUSD)] * 2 * (count - 4) + [("live", LIVE_NUSD)] * 6, key=str)
+    assert (batch.model_extra or {})["turnout"]["unpriced_rows"] == 0
 
 
 class Keyed(ServedOpenAI):

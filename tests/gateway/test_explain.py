@@ -154,6 +154,8 @@ WRONG = {
     "an unknown team": (["--team", "serch", "--model", "chat"], "there is no team 'serch'; did you mean `search`?"),
     "an unknown model": (["--team", "search", "--model", "chta"], "there is no model 'chta' for the team 'search'; did you mean `chat`?"),
     "neither a model nor a request": ([], "name either a request's id or a --model"),
+    "a prompt longer than any": (["--model", "chat", "--prompt-tokens", "9" * 20], "Input should be less than or equal to 100000000"),
+    "a limit higher than any": (["--model", "chat", "--max-tokens", "9" * 20], "Input should be less than or equal to 100000000"),
     "both": (["req_1", "--model", "chat"], "name either a request's id or a --model"),
 }
 

@@ -138,6 +138,11 @@ async def test_several_overrides_hold_together(free: Gateway) -> None:
     assert await answered_by(free, said("policy", "cheap"), **{"x-turnout-residency": "eu"}) == "one/m1"
 
 
+async def test_a_residency_in_the_body_that_leaves_no_target_is_named(free: Gateway) -> None:
+    error = (await free.post({**said("residency", ["asia"]), "model": "pair"}, "sk-free")).json()["error"]
+    assert error["message"].startswith("the residency that this request asks for")
+
+
 # --- only to narrow -----------------------------------------------------------------------------------------------------------
 NOTHING_LEFT = [
     ("pair", "sk-free", {"x-turnout-residency": "local_only"}),
@@ -153,8 +158,11 @@ NOTHING_LEFT = [
 async def test_where_a_residency_leaves_no_target_none_is_asked(
     free: Gateway, one: Upstream, two: Upstream, model: str, key: str, headers: dict[str, str]
 ) -> None:
-    status, code, _ = await refusal(free, {**HELLO, "model": model}, key, **headers)
-    assert (status, code) == (403, "no_allowed_target")
+    answer = await free.post({**HELLO, "model": model}, key, **headers)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (403, "no_allowed_target")
+    blamed = "the residency that this request asks for" if "x-turnout-residency" in headers else f"the policy '{headers['x-turnout-policy']}' leaves"
+    assert error["message"].startswith(blamed)
     assert not one.journal and not two.journal
 
 

@@ -1,5 +1,6 @@
 """Several keys for one provider, and none that is ready: what a client sees and what reaches the provider."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 
@@ -95,3 +96,46 @@ async def test_the_rest_of_a_limited_key_ends_with_the_time_it_was_given(keyed: 
     assert (await keyed.post(body("solo"))).status_code == 200, "so short a time is waited for"
     assert time.monotonic() - began >= 0.29
     assert (await keyed.post(body("solo"))).headers["x-turnout-attempts"] == "1"
+
+
+@BOTH
+async def test_keys_that_are_spent_or_not_accepted_use_up_no_attempts(one: Upstream, tmp_path, stream: bool) -> None:
+    spent = status(429, b'{"error":{"message":"CANARY","code":"insufficient_quota"}}')
+    by_key = {"sk-spent": spent, "sk-wrong": status(401), "sk-limited": status(429), "sk-good": good}
+
+    async def play(x: Exchange) -> None:
+        await by_key[x.seen.head["authorization"].removeprefix("Bearer ")](x)
+
+    one.plays["m1"] = play
+    yaml = f"""
+state: {{database: "sqlite:///{tmp_path}/t.db"}}
+providers: {{four: {{kind: openai-compatible, base_url: "{one.base_url}", api_keys: [{", ".join(by_key)}]}}}}
+models: {{m: {{targets: [{{provider: four, model: m1}}]}}}}
+teams: {{t: {{keys: [{KEY}]}}}}
+"""
+    async with running(yaml, tmp_path) as gateway:
+        answer = await gateway.post(body("m", stream))
+        assert (answer.status_code, answer.headers.get("x-turnout-attempts")) == (200, "4"), answer.text
+        by_key["sk-good"] = status(401)
+        assert (await gateway.post(body("m", stream))).json()["error"]["code"] == "upstream_auth_failed"
+        assert len(one.journal) == 5, "each key is asked once"
+
+
+async def test_used_up_credit_at_anthropic_sets_the_keys_aside_and_another_target_answers(one: Upstream, tmp_path) -> None:
+    told = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."
+    one.plays["claude"] = status(400, json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": told}}).encode())
+    yaml = f"""
+state: {{database: "sqlite:///{tmp_path}/t.db"}}
+providers:
+  claude: {{kind: anthropic, base_url: "{one.base_url}", api_keys: [sk-first, sk-second]}}
+  other: {{kind: openai-compatible, base_url: "{one.base_url}", api_key: k}}
+models: {{m: {{targets: [{{provider: claude, model: claude}}, {{provider: other, model: m1}}]}}}}
+teams: {{t: {{keys: [{KEY}]}}}}
+"""
+    async with running(yaml, tmp_path) as gateway:
+        answers = [await gateway.post({**body("m"), "max_tokens": 8}) for _ in range(2)]
+    assert [(each.headers.get("x-turnout-target"), each.headers.get("x-turnout-attempts")) for each in answers] == [
+        ("other/m1", "3"),
+        ("other/m1", "1"),
+    ]
+    assert [seen.head.get("x-api-key") for seen in one.journal] == ["sk-first", "sk-second", None, None]

@@ -26,7 +26,10 @@ models:
   managed-first: {{targets: [{{provider: limited, model: m2}}, {{engine: cpu}}]}}
   backed: {{policy: backed, targets: [{{provider: limited, model: m3}}]}}
   inside: {{policy: inside, targets: [{{provider: secret, model: m1}}, {{engine: cpu}}]}}
-teams: {{search: {{keys: [{key}]}}}}
+  "pl/*": {{targets: [{{provider: limited, model: m4}}]}}
+teams:
+  search: {{keys: [{key}], overrides: [policy]}}
+  backed: {{keys: [sk-backed], policy: backed}}
 """
 BUSY = "not ready: the engine is down or its queue is full"
 
@@ -34,7 +37,7 @@ BUSY = "not ready: the engine is down or its queue is full"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def upstream() -> AsyncIterator[Upstream]:
     server = await Upstream().start()
-    server.plays = {"m2": status(429, retry_after="30"), "m3": status(429, retry_after="30")}
+    server.plays = {"m2": status(429, retry_after="30"), "m3": status(429, retry_after="30"), "m4": status(429, retry_after="30")}
     yield server
     await server.stop()
 
@@ -91,6 +94,24 @@ async def test_a_limited_provider_spills_over_to_the_engine(gateway: Gateway, up
     answers = [await gateway.post(body(model, stream)) for stream in (True, False)]
     assert [answer.headers["x-turnout-target"] for answer in answers] == ["cpu", "cpu"]
     assert len(upstream.journal) - before == 1, "once it has said so it is not asked again"
+
+
+@pytest.mark.parametrize("who", [{"key": "sk-backed"}, {"x-turnout-policy": "backed"}])
+async def test_a_team_s_policy_or_the_header_s_spills_over_to_the_engine_too(gateway: Gateway, who: dict[str, str]) -> None:
+    answer = await gateway.post(body("pl/small"), **who)
+    assert (answer.status_code, answer.headers.get("x-turnout-target")) == (200, "cpu"), answer.text
+
+
+async def test_other_policies_do_not_see_an_engine_that_the_model_does_not_list(gateway: Gateway) -> None:
+    answer = await gateway.post(body("pl/other"))
+    assert answer.status_code in (429, 503) and "cpu" not in answer.text
+    headers = {"authorization": f"Bearer {KEY}"}
+    told = (await gateway.http.get("/v1/routing", headers=headers)).json()["data"]
+    assert [[target["target"] for target in each["targets"]] for each in told if each["model"] == "pl/*"] == [["limited/m4"]]
+    asked = (await gateway.http.get("/v1/explain?model=pl/other", headers=headers)).json()
+    assert [each["target"] for each in asked["candidates"]] == ["limited/m4"]
+    asked = (await gateway.http.get("/v1/explain?model=pl/other", headers={"authorization": "Bearer sk-backed"})).json()
+    assert [each["target"] for each in asked["candidates"]] == ["limited/m4", "cpu"]
 
 
 async def test_both_full_and_limited_is_a_503_that_says_when(gateway: Gateway) -> None:

@@ -92,6 +92,21 @@ def test_when_none_meets_the_slo_the_likeliest_wins_and_it_is_said(objective: Ob
     assert found.why == "most likely to meet the SLO, at 25%"
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("slo", [Slo(ttft_s=0.1), Slo(ttft_s=0.1, deadline_s=0.2)], ids=["first token", "end too"])
+def test_of_those_without_hope_the_nearest_comes_first_not_the_cheapest(slo: Slo, streamed: bool) -> None:
+    targets = [Fed("slowest", CHEAP, ttft_s=40.0), Fed("slow", CHEAP, ttft_s=20.0), Fed("near", DEAR, ttft_s=12.0)]
+    found = planned(Rule(objective="cheapest", slo=slo), targets, Ask("r", streamed, 1000, 100))
+    assert order(found) == ["near", "slow", "slowest"] and found.why == "most likely to meet the SLO, at 0%"
+
+
+def test_any_hope_is_better_than_none() -> None:
+    some = Fed("some", DEAR, ttft_s=30.0)
+    for _ in range(10):
+        some.answered(ttft_s=0.3, token_s=0.01, output=100)
+    assert order(planned(Rule(objective="cheapest", slo=SECOND), [Fed("near", CHEAP, ttft_s=4.0), some])) == ["some", "near"]
+
+
 def test_a_queue_s_wait_counts_against_the_slo() -> None:
     queued = Fed("cpu", owned=True).now(wait_s=3.0)
     assert order(planned(Rule(objective="cheapest", slo=SECOND), [queued, Fed("fast", DEAR)])) == ["fast", "cpu"]

@@ -228,6 +228,16 @@ def test_every_request_ends_within_max_attempts_and_a_bounded_wait(failures: lis
     assert waited_s <= most * (MAX_WAIT_S + MAX_BACKOFF_S)
 
 
+@pytest.mark.parametrize("cls", [errors.QuotaExhausted, errors.UpstreamAuthFailed])
+def test_a_key_s_own_fault_costs_no_attempt_while_another_is_ready(cls: type[AttemptError]) -> None:
+    spent = Situation(1, 1, 1, 0, 0.5, other_key_ready=True, first_refusal=True)
+    assert after_failure(make(cls), spent) == RetrySame(0.0, make(cls).reason, free=True)
+    assert after_failure(make(cls), msgspec.structs.replace(spent, first_refusal=False)) == Stop("max_attempts")
+    assert after_failure(make(cls), msgspec.structs.replace(spent, other_key_ready=False)) == Stop("max_attempts")
+    assert after_failure(make(cls), msgspec.structs.replace(spent, deadline_left_s=0.0)) == Stop("max_attempts")
+    assert after_failure(make(errors.RateLimited), spent) == Stop("max_attempts"), "a limit is no fault of the key's"
+
+
 SECOND_TARGET = msgspec.structs.replace(OTHERS_LEFT, attempts_made=2, attempts_at_target=1)
 
 

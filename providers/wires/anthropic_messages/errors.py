@@ -27,6 +27,8 @@ BY_CODE: dict[str, type[e.AttemptError]] = {
     "linked_organization_spend_limit_reached": e.QuotaExhausted,
     "linked_organization_billing_unavailable": e.QuotaExhausted,
 }
+# a refusal without a code whose message begins so; only the beginning: elsewhere it may be what the caller wrote
+NO_CREDIT = "Your credit balance is too low"
 # these say something only where no status does: in an error event, or under a 200
 BY_TYPE_IN_BAND: dict[str, type[e.AttemptError]] = {
     **BY_TYPE,
@@ -72,8 +74,10 @@ def _read(body: bytes) -> _Error:
 
 
 def _named(error: _Error, by_type: Mapping[str, type[e.AttemptError]]) -> type[e.AttemptError] | None:
-    """What its code, or else its type, means."""
+    """What its code, or else its type, means. That credit is used up is told as the caller's fault, in words alone."""
     code = error.details.error_code if error.details is not None else None
+    if error.type == "invalid_request_error" and isinstance(error.message, str) and error.message.startswith(NO_CREDIT):
+        return e.QuotaExhausted
     return BY_CODE.get(code or "") or by_type.get(error.type or "")
 
 

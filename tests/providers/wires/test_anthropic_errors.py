@@ -63,6 +63,17 @@ def test_a_code_that_says_no_more_leaves_the_type_to_say_it(details: Any) -> Non
     assert type(ANTHROPIC_MESSAGES.decode_error(429, {}, limited)) is e.RateLimited
 
 
+def refused(message: str) -> bytes:
+    return json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": message}}).encode()
+
+
+def test_used_up_credit_is_no_fault_of_the_caller_s() -> None:
+    told = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."
+    assert type(ANTHROPIC_MESSAGES.decode_error(400, {}, refused(told))) is e.QuotaExhausted
+    assert type(in_band_error(refused(told))) is e.QuotaExhausted
+    assert type(ANTHROPIC_MESSAGES.decode_error(400, {}, refused(f"messages.0.role: {told!r} is not allowed"))) is e.UpstreamRejected
+
+
 def test_a_server_s_failure_stays_one_whatever_its_body_says() -> None:
     assert type(ANTHROPIC_MESSAGES.decode_error(500, {}, body("invalid_request_error"))) is e.UpstreamError
 
