@@ -239,3 +239,20 @@ def test_what_is_no_answer_under_a_200_is_an_error(body: bytes, kind: type[e.Att
         with pytest.raises(e.AttemptError) as caught:
             read(body)
         assert type(caught.value) is kind and "CANARY" not in str(caught.value)
+
+
+def test_a_step_of_a_tool_is_progress_and_a_sign_of_life_is_none() -> None:
+    tap = ResponsesStreamTap(kept=False)
+    seen = []
+    for sent in (
+        b'data: {"type":"response.web_search_call.searching","output_index":0,"item_id":"w"}\n\n',
+        b'data: {"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"a"}\n\n',
+        b'data: {"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":""}\n\n',
+        b'data: {"type":"keepalive"}\n\n',
+        b": ping\n\n",
+        b'data: {"type":"response.out',
+    ):
+        tap.progressed = False
+        tap.feed(sent)
+        seen.append(tap.progressed)
+    assert tap.error is None and seen == [True, True, False, False, False, False]
