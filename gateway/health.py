@@ -25,7 +25,7 @@ class Health:
             found = self._behind[team] = Behind(self)
         return found
 
-    def behind(self, now: float) -> State:
+    def state_for_batches(self, now: float) -> State:
         """As any team's rows find the target: well, where one's do."""
         states = {each.state(now) for each in self._behind.values()} or {self.state(now)}
         return next(state for state in ("closed", "half_open", "cooling", "open") if state in states)

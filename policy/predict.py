@@ -58,7 +58,20 @@ def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: flo
         effective = cost * forecast.waste_factor
         if target.owned:
             cost = listed = None  # nothing more for one request more; its share of the engine's own cost is not known, as in the ledger
-    return Prediction(seen, seen.p, seen.meets, cost, effective, listed, forecast.samples)
+    return Prediction(
+        seen.p,
+        seen.meets,
+        seen.ttft_s,
+        seen.ttft_p95_s,
+        seen.finish_s,
+        seen.finish_p95_s,
+        seen.tokens_per_s,
+        seen.output_tokens,
+        cost,
+        effective,
+        listed,
+        forecast.samples,
+    )
 
 
 def asked_of(ask: Ask, slo: Slo) -> int:

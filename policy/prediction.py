@@ -19,41 +19,14 @@ class Outlook(msgspec.Struct, frozen=True, gc=False):
     output_tokens: float
 
 
-class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """What is `seen`, with expected nano-dollars. `cost_nusd`: of this one attempt, when it is whole. `list_nusd`: the same with nothing cached.
+class Prediction(Outlook, frozen=True, gc=False):
+    """With expected nano-dollars. `cost_nusd`: of this one attempt, when it is whole. `list_nusd`: the same with nothing cached.
 
     `effective_nusd`: what an answer costs in the end, failures that are paid for among it: by it targets are compared; 0 for an engine of the
-    gateway's own, whose other costs are None. `samples`: the weight of its measurements. `p` and `meets` are the outlook's, for who ranks.
+    gateway's own, whose other costs are None. `samples`: the weight of its measurements.
     """
 
-    seen: Outlook
-    p: float | None
-    meets: bool
     cost_nusd: float | None
     effective_nusd: float | None
     list_nusd: float | None
     samples: float
-
-    @property
-    def ttft_s(self) -> float | None:
-        return self.seen.ttft_s
-
-    @property
-    def ttft_p95_s(self) -> float | None:
-        return self.seen.ttft_p95_s
-
-    @property
-    def finish_s(self) -> float | None:
-        return self.seen.finish_s
-
-    @property
-    def finish_p95_s(self) -> float | None:
-        return self.seen.finish_p95_s
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        return self.seen.tokens_per_s
-
-    @property
-    def output_tokens(self) -> float:
-        return self.seen.output_tokens

@@ -16,8 +16,8 @@ from contract.flow import Flow
 from gateway.auth import Principal
 from gateway.batches.books import HeldBooks, Result
 from gateway.batches.kept_plan import target_of
+from gateway.batches.live_room import LiveRoom
 from gateway.batches.row_retry import Again, after
-from gateway.batches.share import Share
 from gateway.batches.trials import Trial, Trials
 from gateway.client import HeaderList
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
@@ -36,7 +36,7 @@ log = structlog.get_logger("turnout.batches")
 
 
 class RowClient:
-    """Stands in a client's place. Implements gateway.client.Receiver. `left`: the batch was cancelled. `trial`: None before that."""
+    """Stands in a client's place. Implements gateway.client.Receiver. `left`: the batch was cancelled. `trial`: None until its targets are known."""
 
     __slots__ = ("_parts", "bytes_sent", "left", "started_at", "status", "trial")
 
@@ -75,7 +75,7 @@ class Asking:
         self.endpoints = {path: _named(endpoint) for path, endpoint in ENDPOINTS.items()}
         self._principals: dict[str, tuple[Principal, Principal]] = {}
         self._trials = Trials()
-        self._share = Share(runtime)
+        self._live_room = LiveRoom(runtime)
 
     async def ask(self, batch: Batch, headers: HeaderList, row: Leased, body: bytes, client: RowClient) -> tuple[Result, Again | None]:
         """What became of it, also where this task was cancelled: by its batch's end where the client has left, else by the gateway's."""
@@ -106,7 +106,7 @@ class Asking:
         endpoint = self.endpoints[batch.endpoint]
         call = endpoint.read(request_id, body, headers)
         job = await job_of(self._runtime, endpoint, call, self.principal(batch), client, headers)
-        await self._share.leave_room(job)
+        await self._live_room.keep(job)
         job.batch = batch.team
         job.planned = None if batch.plan is None else target_of(batch.plan, call.model, row.line)
         client.trial = Trial([target.health for target in job.route.targets], batch.team)
@@ -116,6 +116,10 @@ class Asking:
             name_the_fault(job.call, error)
             raise
         return Outcome(row=row, state="succeeded", request_id=request_id, status_code=200, answer=client.answer)
+
+    def forget(self, active: Container[str]) -> None:
+        """What was remembered of rows whose batch has ended."""
+        self._trials.keep(active)
 
     def principal(self, batch: Batch) -> Principal:
         """Whom the batch's key stands for now, behind everybody who is interactive. Raises AuthenticationFailed for a key that is no more."""

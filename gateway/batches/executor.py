@@ -213,6 +213,7 @@ class Executor:
             batch = self._active.get(id)
             if batch is None or batch.status != "in_progress":
                 self._give_back(self._ready.pop(id))
+        self._asking.forget(self._active)
         self._resting = {id: until for id, until in self._resting.items() if id in self._active}
         asked = {running.batch.id for running in self._running.values()}
         for id in [id for id in self._files if id not in self._active and id not in asked]:

@@ -102,5 +102,5 @@ class Replanning:
         engine = self._runtime.engines.get(target.backend.name)
         if engine is not None and engine.state in ("failed", "stopped"):
             return "unwell"
-        state = target.health.behind(now)
+        state = target.health.state_for_batches(now)
         return "well" if state == "closed" else "untried" if state == "half_open" else "unwell"

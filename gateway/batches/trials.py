@@ -1,5 +1,6 @@
 """Whether a row's failure says anything of the row: in an outage of its targets, each row is only tried to see whether they are well again."""
 
+from collections.abc import Container
 from time import monotonic
 
 from gateway.health import Health
@@ -9,14 +10,14 @@ MOST_TRIALS = 100  # of one row that count as none of its attempts
 
 
 class Trial:
-    """One time that a row is asked of these targets. `alone`: every one of them was out of service before; then the row is the probe."""
+    """One time that a row is asked of these targets. `probes`: every one of them was out of service before."""
 
-    __slots__ = ("_targets", "alone", "began")
+    __slots__ = ("_targets", "began", "probes")
 
     def __init__(self, targets: list[Health], team: str) -> None:
         self._targets = targets
         self.began = monotonic()
-        self.alone = all(target.of(team).state(self.began) != "closed" for target in targets)
+        self.probes = all(target.of(team).state(self.began) != "closed" for target in targets)
 
     def answered_since(self, at: float) -> bool:
         """Whether any of them gave anybody a whole answer after that."""
@@ -34,9 +35,13 @@ class Trials:
         if trial is None:
             return False
         first, trials = self._failed.get((batch, line), (trial.began, 0))
-        outage = trial.alone and trials < MOST_TRIALS and not trial.answered_since(first + SURE_S)
+        outage = trial.probes and trials < MOST_TRIALS and not trial.answered_since(first + SURE_S)
         self._failed[batch, line] = first, trials + outage
         return outage
+
+    def keep(self, active: Container[str]) -> None:
+        """Those of these batches alone."""
+        self._failed = {row: known for row, known in self._failed.items() if row[0] in active}
 
     def over(self, batch: str, line: int) -> None:
         self._failed.pop((batch, line), None)

@@ -43,7 +43,8 @@ class WebhookDelivery:
 
     async def tell(self) -> None:
         """Side by side, so that none waits for another. Raises SQLAlchemyError."""
-        self._at = now = monotonic() + EVERY_S
+        now = monotonic()
+        self._at = now + EVERY_S
         self._refused = {id: (times, at) for id, (times, at) in self._refused.items() if now - at < MOST_S}  # others are too old to be told
         later = [id for id, (_, at) in self._refused.items() if now < at]
         untold = await asyncio.to_thread(self._store.untold, now_us() - DAYS * DAY_US, [*later, *self._telling])

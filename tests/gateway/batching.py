@@ -9,6 +9,7 @@ from openai import AsyncOpenAI
 from openai.types import Batch
 
 from tests.gateway.conftest import KEY
+from tests.gateway.upstream import Exchange, good
 
 CONFIG = """
 state: {{database: "{database}"}}
@@ -29,6 +30,21 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 
 def config(database: str, one: str, two: str = "http://127.0.0.1:9/v1", concurrency: int = 16, more: str = "", team: str = "") -> str:
     return CONFIG.format(database=database, one=one, two=two, key=KEY, concurrency=concurrency, more=more, team=team)
+
+
+class AtOnce:
+    """An upstream's answers after `takes_s`. `most`: how many it was asked for at once."""
+
+    def __init__(self, takes_s: float) -> None:
+        self._takes_s = takes_s
+        self._running = self.most = 0
+
+    async def __call__(self, x: Exchange) -> None:
+        self._running += 1
+        self.most = max(self.most, self._running)
+        await asyncio.sleep(self._takes_s)
+        self._running -= 1
+        await good(x)
 
 
 def chat(text: str, model: str = "solo", **fields: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.batching import chat, config, ended, lines, made, row, until
+from tests.gateway.batching import AtOnce, chat, config, ended, lines, made, row, until
 from tests.gateway.conftest import running
 from tests.gateway.upstream import Exchange, Upstream, completion, status
 
@@ -126,18 +126,8 @@ async def test_a_batch_leaves_half_of_the_places_to_live_requests(one: Upstream,
 
 async def test_rows_of_many_megabytes_are_asked_a_few_at_a_time(one: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.batches.executor.MOST_BYTES", 3_000_000)
-    running_now = most = 0
-
-    async def counted(x: Exchange) -> None:
-        nonlocal running_now, most
-        running_now += 1
-        most = max(most, running_now)
-        await asyncio.sleep(0.05)
-        running_now -= 1
-        await x.respond(200, json.dumps(completion("ok")).encode())
-
-    one.plays["m1"] = counted
+    one.plays["m1"] = answers = AtOnce(0.05)
     async with running(config(f"sqlite:///{tmp_path}/turnout.db", one.base_url), tmp_path) as gateway:
         sizes = [1_400_000, 1_400_000, 1_400_000, 4_000_000, 10, 10, 1_400_000]
         batch = await ended(gateway.sdk, await made(gateway.sdk, [row(f"r{n}", chat("x" * size)) for n, size in enumerate(sizes)]))
-        assert len(await lines(gateway.sdk, batch.output_file_id)) == len(sizes) and 1 < most <= 4
+        assert len(await lines(gateway.sdk, batch.output_file_id)) == len(sizes) and 1 < answers.most <= 4

@@ -6,28 +6,18 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from batch.schema import batch_rows
-from tests.gateway.batching import COST_NUSD, chat, config, ended, lines, made, row, until
+from tests.gateway.batching import COST_NUSD, AtOnce, chat, config, ended, lines, made, row, until
 from tests.gateway.conftest import Gateway, running
-from tests.gateway.upstream import Exchange, Upstream, good
+from tests.gateway.upstream import Upstream
 
 
 async def test_rows_wait_for_room_under_their_team_s_limit_and_none_is_lost(one: Upstream, tmp_path: Path) -> None:
-    running_now = most = 0
-
-    async def counted(x: Exchange) -> None:
-        nonlocal running_now, most
-        running_now += 1
-        most = max(most, running_now)
-        await asyncio.sleep(0.01)
-        running_now -= 1
-        await good(x)
-
-    one.plays["m1"] = counted
+    one.plays["m1"] = answers = AtOnce(0.01)
     text = config(f"sqlite:///{tmp_path}/turnout.db", one.base_url, team=", limits: {concurrency: 2, max_wait_s: 5}")
     async with running(text, tmp_path) as gateway:
         batch = await ended(gateway.sdk, await made(gateway.sdk, [row(f"r{n}") for n in range(30)]))
         assert len(await lines(gateway.sdk, batch.output_file_id)) == 30
-    assert most <= 2
+    assert answers.most <= 2
 
 
 def refused(gateway: Gateway) -> int:

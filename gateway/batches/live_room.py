@@ -12,14 +12,14 @@ from policy.batch_share import Asked, waits_s
 UNSEEN_S = 0.25  # from the look at a limit until what was let through then counts there, at the most
 
 
-class Share:
-    """One process's."""
+class LiveRoom:
+    """One process's: what it let through a moment ago is not counted at the limits yet."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._lately: deque[tuple[float, str, int]] = deque()  # when, by which scope, tokens
 
-    async def leave_room(self, job: Job) -> None:
+    async def keep(self, job: Job) -> None:
         """Raises LimitExceeded while a row must wait, StoreUnavailable, LedgerUnavailable."""
         scopes = [scope for scope in job.principal.scopes if scope.limits.rpm or scope.limits.tpm or scope.limits.concurrency]
         if not scopes:
