@@ -34,7 +34,7 @@ class Held:
         self.want = want
         self.slots = slots
         self.began = began  # by the engine's divided time
-        self.due = due  # when its first token is thought to come
+        self.due = due  # until when its first token is to come
         self.read_at: float | None = None
         self.leaves = False  # it was asked to
         self.prefill_s = self.decode_s = 0.0
@@ -186,12 +186,12 @@ class Admission:
     def _has_memory(self, want: Want) -> bool:
         return want.tokens + ANSWER_TOKENS <= self._kv_left
 
-    def _enter(self, want: Want, size: float) -> Held:
+    def _enter(self, want: Want, size: float, waited_s: float = 0.0) -> Held:
         now = self._clock()
         slots = min(want.slots, self._slots)
         self._running += slots
         self._kv_left -= want.tokens + ANSWER_TOKENS  # until the next look shows it
-        due = self.prefills.enter(now, want.tokens, want.is_batch)
+        due = self.prefills.enter(now, want.tokens, want.is_batch, waited_s)
         held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), due)
         self._held[held] = size
         return held
@@ -257,7 +257,7 @@ class Admission:
                 self._turns.leave(turn)
                 continue
             self._turns.served(turn)
-            turn.set_result(self._enter(waiter.want, waiter.size))
+            turn.set_result(self._enter(waiter.want, waiter.size, waited_s))
 
     def _ask_to_leave(self, want: Want) -> None:
         """Batch work makes room for who is interactive: what came last has the least to lose."""

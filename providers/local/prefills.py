@@ -4,17 +4,19 @@ from math import inf
 
 BATCH_AT_ONCE = 2048  # tokens of batch work's prompts, about. An H100 reads so many of an 8B model in some 50 ms, and what decodes waits no longer
 REMEMBERED_S = 60.0  # of reading; beyond it what was seen first fades
-MISSES = 0.05  # of prompts that may be read later than was thought when they were let in
-STEP = 0.1  # by which the allowance for it follows what is seen
-LEAST_LATE_S = 0.001
+MISSES = 0.05  # of promises: so many may be missed
+STEP = 0.02  # of what is promised, by which the allowance for being read later than thought grows with a miss
+MOST_LATE = 0.5  # of what is promised, at most
 
 
 class Prefills:
     """Tokens as they are estimated from a prompt's length: what a prefix cache holds makes the reading faster. Pure.
 
-    `ttft_s`: from a live request's arrival to its first token; None: nothing is promised. A prompt is let in when all that are being read and
-    itself are read within it, less what it waited and `late_s`, which 95 of 100 keep; one alone always is. Waiting does not help who finds too
-    much being read, for by what the others get on he waits longer: he is `too_late`, unless his own reading alone takes more than is promised.
+    `ttft_s`: from a live request's arrival to its first token; None: nothing is promised. A prompt is let in when all that are being read and itself
+    are read within it, less what it waited and `late_s`; one alone always is. `late_s` is by how much prompts are read later than thought: it grows
+    with each promise that is missed and shrinks with each that is kept, so that of those let in for more than half of the promised time 95 in 100
+    keep it. Waiting does not help who finds too much being read, for by what the others get on he waits longer: he is `too_late`, unless his own
+    reading alone takes more than is promised.
     """
 
     def __init__(self, ttft_s: float | None = None, batch_at_once: int = BATCH_AT_ONCE) -> None:
@@ -25,7 +27,7 @@ class Prefills:
         self._reading_s = 0.0
         self.live = 0
         self.batch = 0
-        self.late_s = LEAST_LATE_S
+        self.late_s = 0.0
 
     @property
     def tokens(self) -> int:
@@ -63,14 +65,16 @@ class Prefills:
     def _begins_s(self, tokens: int, batch: bool, waited_s: float) -> float:
         return self.wait_s(tokens) + self.late_s + (0.0 if batch else waited_s)
 
-    def enter(self, now: float, tokens: int, batch: bool) -> float | None:
-        """When its first token is thought to come; None: how fast prompts are read is not known."""
+    def enter(self, now: float, tokens: int, batch: bool, waited_s: float = 0.0) -> float | None:
+        """Until when its first token is to come, where that will be tight and tells how far such promises hold."""
         self._pass(now)
         if batch:
             self.batch += tokens
         else:
             self.live += tokens
-        return now + self.wait_s() if self._read else None
+        if self._ttft_s is None or batch or self.spare_s(tokens, batch) <= 0.0:
+            return None
+        return now + self._ttft_s - waited_s if waited_s + self.wait_s() > self._ttft_s / 2 else None
 
     def leave(self, now: float, tokens: int, batch: bool, read: bool, due: float | None = None) -> None:
         """`read`: its first token came; else it ended without one, and says nothing of the speed. `due`: what `enter` said."""
@@ -81,9 +85,9 @@ class Prefills:
             self.live -= tokens
         if read:
             self._read += tokens
-            if due is not None:
-                share = 1 + STEP * (1 - MISSES) if now - due > self.late_s else 1 - STEP * MISSES
-                self.late_s = max(LEAST_LATE_S, self.late_s * share)
+            if due is not None and self._ttft_s is not None:
+                share = 1 - MISSES if now > due else -MISSES
+                self.late_s = min(MOST_LATE * self._ttft_s, max(0.0, self.late_s + STEP * share * self._ttft_s))
 
     def _pass(self, now: float) -> None:
         if self.tokens:
