@@ -154,11 +154,31 @@ def test_the_nearer_a_target_comes_to_a_promise_the_likelier_it_is() -> None:
     assert odds == sorted(odds) and odds[-1] == 1.0 and odds[-2] < 0.95
 
 
-def test_a_first_token_promised_of_a_unary_answer_leaves_its_tokens_their_time() -> None:
+UNARY = Ask("r", False, 1000)
+UNARY_ALONE = (False,)
+
+
+@pytest.mark.parametrize("token_s", [0.005, 0.2], ids=["quick", "slow"])
+def test_a_first_token_promised_of_a_unary_answer_is_the_one_that_the_target_s_streamed_answers_show(token_s: float) -> None:
+    """However long its tokens take: they are not what is promised."""
+    assert seen(Fed("x", ttft_s=0.5, token_s=token_s), UNARY, Slo(ttft_s=1.0)).meets
+    assert seen(Fed("x", ttft_s=2.0, token_s=token_s), UNARY, Slo(ttft_s=1.0)).p == 0.0
+
+
+def test_of_a_target_that_streamed_nothing_a_unary_answer_s_tokens_get_50_ms_each() -> None:
     """A promise of 1 s to the first of 100 tokens is kept by a whole answer in 3 s, not by one in 30."""
-    ask = Ask("r", False, 1000)
-    assert seen(Fed("x", ttft_s=1.0, token_s=0.02, output=100), ask, Slo(ttft_s=1.0)).meets
-    assert not seen(Fed("x", ttft_s=20.0, token_s=0.1, output=100), ask, Slo(ttft_s=1.0)).meets
+    assert seen(Fed("x", ttft_s=1.0, token_s=0.02, output=100, modes=UNARY_ALONE), UNARY, Slo(ttft_s=1.0)).meets
+    assert not seen(Fed("x", ttft_s=20.0, token_s=0.1, output=100, modes=UNARY_ALONE), UNARY, Slo(ttft_s=1.0)).meets
+
+
+def test_an_answer_without_tokens_begins_when_it_is_whole() -> None:
+    assert seen(Fed("x", ttft_s=0.5, output=None, modes=UNARY_ALONE), UNARY, Slo(ttft_s=1.0)).meets
+    assert not seen(Fed("x", ttft_s=2.0, output=None, modes=UNARY_ALONE), UNARY, Slo(ttft_s=1.0)).meets
+
+
+@pytest.mark.parametrize("ask", [UNARY, Ask("r", True, 1000)], ids=["unary", "streamed"])
+def test_a_queue_of_longer_than_the_promise_leaves_no_hope(ask: Ask) -> None:
+    assert seen(Fed("cpu", owned=True, ttft_s=0.1).now(wait_s=1.5), ask, Slo(ttft_s=1.0)).p == 0.0
 
 
 def test_longer_prompts_and_higher_load_are_looked_up_as_they_were_measured() -> None:
