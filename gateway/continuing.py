@@ -194,7 +194,7 @@ class Continuation:
         return ContinuedExchange(exchange, self)
 
     def _of_rest(self, usage: Usage, joint: Joint) -> Usage:
-        """Usage as the client is told it, from that of the second answer: what that said again of the first one's text is in it already, if at all."""
+        """Usage as the client is told it, from the second answer's: what that said again of the first one's text is in it already, if at all."""
         told = self._told
         before = told.text_kept if joint.swallowed else told.visible
         return self._over_both(usage, 0 if joint.repeated and (usage.output_visible or 0) >= before else before)
