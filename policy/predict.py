@@ -104,13 +104,22 @@ def _outlook(ask: Ask, live: Live, slo: Slo, typical_output: float) -> Outlook:
 
 
 def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_s: float | None, finish_p95_s: float | None) -> float | None:
-    """How likely all of the SLO is met; None: too little is known, or nothing is promised."""
-    forecast = live.forecast
+    """How likely all of the SLO is met; None: too little is known, or nothing is promised.
+
+    A target that was not asked for long is taken to do as it did where that was well. Where it was not, it may be over: that is not known.
+    """
     if slo == NO_SLO:
         return None
     if slo.ttft_s is not None and live.wait_s >= slo.ttft_s:
         return 0.0  # the queue alone takes longer: no measurement is needed
-    if forecast.samples < KNOWN:
+    p = _odds(ask, live, slo, output, finish_s, finish_p95_s)
+    return None if p is not None and p < CONFIDENT and live.forecast.samples < KNOWN else p
+
+
+def _odds(ask: Ask, live: Live, slo: Slo, output: float, finish_s: float | None, finish_p95_s: float | None) -> float | None:
+    """By what was measured, however long ago."""
+    forecast = live.forecast
+    if forecast.samples < KNOWN and not forecast.remembered:
         return None
     p = 1.0 - forecast.failing
     if slo.ttft_s is not None:

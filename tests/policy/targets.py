@@ -48,9 +48,9 @@ class Fed:
             for _ in range(failures):
                 self.stats.failed(NOW, streamed=streamed, code="upstream_stream_truncated", limited=False, paid=paid)
 
-    def answered(self, ttft_s: float, token_s: float, output: int | None, streamed: bool = True, cached: float = 0.0) -> None:
+    def answered(self, ttft_s: float, token_s: float, output: int | None, streamed: bool = True, cached: float = 0.0, now: float = NOW) -> None:
         self.stats.observe(
-            NOW,
+            now,
             streamed=streamed,
             prompt_tokens=1000,
             load=0,

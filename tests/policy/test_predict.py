@@ -139,6 +139,31 @@ def test_an_old_outage_fades_from_the_odds() -> None:
     assert seen(target, slo=Slo(ttft_s=1.0), now=NOW + 600).meets
 
 
+LATER_S = 3 * 3600.0  # an answer weighs nothing by then
+
+
+def test_a_target_that_kept_a_promise_is_taken_to_keep_it_hours_later() -> None:
+    found = seen(Fed("x"), slo=Slo(ttft_s=1.0), now=NOW + LATER_S)
+    assert found.meets and found.samples < 0.01
+
+
+def test_one_that_did_not_is_unknown_hours_later() -> None:
+    slow = Fed("x", ttft_s=5.0)
+    assert seen(slow, slo=Slo(ttft_s=1.0)).p == 0.0
+    assert seen(slow, slo=Slo(ttft_s=1.0), now=NOW + LATER_S).p is None
+
+
+@pytest.mark.parametrize(("samples", "days", "known"), [(1, 0.01, False), (3, 0.2, True), (3, 1, False), (30, 3, True), (30, 30, False)])
+def test_the_more_answers_a_target_gave_the_longer_it_is_known(samples: int, days: float, known: bool) -> None:
+    assert seen(Fed("x", samples=samples), slo=Slo(ttft_s=1.0), now=NOW + days * 86_400).meets == known
+
+
+def test_one_answer_that_is_late_after_a_long_silence_makes_a_target_unknown_again() -> None:
+    target = Fed("x")
+    target.answered(ttft_s=5.0, token_s=0.01, output=100, now=NOW + LATER_S)
+    assert seen(target, slo=Slo(ttft_s=1.0), now=NOW + LATER_S).p is None
+
+
 @pytest.mark.parametrize("slo", [Slo(ttft_s=1.0), Slo(tokens_per_s=50), Slo(deadline_s=5.0)], ids=["ttft", "tokens", "deadline"])
 def test_a_target_without_history_has_no_odds_for_any_promise(slo: Slo) -> None:
     assert seen(Fed("x", samples=0), slo=slo).p is None
