@@ -12,8 +12,10 @@ from gateway.job import Job, Planning
 from gateway.keeper import Keeper
 from gateway.kept.caching import Caches
 from gateway.metering.admission import Admission, headers_of
-from gateway.planner import plan_for
+from gateway.planner import ENGINE_DOWN, plan_for
 from gateway.record import Recorder
+from policy.residency import Removed
+from providers.local.backend import EngineBackend
 
 LEAST_RETRY_S = 0.05
 
@@ -64,11 +66,18 @@ class Pipeline:
         await Delivery(job, attempts, self._recorder, self.keeper).deliver(opened)
 
 
+def _why_not_ready(removed: Removed, job: Job) -> str:
+    backend = job.route.targets[removed.candidate.index].backend
+    if removed.rule == ENGINE_DOWN and isinstance(backend, EngineBackend):
+        return f"not ready: the engine {backend.supervisor.standing}"
+    return removed.rule
+
+
 def _nobody(job: Job, planning: Planning, now: float) -> TurnoutError:
     """Why no target is left: none is ready just now, or the policy forbids them all."""
     model, plan = job.call.model, planning.plan
     if plan.soonest_at is not None:
-        told = "; ".join(f"{each.candidate.name}: {each.rule}" for each in plan.removed)
+        told = "; ".join(f"{each.candidate.name}: {_why_not_ready(each, job)}" for each in plan.removed)
         return NoTargetReady(f"no target of the model {model!r} is ready ({told})", retry_after_s=max(LEAST_RETRY_S, plan.soonest_at - now))
     if any(each.rule.startswith("budget") for each in plan.removed):
         told = "; ".join(f"{each.candidate.name}: {each.rule}" for each in plan.removed)

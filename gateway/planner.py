@@ -27,7 +27,8 @@ PATIENT_UNARY_S = 30.0
 LEAST_QUEUE_S = 0.01
 PATIENT_TIMES = 3.0  # or so many times the predicted p95
 KNOWN_SAMPLES = 5.0  # by which a p95 is known that may lengthen it
-ENGINE_BUSY = "not ready: the engine is down or its queue is full"
+ENGINE_DOWN = "not ready: the engine is down"
+ENGINE_FULL = "not ready: the engine's queue is full"
 BREAKER_BUSY = "not ready: its breaker is open after failures"
 COOLING = "not ready: it asked to be left alone for a while"
 KEYS_BUSY = "not ready: rate limited, or its keys are set aside"
@@ -129,7 +130,9 @@ def snapshot(target: Target, ask: Ask, now: float, batch: str = "") -> Live:
     backend, load = target.backend, target.load
     cold_tokens = ask.prompt_tokens - ask.warm.get(target.label, 0)
     forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=load)
-    ready_at, busy = backend.ready_at(target.model, now), ENGINE_BUSY if target.owned else KEYS_BUSY
+    ready_at, busy = backend.ready_at(target.model, now), KEYS_BUSY
+    if isinstance(backend, EngineBackend):
+        busy = ENGINE_DOWN if backend.supervisor.retry_after_s else ENGINE_FULL
     if not health.available(now):
         ready_at, busy = max(ready_at, health.retry_at(now)), COOLING if health.state(now) == "cooling" else BREAKER_BUSY
     elif health.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out

@@ -45,7 +45,8 @@ const HOURS = [
 function stateOf(engine) {
   if (!engine) return UNKNOWN;
   const left = engine.ready_in_s === null ? "" : `, ready in about ${Math.ceil(engine.ready_in_s)} s`;
-  return engine.state + (engine.stage ? `: ${engine.stage}` : "") + left;
+  const why = engine.reason ? `; it ended: ${engine.reason}` : "";
+  return engine.state + (engine.stage ? `: ${engine.stage}` : "") + left + why;
 }
 
 export function Engines({ query, since, team, tick }) {

@@ -111,7 +111,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(told))
     else:
-        print_table(["engine", "state", "stage", "ready in s"], rows(told), "it has no engines of its own")
+        print_table(["engine", "state", "stage", "ready in s", "reason"], rows(told), "it has no engines of its own")
     raise typer.Exit(0 if told["status"] == "ok" else 1)
 
 

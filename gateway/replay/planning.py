@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from contract.usage import BYTES_PER_TOKEN
-from gateway.planner import ENGINE_BUSY
+from gateway.planner import ENGINE_FULL
 from gateway.replay.past import prompt_tokens_of
 from gateway.replay.places import Place, Places
 from gateway.replay.told import Considered, Told
@@ -114,9 +114,9 @@ class Planner:
         if queue is None:
             return Live(forecast, now + 1.0 if stood else 0.0, stood, 0.0, load)
         full = queue.full(now)
-        if stood == ENGINE_BUSY and not full and self._queues.then[key[0]].full(now):
+        if stood == ENGINE_FULL and not full and self._queues.then[key[0]].full(now):
             stood = ""
-        stood = stood or (ENGINE_BUSY if full else "")
+        stood = stood or (ENGINE_FULL if full else "")
         return Live(forecast, now + 1.0 if stood else 0.0, stood, queue.expected_wait_s(now) if wait_s is None else wait_s, load)
 
     def _forecast(self, key: Target, streamed: bool, prompt_tokens: int, load: int, now: float) -> Forecast:

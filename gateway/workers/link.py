@@ -62,7 +62,7 @@ class RemoteEngine(EngineStatus):
 
     def take(self, told: EngineTold) -> None:
         self.generation, self._address = told.generation, address_in(told)
-        self.wakes_in_s = told.wakes_in_s
+        self.wakes_in_s, self.reason = told.wakes_in_s, told.reason
         self.told(told.state, told.ready_in_s)
         self.been_ready = told.been_ready
         self.staged(told.stage)

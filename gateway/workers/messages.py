@@ -32,6 +32,7 @@ class EngineTold(msgspec.Struct, frozen=True, tag=True):
     stage: str | None = None
     been_ready: bool = False
     wakes_in_s: float = 0.0
+    reason: str | None = None
     socket: str = ""
     key: str = ""
 
@@ -234,7 +235,16 @@ def _exactly(end: socket.socket, count: int) -> bytes:
 
 def state_of(engine: EngineStatus) -> EngineTold:
     address = engine.address
-    told = EngineTold(engine.name, engine.state, engine.generation, engine.ready_in_s, engine.stage, engine.been_ready, engine.wakes_in_s)
+    told = EngineTold(
+        engine=engine.name,
+        state=engine.state,
+        generation=engine.generation,
+        ready_in_s=engine.ready_in_s,
+        stage=engine.stage,
+        been_ready=engine.been_ready,
+        wakes_in_s=engine.wakes_in_s,
+        reason=engine.reason,
+    )
     return told if address is None else msgspec.structs.replace(told, socket=str(address.origin.uds), key=address.key)
 
 

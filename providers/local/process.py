@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from providers.http.port import Origin
+from providers.local.cause import Cause
 from providers.local.child import READY
 from providers.local.llamacpp_child import ChildOrders
 from providers.local.ray_command import ray_command
@@ -59,6 +60,7 @@ class EngineProcess:
     def __init__(self, name: str, process: asyncio.subprocess.Process, address: EngineAddress, folder: Path, key: str) -> None:
         self.address = address
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.cause = Cause()
         self._name = name
         self._process = process
         self._folder = folder
@@ -174,6 +176,7 @@ class EngineProcess:
         line = raw[:MAX_LINE].decode(errors="replace").rstrip().replace(self._key, "[key]")
         if line:
             self.tail.append(line)
+            self.cause.add(line)
             if stage := stage_of(line):
                 self.on_stage(stage)
             log.warning("engine_stderr", engine=self._name, pid=self.pid, line=line)

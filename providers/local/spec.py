@@ -91,24 +91,32 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How an engine is looked after; all times in seconds. Restarts wait `first_backoff_s`, twice that, … up to `max_backoff_s`.
+MAX_DOUBLINGS = 30  # of a backoff, which is at its most long before
 
-    `max_crashes` within `crash_window_s`: given up. `health_failures` failed checks in a row: killed and started again.
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine is looked after; all times in seconds. Restarts wait `first_backoff_s`, twice that, … up to `max_backoff_s`, for ever.
+
+    After a crash of a child that was ready for `settled_s` the wait is `first_backoff_s` again. `max_starts` in a row of which none became ready:
+    it counts as failed, and is tried each `max_backoff_s`. `health_failures` failed checks in a row: killed and started again.
     """
 
     first_backoff_s: float = 1.0
-    max_backoff_s: float = 30.0
-    max_crashes: int = 5
-    crash_window_s: float = 300.0
+    max_backoff_s: float = 60.0
+    settled_s: float = 30.0
+    max_starts: int = 5
     health_every_s: float = 1.0
     health_timeout_s: float = 5.0
     health_failures: int = 3
     stop_grace_s: float = 5.0
 
+    def crashes_after(self, crashes: int, lived_s: float | None) -> int:
+        """How many in succession it is now, after so many, the last child having been ready for `lived_s`; None: it never was."""
+        return 1 if lived_s is not None and lived_s >= self.settled_s else crashes + 1
+
     def backoff_s(self, crashes: int) -> float:
-        """How long to wait before the start that follows the `crashes`-th crash of the window."""
-        return min(self.max_backoff_s, self.first_backoff_s * 2.0 ** (crashes - 1))
+        """How long to wait before the start that follows the `crashes`-th crash in succession."""
+        return min(self.max_backoff_s, self.first_backoff_s * 2.0 ** min(crashes - 1, MAX_DOUBLINGS))
 
 
 def usable_cpus() -> int:

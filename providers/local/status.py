@@ -1,6 +1,7 @@
 """How an engine is, as its callers ask for it; told by whoever knows: the supervisor in its own process, or a message from it in another.
 
-stopped --start--> starting --ready--> ready --exit, hang--> restarting --> ready | failed
+stopped --start--> starting --ready--> ready --exit, hang--> restarting --> ready
+starting, restarting --several starts in vain--> failed --a later one--> ready
 ready --idle--> sleeping --wanted--> waking --> ready
 """
 
@@ -16,8 +17,9 @@ from providers.reading import Reading
 
 EngineState = Literal["stopped", "starting", "ready", "restarting", "failed", "sleeping", "waking"]
 COMING: frozenset[EngineState] = frozenset({"starting", "restarting", "waking"})
+DOWN: frozenset[EngineState] = frozenset({"starting", "restarting", "failed"})
 RESTING: frozenset[EngineState] = frozenset({"sleeping", "waking"})
-FAILED_RETRY_AFTER_S = 60.0  # what a caller is told while nobody works on it
+STOPPED_RETRY_AFTER_S = 60.0  # what a caller is told while nobody works on it
 
 
 class EngineStatus:
@@ -31,6 +33,7 @@ class EngineStatus:
         self.page = ""  # its own metrics, as they were read for that
         self.stage: str | None = None  # of its start, as far as its log tells
         self.been_ready = False  # ever
+        self.reason: str | None = None  # why its last child ended, in a line; None once one is ready
         self.wakes_in_s = 0.0  # how long it is thought to take, where it sleeps
         self.idle_s: Callable[[], float] = lambda: 0.0  # for how long nobody wanted it, by its queue
         self.listeners: list[Callable[[EngineStatus], None]] = []  # told of every change, and of every look
@@ -56,8 +59,8 @@ class EngineStatus:
         """An estimate of the seconds until the engine is ready: 0 when it is."""
         if self.state in ("ready", "sleeping"):  # who asks one that sleeps wakes it, and may find that it is too slow for him
             return 0.0
-        if self.state in ("failed", "stopped"):
-            return FAILED_RETRY_AFTER_S
+        if self.state == "stopped":
+            return STOPPED_RETRY_AFTER_S
         return max(1.0, self.ready_in_s)
 
     def told(self, state: EngineState, ready_in_s: float = 0.0) -> None:
@@ -65,6 +68,8 @@ class EngineStatus:
         self.state = state
         self._expected_at = monotonic() + ready_in_s
         self.been_ready = self.been_ready or state == "ready"
+        if state == "ready":
+            self.reason = None
         if state not in COMING:
             self.stage = None
         self._tell()
@@ -99,7 +104,7 @@ class EngineStatus:
     async def wait_ready(self, timeout_s: float) -> EngineAddress:
         """The address of a child that is ready, waiting for it while it starts or restarts; one that sleeps is woken.
 
-        Raises EngineUnavailable after `timeout_s`; at once when the engine is stopped, given up, or surely not back by then.
+        Raises EngineUnavailable after `timeout_s`; at once when the engine is stopped, failed, or surely not back by then.
         """
         if address := self.address:
             return address
@@ -129,5 +134,11 @@ class EngineStatus:
 
     def unavailable(self) -> EngineUnavailable:
         """The error for a caller who cannot be served in the present state."""
-        words = {"failed": "was given up after repeated crashes", "stopped": "is stopped", "waking": "slept, and wakes"}
-        return EngineUnavailable(f"the engine {self.name!r} {words.get(self.state, 'is not ready yet')}", retry_after_s=self.retry_after_s)
+        return EngineUnavailable(f"the engine {self.name!r} {self.standing}", retry_after_s=self.retry_after_s)
+
+    @property
+    def standing(self) -> str:
+        """How it stands, in words that follow its name."""
+        if self.reason is not None and self.state in DOWN:
+            return f"is down, and will be back in about {self.retry_after_s:.0f} s: {self.reason}"
+        return {"ready": "is ready", "stopped": "is stopped", "waking": "slept, and wakes"}.get(self.state, "is not ready yet")

@@ -1,10 +1,9 @@
-"""Keeps one engine's child process alive: starts it, watches it, starts it again after a crash, gives up on a crash loop.
+"""Keeps one engine's child process alive: starts it, watches it, and starts it again after a crash, ever more slowly while it is of no use.
 
 Any exit that nobody asked for is a crash, exit code 0 too. A request in flight learns of it at once, because its connection breaks.
 """
 
 import asyncio
-from collections import deque
 
 import structlog
 
@@ -39,10 +38,11 @@ class EngineSupervisor(EngineStatus):
         self._command = command or CHILDREN[spec.kind]
         self._task: asyncio.Task[None] | None = None
         self._process: EngineProcess | None = None
-        self._crashes: deque[float] = deque()
+        self._crashes = 0  # in succession: no child lived long between them
+        self._vain_starts = 0  # in succession
         self._start_took_s = FIRST_START_S[spec.kind]
         self._wake_took_s = FIRST_WAKE_S
-        self._ready_at = 0.0
+        self._ready_at: float | None = None  # of this child, or of its last waking
         self._wanted = asyncio.Event()
         self._hang: str | None = None
 
@@ -57,9 +57,10 @@ class EngineSupervisor(EngineStatus):
         return self._process.address if self._process and self.state == "ready" else None
 
     async def start(self) -> None:
-        """Begins to look after the engine and returns at once. Starts a failed engine anew; does nothing to one that is looked after."""
+        """Begins to look after the engine and returns at once. Does nothing to one that is looked after."""
         if self._task is None or self._task.done():
-            self._crashes.clear()
+            self._crashes = self._vain_starts = 0
+            self.reason = None
             self._enter("starting", "starting", self._start_took_s)
             self._task = asyncio.create_task(self._run(), name=f"engine {self.name}")
 
@@ -84,28 +85,28 @@ class EngineSupervisor(EngineStatus):
 
     # --- the one task ----------------------------------------------------------------------------------------------
     async def _run(self) -> None:
-        try:
-            while True:
+        while True:
+            try:
                 reason = await self._live_and_die()
-                if reason == ASLEEP:
-                    await self._wanted.wait()
-                    continue
-                if not self._may_restart(reason):
-                    return
-                await asyncio.sleep(self._pace.backoff_s(len(self._crashes)))
-        except Exception as error:  # a fault of ours: nobody looks after the engine any more, and that must show
-            log.exception("engine_supervisor_failed", engine=self.name)
-            self._enter("failed", f"the supervisor failed: {error!r}")
+            except Exception as error:  # a fault of ours, which must show, and must not leave the engine to itself
+                log.exception("engine_supervisor_failed", engine=self.name)
+                reason = self.reason = f"the supervisor failed: {error!r}"
+            if reason == ASLEEP:
+                await self._wanted.wait()
+                continue
+            await asyncio.sleep(self._crashed(reason))
 
     async def _live_and_die(self) -> str:
-        """One child from spawn to end; returns why it ended."""
+        """One child from spawn to end; returns why it ended, with its last words."""
         self.generation += 1
         self._hang = None
+        self._ready_at = None
         began = asyncio.get_running_loop().time()
         try:
             process = self._process = await EngineProcess.spawn(self.spec, self.generation, self._command)
         except OSError as error:
-            return f"could not be started: {error}"
+            self.reason = f"could not be started: {error}"
+            return self.reason
         process.on_stage = self.staged
         try:
             reason = await self._until_ready(process)
@@ -126,6 +127,7 @@ class EngineSupervisor(EngineStatus):
         if reason == EXITED:
             reason = f"exited with code {code}" if code >= 0 else f"killed by signal {-code}"
         reason = self._hang or reason
+        self.reason = f"{reason}: {process.cause.told}" if process.cause.told else reason
         return f"{reason}; its last words:\n" + "\n".join(process.tail) if process.tail else reason
 
     async def _until_ready(self, process: EngineProcess) -> str | None:
@@ -150,14 +152,14 @@ class EngineSupervisor(EngineStatus):
 
     def _serves(self, process: EngineProcess, began: float) -> float:
         """It is ready; the seconds that took."""
-        self._ready_at = asyncio.get_running_loop().time()
-        took_s = self._ready_at - began
+        self._ready_at = now = asyncio.get_running_loop().time()
+        took_s = now - began
         self._enter("ready", f"ready after {took_s:.2f} s, process {process.pid}")
         return took_s
 
     def _is_idle(self) -> bool:
-        after_s = self.spec.sleep_after_s
-        return after_s is not None and self.idle_s() >= after_s and asyncio.get_running_loop().time() - self._ready_at >= after_s
+        after_s, since = self.spec.sleep_after_s, self._ready_at
+        return after_s is not None and since is not None and self.idle_s() >= after_s and asyncio.get_running_loop().time() - since >= after_s
 
     async def _sleep(self, process: EngineProcess) -> str | None:
         """Until it is wanted. None: it is awake again. ASLEEP: it cannot sleep, and is to be stopped instead. Else why it is lost."""
@@ -195,22 +197,17 @@ class EngineSupervisor(EngineStatus):
             return False
         return response.status == 200
 
-    def _may_restart(self, reason: str) -> bool:
-        """Counts the crash; False when it is one too many."""
-        now = asyncio.get_running_loop().time()
-        window_s = self._pace.crash_window_s
-        self._crashes.append(now)
-        while self._crashes[0] < now - window_s:
-            self._crashes.popleft()
-        crashes = len(self._crashes)
-        if crashes >= self._pace.max_crashes:
-            self._enter("failed", f"given up after {crashes} crashes within {window_s:g} s; the last: {reason}")
-            log.error("engine_failed", engine=self.name, crashes=crashes, reason=reason)
-            return False
-        backoff_s = self._pace.backoff_s(crashes)
-        self._enter("restarting", reason, backoff_s + self._start_took_s)
-        log.error("engine_crashed", engine=self.name, crashes=crashes, restart_in_s=backoff_s, reason=reason)
-        return True
+    def _crashed(self, reason: str) -> float:
+        """Counts the crash; the seconds until the next start."""
+        lived_s = None if self._ready_at is None else asyncio.get_running_loop().time() - self._ready_at
+        self._crashes = self._pace.crashes_after(self._crashes, lived_s)
+        self._vain_starts = self._vain_starts + 1 if lived_s is None else 0
+        failed = self._vain_starts >= self._pace.max_starts
+        backoff_s = self._pace.max_backoff_s if failed else self._pace.backoff_s(self._crashes)
+        words = f"{self._vain_starts} starts in a row came to nothing; the last: {reason}" if failed else reason
+        self._enter("failed" if failed else "restarting", words, backoff_s + self._start_took_s)
+        log.error("engine_crashed", engine=self.name, crashes=self._crashes, vain_starts=self._vain_starts, restart_in_s=backoff_s, reason=reason)
+        return backoff_s
 
     def _enter(self, state: EngineState, detail: str, ready_in_s: float = 0.0) -> None:
         if state != self.state:

@@ -84,7 +84,7 @@ async def test_a_gateway_is_ready_once_each_model_has_a_target_and_stays_so_when
         assert await readiness(gateway) == (503, "starting")
         shown = await status(gateway.url, "--wait", "60", "--json")
         assert shown.returncode == 0 and "cpu ready" in shown.stderr, shown.stderr
-        assert json.loads(shown.stdout)["engines"] == {"cpu": {"state": "ready", "stage": None, "ready_in_s": None}}
+        assert json.loads(shown.stdout)["engines"] == {"cpu": {"state": "ready", "stage": None, "ready_in_s": None, "reason": None}}
         assert await readiness(gateway) == (200, "ok")
         assert engine.pid is not None
         os.kill(engine.pid, signal.SIGKILL)
@@ -124,7 +124,7 @@ async def test_a_request_wakes_an_engine_that_sleeps_and_who_cannot_wait_is_answ
         engine = engine_of(gateway)
         await asleep(engine)
         assert await readiness(gateway) == (200, "ok")
-        assert engine_shown(engine) == {"state": "sleeping", "stage": None, "ready_in_s": None}
+        assert engine_shown(engine) == {"state": "sleeping", "stage": None, "ready_in_s": None, "reason": None}
         page = (await gateway.http.get("/metrics", headers={"authorization": "Bearer sk-metrics"})).text
         assert 'turnout_engine_state{engine="cpu",state="sleeping"} 1' in page
         answer = await gateway.post(body("own"))

@@ -31,7 +31,7 @@ teams:
   search: {{keys: [{key}], overrides: [policy]}}
   backed: {{keys: [sk-backed], policy: backed}}
 """
-BUSY = "not ready: the engine is down or its queue is full"
+BUSY = "not ready: the engine's queue is full"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -28,7 +28,12 @@ def test_a_spec_that_cannot_work_is_refused(fields: dict[str, Any], says: str) -
 
 
 def test_the_backoff_doubles_up_to_its_cap() -> None:
-    assert [Pace().backoff_s(crashes) for crashes in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+    assert [Pace().backoff_s(crashes) for crashes in range(1, 8)] == [1, 2, 4, 8, 16, 32, 60]
+
+
+def test_the_backoff_begins_anew_after_a_child_that_lived() -> None:
+    pace = Pace(settled_s=30.0)
+    assert [pace.crashes_after(6, lived_s) for lived_s in (None, 29.0, 30.0)] == [7, 7, 1]
 
 
 def test_the_usable_cpus_are_never_more_than_the_machine_s_nor_less_than_one() -> None:
