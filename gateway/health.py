@@ -7,7 +7,7 @@ from policy.breaker import Breaker, RetryBudget, State, counts_as_failure
 class Health:
     """`running`: attempts in flight, those of batches among them. `answered_at`: when one was whole last, on the monotonic clock."""
 
-    __slots__ = ("_behind", "answered_at", "breaker", "retries", "running")
+    __slots__ = ("_behind", "_life", "answered_at", "breaker", "retries", "running")
 
     def __init__(self) -> None:
         self.breaker = Breaker()
@@ -15,6 +15,7 @@ class Health:
         self.running = 0
         self.answered_at = -1e9
         self._behind: dict[str, Behind] = {}
+        self._life = 0
 
     def of(self, team: str) -> "Health":
         """As the rows of a team's batches find the target; "": this."""
@@ -24,6 +25,13 @@ class Health:
         if found is None:
             found = self._behind[team] = Behind(self)
         return found
+
+    def lives(self, life: int) -> None:
+        """It is ready, for the so many-th time: what was seen of its earlier lives says nothing of this one."""
+        if life != self._life:
+            self._life = life
+            for each in (self, *self._behind.values()):
+                each.breaker.renew()
 
     def state_for_batches(self, now: float) -> State:
         """As any team's rows find the target: well, where one's do."""

@@ -21,6 +21,7 @@ from policy.rule import Rule
 from policy.shortlist import FEW, LeftOut, counted, left_out, likeness, look_at, pick
 from policy.slack import Miss
 from providers.local.backend import EngineBackend
+from providers.local.status import DOWN
 
 PATIENT_S = 10.0  # a stream's first token may always take so long, another target waiting or not
 PATIENT_UNARY_S = 30.0
@@ -128,12 +129,15 @@ def snapshot(target: Target, ask: Ask, now: float, batch: str = "") -> Live:
     """`batch`: the team as whose batches' rows find the target."""
     health = target.health.of(batch)
     backend, load = target.backend, target.load
+    engine = backend.supervisor if isinstance(backend, EngineBackend) else None
+    if engine is not None and engine.state == "ready":
+        target.health.lives(engine.generation)
     cold_tokens = ask.prompt_tokens - ask.warm.get(target.label, 0)
     forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=load)
     ready_at, busy = backend.ready_at(target.model, now), KEYS_BUSY
-    if isinstance(backend, EngineBackend):
-        busy = ENGINE_DOWN if backend.supervisor.retry_after_s else ENGINE_FULL
-    if not health.available(now):
+    if engine is not None:
+        busy = ENGINE_DOWN if engine.retry_after_s else ENGINE_FULL
+    if not health.available(now) and not (engine is not None and engine.state in DOWN):
         ready_at, busy = max(ready_at, health.retry_at(now)), COOLING if health.state(now) == "cooling" else BREAKER_BUSY
     elif health.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out
         forecast = msgspec.structs.replace(forecast, failing=0.0, waste_factor=1.0, memo={})

@@ -14,7 +14,6 @@ from contract.errors import (
     AttemptTimeout,
     ConnectFailed,
     ConnectionLost,
-    EngineLost,
     MalformedResponse,
     StreamCut,
     UpstreamError,
@@ -34,14 +33,15 @@ MAX_COOL_S = 300.0
 PROBE_TAKES_S = 1.0  # what a caller is told to wait while a probe is out
 STRAY = -1  # the pass of an attempt that began when none should: its end says nothing
 
-COUNTED = (ConnectFailed, ConnectionLost, StreamCut, MalformedResponse, UpstreamError, EngineLost)
+COUNTED = (ConnectFailed, ConnectionLost, StreamCut, MalformedResponse, UpstreamError)
 
 
 def counts_as_failure(error: AttemptError) -> bool:
     """Whether an error says that its target is unwell.
 
     No 4xx does: a 429 cools its key, and the rest is the fault of the request or the key. Nor does the end of all the time there is: that may
-    be the caller's own deadline, and a target that is silent runs out of another clock first.
+    be the caller's own deadline, and a target that is silent runs out of another clock first. Nor does the loss of an engine of ours: its
+    supervisor knows better than any breaker when it is back.
     """
     if isinstance(error, AttemptTimeout):
         return error.clock != "total"
@@ -131,6 +131,12 @@ class Breaker:
         """It ended without saying anything of the target: cancelled, or an error that does not count. Frees the probe's place."""
         if held == self._era:
             self._probing = False
+
+    def renew(self) -> None:
+        """The target is another one from now on: nothing that was seen of it counts, nor what began before."""
+        self._close()
+        self._openings = 0
+        self._era += 1
 
     def cool(self, now: float, wait_s: float) -> None:
         """The target asked to be left alone for so long; at most MAX_COOL_S. No failure."""

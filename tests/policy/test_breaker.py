@@ -29,6 +29,17 @@ def opened(now: float = 0.0) -> Breaker:
     return breaker
 
 
+def test_a_target_that_is_another_one_begins_anew_whatever_was_seen_of_it_before() -> None:
+    breaker = opened(100.0)
+    before = breaker.begin(103.0)
+    breaker.renew()
+    assert breaker.state(100.0) == "closed"
+    breaker.failed(103.0, before, 0.0)
+    assert breaker.state(103.0) == "closed", "that attempt was the old one's"
+    end(breaker, 103.0, well=False)
+    assert breaker.state(103.0) == "closed", "and one failure opens no new one"
+
+
 # --- which errors count -------------------------------------------------------------------------------------------------
 COUNT = {
     errors.ConnectFailed,
@@ -38,7 +49,6 @@ COUNT = {
     errors.MalformedResponse,
     errors.UpstreamError,
     errors.UpstreamOverloaded,
-    errors.EngineLost,
 }
 
 

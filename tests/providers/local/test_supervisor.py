@@ -94,7 +94,7 @@ async def test_starts_that_come_to_nothing_are_told_of_with_the_engine_s_own_wor
     assert engine.generation == 5 and engine.retry_after_s >= 1
     assert "5 starts in a row" in engine.detail and "exited with code 1" in engine.detail and "failed to load model" in engine.detail
     assert engine.reason is not None and engine.reason.startswith("exited with code 1: ") and "\n" not in engine.reason
-    with pytest.raises(EngineUnavailable, match="is down, and will be back in about .* s: exited with code 1"):
+    with pytest.raises(EngineUnavailable, match=r"is down, and will be back in about \d+ s: exited with code 1"):
         await engine.wait_ready(PATIENCE_S)
     await eventually(lambda: engine.generation > 5)
     model.unlink()
