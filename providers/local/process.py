@@ -18,6 +18,7 @@ import structlog
 from providers.http.port import Origin
 from providers.local.cause import Cause
 from providers.local.child import READY
+from providers.local.computing import computed_ns
 from providers.local.llamacpp_child import ChildOrders
 from providers.local.ray_command import ray_command
 from providers.local.spec import EngineKind, EngineSpec, usable_cpus
@@ -133,6 +134,10 @@ class EngineProcess:
                 return await self._process.wait()
         except TimeoutError:
             return None
+
+    def computed_ns(self) -> int | None:
+        """The processor time that it has had, with all that it started; None: not known."""
+        return computed_ns(self.pid)
 
     async def exited(self) -> None:
         await self._process.wait()

@@ -98,7 +98,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How an engine is looked after; all times in seconds. Restarts wait `first_backoff_s`, twice that, … up to `max_backoff_s`, for ever.
 
     After a crash of a child that was ready for `settled_s` the wait is `first_backoff_s` again. `max_starts` in a row of which none became ready:
-    it counts as failed, and is tried each `max_backoff_s`. `health_failures` failed checks in a row: killed and started again.
+    it counts as failed, and is tried each `max_backoff_s`. `health_failures` failed checks in a row, or one that is not answered for `still_s` in
+    which the child had no processor time at all: killed and started again. One that is merely slow, on a busy machine, had some.
     """
 
     first_backoff_s: float = 1.0
@@ -108,6 +109,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     health_every_s: float = 1.0
     health_timeout_s: float = 5.0
     health_failures: int = 3
+    still_s: float = 3.0
     stop_grace_s: float = 5.0
 
     def crashes_after(self, crashes: int, lived_s: float | None) -> int:

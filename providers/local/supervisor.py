@@ -127,7 +127,7 @@ class EngineSupervisor(EngineStatus):
         if reason == EXITED:
             reason = f"exited with code {code}" if code >= 0 else f"killed by signal {-code}"
         reason = self._hang or reason
-        self.reason = f"{reason}: {process.cause.told}" if process.cause.told else reason
+        self.reason = f"{reason}: {process.cause.told}" if process.cause.told and not self._hang else reason
         return f"{reason}; its last words:\n" + "\n".join(process.tail) if process.tail else reason
 
     async def _until_ready(self, process: EngineProcess) -> str | None:
@@ -144,11 +144,26 @@ class EngineSupervisor(EngineStatus):
         while failures < self._pace.health_failures:
             if await process.exit_within(self._pace.health_every_s) is not None:
                 return EXITED
-            failures = 0 if await self._healthy(process.address) else failures + 1
+            failures = 0 if await self._looks_well(process) else failures + 1
+            if self._hang is not None:
+                break
             if not failures and self._is_idle() and (reason := await self._sleep(process)) is not None:
                 return reason
         process.kill()  # it hangs: no SIGTERM will be heard, and the requests in it wait for their connections to break
         return f"failed {failures} health checks in a row"
+
+    async def _looks_well(self, process: EngineProcess) -> bool:
+        """Whether it answers a health check. Finds it to hang when it does not, and computes nothing meanwhile."""
+        computed = process.computed_ns()
+        look = asyncio.create_task(self._healthy(process.address), name=f"engine {self.name} health")
+        try:
+            await asyncio.wait([look], timeout=self._pace.still_s)
+            if not look.done() and computed is not None and process.computed_ns() == computed:
+                self._hang = f"hung: it neither answered nor computed anything for {self._pace.still_s:g} s"
+                return False
+            return await look
+        finally:
+            look.cancel()
 
     def _serves(self, process: EngineProcess, began: float) -> float:
         """It is ready; the seconds that took."""

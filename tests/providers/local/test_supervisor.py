@@ -135,6 +135,29 @@ async def test_a_child_that_answers_no_health_check_is_killed_and_replaced(super
     await engine.wait_ready(PATIENCE_S)
 
 
+async def test_a_child_that_is_stopped_is_taken_for_hung_at_its_first_unanswered_check(supervise: Supervise) -> None:
+    engine = await started(supervise(Pace(first_backoff_s=0.01, health_every_s=0.05, health_timeout_s=PATIENCE_S, still_s=0.5)))
+    os.kill(pid_of(engine), signal.SIGSTOP)
+    await eventually(lambda: engine.generation > 1)
+    assert engine.reason == "hung: it neither answered nor computed anything for 0.5 s"
+    await engine.wait_ready(PATIENCE_S)
+
+
+async def test_a_child_that_hardly_gets_a_processor_is_no_hung_one(supervise: Supervise) -> None:
+    engine = await started(supervise(Pace(health_every_s=0.01, health_timeout_s=PATIENCE_S, still_s=0.5)))
+    os.setpriority(os.PRIO_PROCESS, pid_of(engine), 19)
+    hogs = [await asyncio.create_subprocess_exec(sys.executable, "-I", "-c", "while True: pass") for _ in range(8)]
+    try:
+        address = await engine.wait_ready(0)
+        assert (await fetch(address, "POST", "/v1/chat/completions", chat(max_tokens=2, ignore_eos=True)))[0] == 200
+        await asyncio.sleep(3)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            await hog.wait()
+    assert (engine.state, engine.generation) == ("ready", 1)
+
+
 async def test_a_healthy_child_passes_its_checks(supervise: Supervise) -> None:
     engine = await started(supervise(Pace(health_every_s=0.01, health_failures=1, health_timeout_s=PATIENCE_S)))
     await asyncio.sleep(0.5)  # some dozen checks
