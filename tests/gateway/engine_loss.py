@@ -180,9 +180,7 @@ async def main(rounds: int) -> int:
             managing.cancel()
             disturbed = here.managed_s[:]
             rows = await here.gateway.all_rows()
-    print(
-        f"the pace is a gateway's own, but for the wait before a restart: {PACE.max_backoff_s:g} s, not {Pace().first_backoff_s:g} to {Pace().max_backoff_s:g} s"
-    )
+    print(f"the pace is any gateway's, but for the wait before a restart: {PACE.max_backoff_s:g} s (1 to {Pace().max_backoff_s:g} there)")
     print(f"{'fault':15}{'times':>7}{'told and none lost':>20}{'in-band error after, ms: p50':>30}{'max':>8}")
     for fault in FAULTS:
         of = [outcome for outcome in outcomes if outcome.fault == fault]
