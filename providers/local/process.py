@@ -4,10 +4,8 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ from providers.http.port import Origin
 from providers.local.cause import Cause
 from providers.local.child import READY
 from providers.local.computing import computed_ns
+from providers.local.folders import SocketFolder
 from providers.local.llamacpp_child import ChildOrders
 from providers.local.ray_command import ray_command
 from providers.local.spec import EngineKind, EngineSpec, usable_cpus
@@ -30,8 +29,6 @@ CHILDREN: dict[EngineKind, tuple[str, ...]] = {  # -I: nothing of the working fo
     "vllm": (sys.executable, "-I", "-m", "providers.local.vllm_child"),
     "ray-serve": (sys.executable, "-I", "-m", "providers.local.vllm_child"),  # which runs any server of another Python's
 }
-SOCKET_NAME = "engine.sock"
-MAX_SOCKET_PATH = 100  # bytes; a unix socket's path may be 107 long on Linux, 103 on macOS
 MAX_LINE = 2000  # of the engine's log; longer lines are cut
 TAIL_LINES = 20
 # The gateway's environment holds providers' keys, which are none of an engine's business: only these are handed on.
@@ -58,7 +55,7 @@ class EngineAddress:
 class EngineProcess:
     """A child that was spawned. Whoever spawned it ends it, by `end`; that is safe in every state, and needed after its exit too."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, address: EngineAddress, folder: Path, key: str) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, address: EngineAddress, folder: SocketFolder, key: str) -> None:
         self.address = address
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.cause = Cause()
@@ -75,7 +72,7 @@ class EngineProcess:
 
         `command` None: the one of its kind.
         """
-        folder = make_socket_folder()
+        folder = SocketFolder()
         key = secrets.token_urlsafe(32)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -88,10 +85,10 @@ class EngineProcess:
                 env=_environment(spec),
             )
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.remove()
             raise
-        child = cls(spec.name, process, EngineAddress(generation, folder / SOCKET_NAME, key), folder, key)
-        child._send_orders(spec, folder / SOCKET_NAME)
+        child = cls(spec.name, process, EngineAddress(generation, folder.socket, key), folder, key)
+        child._send_orders(spec, folder.socket)
         return child
 
     def _send_orders(self, spec: EngineSpec, socket_path: Path) -> None:
@@ -154,7 +151,7 @@ class EngineProcess:
                 await self.exit_within(grace_s)
         finally:
             self.kill()  # a child that did not end, and whatever it may have started and left behind
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
             assert self._process.stdin is not None
             self._process.stdin.close()
         code = await self._process.wait()
@@ -190,10 +187,3 @@ class EngineProcess:
 def _environment(spec: EngineSpec) -> dict[str, str]:
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return kept if spec.gpus is None else kept | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, spec.gpus))}
-
-
-def make_socket_folder() -> Path:
-    """A new folder that only we may enter, whose path leaves room for a socket's name. Raises OSError."""
-    room = MAX_SOCKET_PATH - len(SOCKET_NAME) - len("/turnout-xxxxxxxx/")
-    short = [place for place in (tempfile.gettempdir(), "/tmp", "/dev/shm") if len(os.fsencode(place)) <= room]
-    return Path(tempfile.mkdtemp(prefix="turnout-", dir=short[0]))

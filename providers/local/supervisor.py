@@ -9,6 +9,7 @@ import structlog
 
 from contract.errors import AttemptError
 from providers.http.port import Clocks, Endpoint, HttpClient
+from providers.local.folders import remove_left_folders
 from providers.local.process import CHILDREN, EngineAddress, EngineProcess
 from providers.local.sleep import fall_asleep, wake_up
 from providers.local.spec import EngineSpec, Pace
@@ -59,6 +60,7 @@ class EngineSupervisor(EngineStatus):
     async def start(self) -> None:
         """Begins to look after the engine and returns at once. Does nothing to one that is looked after."""
         if self._task is None or self._task.done():
+            remove_left_folders()
             self._crashes = self._vain_starts = 0
             self.reason = None
             self._enter("starting", "starting", self._start_took_s)

@@ -15,8 +15,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from providers.local.folders import MAX_SOCKET_PATH, SocketFolder
 from providers.local.llamacpp_child import READY, SPINS, ChildOrders
-from providers.local.process import CHILDREN, MAX_SOCKET_PATH, EngineProcess, make_socket_folder
+from providers.local.process import CHILDREN, EngineProcess
 from tests.providers.local.conftest import PATIENCE_S, WEIGHTS, engine_spec, eventually, is_gone
 from tests.providers.local.raw import busy_slots, chat, fetch, send
 
@@ -212,6 +213,6 @@ def test_a_socket_s_path_stays_short_where_the_temporary_folder_is_deep(tmp_path
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     deep.mkdir(parents=True)
     monkeypatch.setattr("tempfile.tempdir", str(deep))
-    folder = make_socket_folder()
-    assert len(os.fsencode(folder / "engine.sock")) <= MAX_SOCKET_PATH
-    folder.rmdir()
+    folder = SocketFolder()
+    assert len(os.fsencode(folder.socket)) <= MAX_SOCKET_PATH
+    folder.remove()

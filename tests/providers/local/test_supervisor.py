@@ -242,7 +242,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_gateway_killed_outright_takes_its_engine_with_it() -> None:
+async def test_a_gateway_killed_outright_takes_its_engine_with_it_and_the_next_one_clears_up(supervise: Supervise) -> None:
     gateway = await asyncio.create_subprocess_exec(sys.executable, "-I", "-c", GATEWAY, WEIGHTS, stdout=asyncio.subprocess.PIPE)
     assert gateway.stdout is not None
     async with asyncio.timeout(PATIENCE_S):
@@ -253,9 +253,10 @@ async def test_a_gateway_killed_outright_takes_its_engine_with_it() -> None:
     gateway.kill()
     await gateway.wait()
     await eventually(lambda: is_gone(int(pid)))
-    left = Path(path)
-    left.unlink(missing_ok=True)
-    left.parent.rmdir()
+    assert Path(path).parent.exists(), "nobody was left to remove it"
+    engine = await started(supervise())
+    assert not Path(path).parent.exists(), "the next gateway does"
+    assert (await fetch(await engine.wait_ready(0), "GET", "/v1/models"))[0] == 200
 
 
 async def test_an_engine_sees_the_gpus_that_are_its_own(supervise: Supervise) -> None:
