@@ -13,9 +13,25 @@ EngineKind = Literal["llamacpp", "vllm", "ray-serve"]
 # vllm/model_executor/layers/quantization/__init__.py and vllm/config/quantization.py of 0.32. On weights that are not quantized 0.26 takes `fp8`
 # (as on the H100 of docs/gpu.md), 0.32 only the names with `_per_`.
 QUANTIZATIONS: dict[EngineKind, tuple[str, ...]] = {
-    "llamacpp": (),
+    "llamacpp": (
+        *("auto", "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q2_K_S", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M"),
+        *("Q5_K_S", "Q5_K_M", "Q6_K", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL"),
+        *("IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4"),
+    ),
     "vllm": (
-        *("auto", "fp8", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block", "int8_per_channel_weight_only", "nvfp4_per_token", "mxfp8", "mxfp4"),
+        *(
+            "auto",
+            "int8",
+            "nvfp4",
+            "fp8",
+            "fp8_per_tensor",
+            "fp8_per_channel",
+            "fp8_per_block",
+            "int8_per_channel_weight_only",
+            "nvfp4_per_token",
+            "mxfp8",
+            "mxfp4",
+        ),
         *("awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "modelopt", "modelopt_fp4", "torchao"),
     ),
 }
@@ -68,7 +84,9 @@ class EngineSettings(Section):
     max_prompt_tokens: int | None = Field(None, ge=1, description="default: three quarters of `context`")
     max_queue: int = Field(64, ge=0, description="requests that may wait for a slot")
     max_wait_s: Seconds = 30.0
-    quantization: str | None = Field(None, description="of the weights, where the checkpoint does not say it; vllm alone: of a GGUF file it is fixed")
+    quantization: str | None = Field(
+        None, description="of the weights, where the checkpoint does not say it; llamacpp: which of a folder's GGUF files, such as Q4_K_M"
+    )
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = Field(None, description="vllm: of the KV cache")
     start_timeout_s: Seconds | None = Field(None, description="until it is ready; default 120 s, vllm 1800 s")
     sleep_when_idle: Seconds | None = Field(
@@ -80,7 +98,9 @@ class EngineSettings(Section):
     tokenizer: str | None = Field(None, description="vllm: default: the checkpoint's own")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     gpus: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = Field(None, min_length=1, description="which it sees; default: all")
-    gpu_memory_utilization: Annotated[Share, Field(gt=0)] | None = Field(None, description="vllm: of each GPU's memory; its own default 0.9")
+    gpu_memory_utilization: Annotated[Share, Field(gt=0)] | None = Field(
+        None, description="vllm: of each GPU's memory; its own default 0.9, of 0.32 0.92"
+    )
     tensor_parallel: int = Field(1, ge=1, le=256, description="vllm: GPUs that share each layer")
     pipeline_parallel: int = Field(1, ge=1, le=256, description="vllm: stages of layers")
     data_parallel: int = Field(1, ge=1, le=256, description="vllm: copies of the model under one engine")
@@ -120,11 +140,12 @@ class EngineSettings(Section):
         for name in (each for each in (*OF_VLLM, *OF_LLAMACPP, *OF_RAY, "gpus") if each in foreign):
             if name in self.model_fields_set and not (name == "python" and self.kind == "ray-serve"):
                 raise PydanticCustomError("engine", "{name} is nothing that the kind {kind} has", {"name": name, "kind": self.kind})
-        if self.speaks == "llamacpp" and (self.quantization or self.kv_cache_dtype):
-            raise PydanticCustomError("engine", "a GGUF file has its quantization in it: name another file, and set neither")
-        if self.speaks == "vllm" and self.quantization is not None and self.quantization not in QUANTIZATIONS["vllm"]:
-            words = {"given": self.quantization, "known": ", ".join(QUANTIZATIONS["vllm"])}
-            raise PydanticCustomError("engine", "quantization {given} is none that vLLM has; it has {known}", words)
+        if self.speaks == "llamacpp" and self.kv_cache_dtype:
+            raise PydanticCustomError("engine", "kv_cache_dtype is nothing that the kind llamacpp has")
+        known = QUANTIZATIONS[self.speaks]
+        if self.quantization is not None and self.quantization.upper() not in {each.upper() for each in known}:
+            words = {"given": self.quantization, "engine": "a GGUF file" if self.speaks == "llamacpp" else "vLLM", "known": ", ".join(known)}
+            raise PydanticCustomError("engine", "quantization {given} is none that {engine} has; it has {known}", words)
         if self.kind == "ray-serve" and self.python is None:
             raise PydanticCustomError("engine", "python is missing: the interpreter of an environment that has ray[serve] and the engine")
         if self.kind == "ray-serve" and self.sleep_when_idle is not None:

@@ -318,7 +318,7 @@ class _Checker:
                 if builtin not in self.known.builtin_models:
                     names = [f"builtin:{known}" for known in self.known.builtin_models]
                     yield self._unknown("built-in model", engine.model, names, "engines", name, "model")
-            elif not expanded(engine.model).is_file():
+            elif not expanded(engine.model).is_file() and not (engine.quantization and expanded(engine.model).is_dir()):
                 yield problem("there is no such file; name a GGUF file, or builtin:NAME", "engines", name, "model")
 
     def _model(self, name: str) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from ledger.prices import NUSD_PER_USD
 from providers.local.environment import installed_python
 from providers.local.manner import MANNERS
 from providers.local.spec import EngineSpec
+from providers.local.variants import AUTO, resolve_variant, vllm_name
 from providers.local.weights import resolve_checkpoint, resolve_model
 
 OWN_DIALECTS = {name: ("openai_chat", *manner.natives) for name, manner in MANNERS.items()}
@@ -21,7 +22,10 @@ START_S = {"llamacpp": 120.0, "vllm": 1800.0, "ray-serve": 1800.0}
 
 def weights_of(engine: EngineSettings) -> Path:
     """Where its weights lie. Raises WeightsNotFound."""
-    return resolve_checkpoint(engine.model) if engine.speaks == "vllm" else resolve_model(engine.model, home(os.environ) / "models")
+    if engine.speaks == "vllm":
+        return resolve_checkpoint(engine.model)
+    models, wanted = home(os.environ) / "models", engine.quantization
+    return resolve_model(engine.model, models) if wanted in (None, AUTO) else resolve_variant(engine.model, wanted, models)
 
 
 def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
@@ -66,7 +70,7 @@ def _flags(engine: EngineSettings) -> Iterator[str]:
     for flag, value, default in (
         ("--tokenizer", engine.tokenizer, None),
         ("--dtype", engine.dtype, "auto"),
-        ("--quantization", engine.quantization, "auto"),
+        ("--quantization", vllm_name(engine.quantization, Path(engine.model).expanduser()), None),
         ("--kv-cache-dtype", engine.kv_cache_dtype, "auto"),
         ("--gpu-memory-utilization", engine.gpu_memory_utilization, None),
         ("--tensor-parallel-size", engine.tensor_parallel, 1),

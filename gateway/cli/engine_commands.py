@@ -44,9 +44,11 @@ def fit(  # noqa: PLR0913
     from providers.local.fit.quantization import KV_BITS, QUANTIZATIONS
     from providers.local.fit.shape import UnknownShape
     from providers.local.models.hub import NoSuchModel
+    from providers.local.variants import MADE_ON_LOAD
     from providers.local.weights import WeightsNotFound
 
-    _one_of("--quantization", quantization, QUANTIZATIONS)
+    _one_of("--quantization", quantization, (*QUANTIZATIONS, *MADE_ON_LOAD))
+    quantization = MADE_ON_LOAD.get(quantization or "", quantization)
     _one_of("--kv-cache-dtype", kv_cache_dtype, KV_BITS)
     machines = _gpus(gpu, memory)
     try:

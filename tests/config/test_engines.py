@@ -10,8 +10,9 @@ from tests.config.files import loaded, places, refused
 REFUSED = [
     ("kind: llamacpp, model: m, tensor_parallel: 2", "tensor_parallel is nothing that the kind llamacpp has"),
     ("kind: vllm, model: m, threads: 2", "threads is nothing that the kind vllm has"),
-    ("kind: llamacpp, model: m, quantization: fp8", "a GGUF file has its quantization in it: name another file, and set neither"),
-    ("kind: vllm, model: m, quantization: gguf", "quantization gguf is none that vLLM has; it has auto, fp8, fp8_per_tensor"),
+    ("kind: llamacpp, model: m, quantization: fp8", "quantization fp8 is none that a GGUF file has; it has auto, F32, F16"),
+    ("kind: llamacpp, model: m, kv_cache_dtype: fp8", "kv_cache_dtype is nothing that the kind llamacpp has"),
+    ("kind: vllm, model: m, quantization: gguf", "quantization gguf is none that vLLM has; it has auto, int8, nvfp4, fp8, fp8_per_tensor"),
     ("kind: vllm, model: m, gpus: [0], tensor_parallel: 2", "gpus are fewer than tensor_parallel * pipeline_parallel * data_parallel need"),
     ("kind: vllm, model: m, args: [--uds, /tmp/x]", "must not hold --uds: the gateway sets it by a key of its own"),
     ("kind: vllm, model: m, tool_parser: 'a b'", "must be a name of vLLM's --tool-call-parser"),
