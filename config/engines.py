@@ -1,5 +1,6 @@
 """The engines section: what an owned engine is started with. One form for both kinds; what only one of them has is refused for the other."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -135,30 +136,36 @@ class EngineSettings(Section):
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> "EngineSettings":
+        if found := [*self._foreign(), *self._wrong()]:
+            raise PydanticCustomError("engine", "{found}", {"found": "; ".join(found)})
+        return self
+
+    def _foreign(self) -> Iterator[str]:
         foreign = set(OF_RAY) if self.kind != "ray-serve" else {"gpus"}
-        foreign |= set(OF_VLLM if self.speaks == "llamacpp" else OF_LLAMACPP)
-        for name in (each for each in (*OF_VLLM, *OF_LLAMACPP, *OF_RAY, "gpus") if each in foreign):
-            if name in self.model_fields_set and not (name == "python" and self.kind == "ray-serve"):
-                raise PydanticCustomError("engine", "{name} is nothing that the kind {kind} has", {"name": name, "kind": self.kind})
-        if self.speaks == "llamacpp" and self.kv_cache_dtype:
-            raise PydanticCustomError("engine", "kv_cache_dtype is nothing that the kind llamacpp has")
+        foreign |= {*OF_VLLM, "kv_cache_dtype"} if self.speaks == "llamacpp" else set(OF_LLAMACPP)
+        if self.kind == "ray-serve":
+            foreign.discard("python")
+        names = [each for each in (*OF_VLLM, "kv_cache_dtype", *OF_LLAMACPP, *OF_RAY, "gpus") if each in foreign & self.model_fields_set]
+        if names:
+            yield f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} nothing that the kind {self.kind} has"
+
+    def _wrong(self) -> Iterator[str]:
         known = QUANTIZATIONS[self.speaks]
         if self.quantization is not None and self.quantization.upper() not in {each.upper() for each in known}:
-            words = {"given": self.quantization, "engine": "a GGUF file" if self.speaks == "llamacpp" else "vLLM", "known": ", ".join(known)}
-            raise PydanticCustomError("engine", "quantization {given} is none that {engine} has; it has {known}", words)
+            engine = "a GGUF file" if self.speaks == "llamacpp" else "vLLM"
+            yield f"quantization {self.quantization} is none that {engine} has; it has {', '.join(known)}"
         if self.kind == "ray-serve" and self.python is None:
-            raise PydanticCustomError("engine", "python is missing: the interpreter of an environment that has ray[serve] and the engine")
+            yield "python is missing: the interpreter of an environment that has ray[serve] and the engine"
         if self.kind == "ray-serve" and self.sleep_when_idle is not None:
-            raise PydanticCustomError("engine", "sleep_when_idle is nothing that the kind ray-serve has: Ray itself scales by load")
+            yield "sleep_when_idle is nothing that the kind ray-serve has: Ray itself scales by load"
         if self.max_replicas is not None and self.max_replicas < self.replicas:
-            raise PydanticCustomError("engine", "max_replicas are fewer than replicas, at which it starts")
+            yield "max_replicas are fewer than replicas, at which it starts"
         if self.gpu_usd_per_hour is not None and self.purchase is not None:
-            raise PydanticCustomError("engine", "gpu_usd_per_hour and purchase both say what its hour costs; keep one")
+            yield "gpu_usd_per_hour and purchase both say what its hour costs; keep one"
         if self.gpus is not None and len(self.gpus) % self.replicas:
-            raise PydanticCustomError("engine", "gpus cannot be shared out evenly among so many replicas")
+            yield "gpus cannot be shared out evenly among so many replicas"
         if self.gpus is not None and len(self.gpus) // self.replicas < self.tensor_parallel * self.pipeline_parallel * self.data_parallel:
-            raise PydanticCustomError("engine", "gpus are fewer than tensor_parallel * pipeline_parallel * data_parallel need, for each replica")
-        return self
+            yield "gpus are fewer than tensor_parallel * pipeline_parallel * data_parallel need, for each replica"
 
     @model_validator(mode="after")
     def _prompt_fits(self) -> "EngineSettings":

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from config.batches import batch_problems
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
-from config.engines import EngineSettings
+from config.engines_checked import shared_gpus, vllm_files
 from config.problem import Problem, problem
 from config.processes import uncounted
 from config.reachability import unreachable
@@ -272,6 +272,7 @@ class _Checker:
     def all(self) -> Iterator[Problem]:
         yield from self._providers()
         yield from self._engines()
+        yield from shared_gpus(self.settings)
         for name in self.settings.models:
             yield from self._model(name)
         yield from self._teams()
@@ -311,7 +312,7 @@ class _Checker:
                 if each != name and (each in self.settings.engines or each in self.settings.providers):
                     yield problem(f"its replica `{each}` has the name of another engine or provider", "engines", name, key=True)
             if engine.speaks == "vllm":
-                yield from _vllm(name, engine)
+                yield from vllm_files(name, engine)
                 continue
             prefix, colon, builtin = engine.model.partition(":")
             if colon and prefix == "builtin":
@@ -384,15 +385,3 @@ class _Checker:
             for index, owns in enumerate(owned):
                 if owns not in teams:
                     yield self._unknown("team", owns, teams, "admin", "oidc", "team_owners", value, index)
-
-
-def _vllm(name: str, engine: EngineSettings) -> Iterator[Problem]:
-    if not (expanded(engine.model) / "config.json").is_file():
-        yield problem("is no folder with a config.json: name the folder of a checkpoint", "engines", name, "model")
-    if engine.python is not None and not expanded(engine.python).is_file():
-        yield problem("there is no such interpreter", "engines", name, "python")
-    if engine.chat_template is not None and not expanded(engine.chat_template).is_file():
-        yield problem("there is no such file", "engines", name, "chat_template")
-    for adapter, path in engine.adapters.items():
-        if not expanded(path).is_dir():
-            yield problem("there is no such folder", "engines", name, "adapters", adapter)

@@ -97,12 +97,16 @@ def remove(name: NameArgument) -> None:
 
     known = name if name.startswith((PREFIX, BUILTIN_PREFIX)) else str(Path(name).expanduser().absolute())
     try:
+        found = _store().find(known)
         removed = _store().remove(known)
     except NoSuchModel as exc:
         raise typer.BadParameter(str(exc)) from exc
     if not removed:
         typer.echo(f"{name} was not pulled; `turnout models list` shows what was", err=True)
         raise typer.Exit(1)
+    if found is not None and not found.own:
+        typer.echo(f"{name} is off the list; its files stay where they are, in {found.path}")
+        return
     typer.echo(f"{name} is removed")
 
 

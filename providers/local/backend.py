@@ -30,7 +30,6 @@ from contract.finish import Finish
 from contract.patience import Patience
 from contract.usage import BYTES_PER_TOKEN, Usage
 from providers.address import HeaderTuple
-from providers.backend import read_error
 from providers.exchange import ReadyExchange
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, within
 from providers.local.admission import Admission
@@ -39,12 +38,12 @@ from providers.local.manner import MANNERS
 from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.prefill_share import prefill_share
 from providers.local.process import EngineAddress
+from providers.local.refusal import read_refusal
 from providers.local.status import EngineStatus
 from providers.port import Exchange, Marks
 from providers.reading import Reading
 from providers.wires.answer import WholeAnswer
 from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
-from providers.wires.openai_chat import OPENAI_CHAT
 
 COUNT_BODY_LIMIT = 16 << 20  # vLLM tells the tokens themselves too
 PROPS_PATH = "/props"
@@ -209,7 +208,7 @@ class EngineBackend:
 
     async def _refusal(self, response: HttpResponse, body: bytes, address: EngineAddress) -> AttemptError:
         """llama.cpp says 500 also of requests that it cannot parse or has no ears for: then counting their tokens fails as well."""
-        error = await read_error(response, OPENAI_CHAT.decode_error)
+        error = await read_refusal(response, self.name)
         if response.status < 500 or not self._manner.blames_itself:
             return error
         counted = await self._send(self._manner.count_path, body, address)
@@ -220,7 +219,7 @@ class EngineBackend:
 
     async def _request_error(self, response: HttpResponse) -> AttemptError:
         """What a failed count means: nothing is computed for it, so the request itself is at fault."""
-        error = await read_error(response, OPENAI_CHAT.decode_error)
+        error = await read_refusal(response, self.name)
         if response.status < 500:
             return error
         return EngineRefused(f"the engine {self.name!r} cannot take this request: its messages or their content are not of a kind it knows")

@@ -73,3 +73,32 @@ def test_replicas_have_names_and_gpus_of_their_own() -> None:
 def test_an_hour_of_a_machine_that_was_bought_costs_its_wear_and_its_power() -> None:
     bought = EngineSettings(kind="llamacpp", model="builtin:x", purchase=PurchaseSettings(usd=8766.0, years=1, power_w=500, usd_per_kwh=0.4))
     assert bought.usd_per_hour == pytest.approx(1.0 + 0.2)
+
+
+def test_all_that_is_wrong_with_an_engine_is_told_at_once(tmp_path: Path) -> None:
+    (place,) = places(
+        refused(tmp_path, "engines: {g: {kind: llamacpp, model: m, dtype: auto, args: [--x], quantization: fp8, gpus: [0, 1, 2], replicas: 2}}")
+    )
+    assert "dtype, args are nothing that the kind llamacpp has; quantization fp8 is none" in place and "; gpus cannot be shared out evenly" in place
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [
+        ("", "", ["GPU 0 has not enough memory for them all: 0.9 for `a` + 0.9 for `b` of it are 1.8"]),
+        ("gpus: [0]", "gpus: [1]", []),
+        ("gpu_memory_utilization: 0.5", "gpu_memory_utilization: 0.5", []),
+        (
+            "tensor_parallel: 2, gpu_memory_utilization: 0.5",
+            "gpus: [1]",
+            ["GPU 1 has not enough memory for them all: 0.5 for `a` + 0.9 for `b` of it are 1.4"],
+        ),
+        ("", "replicas: 2, gpus: [1, 0]", ["GPU 0 has not enough memory for them all: 0.9 for `a` + 0.9 for `b-2` of it are 1.8"]),
+        ("sleep_when_idle: 60", "sleep_when_idle: 60", []),
+    ],
+)
+def test_engines_that_want_more_of_a_gpu_than_there_is_are_noted(tmp_path: Path, a: str, b: str, told: list[str]) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    engines = {name: f"{{kind: vllm, model: {tmp_path}, {more}}}" for name, more in (("a", a), ("b", b))}
+    text = f"engines: {{a: {engines['a']}, b: {engines['b']}}}\nmodels: {{m: {{targets: [{{engine: a}}, {{engine: b}}]}}}}"
+    assert [note.message.split("; give")[0] for note in loaded(tmp_path, text).notes if "GPU" in note.message] == told

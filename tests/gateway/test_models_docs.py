@@ -14,6 +14,7 @@ from gateway.cli.main import app
 from providers.local.environment import KINDS
 from providers.local.fit.gpus import GPUS
 from providers.local.fit.quantization import QUANTIZATIONS
+from providers.local.weights import resolve_model
 from tests.gateway.test_command import clean_env
 from tests.providers.local.fit.test_checkpoint import smollm2_shapes, write_safetensors
 from tests.providers.local.models.hub_server import Hub, serving
@@ -74,6 +75,15 @@ def test_fit_shows_its_arithmetic(ran: dict[str, subprocess.CompletedProcess[str
 def test_what_cannot_be_done_says_so_and_exits_with_its_code(tmp_path: Path, args: list[str], code: int, says: str) -> None:
     done = CliRunner().invoke(app, args, env={"TURNOUT_HOME": str(tmp_path)})
     assert done.exit_code == code and says in done.output and "Traceback" not in done.output
+
+
+def test_a_model_that_lies_elsewhere_is_taken_off_the_list_and_said_to_stay(tmp_path: Path) -> None:
+    place, env = str(resolve_model("builtin:smollm2-135m-instruct")), {"TURNOUT_HOME": str(tmp_path)}
+    pulled = CliRunner().invoke(app, ["models", "pull", place], env=env)
+    assert pulled.exit_code == 0, pulled.output
+    done = CliRunner().invoke(app, ["models", "remove", place], env=env)
+    assert done.stdout == f"{place} is off the list; its files stay where they are, in {place}\n"
+    assert Path(place).exists()
 
 
 def test_the_page_names_every_gpu_quantization_and_size_of_the_code() -> None:

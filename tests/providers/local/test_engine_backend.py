@@ -108,7 +108,7 @@ async def engine() -> AsyncIterator[Engine]:
 @pytest.fixture
 def own_engine(supervise: Supervise, client: PooledClient) -> Callable[..., Engine]:
     """Engines for the tests that break them."""
-    return lambda **fields: Engine(supervise(**fields), client)
+    return lambda *pace, **fields: Engine(supervise(*pace, **fields), client)
 
 
 @shared_loop
@@ -448,7 +448,8 @@ async def test_those_who_queue_outlive_the_engine_s_death(own_engine: Callable[.
 
 
 async def test_an_engine_that_stalls_mid_stream_is_replaced(own_engine: Callable[..., Engine]) -> None:
-    engine = own_engine(clocks=Clocks(connect_s=PATIENCE_S, headers_s=None, first_token_s=PATIENCE_S, idle_s=6.0, total_s=PATIENCE_S))
+    clocks = Clocks(connect_s=PATIENCE_S, headers_s=None, first_token_s=PATIENCE_S, idle_s=6.0, total_s=PATIENCE_S)
+    engine = own_engine(msgspec.structs.replace(QUICK, health_timeout_s=PATIENCE_S, still_s=PATIENCE_S), clocks=clocks)  # its health tells nothing
     await engine.supervisor.start()
     exchange = await engine.open(stream=True, ignore_eos=True)
     assert await exchange.next()

@@ -1,0 +1,41 @@
+"""What `turnout check` finds of engines: files that are not there, and GPUs of which more is promised than there is."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from config.document import expanded
+from config.engines import EngineSettings
+from config.problem import Problem, problem
+from config.settings import Settings
+
+VLLM_SHARE = 0.9  # of a GPU's memory, where nothing is said
+
+
+def vllm_files(name: str, engine: EngineSettings) -> Iterator[Problem]:
+    if not (expanded(engine.model) / "config.json").is_file():
+        yield problem("is no folder with a config.json: name the folder of a checkpoint", "engines", name, "model")
+    if engine.python is not None and not expanded(engine.python).is_file():
+        yield problem("there is no such interpreter", "engines", name, "python")
+    if engine.chat_template is not None and not expanded(engine.chat_template).is_file():
+        yield problem("there is no such file", "engines", name, "chat_template")
+    for adapter, path in engine.adapters.items():
+        if not expanded(path).is_dir():
+            yield problem("there is no such folder", "engines", name, "adapters", adapter)
+
+
+def shared_gpus(settings: Settings) -> Iterator[Problem]:
+    """A note for each GPU (where there are any) of which several engines of vLLM take more together than it has."""
+    takers: dict[int, list[tuple[str, str, float]]] = defaultdict(list)
+    for name, engine in settings.engines.items():
+        if engine.kind != "vllm" or engine.sleep_when_idle is not None:  # those that sleep may well take turns
+            continue
+        for replica, each in engine.each(name).items():
+            needs = each.tensor_parallel * each.pipeline_parallel * each.data_parallel
+            for gpu in (each.gpus or tuple(range(needs)))[:needs]:
+                takers[gpu].append((name, replica, each.gpu_memory_utilization or VLLM_SHARE))
+    for gpu, those in sorted(takers.items()):
+        shares = sum(share for *_, share in those)
+        if shares > 1.0 + 1e-9:
+            told = " + ".join(f"{share:g} for `{replica}`" for _, replica, share in those)
+            advice = "give each its own `gpus`, or less `gpu_memory_utilization`"
+            yield problem(f"GPU {gpu} has not enough memory for them all: {told} of it are {shares:g}; {advice}", "engines", those[-1][0], note=True)
