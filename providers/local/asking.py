@@ -9,6 +9,7 @@ from contract.call import Call, Drop
 from contract.errors import EngineRefused
 from providers.exchange import FoldedExchange, Notes, StreamExchange, UnaryExchange
 from providers.http.port import HttpResponse
+from providers.local.forcing import NOT_FORCED, CallingDecoder, by_schema, is_forced
 from providers.local.manner import Manner
 from providers.local.progress import WithoutProgress, with_progress
 from providers.port import Exchange, Marks
@@ -18,11 +19,11 @@ from providers.wires.anthropic_messages import ANTHROPIC_MESSAGES
 from providers.wires.facts import Facts, honoured
 from providers.wires.losses import Losses
 from providers.wires.openai_chat import OPENAI_CHAT
+from providers.wires.port import StreamDecoder
 from providers.wires.seal import MARK, disowned
 from providers.wires.table import DIALECTS, NATIVES
 
 CHAT_PATH = "/v1/chat/completions"
-NOT_FORCED = (b"null", b'"auto"', b'"none"')
 LIVE, BATCH = b"0", b"10"
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -42,7 +43,7 @@ def ask(call: Call, name: str, model: str, manner: Manner, max_answer: int, drop
     facts = manner.facts
     if (path := manner.natives.get(call.dialect)) is not None:
         return _ask_native(call, model, facts, path, max_answer)
-    if call.dialect == "openai_chat" and not (call.may_hold_state and MARK in call.body):
+    if call.dialect == "openai_chat" and not (call.may_hold_state and MARK in call.body) and not (manner.forces_by_schema and is_forced(call)):
         return _ask_chat(_strictly(call) if manner.strict_when_forced else call, model, manner, max_answer)
     dialect = DIALECTS.get(call.dialect)
     if dialect is None:
@@ -55,13 +56,15 @@ def ask(call: Call, name: str, model: str, manner: Manner, max_answer: int, drop
     )
     if manner.strict_when_forced:
         chat = _strictly(chat)
+    chat, forced = by_schema(chat) if manner.forces_by_schema else (chat, None)
     chat, progress = with_progress(chat) if manner.tells_progress else (chat, False)
     body = OPENAI_CHAT.rewrite_request(chat, model, facts, stream=True, ask_usage=True)
     context, notes = answering(call, name), dropped_note(translated.dropped)
 
     def exchange(response: HttpResponse, marks: Marks) -> Exchange:
         response = WithoutProgress(response) if progress else response
-        decoder = OPENAI_CHAT.stream_decoder(chat.choices)
+        decoder: StreamDecoder = OPENAI_CHAT.stream_decoder(chat.choices)
+        decoder = decoder if forced is None else CallingDecoder(decoder, forced)
         if call.stream:
             return StreamExchange(response, TranslatingTap(decoder, dialect.stream_encoder(context), chat.choices), marks, notes)
         return FoldedExchange(response, decoder, lambda events: dialect.encode_response(events, context), marks, max_answer, notes)

@@ -33,7 +33,8 @@ from providers.address import HeaderTuple
 from providers.exchange import ReadyExchange
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, within
 from providers.local.admission import Admission
-from providers.local.asking import NOT_FORCED, Asked, ask, ask_count, prioritised
+from providers.local.asking import Asked, ask, ask_count, prioritised
+from providers.local.forcing import NOT_FORCED
 from providers.local.manner import MANNERS
 from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.prefill_share import prefill_share

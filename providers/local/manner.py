@@ -16,6 +16,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     asked, since its computation is not interrupted. `choices`: it gives several. `asks_props`: it tells whether the model can call tools.
     `blames_itself`: its 500 may be the request's fault. `priorities`: it takes `priority`, the lower the sooner, and may interrupt who has more.
     `strict_when_forced`: the arguments of a call that is forced follow its schema only where the tool is `strict`.
+    `forces_by_schema`: it cannot be made to call a tool, but to answer by a schema (providers/local/forcing.py).
     `tells_progress`: of a prompt, if it is asked to; only then it notices while it reads one that who asked is gone (providers/local/progress.py).
     `natives`: what it is asked in besides chat, and where; what else clients speak is translated.
     """
@@ -29,6 +30,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     blames_itself: bool
     priorities: bool
     strict_when_forced: bool = False
+    forces_by_schema: bool = False
     tells_progress: bool = False
     natives: Mapping[Dialect, str] = {}
 
@@ -45,6 +47,7 @@ MANNERS: dict[Speaks, Manner] = {
         blames_itself=True,
         priorities=False,
         tells_progress=True,
+        forces_by_schema=True,  # its grammar for tools lets a model call none
     ),
     "vllm": Manner(
         facts=PROVIDER_KINDS["vllm"].facts,

@@ -84,13 +84,8 @@ def assert_called(said: Said, names: tuple[str, ...]) -> None:
 @STREAMED
 @pytest.mark.parametrize("tool", ["required", "clock"], ids=["required", "named"])
 @of("chat", "responses", "messages")
-async def test_a_tool_that_must_be_called_is_called_with_arguments_of_its_schema(
-    clients: Clients, has: Has, dialect: Name, tool: str, stream: bool
-) -> None:
+async def test_a_tool_that_must_be_called_is_called_with_arguments_of_its_schema(clients: Clients, dialect: Name, tool: str, stream: bool) -> None:
     wish = Wish(prompt="What is the weather in Paris?", tool=tool, tokens=100)
-    if "tools" not in has:
-        assert "tools" in await refused(clients, dialect, stream, wish)
-        return
     assert_called(await clients.ask(dialect, stream, wish), TOOLS if tool == "required" else (tool,))
 
 

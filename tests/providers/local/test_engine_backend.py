@@ -352,7 +352,7 @@ async def test_a_prompt_of_many_bytes_and_few_tokens_is_served(engine: Engine) -
     [
         ({"n": 2}, EngineRefused),
         ({"tools": [TOOL]}, EngineRefused),
-        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, EngineRefused),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, EngineRefused),
         ({"functions": [TOOL["function"]]}, EngineRefused),
         ({"tool_choice": "required"}, EngineRefused),
         ({"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}, EngineRefused),
