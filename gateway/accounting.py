@@ -6,6 +6,8 @@ from contract.call import Call
 from contract.usage import BYTES_PER_TOKEN, COUNTS, Usage
 
 MOST_TOKENS = 1 << 24  # beyond this a count is a fault of whoever sent it: no model reads or writes so many
+STANDARD_TIERS = frozenset({"default", "standard", "standard_only", "on_demand"})  # by their makers' names
+MOST_TIER = 40  # characters of a tier's name
 _CACHED = ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 _CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("source", "raw", "service_tier"))
 
@@ -36,6 +38,15 @@ def unawaited(call: Call) -> Usage | None:
     if call.dialect == "passthrough":
         return None
     return Usage(input_uncached=len(call.body) // BYTES_PER_TOKEN, source="estimated")
+
+
+def tier_asked(call: Call) -> str | None:
+    """The service tier that the request asks for: "" the standard one; None: it leaves that to the provider."""
+    raw = bytes(call.fields.get("service_tier", b"null"))
+    if raw in (b"null", b'"auto"', b'""'):
+        return None
+    tier = raw.decode(errors="replace").strip('"')
+    return "" if tier in STANDARD_TIERS else tier[:MOST_TIER]
 
 
 def plausible(usage: Usage) -> Usage:

@@ -97,6 +97,17 @@ def _others(rates: Rates) -> tuple[int | None, ...]:
     )
 
 
+def most_factor(price: Price, tier: str | None) -> int | None:
+    """A million times what the standard price is multiplied by at most where this service tier is asked for. None: it has no price.
+
+    `tier` "" is the standard one; None: its provider chooses. Who asks for a cheaper one may be answered in the standard one.
+    """
+    if tier is None:
+        return max((MILLION, *(factor for _, factor in price.services)))
+    factor = MILLION if not tier else dict(price.services).get(tier)
+    return None if factor is None else max(MILLION, factor)
+
+
 def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None:
     """What so many tokens cost at most, rounded up: every token of the dearest class that its side may have. None: a side has no price."""
     rates = price.rates

@@ -108,6 +108,14 @@ class JobRows:
             self.bound_nusd = None if cost is None else self.bound_nusd + cost
         return bound.call
 
+    def bound(self, known: Known) -> int | None:
+        """The most that one row may cost live. None: its target is gone, or has no price."""
+        if known.found is None:
+            return None
+        route, target = known.found
+        kind = route.candidates[route.targets.index(target)].price_kind
+        return bounds_of(known.call, route, route.rule, True).costs[kind]
+
     async def known(self, rows: Sequence[Leased]) -> list[Known]:
         """Rows that were submitted, whatever became of their key and their policy since; with the history that they went on from."""
         return [await self._resolved(each) for each in await asyncio.to_thread(self._read, rows)]
