@@ -4,7 +4,7 @@ import asyncio
 from time import monotonic
 
 from contract.errors import AttemptError
-from gateway.accounting import plausible
+from gateway.accounting import settled
 from gateway.attempts import Attempts
 from gateway.client import HeaderList
 from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, is_mended
@@ -163,7 +163,7 @@ def _headers(job: Job, opened: Opened, attempts: int) -> HeaderList:
         headers.append((b"x-turnout-cache", job.cache.encode()))
     if not exchange.streamed:
         headers.append((b"content-length", b"%d" % len(opened.piece)))
-        cost = usd(attempt.cost_of(None if (usage := exchange.usage) is None else plausible(usage)))
+        cost = usd(attempt.cost_of(settled(exchange.usage, True, len(call.body), exchange.tokens_seen)))
         if cost is not None:
             headers.append((b"x-turnout-cost-usd", cost.encode()))
     return headers

@@ -15,7 +15,7 @@ from providers.http.port import HttpResponse
 from providers.passed import Tail
 from providers.port import Marks
 from providers.translation import tokens_in
-from providers.wires.answer import output_about
+from providers.wires.answer import tokens_in_answer
 from providers.wires.port import StreamDecoder, StreamTap, UnaryAnswer
 
 FINISHED_GRACE_S = 2.0  # how long a terminal event may still come after every choice has its finish reason
@@ -64,11 +64,8 @@ class UnaryExchange:
 
     @property
     def tokens_seen(self) -> int:
-        """Of an answer whose provider tells no usage: by its length."""
-        answer = self._answer
-        if answer is None:
-            return 0
-        return answer.tokens_seen if answer.usage is not None else output_about(answer.body)
+        """Of an answer whose provider does not tell its usage: by its length."""
+        return 0 if self._answer is None else tokens_in_answer(self._answer)
 
 
 class StreamExchange:
