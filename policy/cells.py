@@ -7,7 +7,6 @@ slow a target is at the moment, beside what its cells say, is its level (policy/
 from collections.abc import Callable, Sequence
 from math import sqrt
 from struct import Struct
-from typing import NamedTuple
 
 import msgspec
 
@@ -54,15 +53,18 @@ class Dump(msgspec.Struct, array_like=True):
     line: list[float]
 
 
-class CellForecast(NamedTuple):
+class CellForecast:
     """What a cell says, carried from the point `there` by that line. `changes`: the target's attempts by then; `limit`: so many, and it is old."""
 
-    forecast: Forecast
-    made_at: float
-    changes: int
-    limit: int
-    there: Point
-    slope: Slopes
+    __slots__ = ("changes", "forecast", "limit", "made_at", "slope", "there")
+
+    def __init__(self, forecast: Forecast, made_at: float, changes: int, limit: int, there: Point, slope: Slopes) -> None:
+        self.forecast = forecast
+        self.made_at = made_at
+        self.changes = changes
+        self.limit = limit
+        self.there = there
+        self.slope = slope
 
     def holds(self, now: float, changes: int) -> bool:
         age_s = now - self.made_at

@@ -1,9 +1,14 @@
 """What a request may expect of a target: what its statistics come to at one moment."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from policy.prediction import Outlook
 from policy.sketch import Distribution
+
+if TYPE_CHECKING:
+    from policy.form import Form, Key
 
 KNOWN = 3.0  # answers from which on a target is not cold any more
 
@@ -34,6 +39,7 @@ class Forecast(msgspec.Struct, frozen=True):
     outputs: Distribution | None = None
     median_s: float | None = None  # TTFT's as the cells say, without the level
     memo: dict[int, Outlook] = msgspec.field(default_factory=dict)  # what `policy.predict` made of it, by what was asked
+    forms: "dict[Key, Form]" = msgspec.field(default_factory=dict)  # plans whose first candidate it was looked up for (policy/form.py)
 
     def within(self, ttft_s: float) -> float | None:
         """How likely the first token, or a unary answer, comes within `ttft_s`."""

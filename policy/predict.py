@@ -33,18 +33,21 @@ class Live(msgspec.Struct, frozen=True, gc=False):
     load: int = 0
 
 
-def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: float, asked: int) -> Prediction:
-    """`typical_output`: tokens of an answer where this target has no history of its own. `asked`: `asked_of(ask, slo)`."""
+def predict(  # noqa: PLR0913 - of every target of every request: an object for them would cost as much again
+    ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: float, asked: int, seen: Outlook | None = None
+) -> Prediction:
+    """`typical_output`: tokens of an answer where this target has no history of its own. `asked`: `asked_of(ask, slo)`.
+
+    `seen`: what was worked out before, from this forecast for the same question.
+    """
     forecast = live.forecast
-    if live.wait_s or forecast.output_mean is None:
-        seen = _outlook(ask, live, slo, typical_output)
-    else:
-        known = forecast.memo.get(asked)
-        if known is None:
+    if seen is None:
+        if live.wait_s or forecast.output_mean is None:
+            seen = _outlook(ask, live, slo, typical_output)
+        elif (seen := forecast.memo.get(asked)) is None:
             if len(forecast.memo) >= MOST_MEMOS:
                 forecast.memo.clear()
-            known = forecast.memo[asked] = _outlook(ask, live, slo, typical_output)
-        seen = known
+            seen = forecast.memo[asked] = _outlook(ask, live, slo, typical_output)
     cost = listed = effective = None
     rates, prompt_tokens = target.rates, ask.prompt_tokens
     if rates is not None:

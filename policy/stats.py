@@ -298,10 +298,12 @@ class TargetStats:
 def _carried(forecast: Forecast, waits: Distribution, streamed: bool, times: float) -> Forecast:
     mean_s, p95_s = waits.mean, waits.quantile(0.95)
     if not streamed:
-        return msgspec.structs.replace(forecast, total_mean_s=mean_s, total_p95_s=p95_s, waits=waits, memo={})
+        return msgspec.structs.replace(forecast, total_mean_s=mean_s, total_p95_s=p95_s, waits=waits, memo={}, forms={})
     median_s = None if forecast.median_s is None else forecast.median_s * times
     p50_s = waits.quantile(0.5)
-    return msgspec.structs.replace(forecast, ttft_mean_s=mean_s, ttft_p50_s=p50_s, ttft_p95_s=p95_s, waits=waits, median_s=median_s, memo={})
+    return msgspec.structs.replace(
+        forecast, ttft_mean_s=mean_s, ttft_p50_s=p50_s, ttft_p95_s=p95_s, waits=waits, median_s=median_s, memo={}, forms={}
+    )
 
 
 def _factors(at: float, now: float) -> tuple[float, float]:
