@@ -5,6 +5,7 @@ slow a target is at the moment, beside what its cells say, is its level (policy/
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import sqrt
 from struct import Struct
 
@@ -56,19 +57,18 @@ class Dump(msgspec.Struct, array_like=True):
 class CellForecast:
     """What a cell says, carried from the point `there` by that line. `changes`: the target's attempts by then; `limit`: so many, and it is old."""
 
-    __slots__ = ("changes", "forecast", "limit", "made_at", "slope", "there")
+    __slots__ = ("_fresh_until", "_quiet_until", "changes", "forecast", "limit", "slope", "there")
 
     def __init__(self, forecast: Forecast, made_at: float, changes: int, limit: int, there: Point, slope: Slopes) -> None:
         self.forecast = forecast
-        self.made_at = made_at
         self.changes = changes
         self.limit = limit
         self.there = there
         self.slope = slope
+        self._fresh_until, self._quiet_until = made_at + FRESH_S, made_at + REFRESH_S
 
     def holds(self, now: float, changes: int) -> bool:
-        age_s = now - self.made_at
-        return changes < self.limit and (age_s < FRESH_S or (age_s < REFRESH_S and self.changes == changes))
+        return changes < self.limit and (now < self._fresh_until or (changes == self.changes and now < self._quiet_until))
 
 
 class Mode:
@@ -198,6 +198,7 @@ def place_of_prompt(prompt_tokens: int) -> int:
     return LOADS * prompt_at(prompt_tokens)
 
 
+@lru_cache(maxsize=8192)  # every target of a plan is asked about the same prompt, at a few loads
 def place_of(prompt_tokens: int, load: int) -> int:
     """Where in a cell: within a quarter of a doubling of the prompt, and of the load from 8 on."""
     rest = prompt_tokens - 1 if prompt_tokens > 4 else 4

@@ -14,7 +14,7 @@ import msgspec
 from policy.ask import Ask
 from policy.decision import Decision, Telling, decision
 from policy.plan import DEAR, Plan, Planned, plan
-from policy.predict import TYPICAL_OUTPUT, Live, predict
+from policy.predict import TYPICAL_OUTPUT, Live, predict_all
 from policy.ranking import FEWEST_BYTES, dearest
 from policy.residency import Admitted
 from policy.rule import Rule
@@ -63,12 +63,11 @@ class Form:
         return self.plan
 
     def _for(self, ask: Ask, live: Sequence[Live]) -> Plan:
-        old, slo, attempts = self.plan, self.rule.slo, list[Planned]()
-        for each, place in zip(old.attempts, self.places, strict=True):
-            candidate = each.candidate
-            attempts.append(Planned(candidate, each.reason, predict(ask, candidate, live[place], slo, TYPICAL_OUTPUT, 0, each.prediction)))
-        dearest_nusd = dearest([(each.candidate, each.prediction) for each in attempts]) if self.rule.weighs_lateness else 0.0
-        return Plan(tuple(attempts), old.removed, old.why, old.slo_met, dearest_nusd=dearest_nusd)
+        old, rule = self.plan, self.rule
+        targets = [(each.candidate, live[place]) for each, place in zip(old.attempts, self.places, strict=True)]
+        found = predict_all(ask, targets, rule.slo, TYPICAL_OUTPUT, 0, [each.prediction for each in old.attempts])
+        attempts = tuple([Planned(each.candidate, each.reason, seen) for each, (_, seen) in zip(old.attempts, found, strict=True)])
+        return Plan(attempts, old.removed, old.why, old.slo_met, dearest_nusd=dearest(found) if rule.weighs_lateness else 0.0)
 
     def told(self, ask: Ask, made: Plan, model: str) -> Decision | msgspec.Raw:
         """As `policy.decision.decision` tells it. By one thread."""
