@@ -30,6 +30,7 @@ _STEPS = tuple(  # [a][b]: how far a cell is from another
     tuple(abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS) for b in range(CELLS)) for a in range(CELLS)
 )
 FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
+NEWS = 16  # or until a sixteenth more is known
 SLOPES_S = 2.0  # how long a line holds, unless its answers are many more by then
 MANY_MORE = 1.25
 
@@ -55,20 +56,32 @@ class Dump(msgspec.Struct, array_like=True):
 
 
 class CellForecast:
-    """What a cell says, carried from the point `there` by that line. `changes`: the target's attempts by then; `limit`: so many, and it is old."""
+    """What a cell says, carried from the point `there` by that line; until `limit` attempts at the target, and so many more answers in the cell.
 
-    __slots__ = ("_fresh_until", "_quiet_until", "changes", "forecast", "limit", "slope", "there")
+    `changes`: the target's attempts by then. `known`, `own`: the weights of the answers behind it: of all that the target gave, and of the cell's.
+    """
 
-    def __init__(self, forecast: Forecast, made_at: float, changes: int, limit: int, there: Point, slope: Slopes) -> None:
+    __slots__ = ("_fresh_until", "_limit", "_own_left", "_quiet_until", "changes", "forecast", "slope", "there")
+
+    def __init__(  # noqa: PLR0913
+        self, forecast: Forecast, made_at: float, changes: int, known: float, own: float, there: Point, slope: Slopes
+    ) -> None:
         self.forecast = forecast
         self.changes = changes
-        self.limit = limit
         self.there = there
         self.slope = slope
+        self._limit = changes + 1 + int(known) // NEWS
+        self._own_left = 1 + int(own) // NEWS
         self._fresh_until, self._quiet_until = made_at + FRESH_S, made_at + REFRESH_S
 
     def holds(self, now: float, changes: int) -> bool:
-        return changes < self.limit and (now < self._fresh_until or (changes == self.changes and now < self._quiet_until))
+        return changes < self._limit and (now < self._fresh_until or (changes == self.changes and now < self._quiet_until))
+
+    def saw(self, answers: int) -> None:
+        """So many more of the cell's own were taken in."""
+        self._own_left -= answers
+        if self._own_left <= 0:
+            self._limit = 0
 
 
 class Mode:
@@ -97,8 +110,12 @@ class Mode:
 
     def take_in(self, answers: Sequence[Answer], landmark: float) -> None:
         """Whole answers of this mode, in their order. `landmark`: when a weight of 1 was given."""
-        recent, waits, token_s = self.recent, dict[int, list[Weighed]](), dict[int, list[Weighed]]()
-        totals, outputs, line = list[Weighed](), list[Weighed](), list[tuple[int, int, float, float]]()
+        recent = self.recent
+        waits: dict[int, list[Weighed]] = {}
+        token_s: dict[int, list[Weighed]] = {}
+        totals: list[Weighed] = []
+        outputs: list[Weighed] = []
+        line: list[tuple[int, int, float, float]] = []
         for now, streamed, prompt_tokens, load, ttft_s, whole_s, output_tokens, input_tokens, cached_tokens, begun in answers:
             age = now - landmark
             weight = 2.0 ** (age / HALF_LIFE_S)
@@ -128,6 +145,9 @@ class Mode:
                 sums = self.tokens.setdefault(prompt_at, [0.0, 0.0])
                 sums[0] += input_tokens * weight
                 sums[1] += min(cached_tokens, input_tokens) * weight
+        for cell, weighed in waits.items():
+            if (kept := self.cached[cell]) is not None:
+                kept.saw(len(weighed))
         for sketches, found in ((self.waits, waits), (self.token_s, token_s)):
             for at, weighed in found.items():
                 sketches.setdefault(at, Sketch()).add_all(weighed)

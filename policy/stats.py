@@ -186,7 +186,7 @@ class TargetStats:
 
     # --- asking -------------------------------------------------------------------------------------------------------
     def forecast(self, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> Forecast:
-        """What to expect; at most FRESH_S old, or older when nothing came since; sooner renewed where little was known."""
+        """What to expect; at most FRESH_S old, or older when nothing came since; sooner renewed where little was known, of the target or here."""
         mode = self._modes[streamed]
         place = place_of(prompt_tokens, load)
         if (kept := mode.placed.get(place)) is not None and kept[1].holds(now, self._changes):
@@ -228,9 +228,11 @@ class TargetStats:
 
     def _made(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> CellForecast:
         """A cell's, anew. `here`: the point that is asked for."""
+        views, mode = self._views(now, streamed), self._modes[streamed]
         forecast, there, slope = self._forecast(common, now, streamed, cell, here)
-        made = CellForecast(forecast, now, self._changes, self._changes + 1 + int(forecast.samples) // 16, there, slope)
-        self._modes[streamed].cached[cell] = made
+        known = sum([each.totals.total * slow for each, slow, _ in views])
+        own = sum([found.total * slow for each, slow, _ in views if (found := each.waits.get(cell)) is not None])
+        made = mode.cached[cell] = CellForecast(forecast, now, self._changes, known, own, there, slope)
         return made
 
     def _forecast(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> tuple[Forecast, Point, Slopes]:
