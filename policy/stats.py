@@ -62,7 +62,7 @@ class TargetStats:
         self.failures: dict[str, int] = {}
         self.output_tokens = 0
         self.hits = WarmHits()  # this process's own
-        self._modes = (Mode(), Mode())  # unary, streamed
+        self._modes = (Mode(streamed=False), Mode(streamed=True))  # unary, streamed
         self._at: float | None = None  # when a weight of 1 was given
         self._changes = 0
         self._seen: list[Answer] = []  # that are not in the modes yet: before any of these is read, or its forecasts are changed, they are taken in
@@ -202,7 +202,7 @@ class TargetStats:
         """The part of its forecasts that is alike for all prompts and loads."""
         self._take_in()
         views = self._views(now, streamed)
-        totals = Distribution((mode.totals, slow) for mode, slow, _ in views) if streamed else None
+        totals = Distribution((each, slow) for mode, slow, _ in views for each in mode.totals) if streamed else None
         return Common(totals, Distribution((mode.outputs, slow) for mode, slow, _ in views), rates(views), {})
 
     def forecast_with(self, common: Common, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> CellForecast:
@@ -230,7 +230,7 @@ class TargetStats:
         """A cell's, anew. `here`: the point that is asked for."""
         views, mode = self._views(now, streamed), self._modes[streamed]
         forecast, there, slope = self._forecast(common, now, streamed, cell, here)
-        known = sum([each.totals.total * slow for each, slow, _ in views])
+        known = sum([each.weight * slow for each, slow, _ in views])
         own = sum([found.total * slow for each, slow, _ in views if (found := each.waits.get(cell)) is not None])
         made = mode.cached[cell] = CellForecast(forecast, now, self._changes, known, own, there, slope)
         return made
@@ -248,7 +248,7 @@ class TargetStats:
             token_s = common.token_s[load] = borrowed([(mode.token_s, slow) for mode, slow, _ in views], load)
         totals = common.totals or waits
         error_rate, limited_rate, failing, paid_rate = common.rates
-        all_answers = sum(each.totals.total * slow for each, slow, _ in views)
+        all_answers = sum(each.weight * slow for each, slow, _ in views)
         forecast = Forecast(
             samples=max(waits.total, min(KNOWN, all_answers)),
             ttft_mean_s=waits.mean if streamed else None,
@@ -278,7 +278,7 @@ class TargetStats:
         self._take_in()
         own = [(mode, *_factors(self._at, now)) for mode in self._modes] if self._at is not None else []
         ttft_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.waits.values())
-        total_s = Distribution((mode.totals, slow) for mode, slow, _ in own)
+        total_s = Distribution((sketch, slow) for mode, slow, _ in own for sketch in mode.totals)
         token_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.token_s.values())
         error_rate, limited_rate, _, _ = rates(own)
         share = share_cached(own, None)
