@@ -150,7 +150,7 @@ def snapshot(target: Target, ask: Ask, now: float, batch: str = "") -> Live:
     elif not health.available(now):
         ready_at, busy = max(ready_at, health.retry_at(now)), COOLING if state == "cooling" else BREAKER_BUSY
     elif state == "half_open":  # its failures are what opened it; whether it is well again one request must find out
-        forecast = msgspec.structs.replace(forecast, failing=0.0, waste_factor=1.0, memo={}, forms={})
+        forecast = forecast.changed(failing=0.0, waste_factor=1.0)
     wait_s = backend.wait_s()
     if not target.owned and (seen := backend.reading()) is not None and seen.running is not None:  # whose queue is not ours
         wait_s += behind_s(seen.running, seen.waiting or 0, seen.kv_used, forecast.total_mean_s)

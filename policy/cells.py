@@ -15,6 +15,7 @@ from contract.scale import LEAST, PROMPTS, prompt_at
 from policy.forecast import KNOWN, Forecast
 from policy.level import Level
 from policy.line import FLAT, SUMS, Point, Slopes, add_all, carries, slopes
+from policy.memory import Memory
 from policy.sketch import Distribution, Packed, Sketch, Weighed
 
 HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
@@ -53,6 +54,7 @@ class Dump(msgspec.Struct, array_like=True):
     tokens: dict[int, tuple[float, float]]
     points: dict[int, bytes]  # of each cell in `waits`: _POINT
     line: list[float]
+    remembered: float = 0.0  # answers; a version before does not tell
 
 
 class CellForecast:
@@ -61,12 +63,13 @@ class CellForecast:
     `changes`: the target's attempts by then. `known`, `own`: the weights of the answers behind it: of all that the target gave, and of the cell's.
     """
 
-    __slots__ = ("_fresh_until", "_limit", "_own_left", "_quiet_until", "changes", "forecast", "slope", "there")
+    __slots__ = ("_fresh_until", "_limit", "_own_left", "_quiet_until", "changes", "forecast", "made_at", "slope", "there")
 
     def __init__(  # noqa: PLR0913
         self, forecast: Forecast, made_at: float, changes: int, known: float, own: float, there: Point, slope: Slopes
     ) -> None:
         self.forecast = forecast
+        self.made_at = made_at
         self.changes = changes
         self.there = there
         self.slope = slope
@@ -87,7 +90,7 @@ class CellForecast:
 class Mode:
     """The streamed answers of a target, or the unary ones. `whole` None: these show how long they took in all by their `waits` alone."""
 
-    __slots__ = ("cached", "level", "line", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "waits", "whole")
+    __slots__ = ("cached", "level", "line", "memory", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "waits", "whole")
 
     def __init__(self, streamed: bool) -> None:
         self.waits: dict[int, Sketch] = {}  # by cell: TTFT, or a unary answer's total time
@@ -102,6 +105,7 @@ class Mode:
         self.placed: dict[int, tuple[Forecast, CellForecast]] = {}  # by place in a cell
         self.slopes: tuple[Slopes, float, float] = (FLAT, 0.0, 0.0)  # with the answers behind it, and when
         self.level = Level()
+        self.memory = Memory()
 
     @property
     def totals(self) -> Sequence[Sketch]:
@@ -169,6 +173,7 @@ class Mode:
         if self.whole is not None:
             self.whole.add_all(totals)
         self.outputs.add_all(outputs)
+        self.memory.add(answers[-1][0], len(answers))
         add_all(self.line, line)
 
     def saw(self, now: float, ttft_s: float, place: int) -> None:
@@ -185,7 +190,7 @@ class Mode:
         self.line = [each * slow for each in self.line]
         self.tokens = {at: [each * slow for each in sums] for at, sums in self.tokens.items()}
 
-    def dump(self, slow: float, fast: float) -> Dump:
+    def dump(self, now: float, slow: float, fast: float) -> Dump:
         totals = Sketch() if self.whole is None else self.whole
         if self.whole is None:
             for sketch in self.totals:
@@ -199,9 +204,10 @@ class Mode:
             {at: (sums[0] * slow, sums[1] * slow) for at, sums in self.tokens.items()},
             {cell: _POINT.pack(*(each * slow for each in sums)) for cell, sums in self.points.items()},
             [each * slow for each in self.line],
+            self.memory.answers(now),
         )
 
-    def merge(self, dump: Dump, slow: float, fast: float) -> None:
+    def merge(self, dump: Dump, now: float, slow: float, fast: float) -> None:
         """Raises ValueError for what no mode dumps."""
         if dump.waits.keys() != dump.points.keys() or any(len(each) != _POINT.size for each in dump.points.values()):
             raise ValueError("a cell's answers have no points")
@@ -221,6 +227,7 @@ class Mode:
             sums = self.points.get(cell, (0.0, 0.0, 0.0))
             self.points[cell] = [mine + theirs * slow for mine, theirs in zip(sums, _POINT.unpack(theirs_point), strict=True)]
         self.line = [mine + theirs * slow for mine, theirs in zip(self.line, dump.line, strict=True)]
+        self.memory.add(now, dump.remembered)
 
 
 View = tuple[Mode, float, float]  # with the factors that turn its weights, slow and fast, into those of now

@@ -4,6 +4,7 @@ The connection goes back to its pool the moment a response's clean end was read;
 """
 
 import asyncio
+import select
 import socket
 from math import inf
 from time import monotonic
@@ -186,6 +187,7 @@ class Connection(asyncio.Protocol):
         self._extra = False  # bytes that belong to no response we asked for
         self._idle_since = 0.0
         self._fault = ""  # why a parser callback gave up
+        self._waiting = select.poll()  # what the loop has not taken from the socket yet
         self.transport: asyncio.Transport
 
     # --- the client's side -------------------------------------------------------------------------------------------
@@ -203,7 +205,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        return not self.transport.is_closing()
+        """Whether a request may be sent on it. One that the peer has closed, or sent something on, is none, though the loop does not know yet."""
+        return not self.transport.is_closing() and not self._waiting.poll(0)
 
     def abort(self) -> None:
         """Closes at once; what was on it ends with an error."""
@@ -264,7 +267,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        self._waiting.register(sock.fileno(), select.POLLIN)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:

@@ -44,7 +44,7 @@ class _Delta(msgspec.Struct, gc=False):
     def output_size(self) -> int:
         """How many bytes of output are in it, about: of a call's delta most are its frame."""
         if self.content is not _NULL and (content := bytes(self.content)) not in _NOTHING:
-            return len(content)
+            return len(content) - 2  # its quotes
         if self.tool_calls is not _NULL and (calls := bytes(self.tool_calls)) not in _NOTHING:
             return max(1, len(calls) - CALL_FRAME)
         others = (self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio)
