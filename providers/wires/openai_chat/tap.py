@@ -11,6 +11,7 @@ from providers.sse import SseEvent
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.failure import failure
+from providers.wires.openai_chat.alike import MEMBERS, MOST_FRAMES, Frame, frame_around
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import bound_in
@@ -23,6 +24,7 @@ _FALSE = msgspec.Raw(b"false")
 _USAGE_ONLY = msgspec.Raw(b'{"include_usage":true}')
 _NULL = msgspec.Raw(b"null")
 _NOTHING = frozenset({b"null", b'""', b"[]", b"{}"})
+FIRST = 2  # events of a read that are looked at before a frame is looked for: the first one is often of its own kind
 CALL_FRAME = 64  # bytes around a piece of a call's arguments
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 T = TypeVar("T")
@@ -119,6 +121,8 @@ class ChatStreamTap(Tapping):
         self._strip_usage = strip_usage
         self._finished: set[int] = set()
         self._thought = False
+        self._frame: Frame | None = None
+        self._frames = 0  # that were taken or given up
 
     def in_band(self, body: bytes) -> bytes:
         return b"data: %b\n\n" % body
@@ -154,12 +158,46 @@ class ChatStreamTap(Tapping):
         self._look(chunk)
         return self.error is None
 
-    def _keep_all(self, lines: bytes, events: int) -> int:
+    def feed(self, chunk: bytes) -> bytes:
+        frame = self._frame
+        if frame is None or self.complete or self.error is not None or self._sse.rest or not (string := frame.string(chunk)):
+            return super().feed(chunk)
+        if string != b'""':
+            self.tokens_seen += len(string) // BYTES_PER_TOKEN or 1
+            self.progressed = True
+        return chunk  # nothing is held once there is a frame, for there was output before it
+
+    def _keep_all(self, objects: list[bytes]) -> int:
+        count, frame = len(objects), self._frame
+        read = 0 if frame is None else self._keep_alike(frame, objects)
+        if read < count and self._frames < MOST_FRAMES:
+            some = objects[read : read + FIRST]
+            kept = self._keep_some(some)
+            read += kept
+            if kept < len(some):
+                return read
+            if self._frame is not frame and self._frame is not None and read < count:
+                read += self._keep_alike(self._frame, objects[read:])
+        return read if read == count else read + self._keep_some(objects[read:])
+
+    def _keep_alike(self, frame: Frame, objects: list[bytes]) -> int:
+        """Reads those that have the frame."""
+        strings, _ = frame.strings(objects)
+        if told := len(strings) - strings.count(b'""'):
+            self.tokens_seen += sum([len(string) // BYTES_PER_TOKEN or 1 for string in strings]) - len(strings) + told
+            self.content_seen = self.progressed = True
+        return len(strings)
+
+    def _keep_some(self, objects: list[bytes]) -> int:
+        """Reads them one by one, and looks for a frame in the last of them."""
+        lines = b"{%b}" % b"}\n{".join(objects)
+        if lines.count(b"\n") != len(objects) - 1:  # one of them is more than a line of data
+            return 0
         try:
             chunks = _chunk.decode_lines(lines)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return 0
-        if len(chunks) != events:  # two on one line
+        if len(chunks) != len(objects):  # two on one line
             return 0
         for read, chunk in enumerate(chunks):
             if (chunk.error is not _NULL and _told(chunk.error)) or (chunk.usage is not _NULL and _told(chunk.usage)) or chunk.object == "error":
@@ -167,7 +205,21 @@ class ChatStreamTap(Tapping):
             self._look(chunk)
             if self.error is not None:
                 return read
+        if self._frames < MOST_FRAMES:
+            self._learn(objects[-1], chunks[-1])
         return len(chunks)
+
+    def _learn(self, told: bytes, chunk: _Chunk) -> None:
+        """Takes an event's frame, if those that have it tell nothing beside one string of output."""
+        if not chunk.choices or (delta := chunk.choices[0].delta) is None:
+            return
+        for member in MEMBERS:
+            string = bytes(getattr(delta, member))
+            if len(string) > len(b'""') and string.startswith(b'"'):
+                self._frames += 1
+                frame = frame_around(told, member, string)
+                self._frame = frame if frame is not None and _holds_only(frame, member) else None
+                return
 
     def _look(self, chunk: _Chunk) -> None:
         if self.upstream_id is None and chunk.id:
@@ -212,6 +264,21 @@ class ChatStreamTap(Tapping):
 
 def _told(member: msgspec.Raw) -> bool:
     return member is not _NULL and bytes(member) != b"null"
+
+
+def _holds_only(frame: Frame, member: str) -> bool:
+    """Whether an event of this frame is read from its string alone."""
+    try:
+        empty = _chunk.decode(frame.with_string(b'""'))
+    except msgspec.DecodeError:
+        return False
+    if not empty.choices or len(empty.choices) != 1 or _told(empty.error) or _told(empty.usage) or empty.object == "error":
+        return False
+    choice = empty.choices[0]
+    delta = choice.delta
+    if delta is None or choice.finish_reason or bytes(getattr(delta, member)) != b'""':
+        return False
+    return not delta.output_size() and not delta.bound()
 
 
 def failed(choice: _Choice) -> AttemptError:

@@ -1,0 +1,72 @@
+"""Events of a stream that differ in one string alone, as most of chat's do: read as that string, without decoding what they have in common."""
+
+import re
+
+import msgspec
+
+from providers.sse import BETWEEN
+
+MEMBERS = ("content", "reasoning_content", "reasoning")  # of a delta
+MOST_FRAMES = 4  # that a stream may have before its events are taken for ones without any
+_MEMBER = {name: re.compile(rb'"%b"\s*:\s*' % name.encode()) for name in MEMBERS}
+_QUOTE = 34
+_string = msgspec.json.Decoder(str)
+_strings = msgspec.json.Decoder(list[str])
+
+
+class Frame:
+    """Events whose data are one line with a JSON object. `head`, `tail`: what stands before the string and behind it, without the object's braces."""
+
+    __slots__ = ("_after", "_before", "_first", "_head", "_joint", "_last", "_tail")
+
+    def __init__(self, head: bytes, tail: bytes) -> None:
+        self._head, self._tail = head, tail
+        self._before, self._after, self._joint = b"data: {" + head, tail + b"}\n\n", b"%b%b%b" % (tail, BETWEEN, head)
+        self._first, self._last = len(self._before), -len(self._after)
+
+    def with_string(self, told: bytes) -> bytes:
+        """An event's data that holds this one; so that its reader can look whether it is read from here."""
+        return b"{%b%b%b}" % (self._head, told, self._tail)
+
+    def string(self, event: bytes) -> bytes:
+        """The string of these bytes, as it came, where they are one event; b"" where they are not one with this frame."""
+        if not event.startswith(self._before) or not event.endswith(self._after):
+            return b""
+        found = event[self._first : self._last]
+        if found.find(b"\n") >= 0 or found[:1] != b'"' or found[-1:] != b'"':
+            return b""
+        try:
+            _string.decode(found)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return b""
+        return found
+
+    def strings(self, objects: list[bytes]) -> tuple[list[bytes], list[str]]:
+        """The strings, as they came and decoded, of the first objects; none where not all of them up to the last one with this frame have it."""
+        head, tail = self._head, self._tail
+        end = len(objects)
+        while end and not (objects[end - 1].startswith(head) and objects[end - 1].endswith(tail)):
+            end -= 1
+        if end < len(objects):
+            objects = objects[:end]
+        first, last = len(head), -len(tail)
+        found = [told[first:last] for told in objects]
+        if not found or b"%b%b%b" % (head, self._joint.join(found), tail) != BETWEEN.join(objects):
+            return [], []
+        array = b"[%b]" % b",\n".join(found)  # no string holds a line end, so that each line of it is one value or does not decode
+        if array[1] != _QUOTE or array[-2] != _QUOTE or array.count(b'",\n"') != end - 1:
+            return [], []
+        try:
+            decoded = _strings.decode(array)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return [], []
+        return (found, decoded) if len(decoded) == end else ([], [])
+
+
+def frame_around(told: bytes, member: str, string: bytes) -> Frame | None:
+    """The frame of an object, without its braces, whose member of that name seems to be this string."""
+    place = _MEMBER[member].search(told)
+    if place is None or not told.startswith(string, place.end()):
+        return None
+    tail = told[place.end() + len(string) :]
+    return Frame(told[: place.end()], tail) if tail else None

@@ -1,0 +1,109 @@
+"""Events that differ in one string alone: read as that string, they give what they give when each is decoded."""
+
+import json
+from itertools import pairwise
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from providers.wires.openai_chat.alike import Frame, frame_around
+from providers.wires.openai_chat.tap import ChatStreamTap
+from tests.providers.wires.chat_streams import DONE, FINISH, ROLE, USAGE, chunk, delta, texts
+
+HEAD, TAIL = b'"id":"a","content":', b',"n":1'
+
+
+def raw(content: bytes, more: bytes = b"") -> bytes:
+    """A compact event, as most providers send it."""
+    return b'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":%b%b}}]}\n\n' % (content, more)
+
+
+STRINGS = [b'" word"', b'""', b'"a"', b'"\\u00e9\\n"', '"é"'.encode(), b'"\\"content\\":\\""', b'"a long one, that is several tokens"']
+NO_STRINGS = [b'"a","content":"b"', b'"a" "b"', b'"a', b"a", b"null", b"7", b'["a"]', b'"\xff"', b'"\x01"', b'"\\ud800"', b'"\\q"', b' "a" ', b""]
+ODD = [
+    ROLE,
+    USAGE,
+    FINISH,
+    DONE,
+    b": ping\n\n",
+    b"data: \n\n",
+    b"event: error\ndata: {}\n\n",
+    b'data: {"id":"c",\ndata: "choices":[]}\n\n',
+    b'data: {"error":{"message":"x","code":429}}\n\n',
+    b"data: {nothing}\n\n",
+    raw(b'"x"').replace(b"\n", b"\r\n"),
+    raw(b'"x"', b',"content":"y"'),
+    raw(b'"x"', b',"reasoning":"y"'),
+    raw(b'"x"', b',"tool_calls":[{"index":0,"extra_content":{"google":{"thought_signature":"abc"}}}]'),
+    raw(b'"x"', b',"obfuscation":"1"'),
+    raw(b'"x"', b',"obfuscation":"22"'),
+    raw(b"null", b',"reasoning_content":"so"'),
+    raw(b"null", b',"reasoning_content":"then"'),
+    b'data: {"content":"x","choices":[{"index":0,"delta":{"content":"x"}}]}\n\n',
+    chunk(delta(1, content="second")),
+    chunk(delta(content="with usage"), usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}),
+    chunk(delta(reasoning="so")),
+    chunk(delta(reasoning="then")),
+    *texts("One", " two"),
+]
+EVENTS = st.lists(st.sampled_from([*map(raw, STRINGS), *map(raw, STRINGS), *map(raw, NO_STRINGS), *ODD]), min_size=1, max_size=14)
+
+
+def found(tap: ChatStreamTap) -> tuple[object, ...]:
+    error = (type(tap.error), str(tap.error))
+    return (tap.content_seen, tap.finished, tap.complete, tap.upstream_id, tap.usage, tap.finish, tap.tokens_seen, tap.bound, tap.progressed, *error)
+
+
+def read(pieces: list[bytes]) -> tuple[bytes, tuple[object, ...]]:
+    tap = ChatStreamTap(1, strip_usage=True)
+    out = b"".join([tap.feed(piece) for piece in pieces]) + tap.end()
+    return out, found(tap)
+
+
+@given(EVENTS, st.lists(st.integers(0, 14), max_size=4), st.lists(st.integers(0, 3000), max_size=2))
+@example([raw(b'"a"')] * 9, [], [])
+@example([raw(b'"a"'), raw(b'"a"'), raw(b'"a"'), raw(b'"a","content":"b"'), raw(b""), raw(b'"a"')], [], [])
+@example([raw(b'"a"')] * 3 + [raw(b'"a\n"')] + [raw(b'"a"')] * 3, [1, 2], [])
+def test_however_events_are_read_together_they_give_what_they_give_byte_by_byte(events: list[bytes], seams: list[int], cuts: list[int]) -> None:
+    whole = b"".join(events)
+    places = {len(b"".join(events[:seam])) for seam in seams} | {min(cut, len(whole)) for cut in cuts} | {0, len(whole)}
+    pieces = [whole[start:end] for start, end in pairwise(sorted(places))]
+    assert read(pieces) == read([whole[at : at + 1] for at in range(len(whole))])
+
+
+def test_progress_is_told_of_each_read_that_holds_any() -> None:
+    tap = ChatStreamTap(1, strip_usage=False)
+    for piece, progressed in ((b'"a"', True), (b'"b"', True), (b'""', False), (b'"c"', True)):
+        tap.progressed = False
+        assert tap.feed(raw(piece)) == raw(piece)
+        assert tap.progressed is progressed
+    tap.progressed = False
+    assert tap.feed(raw(b'""') * 3) == raw(b'""') * 3 and not tap.progressed
+    assert tap.feed(raw(b'""') + raw(b'"d"') + raw(b'""')) and tap.progressed
+    assert tap.tokens_seen == 4
+
+
+def test_a_frame_gives_the_strings_of_the_events_before_the_first_without_it() -> None:
+    frame = Frame(HEAD, TAIL)
+    alike = [HEAD + string + TAIL for string in (b'"a"', b'""', b'"\\n"')]
+    assert frame.strings([*alike, b'"id":"b"']) == ([b'"a"', b'""', b'"\\n"'], ["a", "", "\n"])
+    assert frame.strings([alike[0], b'"id":"b"', alike[1]]) == ([], [])
+    assert frame.strings([b'"id":"b"']) == frame.strings([]) == ([], [])
+
+
+def test_a_frame_gives_the_string_of_one_event_and_of_nothing_else() -> None:
+    frame = Frame(HEAD, TAIL)
+    event = b"data: {%b%%b%b}\n\n" % (HEAD, TAIL)
+    for string in STRINGS:
+        assert frame.string(event % string) == string
+    for other in NO_STRINGS:
+        assert frame.string(event % other) == b""
+    assert frame.string(event % b'"a"' * 2) == frame.string(b"") == frame.string((event % b'"a"')[:-1]) == b""
+
+
+def test_the_frame_is_what_stands_around_the_string() -> None:
+    told = json.dumps({"id": "a", "content": "word", "n": 1})[1:-1].encode()
+    frame = frame_around(told, "content", b'"word"')
+    assert frame is not None and frame.with_string(b'"?"') == b'{"id": "a", "content": "?", "n": 1}'
+    assert frame_around(told, "content", b'"other"') is None and frame_around(told, "reasoning", b'"word"') is None
+    assert frame_around(b'"content":"word"', "content", b'"word"') is None
