@@ -63,6 +63,9 @@ class Delivery:
                 if piece:
                     if self._kept is not None:
                         self._keep(piece)
+                    if line is None and exchange.ended:  # then it leaves with the answer's end, in one write
+                        await exchange.next()
+                        break
                     await client.write(piece)
                 piece = await exchange.next()
                 if not piece:

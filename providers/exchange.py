@@ -31,6 +31,7 @@ class UnaryExchange:
     whole = b""
     streamed = False
     progressed = True
+    ended = False
     content_type = JSON
 
     def __init__(self, response: HttpResponse, read: Callable[[bytes], UnaryAnswer], marks: Marks, max_body: int, notes: Notes = ()) -> None:
@@ -135,6 +136,10 @@ class StreamExchange:
         return self._tap.progressed
 
     @property
+    def ended(self) -> bool:
+        return self._tap.complete and self._tap.error is None
+
+    @property
     def upstream_id(self) -> str | None:
         return self._tap.upstream_id
 
@@ -168,6 +173,7 @@ class ReadyExchange:
     whole = b""
     streamed = False
     progressed = True
+    ended = False
     content_type = JSON
     tokens_seen = 0
 
@@ -199,6 +205,7 @@ class RawExchange:
     whole = b""
     streamed = True
     progressed = True
+    ended = False
     finish = None
     upstream_id = None
 
@@ -244,6 +251,7 @@ class FoldedExchange:
     whole = b""
     streamed = False
     progressed = True
+    ended = False
     content_type = JSON
 
     def __init__(

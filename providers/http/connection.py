@@ -121,11 +121,11 @@ class Response:
             self._connection.abort()
 
     # --- the connection's side ---------------------------------------------------------------------------------------
-    def take(self, data: bytes) -> None:
+    def take(self, parts: list[bytes]) -> None:
         self.started = True
         if not self.draining:
-            self._parts.append(data)
-            self._size += len(data)
+            self._parts += parts
+            self._size += sum(map(len, parts))
 
     @property
     def full(self) -> bool:
@@ -174,6 +174,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: list["Connection"]) -> None:
         self.loop = loop
         self._pool = pool
+        self._body: list[bytes] = []  # of the response, in the read at hand
+        self.on_body = self._body.append  # the parser's callback for each chunk: a function of ours would cost more than the rest of its reading
         self._parser = httptools.HttpResponseParser(self)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -274,9 +276,16 @@ class Connection(asyncio.Protocol):
             return
         response.received = True
         response.last_read = monotonic()
+        failed = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            failed = True
+        if self._body:  # what came after the message's end belongs to none
+            if not self._message_ended:
+                response.take(self._body)
+            self._body.clear()
+        if failed:
             if not self._message_ended:
                 self._finish(MalformedResponse(self._fault or "the upstream's answer is not valid HTTP"))
             self._extra = True
@@ -376,12 +385,11 @@ class Connection(asyncio.Protocol):
         response.headers_at = response.last_read
         self._arm(response.headers_at + response.clocks.idle_s)
 
-    def on_body(self, body: bytes) -> None:
-        response = self._response
-        if response is not None and not self._message_ended:
-            response.take(body)
-
     def on_message_complete(self) -> None:
-        if self._response is not None and self._response.headers_at:
+        response = self._response
+        if response is not None and response.headers_at and not self._message_ended:
+            if self._body:
+                response.take(self._body)
+                self._body.clear()
             self._message_ended = True
             self._keep_alive = self._parser.should_keep_alive()

@@ -151,8 +151,7 @@ class ChatStreamTap(Tapping):
             self.error = in_band_error(data)
             return False
         if _told(chunk.usage):
-            usage = decode_usage(chunk.usage, chunk.service_tier)
-            self.usage = with_thoughts(usage) if self._thought else usage
+            self._count(chunk)
             if not chunk.choices and self._strip_usage:
                 return False
         self._look(chunk)
@@ -200,8 +199,12 @@ class ChatStreamTap(Tapping):
         if len(chunks) != len(objects):  # two on one line
             return 0
         for read, chunk in enumerate(chunks):
-            if (chunk.error is not _NULL and _told(chunk.error)) or (chunk.usage is not _NULL and _told(chunk.usage)) or chunk.object == "error":
+            if (chunk.error is not _NULL and _told(chunk.error)) or chunk.object == "error":
                 return read
+            if chunk.usage is not _NULL and _told(chunk.usage):
+                if self._strip_usage and not chunk.choices:
+                    return read
+                self._count(chunk)
             self._look(chunk)
             if self.error is not None:
                 return read
@@ -220,6 +223,10 @@ class ChatStreamTap(Tapping):
                 frame = frame_around(told, member, string)
                 self._frame = frame if frame is not None and _holds_only(frame, member) else None
                 return
+
+    def _count(self, chunk: _Chunk) -> None:
+        usage = decode_usage(chunk.usage, chunk.service_tier)
+        self.usage = with_thoughts(usage) if self._thought else usage
 
     def _look(self, chunk: _Chunk) -> None:
         if self.upstream_id is None and chunk.id:
