@@ -93,7 +93,7 @@ class StreamExchange:
                 raise tap.error
             if tap.complete:
                 return self._end()
-            chunk = await self._chunk()
+            chunk = await (self._chunk_in_time() if tap.finished else self._response.chunk())
             if not chunk:
                 out = tap.end()
             else:
@@ -112,9 +112,7 @@ class StreamExchange:
                 self._given = True
                 return out
 
-    async def _chunk(self) -> bytes:
-        if not self._tap.finished:
-            return await self._response.chunk()
+    async def _chunk_in_time(self) -> bytes:
         try:
             async with asyncio.timeout(FINISHED_GRACE_S):
                 return await self._response.chunk()

@@ -61,7 +61,8 @@ class Response:
             while not self.headers_at:
                 if self._error is not None:
                     raise self._error
-                await self._wait()
+                waiter = self._waiter = asyncio.get_running_loop().create_future()
+                await waiter
         except asyncio.CancelledError:
             self.abort()
             raise
@@ -72,7 +73,8 @@ class Response:
                 raise self._error
             if self._done:
                 return b""
-            await self._wait()
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            await waiter
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts = []
@@ -143,12 +145,6 @@ class Response:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def _wait(self) -> None:
-        connection = self._connection
-        loop = asyncio.get_running_loop() if connection is None else connection.loop
-        waiter = self._waiter = loop.create_future()
-        await waiter
-
     def deadline(self) -> tuple[float, Clock, float]:
         """The clock that runs out next: when, which, and how long it was given."""
         clocks = self.clocks
@@ -171,6 +167,13 @@ class Response:
 class Connection(asyncio.Protocol):
     """One connection; carries one response at a time. `pool` is the list that it rests in between two of them."""
 
+    __slots__ = (
+        "_body", "_extra", "_fault", "_head_size", "_headers", "_idle_since", "_keep_alive", "_message_ended", "_parser", "_pool", "_response",
+        "_timer", "_timer_at", "_unparsed", "loop", "on_body", "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: list["Connection"]) -> None:
         self.loop = loop
         self._pool = pool
@@ -188,7 +191,6 @@ class Connection(asyncio.Protocol):
         self._extra = False  # bytes that belong to no response we asked for
         self._idle_since = 0.0
         self._fault = ""  # why a parser callback gave up
-        self.transport: asyncio.Transport
 
     # --- the client's side -------------------------------------------------------------------------------------------
     def send(self, message: bytes, clocks: Clocks, total_at: float) -> Response:

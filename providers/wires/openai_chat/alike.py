@@ -9,6 +9,7 @@ from providers.sse import BETWEEN
 MEMBERS = ("content", "reasoning_content", "reasoning")  # of a delta
 MOST_FRAMES = 4  # that a stream may have before its events are taken for ones without any
 _MEMBER = {name: re.compile(rb'"%b"\s*:\s*' % name.encode()) for name in MEMBERS}
+BEFORE, AFTER = b"data: {", b"}\n\n"  # of an event that holds an object
 _QUOTE = 34
 _string = msgspec.json.Decoder(str)
 _strings = msgspec.json.Decoder(list[str])
@@ -17,22 +18,21 @@ _strings = msgspec.json.Decoder(list[str])
 class Frame:
     """Events whose data are one line with a JSON object. `head`, `tail`: what stands before the string and behind it, without the object's braces."""
 
-    __slots__ = ("_after", "_before", "_first", "_head", "_joint", "_last", "_tail")
+    __slots__ = ("_after", "_before")
 
     def __init__(self, head: bytes, tail: bytes) -> None:
-        self._head, self._tail = head, tail
-        self._before, self._after, self._joint = b"data: {" + head, tail + b"}\n\n", b"%b%b%b" % (tail, BETWEEN, head)
-        self._first, self._last = len(self._before), -len(self._after)
+        self._before, self._after = BEFORE + head, tail + AFTER
 
     def with_string(self, told: bytes) -> bytes:
         """An event's data that holds this one; so that its reader can look whether it is read from here."""
-        return b"{%b%b%b}" % (self._head, told, self._tail)
+        return b"{%b%b%b}" % (self._before[len(BEFORE) :], told, self._after[: -len(AFTER)])
 
     def string(self, event: bytes) -> bytes:
         """The string of these bytes, as it came, where they are one event; b"" where they are not one with this frame."""
-        if not event.startswith(self._before) or not event.endswith(self._after):
+        before, after = self._before, self._after
+        if not event.startswith(before) or not event.endswith(after):
             return b""
-        found = event[self._first : self._last]
+        found = event[len(before) : -len(after)]
         if found.find(b"\n") >= 0 or found[:1] != b'"' or found[-1:] != b'"':
             return b""
         try:
@@ -43,7 +43,7 @@ class Frame:
 
     def strings(self, objects: list[bytes]) -> tuple[list[bytes], list[str]]:
         """The strings, as they came and decoded, of the first objects; none where not all of them up to the last one with this frame have it."""
-        head, tail = self._head, self._tail
+        head, tail = self._before[len(BEFORE) :], self._after[: -len(AFTER)]
         end = len(objects)
         while end and not (objects[end - 1].startswith(head) and objects[end - 1].endswith(tail)):
             end -= 1
@@ -51,7 +51,7 @@ class Frame:
             objects = objects[:end]
         first, last = len(head), -len(tail)
         found = [told[first:last] for told in objects]
-        if not found or b"%b%b%b" % (head, self._joint.join(found), tail) != BETWEEN.join(objects):
+        if not found or b"%b%b%b" % (head, (tail + BETWEEN + head).join(found), tail) != BETWEEN.join(objects):
             return [], []
         array = b"[%b]" % b",\n".join(found)  # no string holds a line end, so that each line of it is one value or does not decode
         if array[1] != _QUOTE or array[-2] != _QUOTE or array.count(b'",\n"') != end - 1:

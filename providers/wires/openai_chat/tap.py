@@ -119,7 +119,7 @@ class ChatStreamTap(Tapping):
         super().__init__()
         self._choices = choices
         self._strip_usage = strip_usage
-        self._finished: set[int] = set()
+        self._finished: frozenset[int] = frozenset()
         self._thought = False
         self._frame: Frame | None = None
         self._frames = 0  # that were taken or given up
@@ -263,7 +263,7 @@ class ChatStreamTap(Tapping):
             self.content_seen = self.progressed = True
         if choice.finish_reason:  # some send an empty one until there is one
             self.content_seen = self.progressed = True
-            self._finished.add(choice.index)
+            self._finished |= {choice.index}
             self.finished = len(self._finished) >= self._choices
             if choice.index == 0:
                 self.finish = decode_finish(choice.finish_reason)
