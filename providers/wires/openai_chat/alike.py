@@ -7,8 +7,9 @@ import msgspec
 from providers.sse import BETWEEN
 
 MEMBERS = ("content", "reasoning_content", "reasoning")  # of a delta
+FIRST = 2  # events of a read that are read before a frame is looked for: the first one is often of its own kind
 MOST_FRAMES = 4  # that a stream may have before its events are taken for ones without any
-_MEMBER = {name: re.compile(rb'"%b"\s*:\s*' % name.encode()) for name in MEMBERS}
+_MEMBER = {name: re.compile(rb'"%b"\s*:\s*("(?:[^"\\]++|\\.)++")' % name.encode()) for name in MEMBERS}
 BEFORE, AFTER = b"data: {", b"}\n\n"  # of an event that holds an object
 _QUOTE = 34
 _string = msgspec.json.Decoder(str)
@@ -27,19 +28,18 @@ class Frame:
         """An event's data that holds this one; so that its reader can look whether it is read from here."""
         return b"{%b%b%b}" % (self._before[len(BEFORE) :], told, self._after[: -len(AFTER)])
 
-    def string(self, event: bytes) -> bytes:
-        """The string of these bytes, as it came, where they are one event; b"" where they are not one with this frame."""
+    def string(self, event: bytes) -> tuple[bytes, str] | None:
+        """The string of these bytes, as it came and decoded, if they are one event with this frame."""
         before, after = self._before, self._after
         if not event.startswith(before) or not event.endswith(after):
-            return b""
+            return None
         found = event[len(before) : -len(after)]
         if found.find(b"\n") >= 0 or found[:1] != b'"' or found[-1:] != b'"':
-            return b""
+            return None
         try:
-            _string.decode(found)
+            return found, _string.decode(found)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return b""
-        return found
+            return None
 
     def strings(self, objects: list[bytes]) -> tuple[list[bytes], list[str]]:
         """The strings, as they came and decoded, of the first objects; none where not all of them up to the last one with this frame have it."""
@@ -63,10 +63,10 @@ class Frame:
         return (found, decoded) if len(decoded) == end else ([], [])
 
 
-def frame_around(told: bytes, member: str, string: bytes) -> Frame | None:
-    """The frame of an object, without its braces, whose member of that name seems to be this string."""
+def frame_around(told: bytes, member: str) -> Frame | None:
+    """The frame of an object, without its braces, around the string that seems to be its member of that name."""
     place = _MEMBER[member].search(told)
-    if place is None or not told.startswith(string, place.end()):
+    if place is None:
         return None
-    tail = told[place.end() + len(string) :]
-    return Frame(told[: place.end()], tail) if tail else None
+    tail = told[place.end(1) :]
+    return Frame(told[: place.start(1)], tail) if tail else None

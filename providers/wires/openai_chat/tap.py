@@ -11,7 +11,7 @@ from providers.sse import SseEvent
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.failure import failure
-from providers.wires.openai_chat.alike import MEMBERS, MOST_FRAMES, Frame, frame_around
+from providers.wires.openai_chat.alike import FIRST, MEMBERS, MOST_FRAMES, Frame, frame_around
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import bound_in
@@ -24,7 +24,6 @@ _FALSE = msgspec.Raw(b"false")
 _USAGE_ONLY = msgspec.Raw(b'{"include_usage":true}')
 _NULL = msgspec.Raw(b"null")
 _NOTHING = frozenset({b"null", b'""', b"[]", b"{}"})
-FIRST = 2  # events of a read that are looked at before a frame is looked for: the first one is often of its own kind
 CALL_FRAME = 64  # bytes around a piece of a call's arguments
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 T = TypeVar("T")
@@ -159,8 +158,9 @@ class ChatStreamTap(Tapping):
 
     def feed(self, chunk: bytes) -> bytes:
         frame = self._frame
-        if frame is None or self.complete or self.error is not None or self._sse.rest or not (string := frame.string(chunk)):
+        if frame is None or self.complete or self.error is not None or self._sse.rest or (found := frame.string(chunk)) is None:
             return super().feed(chunk)
+        string, _ = found
         if string != b'""':
             self.tokens_seen += len(string) // BYTES_PER_TOKEN or 1
             self.progressed = True
@@ -210,6 +210,8 @@ class ChatStreamTap(Tapping):
                 return read
         if self._frames < MOST_FRAMES:
             self._learn(objects[-1], chunks[-1])
+        else:
+            self._frame = None  # its events are too many kinds
         return len(chunks)
 
     def _learn(self, told: bytes, chunk: _Chunk) -> None:
@@ -220,7 +222,7 @@ class ChatStreamTap(Tapping):
             string = bytes(getattr(delta, member))
             if len(string) > len(b'""') and string.startswith(b'"'):
                 self._frames += 1
-                frame = frame_around(told, member, string)
+                frame = frame_around(told, member)
                 self._frame = frame if frame is not None and _holds_only(frame, member) else None
                 return
 

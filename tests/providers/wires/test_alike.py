@@ -6,7 +6,10 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from contract.errors import AttemptError
+from contract.events import Event
 from providers.wires.openai_chat.alike import Frame, frame_around
+from providers.wires.openai_chat.stream import ChatStreamDecoder
 from providers.wires.openai_chat.tap import ChatStreamTap
 from tests.providers.wires.chat_streams import DONE, FINISH, ROLE, USAGE, chunk, delta, texts
 
@@ -38,6 +41,11 @@ ODD = [
     raw(b'"x"', b',"obfuscation":"1"'),
     raw(b'"x"', b',"obfuscation":"22"'),
     raw(b"null", b',"reasoning_content":"so"'),
+    raw(b'"x"', b',"reasoning_details":[{"type":"reasoning.encrypted","data":"abc"}]'),
+    raw(b'"x"').replace(b"}}]", b'},"logprobs":{"content":[{"token":"x"}]}}]'),
+    raw(b'"y"').replace(b"}}]", b'},"logprobs":{"content":[{"token":"x"}]}}]'),
+    raw(b'"x"', b',"annotations":[{"type":"url_citation"}]'),
+    raw(b"null", b',"tool_calls":[{"index":0,"id":"t","function":{"name":"f","arguments":"{}"}}]'),
     raw(b"null", b',"reasoning_content":"then"'),
     b'data: {"content":"x","choices":[{"index":0,"delta":{"content":"x"}}]}\n\n',
     chunk(delta(1, content="second")),
@@ -60,6 +68,17 @@ def read(pieces: list[bytes]) -> tuple[bytes, tuple[object, ...]]:
     return out, found(tap)
 
 
+def decoded(pieces: list[bytes]) -> tuple[list[Event], object, object]:
+    decoder, events, error = ChatStreamDecoder(1), list[Event](), None
+    try:
+        for piece in pieces:
+            events += decoder.feed(piece)
+        events += decoder.end()
+    except AttemptError as failed:
+        error = (type(failed), str(failed))
+    return events, error, decoder.told_usage()
+
+
 @given(EVENTS, st.lists(st.integers(0, 14), max_size=4), st.lists(st.integers(0, 3000), max_size=2))
 @example([raw(b'"a"')] * 9, [], [])
 @example([raw(b'"a"'), raw(b'"a"'), raw(b'"a"'), raw(b'"a","content":"b"'), raw(b""), raw(b'"a"')], [], [])
@@ -68,7 +87,9 @@ def test_however_events_are_read_together_they_give_what_they_give_byte_by_byte(
     whole = b"".join(events)
     places = {len(b"".join(events[:seam])) for seam in seams} | {min(cut, len(whole)) for cut in cuts} | {0, len(whole)}
     pieces = [whole[start:end] for start, end in pairwise(sorted(places))]
-    assert read(pieces) == read([whole[at : at + 1] for at in range(len(whole))])
+    bytewise = [whole[at : at + 1] for at in range(len(whole))]
+    assert read(pieces) == read(bytewise)
+    assert decoded(pieces) == decoded(bytewise)
 
 
 def test_progress_is_told_of_each_read_that_holds_any() -> None:
@@ -95,15 +116,14 @@ def test_a_frame_gives_the_string_of_one_event_and_of_nothing_else() -> None:
     frame = Frame(HEAD, TAIL)
     event = b"data: {%b%%b%b}\n\n" % (HEAD, TAIL)
     for string in STRINGS:
-        assert frame.string(event % string) == string
+        assert frame.string(event % string) == (string, json.loads(string))
     for other in NO_STRINGS:
-        assert frame.string(event % other) == b""
-    assert frame.string(event % b'"a"' * 2) == frame.string(b"") == frame.string((event % b'"a"')[:-1]) == b""
+        assert frame.string(event % other) is None
+    assert frame.string(event % b'"a"' * 2) is frame.string(b"") is frame.string((event % b'"a"')[:-1]) is None
 
 
 def test_the_frame_is_what_stands_around_the_string() -> None:
     told = json.dumps({"id": "a", "content": "word", "n": 1})[1:-1].encode()
-    frame = frame_around(told, "content", b'"word"')
+    frame = frame_around(told, "content")
     assert frame is not None and frame.with_string(b'"?"') == b'{"id": "a", "content": "?", "n": 1}'
-    assert frame_around(told, "content", b'"other"') is None and frame_around(told, "reasoning", b'"word"') is None
-    assert frame_around(b'"content":"word"', "content", b'"word"') is None
+    assert frame_around(told, "reasoning") is frame_around(b'"content":"word"', "content") is frame_around(b'"content":"","n":1', "content") is None
