@@ -48,8 +48,11 @@ class _Delta(msgspec.Struct, gc=False):
             return len(content)
         if self.tool_calls is not _NULL and (calls := bytes(self.tool_calls)) not in _NOTHING:
             return max(1, len(calls) - CALL_FRAME)
-        others = (self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio)
-        return sum(len(raw) for value in others if value is not _NULL and (raw := bytes(value)) not in _NOTHING)
+        size = 0
+        for value in (self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio):
+            if value is not _NULL and (raw := bytes(value)) not in _NOTHING:
+                size += len(raw)
+        return size
 
     def bound(self) -> list[str]:
         """What in it binds a later request to the provider."""
