@@ -193,12 +193,15 @@ class Connection(asyncio.Protocol):
         self._fault = ""  # why a parser callback gave up
 
     # --- the client's side -------------------------------------------------------------------------------------------
-    def send(self, message: bytes, clocks: Clocks, total_at: float) -> Response:
+    def send(self, message: list[bytes], clocks: Clocks, total_at: float) -> Response:
         now = monotonic()
         response = self._response = Response(self, clocks, total_at, now)
         self._head_size = self._unparsed = 0
         self._message_ended = False
-        self.transport.write(message)
+        if len(message) == 1:
+            self.transport.write(message[0])
+        else:
+            self.transport.writelines(message)
         at = min(total_at, response.first_token_at)
         if clocks.headers_s is not None and now + clocks.headers_s < at:
             at = now + clocks.headers_s
