@@ -4,16 +4,12 @@ import asyncio
 
 
 class Flow:
-    __slots__ = ("_transport", "_writable", "read_paused")
+    __slots__ = ("_transport", "_writable", "read_paused", "write_paused")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._writable: asyncio.Event | None = None  # while the client is behind
-        self.read_paused = False
-
-    @property
-    def write_paused(self) -> bool:
-        return self._writable is not None
+        self.read_paused = self.write_paused = False
 
     async def drain(self) -> None:
         """Until the client takes more, or is gone."""
@@ -31,10 +27,12 @@ class Flow:
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:
-        if self._writable is None:
+        if not self.write_paused:
+            self.write_paused = True
             self._writable = asyncio.Event()
 
     def resume_writing(self) -> None:
+        self.write_paused = False
         writable, self._writable = self._writable, None
         if writable is not None:
             writable.set()
