@@ -67,7 +67,13 @@ class SseDecoder:
         end = chunk.rfind(b"}\n\n")
         if end < 0 or self.rest or self._bad is not None or len(chunk) > LINE_LIMIT or not chunk.startswith(b"data: {") or CR in chunk:
             return []
-        return chunk[7:end].split(BETWEEN)
+        objects = chunk.split(BETWEEN)
+        last = objects.pop()
+        size = len(last) - len(chunk) + end
+        if size >= 0:  # else it has only begun
+            objects.append(last[:size])
+        objects[0] = objects[0][len(b"data: {") :]
+        return objects
 
     def took(self, objects: list[bytes]) -> int:
         """The first events of a chunk were read: gives where they end."""

@@ -131,7 +131,7 @@ class MistralStreamTap(ChatStreamTap):
     def _pass(self, events: list[SseEvent]) -> bytes:
         return super()._pass([_plain_event(event, for_client=True) for event in events])
 
-    def _keep_all(self, objects: list[bytes]) -> int:
+    def _keep_all(self, chunk: bytes, objects: list[bytes]) -> int:
         return 0  # each may have to be told anew
 
 

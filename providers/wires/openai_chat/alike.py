@@ -41,17 +41,21 @@ class Frame:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    def strings(self, objects: list[bytes]) -> tuple[list[bytes], list[str]]:
-        """The strings, as they came and decoded, of the first objects; none where not all of them up to the last one with this frame have it."""
-        head, tail = self._before[len(BEFORE) :], self._after[: -len(AFTER)]
+    def strings(self, chunk: bytes, at: int, objects: list[bytes]) -> tuple[list[bytes], list[str]]:
+        """The strings, as they came and decoded, of the first of these events; none where not all of them up to the last one with this frame have it.
+
+        `objects`: as `SseDecoder.objects` gives them. `at`: where in the chunk the first of them begins.
+        """
+        before, after = self._before, self._after
+        head, tail = before[len(BEFORE) :], after[: -len(AFTER)]
         end = len(objects)
         while end and not (objects[end - 1].startswith(head) and objects[end - 1].endswith(tail)):
             end -= 1
-        if end < len(objects):
-            objects = objects[:end]
         first, last = len(head), -len(tail)
-        found = [told[first:last] for told in objects]
-        if not found or b"%b%b%b" % (head, (tail + BETWEEN + head).join(found), tail) != BETWEEN.join(objects):
+        found = [told[first:last] for told in (objects if end == len(objects) else objects[:end])]
+        joined = (tail + BETWEEN + head).join(found)
+        inside = at + len(before)
+        if not found or not (chunk.startswith(before, at) and chunk.startswith(joined, inside) and chunk.startswith(after, inside + len(joined))):
             return [], []
         array = b"[%b]" % b",\n".join(found)  # no string holds a line end, so that each line of it is one value or does not decode
         if array[1] != _QUOTE or array[-2] != _QUOTE or array.count(b'",\n"') != end - 1:

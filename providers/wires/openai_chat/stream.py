@@ -74,7 +74,7 @@ class ChatStreamDecoder(Decoding[SseEvent]):
             events += super().feed(chunk[:end])
             chunk, objects = chunk[end:], objects[FIRST:]
         if self._alike is not None and self._failed is None and not self._ended and not self._reader.owes:
-            strings, texts = self._alike.frame.strings(objects)
+            strings, texts = self._alike.frame.strings(chunk, 0, objects)
             if strings:
                 events += self._reader.texts(self._alike.kind, self._alike.choice, texts)
                 chunk = chunk[self._sse.took(objects[: len(strings)]) :]

@@ -169,9 +169,9 @@ class ChatStreamTap(Tapping):
             self.progressed = True
         return chunk  # nothing is held once there is a frame, for there was output before it
 
-    def _keep_all(self, objects: list[bytes]) -> int:
+    def _keep_all(self, chunk: bytes, objects: list[bytes]) -> int:
         count, frame = len(objects), self._frame
-        read = 0 if frame is None else self._keep_alike(frame, objects)
+        read = 0 if frame is None else self._keep_alike(frame, chunk, 0, objects)
         if read < count and self._frames < MOST_FRAMES:
             some = objects[read : read + FIRST]
             kept = self._keep_some(some)
@@ -179,12 +179,12 @@ class ChatStreamTap(Tapping):
             if kept < len(some):
                 return read
             if self._frame is not frame and self._frame is not None and read < count:
-                read += self._keep_alike(self._frame, objects[read:])
+                read += self._keep_alike(self._frame, chunk, self._sse.took(objects[:read]), objects[read:])
         return read if read == count else read + self._keep_some(objects[read:])
 
-    def _keep_alike(self, frame: Frame, objects: list[bytes]) -> int:
-        """Reads those that have the frame."""
-        strings, _ = frame.strings(objects)
+    def _keep_alike(self, frame: Frame, chunk: bytes, at: int, objects: list[bytes]) -> int:
+        """Reads those that have the frame. `at`: where the first of them begins."""
+        strings, _ = frame.strings(chunk, at, objects)
         if told := len(strings) - strings.count(b'""'):
             self.tokens_seen += sum([len(string) // BYTES_PER_TOKEN or 1 for string in strings]) - len(strings) + told
             self.content_seen = self.progressed = True

@@ -107,9 +107,13 @@ def test_progress_is_told_of_each_read_that_holds_any() -> None:
 def test_a_frame_gives_the_strings_of_the_events_before_the_first_without_it() -> None:
     frame = Frame(HEAD, TAIL)
     alike = [HEAD + string + TAIL for string in (b'"a"', b'""', b'"\\n"')]
-    assert frame.strings([*alike, b'"id":"b"']) == ([b'"a"', b'""', b'"\\n"'], ["a", "", "\n"])
-    assert frame.strings([alike[0], b'"id":"b"', alike[1]]) == ([], [])
-    assert frame.strings([b'"id":"b"']) == frame.strings([]) == ([], [])
+    other = b'"id":"b"'
+
+    def strings(*objects: bytes) -> tuple[list[bytes], list[str]]:
+        return frame.strings(b": ping\n\n" + b"".join([b"data: {%b}\n\n" % told for told in objects]), len(b": ping\n\n"), list(objects))
+
+    assert strings(*alike, other) == ([b'"a"', b'""', b'"\\n"'], ["a", "", "\n"])
+    assert strings(alike[0], other, alike[1]) == strings(other) == strings() == ([], [])
 
 
 def test_a_frame_gives_the_string_of_one_event_and_of_nothing_else() -> None:
