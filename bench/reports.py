@@ -2,7 +2,8 @@
 
     python bench/reports.py [--rows 10000000] [--days 30] [--database FILE | postgresql://USER:PASSWORD@HOST/DATABASE]
 
-The rows are of 50 teams with 3 keys each, 3 of 9 models, 3 targets a model; the database makes them itself. One that has rows is used as it is.
+The rows are of 50 teams with 3 keys each, 3 of 9 models, 3 targets a model, a fifth of them of an engine of the gateway's own, and one in a hundred
+of a provider without a known cost; the database makes them itself. One that has rows is used as it is.
 """
 
 import argparse
@@ -19,8 +20,10 @@ from sqlalchemy import Engine, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ledger.breakeven import breakeven
 from ledger.calibration import calibration
 from ledger.database import open_engine
+from ledger.engine_time import EngineTime, write
 from ledger.latency import latency
 from ledger.rollups import roll_up
 from ledger.summed import summed
@@ -41,21 +44,23 @@ GENERATE = """
 {numbers},
 r AS (SELECT i, (i * 2654435761) % 4294967291 AS a, (i * 2246822519) % 4294967279 AS b,
     (i * 3266489917) % 1000003 / CAST(1000003 AS DOUBLE PRECISION) AS u, (i * 668265263) % 999983 / CAST(999983 AS DOUBLE PRECISION) AS v FROM n),
-t AS (SELECT *, a % 50 AS team, (a / 50) % 3 AS key, ((a / 150) % 3 + a % 50) % 9 AS model, (b % 3) AS target, b % 100 < 4 AS failed FROM r)
+t AS (SELECT *, a % 50 AS team, (a / 50) % 3 AS key, ((a / 150) % 3 + a % 50) % 9 AS model, (b % 3) AS target, b % 100 < 4 AS failed FROM r),
+o AS (SELECT *, (model + target) % 5 = 4 AS own, (model + target) % 5 = 3 AND a % 100 = 0 AS unpriced FROM t)
 INSERT INTO attempts (request_id, attempt, started_at_us, team, key_id, endpoint, stream, model_asked, route, target, model_sent, status, reason,
     queue_us, connect_us, headers_us, first_token_us, end_us, input_uncached, cache_read, output_visible, usage_source, usage_raw, cost_nusd,
     finish_reason, bytes_request, bytes_upstream, bytes_client, billed, predicted_ttft_us, predicted_end_us, predicted_p_slo, organisation, policy,
-    slo_met, overhead_us, predicted_end_p95_us, predicted_output_tokens, predicted_cost_nusd)
+    slo_met, overhead_us, predicted_end_p95_us, predicted_output_tokens, predicted_cost_nusd, engine_prefill_us, engine_decode_us, engine_nusd)
 SELECT {id}, 1, :from_us + CAST(i * CAST(:step_us AS DOUBLE PRECISION) AS BIGINT), 'team-' || team, 'key-' || team || '-' || key, 'chat.completions',
-    b % 4 > 0, 'model-' || model, 'model-' || model, 'provider-' || ((model + target) % 5), 'up-' || model || '-' || target,
+    b % 4 > 0, 'model-' || model, 'model-' || model, CASE WHEN own THEN 'own' ELSE 'provider-' || ((model + target) % 5) END,
+    CASE WHEN own THEN 'own' ELSE 'up-' || model || '-' || target END,
     CASE WHEN failed THEN 'failed' ELSE 'ok' END, 'first in order', 50, 900, 90000, CAST(120000 * exp(2 * u) AS BIGINT),
     CAST(400000 * exp(3 * v) AS BIGINT), CASE WHEN failed THEN NULL ELSE CAST(60 * exp(6 * v) AS BIGINT) END,
     CASE WHEN failed THEN NULL ELSE 100 END, CASE WHEN failed THEN NULL ELSE CAST(30 * exp(3 * u) AS BIGINT) END,
     CASE WHEN failed THEN NULL ELSE 'provider' END, CASE WHEN failed THEN NULL ELSE '{{"prompt_tokens"\\:100,"completion_tokens"\\:30}}' END,
-    CASE WHEN failed THEN NULL ELSE CAST(100000 * exp(4 * v) AS BIGINT) END, 'stop', 4000, 20000, 20000, 'team',
+    CASE WHEN failed OR own OR unpriced THEN NULL ELSE CAST(100000 * exp(4 * v) AS BIGINT) END, 'stop', 4000, 20000, 20000, 'team',
     CAST(150000 * exp(2 * v) AS BIGINT), 2000000, v, '', 'policy-' || (team % 3), u < 0.9, 400,
-    6000000, 80, CAST(120000 * exp(4 * v) AS BIGINT)
-FROM t
+    6000000, 80, CAST(120000 * exp(4 * v) AS BIGINT), CASE WHEN own THEN 50000 END, CASE WHEN own THEN 200000 END, CASE WHEN own THEN 90000 END
+FROM o
 """
 
 
@@ -67,6 +72,8 @@ def generate(engine: Engine, rows: int, days: int, now_s: float) -> None:
     for low in range(0, rows, 500_000):
         with engine.begin() as connection:
             connection.execute(statement, {"low": low, "high": min(rows, low + 500_000), "from_us": from_us, "step_us": step_us})
+    ends = range(from_us, int(now_s * 1e6), 60_000_000)
+    write(engine, [EngineTime("own", at, 60_000_000, 40_000_000, nusd_per_hour=1_000_000_000) for at in ends])
     minute = "started_at_us / 60000000"
     with engine.begin() as connection:
         connection.execute(text(f"INSERT INTO stale_spans SELECT CAST({minute} AS TEXT), 60, {minute} * 60 FROM attempts GROUP BY {minute}"))
@@ -91,7 +98,14 @@ def asked(engine: Any, now_s: float, rng: random.Random) -> dict[str, Callable[[
         roll_up(engine, now_s)
         return calibration(engine, window(days, team), groups, now_s)
 
+    def break_even(days: float, team: bool) -> Any:
+        roll_up(engine, now_s)
+        return breakeven(engine, window(days, team), {}, now_s)
+
     return {
+        "a team's break-even, 30 days": partial(break_even, 30, True),
+        "everybody's break-even, 1 day": partial(break_even, 1, False),
+        "everybody's break-even, 30 days": partial(break_even, 30, False),
         "a team's calibration by target, 30 days": partial(predictions, 30, True, "target", "p_slo"),
         "everybody's calibration by target, 30 days": partial(predictions, 30, False, "target"),
         "everybody's calibration by p_slo, 30 days": partial(predictions, 30, False, "p_slo"),

@@ -93,7 +93,9 @@ class EngineSettings(Section):
     reasoning_parser: Annotated[str, Like(r"[A-Za-z0-9_]{1,40}", "must be a name of vLLM's --reasoning-parser")] | None = None
     chat_template: str | None = Field(None, description="vllm: a file; default: the tokenizer's own")
     args: tuple[str, ...] = Field((), description="vllm: more of its flags, as they stand on its command line")
-    ttft_ms: Milliseconds | None = Field(None, description="a prompt is let in only if it and those being read are read within it; default: no limit")
+    ttft_ms: Milliseconds | None = Field(
+        None, description="from arrival to first token: who would begin later goes to the next target or is refused; default: no limit"
+    )
     batch: BatchShareSettings = BatchShareSettings()
     replicas: int = Field(1, ge=1, le=64, description="so many engines of this kind, NAME-1, NAME-2 …; they share `gpus` out among themselves")
     gpu_usd_per_hour: PositiveUsd | None = Field(None, description="what an hour of one replica's machine costs, busy or not; default: not known")

@@ -93,7 +93,8 @@ class _Delivered:
         self.visible, self.reasoning = _tokens(texts), _tokens(thoughts)
         while texts and not texts[-1].text.strip():
             texts = texts[:-1]
-        self.kept = self.reasoning + _tokens(texts)  # without the white space at its end, which is asked for again
+        self.text_kept = _tokens(texts)  # without the white space at its end, which is asked for again
+        self.kept = self.reasoning + self.text_kept
         self.finish: Finish | None = next((event.finish for event in events if isinstance(event, ev.Finished)), None)
         self.input = told if told is not None and told.input_total else None  # 0: it was not known when the answer began
         self.usable = (
@@ -159,7 +160,7 @@ class Continuation:
         """The end of an answer that had all the tokens it may have."""
         last: list[ev.Event] = [ev.Finished(finish=Finish("length")), ev.Ended()]
         if self._told.input is not None:
-            last.insert(1, ev.UsageReported(usage=self._over_both(Usage())))
+            last.insert(1, ev.UsageReported(usage=self._over_both(Usage(), self._told.visible)))
         return b"".join(map(encoder.feed, last))
 
     def seam(self, target_label: str, repeats: bool = False) -> bytes:
@@ -172,7 +173,7 @@ class Continuation:
         encoder = self._dialect.resumed(self._delivered, _answering(self._asked, target_label))
         if encoder is None:
             raise RuntimeError("an answer that was found to be resumable is not")
-        self._rest = _Rest(self._dialect, encoder, Joint(self._told.text, repeats), self._over_both)
+        self._rest = _Rest(self._dialect, encoder, Joint(self._told.text, repeats), self._of_rest)
         self._rest.close_with({"continued": self.seams})
         return b": turnout %b\n\n" % msgspec.json.encode({"continued": here})
 
@@ -192,17 +193,23 @@ class Continuation:
     def over(self, exchange: Exchange) -> "ContinuedExchange":
         return ContinuedExchange(exchange, self)
 
-    def _over_both(self, usage: Usage) -> Usage:
-        """Usage as the client is told it: the request's input once, the output of both parts. Of a cut part it is an estimate."""
+    def _of_rest(self, usage: Usage, joint: Joint) -> Usage:
+        """Usage as the client is told it, from the second answer's: what that said again of the first one's text is in it already, if at all."""
         told = self._told
-        changes: dict[str, Any] = {"output_visible": told.visible + (usage.output_visible or 0), "source": "estimated"}
+        before = told.text_kept if joint.swallowed else told.visible
+        return self._over_both(usage, 0 if joint.repeated and (usage.output_visible or 0) >= before else before)
+
+    def _over_both(self, usage: Usage, before: int) -> Usage:
+        """The request's input once, the output of both parts. `before`: tokens of the cut one's text, an estimate, that `usage` has not."""
+        told = self._told
+        changes: dict[str, Any] = {"output_visible": before + (usage.output_visible or 0), "source": "estimated"}
         if told.reasoning or usage.reasoning is not None:
             changes["reasoning"] = told.reasoning + (usage.reasoning or 0)
         if told.input is not None:
             names = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
             changes |= {name: getattr(told.input, name) for name in names}
         elif self.call.answered:
-            changes |= _less_input(usage, told.visible)
+            changes |= _less_input(usage, told.text_kept)
         return replace(usage, **changes)
 
 
@@ -225,12 +232,12 @@ def _answering(call: Call, target: str) -> Answering:
 class _Rest:
     """The second answer's events, told as the rest of the first."""
 
-    def __init__(self, dialect: Resumable, encoder: ResumedEncoder, joint: Joint, over_both: Callable[[Usage], Usage]) -> None:
+    def __init__(self, dialect: Resumable, encoder: ResumedEncoder, joint: Joint, of_rest: Callable[[Usage, Joint], Usage]) -> None:
         self.encoder = encoder
         self._note: dict[str, object] = {}
         self._decoder = dialect.stream_decoder(1)
         self._joint = joint
-        self._over_both = over_both
+        self._of_rest = of_rest
         self._begun = False
         self._joined: int | None = None  # the part that goes on with the text before the seam
 
@@ -252,7 +259,7 @@ class _Rest:
                     yield replace(event, text=text, part=self._part(event))
                 return
             case ev.UsageReported():
-                usage = self._over_both(event.usage)
+                usage = self._of_rest(event.usage, self._joint)
                 self.close_with({"usage_source": usage.source})
                 yield ev.UsageReported(usage=usage)
                 return

@@ -74,5 +74,12 @@ def shown(error: e.TurnoutError) -> Shown:
     return Shown(status, kind, (*headers, *error.headers))
 
 
+def decision_of(error: e.TurnoutError) -> str:
+    """What was decided about the request, in words; of one that ended before a plan, what ended it. "": nobody knows who asks, or what went wrong."""
+    if error.decision or type(error) is e.TurnoutError or isinstance(error, e.AuthenticationFailed):
+        return error.decision
+    return f"not planned: {error.reason}"
+
+
 def _never_fits(error: e.TurnoutError) -> bool:
     return isinstance(error, e.LimitExceeded) and error.retry_after_s is None

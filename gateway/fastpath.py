@@ -12,7 +12,7 @@ from contract.errors import AttemptsExhausted, ClientClosed, MethodNotAllowed, R
 from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
 from gateway.cycle import EXTENSION
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
-from gateway.errors import shown
+from gateway.errors import decision_of, shown
 from gateway.identity import new_request_id
 from gateway.job import Job
 from gateway.job_making import job_of, name_the_fault
@@ -91,8 +91,8 @@ class FastPath:
         ]
         if attempts:
             headers.append((b"x-turnout-attempts", b"%d" % attempts))
-        if error.decision:
-            headers.append((b"x-turnout-decision", error.decision.encode()))
+        if decision := decision_of(error):
+            headers.append((b"x-turnout-decision", decision.encode()))
         if error.cache:
             headers.append((b"x-turnout-cache", error.cache.encode()))
         if not client.read:

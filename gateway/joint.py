@@ -8,6 +8,7 @@ class Joint:
 
     That white space is swallowed where the second begins with it. So is the whole of the text, should the second begin by repeating it, if it
     is not so short that this may be meant; `repeats`: the target is known to do it, however short. What may be either is held until it is clear.
+    `repeated`: it did; `swallowed`: it began with white space that had been told.
     """
 
     def __init__(self, told: str, repeats: bool) -> None:
@@ -16,6 +17,7 @@ class Joint:
         self._looking = len(self._body) >= (1 if repeats else MIN_ECHO)  # for a repetition
         self._held = ""
         self._settled = False
+        self.repeated = self.swallowed = False
 
     def feed(self, text: str) -> str:
         if self._settled:
@@ -32,6 +34,7 @@ class Joint:
         self._settled = self._settled or bool(self._held)
         held, self._held = self._held, ""
         same = next((index for index, (ours, its) in enumerate(zip(self._tail, held, strict=False)) if ours != its), min(len(held), len(self._tail)))
+        self.swallowed = self.swallowed or same > 0
         return held[same:]
 
     def _looked(self) -> bool:
@@ -41,5 +44,6 @@ class Joint:
             return False
         self._looking = False
         if begun.startswith(self._body):
+            self.repeated = True
             self._held = begun[len(self._body) :]
         return True

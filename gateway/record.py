@@ -255,7 +255,8 @@ def _given_after_s(job: Job, attempt: Attempt) -> float | None:
 
 def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None) -> Usage | None:
     exchange = attempt.exchange
-    usage = None if exchange is None else settled(exchange.usage, status == "ok", len(job.call.body), exchange.tokens_seen)
+    request_bytes = attempt.marks.bytes_sent if attempt.rest else len(job.call.body)  # the first part's text among it
+    usage = None if exchange is None else settled(exchange.usage, status == "ok", request_bytes, exchange.tokens_seen)
     if usage is None and attempt.marks.bytes_sent and (status in ("abandoned", "client_closed") or isinstance(error, AttemptTimeout)):
         return unawaited(job.call)
     return usage

@@ -1,11 +1,12 @@
 """At which volume an owned engine is cheaper than a managed target, for the traffic that there really was. Pure but for the sums it asks for.
 
 An engine costs by the hour, busy or not, from its first minute on. What it can do is what it did while it worked, all teams together: the tokens of
-its busiest minute, or of its busy seconds, whichever is more; a lower bound. A managed target costs what its tokens cost, cached ones and all. Tokens
-of input and output count alike, as they came. What is projected is the straight line through the whole days of the time, thirty days on.
+the busiest minute of its busiest hours, or of its busy seconds, whichever is more; a lower bound. A managed target costs what its tokens cost,
+cached ones and all. Tokens of input and output count alike, as they came. What is projected is the straight line through the whole days of the
+time, thirty days on.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,14 +16,15 @@ from ledger.engine_time import Effective, Recent, Uptime, recent, uptimes
 from ledger.engine_time import usd_per_hour as known_usd_per_hour
 from ledger.observed import INPUTS, OUTPUTS
 from ledger.reports import tokens_of
-from ledger.rollups import DAY, HOUR, UNPRICED, US
+from ledger.rollups import DAY, HOUR, US
 from ledger.schema import attempts, usage_rollups
 from ledger.summed import Sums, summed
 from ledger.trend import AHEAD, Trend, trend
-from ledger.window import Window, matching
+from ledger.window import Window
 
 DAY_H = 24.0
 NUSD_PER_USD = 1e9
+BUSIEST = 3  # hours whose minutes are looked at
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -84,14 +86,14 @@ def breakeven(engine: Engine, window: Window, usd_per_hour: Mapping[str, float],
     until_us = min(window.to_us, int(now_s * US))
     up = uptimes(engine, Window(window.from_us, until_us))
     owned = {sums.group[0]: _tokens(sums) for sums in found if _is_owned(sums, up)}
-    managed = _managed(engine, window, [sums for sums in found if not _is_owned(sums, up)], now_s)
+    managed = _managed(sums for sums in found if not _is_owned(sums, up))
     traffic = (_days(max(window.from_us, _began_us(engine)), until_us), sum(map(_tokens, found)))
     lines = []
     known = known_usd_per_hour(engine, window)
     goes, all_go = _trends(engine, window, owned, now_s) if owned and managed else ({}, None)
     costs = {} if "team" in window.filters else recent(engine, until_us, now_s)
     for name, tokens in owned.items():
-        since_us = up[name].since_us if name in up else _first_us(engine, window, name)
+        since_us = up[name].since_us if name in up else _first_us(engine, window, name, now_s)
         work = Work(tokens, _days(max(window.from_us, since_us), until_us), _most_per_s(engine, window, name, up.get(name), now_s))
         hourly = usd_per_hour.get(name, usd_per_hour.get("", known.get(name)))
         found_now = (against(name, work, hourly, each, traffic) for each in managed)
@@ -174,36 +176,25 @@ def _is_owned(sums: Sums, up: Mapping[str, Uptime]) -> bool:
     return bool(provider) and provider == model and (provider in up or sums.engine_us is not None)
 
 
-def _managed(engine: Engine, window: Window, found: Sequence[Sums], now_s: float) -> list[Managed]:
+def _managed(found: Iterable[Sums]) -> list[Managed]:
     """Those that were paid for, at what the attempts with a known cost came to."""
     lines = []
     for sums in found:
         paid = (sums.cost_nusd or 0) + (sums.absorbed_nusd or 0)
-        tokens = _tokens(sums) - (_unpriced_tokens(engine, window, sums, now_s) if sums.unpriced and paid else 0)
+        tokens = _tokens(sums) - (sums.unpriced_tokens or 0)
         if paid and tokens > 0:
             lines.append(Managed(sums.group[2], paid / NUSD_PER_USD / tokens * 1e6, sums.unpriced))
     return lines
 
 
-def _unpriced_tokens(engine: Engine, window: Window, sums: Sums, now_s: float) -> int:
-    """Read from the rows, of the hours in which there were any."""
-    provider, model, _ = sums.group
-    of_it = Window(window.from_us, window.to_us, {**window.filters, "provider": provider, "model_sent": model})
-    hours = [each.group[0] for each in summed(engine, of_it, ("hour",), now_s) if each.unpriced]
-    if not hours:
-        return 0
-    c = attempts.c
-    from_us, to_us = max(window.from_us, min(hours) * US), min(window.to_us, (max(hours) + HOUR) * US)
-    counts = [func.coalesce(c[name], 0) for name in (*INPUTS, *OUTPUTS)]
-    query = select(func.sum(sum(counts[1:], counts[0]))).where(c.started_at_us >= from_us, c.started_at_us < to_us, UNPRICED, *matching(of_it, c))
-    with engine.connect() as connection:
-        return int(connection.execute(query).scalar() or 0)
-
-
 def _most_per_s(engine: Engine, window: Window, name: str, up: Uptime | None, now_s: float) -> float:
-    """Of all teams, for it is one machine. Its busiest minute has idle seconds in it, where few ask; its busy seconds have not."""
+    """Of all teams, for it is one machine. A minute of its busiest hours has idle seconds in it, where few ask; its busy seconds have not."""
     of_it = {"provider": name}
-    minute = max((_tokens(sums) for sums in summed(engine, Window(window.from_us, window.to_us, of_it), ("minute",), now_s)), default=0) / 60
+    hours = sorted(summed(engine, Window(window.from_us, window.to_us, of_it), ("hour",), now_s), key=_tokens)[-BUSIEST:]
+    minute = 0.0
+    for each in hours:
+        low, high = max(window.from_us, each.group[0] * US), min(window.to_us, (each.group[0] + HOUR) * US)
+        minute = max([minute, *(_tokens(sums) / 60 for sums in summed(engine, Window(low, high, of_it), ("minute",), now_s))])
     if up is None or not up.busy_us:
         return minute
     meanwhile = sum(map(_tokens, summed(engine, Window(window.from_us, up.until_us, of_it), (), now_s)))
@@ -222,12 +213,15 @@ def _began_us(engine: Engine) -> int:
     return int(min(told, default=0))
 
 
-def _first_us(engine: Engine, window: Window, name: str) -> int:
+def _first_us(engine: Engine, window: Window, name: str, now_s: float) -> int:
     """Of an engine of which no minute is written yet: when it was first asked."""
-    c = attempts.c
-    query = select(func.min(c.started_at_us)).where(c.started_at_us >= window.from_us, c.target == name)
+    hours = summed(engine, Window(window.from_us, window.to_us, {"provider": name}), ("hour",), now_s)
+    if not hours:
+        return window.from_us
+    from_us, c = max(window.from_us, hours[0].group[0] * US), attempts.c
+    query = select(func.min(c.started_at_us)).where(c.started_at_us >= from_us, c.started_at_us < from_us + HOUR * US, c.target == name)
     with engine.connect() as connection:
-        return int(connection.execute(query).scalar() or window.from_us)
+        return int(connection.execute(query).scalar() or from_us)
 
 
 def _days(from_us: int, to_us: int) -> float:

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable, DropTable
 
 from ledger import histogram, predictions
-from ledger.observed import Observed, nothing, observed, rolled_up
+from ledger.observed import INPUTS, OUTPUTS, Observed, nothing, observed, rolled_up
 from ledger.row import ANSWERED, ENDED_WELL
 from ledger.schema import (
     LATENCY_DIMENSIONS,
@@ -83,6 +83,7 @@ ROW: dict[str, ColumnElement[Any]] = {
     "engine_nusd": _c.engine_nusd,
     "slo_met": _one(_c.slo_met.is_(True)),
     "slo_missed": _one(_c.slo_met.is_(False)),
+    "unpriced_tokens": case((UNPRICED, sum((func.coalesce(_c[name], 0) for name in (*INPUTS, *OUTPUTS)), literal(0)))),
     "failed": _one(_c.status.not_in(ENDED_WELL)),
 }
 

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 13
+VERSION = 14
 UPGRADED = frozenset(range(1, VERSION))  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
@@ -202,7 +202,7 @@ USAGE_DIMENSIONS = ("organisation", "team", "key_id", "model_asked", "target", "
 USAGE_MEASURES = (
     *("rows", "requests", "attempts", "estimated", "unpriced"),
     *USAGE_CLASSES,
-    *("cost_nusd", "absorbed_nusd", "saved_nusd", "engine_us", "engine_nusd", "slo_met", "slo_missed"),
+    *("cost_nusd", "absorbed_nusd", "saved_nusd", "engine_us", "engine_nusd", "slo_met", "slo_missed", "unpriced_tokens"),
 )
 usage_rollups = Table(
     "usage_rollups",
@@ -306,6 +306,10 @@ def make_tables(connection: Connection) -> None:
         predicted = or_(*(column.is_not(None) for column in attempts.c if column.name.startswith("predicted_")))
         made = select("predictions-" + cast(minute, String(40)), literal(60), minute).where(predicted).distinct()
         connection.execute(insert(stale_spans).from_select(["id", "span_s", "start_s"], made))
+    if usage_rollups.name in there and not _has(connection, usage_rollups, "unpriced_tokens"):
+        start = usage_rollups.c.start_s
+        made = select("unpriced-" + cast(start, String(40)), literal(60), start).where(usage_rollups.c.span_s == 60, usage_rollups.c.unpriced > 0)
+        connection.execute(insert(stale_spans).from_select(["id", "span_s", "start_s"], made.distinct()))
     for table in metadata.sorted_tables:
         if table.name in there:
             has = {column["name"] for column in inspect(connection).get_columns(table.name)}

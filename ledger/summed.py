@@ -13,7 +13,7 @@ from ledger.window import Window, coarsest, dimensions_of, group_of, matching, p
 
 
 class Sums(msgspec.Struct, frozen=True):
-    """One group. Each sum adds what is known; None: of nothing. `unpriced`: attempts that have usage or may have, but no cost.
+    """One group. Each sum adds what is known; None: of nothing. `unpriced`: attempts that have usage or may have, but no cost, and their tokens.
 
     `cost_nusd` is the team's, `absorbed_nusd` what the gateway bears, `engine_nusd` what the time on engines of ours comes to.
     `estimated`: attempts whose provider did not tell their usage. A request is
@@ -47,6 +47,7 @@ class Sums(msgspec.Struct, frozen=True):
     engine_nusd: int | None
     slo_met: int
     slo_missed: int
+    unpriced_tokens: int | None
 
 
 NO_SUMS = Sums((), *(0 for _ in Sums.__struct_fields__[1:]))  # of nothing

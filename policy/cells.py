@@ -15,6 +15,7 @@ from contract.scale import LEAST, PROMPTS, prompt_at
 from policy.forecast import KNOWN, Forecast
 from policy.level import Level
 from policy.line import FLAT, SUMS, Point, Slopes, add_all, carries, slopes
+from policy.memory import Memory
 from policy.sketch import Distribution, Packed, Sketch, Weighed
 
 HALF_LIFE_S = 600.0  # latencies, lengths of answers, cache hits
@@ -52,6 +53,7 @@ class Dump(msgspec.Struct, array_like=True):
     tokens: dict[int, tuple[float, float]]
     points: dict[int, bytes]  # of each cell in `waits`: _POINT
     line: list[float]
+    remembered: float = 0.0  # answers; a version before does not tell
 
 
 class CellForecast(NamedTuple):
@@ -72,7 +74,7 @@ class CellForecast(NamedTuple):
 class Mode:
     """The streamed answers of a target, or the unary ones."""
 
-    __slots__ = ("cached", "level", "line", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "totals", "waits")
+    __slots__ = ("cached", "level", "line", "memory", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "totals", "waits")
 
     def __init__(self) -> None:
         self.waits: dict[int, Sketch] = {}  # by cell: TTFT, or a unary answer's total time
@@ -87,6 +89,7 @@ class Mode:
         self.placed: dict[int, tuple[Forecast, CellForecast]] = {}  # by place in a cell
         self.slopes: tuple[Slopes, float, float] = (FLAT, 0.0, 0.0)  # with the answers behind it, and when
         self.level = Level()
+        self.memory = Memory()
 
     def forget_forecasts(self) -> None:
         self.cached = [None] * CELLS
@@ -131,6 +134,7 @@ class Mode:
                 sketches.setdefault(at, Sketch()).add_all(weighed)
         self.totals.add_all(totals)
         self.outputs.add_all(outputs)
+        self.memory.add(answers[-1][0], len(answers))
         add_all(self.line, line)
 
     def _points_of(self, cell: int, prompt_tokens: int, load: int, weight: float) -> None:
@@ -155,7 +159,7 @@ class Mode:
         self.line = [each * slow for each in self.line]
         self.tokens = {at: [each * slow for each in sums] for at, sums in self.tokens.items()}
 
-    def dump(self, slow: float, fast: float) -> Dump:
+    def dump(self, now: float, slow: float, fast: float) -> Dump:
         return Dump(
             {cell: sketch.pack(slow) for cell, sketch in self.waits.items()},
             {load: sketch.pack(slow) for load, sketch in self.token_s.items()},
@@ -165,9 +169,10 @@ class Mode:
             {at: (sums[0] * slow, sums[1] * slow) for at, sums in self.tokens.items()},
             {cell: _POINT.pack(*(each * slow for each in sums)) for cell, sums in self.points.items()},
             [each * slow for each in self.line],
+            self.memory.answers(now),
         )
 
-    def merge(self, dump: Dump, slow: float, fast: float) -> None:
+    def merge(self, dump: Dump, now: float, slow: float, fast: float) -> None:
         """Raises ValueError for what no mode dumps."""
         if dump.waits.keys() != dump.points.keys() or any(len(each) != _POINT.size for each in dump.points.values()):
             raise ValueError("a cell's answers have no points")
@@ -186,6 +191,7 @@ class Mode:
             sums = self.points.get(cell, (0.0, 0.0, 0.0))
             self.points[cell] = [mine + theirs * slow for mine, theirs in zip(sums, _POINT.unpack(theirs_point), strict=True)]
         self.line = [mine + theirs * slow for mine, theirs in zip(self.line, dump.line, strict=True)]
+        self.memory.add(now, dump.remembered)
 
 
 View = tuple[Mode, float, float]  # with the factors that turn its weights, slow and fast, into those of now

@@ -17,7 +17,7 @@ from policy.slack import CONFIDENT
 WAITS = (0.182, 0.693, 1.792)  # a queue's waits, in means: of an exponential distribution the middle of each third
 TYPICAL_OUTPUT = 300.0  # tokens, of an answer whose model has no history
 MOST_MEMOS = 100  # outlooks kept with one forecast: clients may ask for any max_tokens
-TYPICAL_TOKEN_S = 0.05  # what a unary answer's tokens may take each, when only its begin is promised
+TYPICAL_TOKEN_S = 0.05  # what a unary answer's tokens may take each, where only its begin is promised and nothing shows when that is
 
 
 class Live(msgspec.Struct, frozen=True, gc=False):
@@ -106,26 +106,27 @@ def _outlook(ask: Ask, live: Live, slo: Slo, typical_output: float) -> Outlook:
 def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_s: float | None, finish_p95_s: float | None) -> float | None:
     """How likely all of the SLO is met; None: too little is known, or nothing is promised.
 
-    A promised first token of a unary answer cannot be seen: the answer may take as long as its tokens would, beside.
+    A target that was not asked for long is taken to do as it did where that was well. Where it was not, it may be over: that is not known.
     """
-    forecast = live.forecast
     if slo == NO_SLO:
         return None
-    if slo.ttft_s is not None and ask.streamed and live.wait_s >= slo.ttft_s:
+    if slo.ttft_s is not None and live.wait_s >= slo.ttft_s:
         return 0.0  # the queue alone takes longer: no measurement is needed
-    if forecast.samples < KNOWN:
+    p = _odds(ask, live, slo, output, finish_s, finish_p95_s)
+    return None if p is not None and p < CONFIDENT and live.forecast.samples < KNOWN else p
+
+
+def _odds(ask: Ask, live: Live, slo: Slo, output: float, finish_s: float | None, finish_p95_s: float | None) -> float | None:
+    """By what was measured, however long ago."""
+    forecast = live.forecast
+    if forecast.samples < KNOWN and not forecast.remembered:
         return None
     p = 1.0 - forecast.failing
     if slo.ttft_s is not None:
-        allowed_s = slo.ttft_s if ask.streamed else slo.ttft_s + output / (slo.tokens_per_s or 1 / TYPICAL_TOKEN_S)
-        shorter = 1.0  # than those that were measured, by a limit of the request's own
-        if not ask.streamed and finish_s is not None and forecast.total_mean_s:
-            shorter = max(0.01, (finish_s - live.wait_s) / forecast.total_mean_s)
-        waits_s = [each * live.wait_s for each in WAITS] if live.wait_s else [0.0]
-        in_time = [within for wait_s in waits_s if (within := forecast.within((allowed_s - wait_s) / shorter)) is not None]
-        if not in_time:
+        in_time = _begins_in_time(ask, live, slo, slo.ttft_s, output, finish_s)
+        if in_time is None:
             return None
-        p *= sum(in_time) / len(in_time)
+        p *= in_time
     if slo.tokens_per_s is not None:
         if not forecast.token_s_mean:
             return None
@@ -135,6 +136,26 @@ def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_s: float |
             return None
         p *= _soft(slo.deadline_s / finish_p95_s)
     return p
+
+
+def _begins_in_time(ask: Ask, live: Live, slo: Slo, ttft_s: float, output: float, finish_s: float | None) -> float | None:
+    """A unary answer's first token is nobody's to see: the target's streamed answers show when it comes. Where too few of these are known, the
+    whole answer may take as long as its tokens would, beside.
+    """
+    forecast, wait_s = live.forecast, live.wait_s
+    waits, allowed_s, shorter = forecast.waits, ttft_s, 1.0
+    if not ask.streamed and forecast.begins is not None:
+        waits = forecast.begins
+    elif not ask.streamed:
+        if forecast.output_mean is not None:  # else its answers have no tokens: vectors, pictures
+            allowed_s += output / (slo.tokens_per_s or 1 / TYPICAL_TOKEN_S)
+        if finish_s is not None and forecast.total_mean_s:  # than those that were measured, by a limit of the request's own
+            shorter = max(0.01, (finish_s - wait_s) / forecast.total_mean_s)
+    if waits is None:
+        return None
+    waits_s = [each * wait_s for each in WAITS] if wait_s else [0.0]
+    in_time = [within for each in waits_s if (within := waits.within((allowed_s - each) / shorter)) is not None]
+    return sum(in_time) / len(in_time) if in_time else None
 
 
 def _soft(ratio: float) -> float:

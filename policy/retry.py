@@ -118,7 +118,7 @@ def _first_retry_s(error: AttemptError, now: Situation) -> float | None:
     if now.attempts_at_target > 1 or not (_spares_one(now) and now.healthy and now.budget_allows):
         return None
     if isinstance(error, ConnectionLost):
-        return 0.0  # a connection that was old; a fresh one costs nothing
+        return 0.0  # most often a connection that was old: a fresh one is there at once
     if isinstance(error, UpstreamOverloaded) or not isinstance(error, UpstreamError) or error.retry_after_s:
         return None
     delay_s = _backoff_s(now)

@@ -29,6 +29,7 @@ from policy.cells import (
 )
 from policy.forecast import KNOWN, Forecast
 from policy.line import Point, Slopes, carries
+from policy.memory import ENOUGH
 from policy.sketch import Distribution
 
 MOST_HALF_LIVES = 500.0  # before the scale is reset, within the range of a float
@@ -149,7 +150,7 @@ class TargetStats:
         """All that fades, as it weighs now: so it can be taken in by another process, whose clock is another."""
         self._take_in()
         slow, fast = (1.0, 1.0) if self._at is None else _factors(self._at, now)
-        return msgspec.msgpack.encode([mode.dump(slow, fast) for mode in self._modes])
+        return msgspec.msgpack.encode([mode.dump(now, slow, fast) for mode in self._modes])
 
     def merge(self, data: bytes, now: float) -> None:
         """Adds what a dump holds. Raises ValueError for bytes that are none; then nothing may be relied on."""
@@ -161,7 +162,7 @@ class TargetStats:
         at = self._landmark(now)
         slow, fast = _factors(now, at)
         for mode, dump in zip(self._modes, dumps, strict=True):
-            mode.merge(dump, slow, fast)
+            mode.merge(dump, now, slow, fast)
         self._changes += 1
 
     def recovered(self) -> None:
@@ -221,10 +222,19 @@ class TargetStats:
         times = carries(of_cell.slope, of_cell.there, point_of(place))
         if forecast.waits is not None and times != 1.0:
             forecast = _carried(forecast, forecast.waits.carried(times), streamed, times)
+        if not streamed and (begins := self._begins(of_cell.made_at, prompt_tokens, load)) is not None:
+            forecast = msgspec.structs.replace(forecast, begins=begins, memo={})
         if len(placed) >= MOST_PLACED:
             placed.clear()
         placed[place] = forecast, of_cell
         return forecast
+
+    def _begins(self, now: float, prompt_tokens: int, load: int) -> Distribution | None:
+        """The TTFT of such streamed answers; None: too little is known."""
+        if not any(mode.waits for mode, _, _ in self._views(now, True)):
+            return None
+        streamed = self.forecast(now, streamed=True, prompt_tokens=prompt_tokens, load=load)
+        return streamed.waits if streamed.samples >= KNOWN or streamed.remembered else None
 
     def _made(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> CellForecast:
         """A cell's, anew. `here`: the point that is asked for."""
@@ -249,6 +259,7 @@ class TargetStats:
         all_answers = sum(each.totals.total * slow for each, slow, _ in views)
         forecast = Forecast(
             samples=max(waits.total, min(KNOWN, all_answers)),
+            remembered=sum(each.memory.answers(now) for each, _, _ in views) >= ENOUGH,
             ttft_mean_s=waits.mean if streamed else None,
             ttft_p50_s=median_s,
             ttft_p95_s=waits.quantile(0.95) if streamed else None,

@@ -141,6 +141,7 @@ def told(streams: list[Stream], took_s: float) -> dict[str, Any]:
         "output_tokens": sum(each.tokens for each in whole),
         "seconds": round(took_s, 2),
         "output_tokens_per_s": round(sum(each.tokens for each in whole) / took_s, 1),
+        "ttft_ms_mean": round(1000 * sum(first) / len(first), 2) if first else None,
         "ttft_ms_p50": quantile(first, 0.5),
         "ttft_ms_p90": quantile(first, 0.9),
         "ttft_ms_p95": quantile(first, 0.95),

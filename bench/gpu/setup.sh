@@ -36,6 +36,7 @@ echo $! > "$home/pid"
 began=$(date +%s)
 until curl -s http://127.0.0.1:8080/health/ready | grep -q '"llm":{"state":"ready"'; do
     kill -0 "$(cat "$home/pid")" || { tail -40 "$home/gateway.log"; exit 1; }
+    ! curl -s http://127.0.0.1:8080/health/ready | grep -q '"state":"failed"' || { tail -c 3000 "$home/gateway.log"; exit 1; }
     [ $(($(date +%s) - began)) -lt 500 ] || { tail -60 "$home/gateway.log"; exit 1; }
     sleep 1
 done

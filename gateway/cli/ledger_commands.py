@@ -81,10 +81,17 @@ def attempt_lines(row: Any, told: dict[str, Any]) -> Iterator[str]:
     yield f"  {row.attempt}  {row.status:<13} {row.target or '-'}  model {row.model_sent or '-'}  ({row.reason})  {row.error_code or ''}".rstrip()
     yield f"     ms: {times}   tokens: {tokens}   USD: {told['cost_usd'] or 'unknown'}{absorbed}"
     if (p := told["predicted"]) is not None:
-        ends = f"first_token p95 {_told(p['ttft_p95_ms'], '.1f')}  end {_told(p['end_ms'], '.1f')}  p95 {_told(p['end_p95_ms'], '.1f')}"
-        tokens = f"{_known(p['prompt_tokens'])} in, {_known(p['output_tokens'])} out"
-        slo = "" if p["p_slo"] is None else f"   SLO: {p['p_slo']:.0%} likely"
-        yield f"     predicted ms: {ends}   tokens: {tokens}   USD: {p['cost_usd'] or 'unknown'}{slo}"
+        yield f"     predicted {_predicted(p)}"
+
+
+def _predicted(p: dict[str, Any]) -> str:
+    """What was not predicted is `-`: it was no prediction of a cost that nobody knew."""
+    if all(value is None for name, value in p.items() if name != "prompt_tokens"):
+        return f"tokens: {p['prompt_tokens']} in; nothing else was: too little was known of the target"
+    ends = f"first_token p95 {_told(p['ttft_p95_ms'], '.1f')}  end {_told(p['end_ms'], '.1f')}  p95 {_told(p['end_p95_ms'], '.1f')}"
+    tokens = f"{_known(p['prompt_tokens'])} in, {_known(p['output_tokens'])} out"
+    slo = "" if p["p_slo"] is None else f"   SLO: {p['p_slo']:.0%} likely"
+    return f"ms: {ends}   tokens: {tokens}   USD: {p['cost_usd'] or '-'}{slo}"
 
 
 def _told(value: float | None, form: str) -> str:

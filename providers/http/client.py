@@ -13,6 +13,7 @@ from providers.http.port import Clocks, Endpoint, Origin
 MAX_IDLE = 256  # unused connections kept for one origin
 MAX_CACHED_HEADS = 1024
 LARGE = 32 << 10  # bytes of a body, from which on it is not copied behind its head
+SAFE_METHODS = ("GET",)  # a request may be sent twice: whether the first was read before its connection closed, nobody can tell
 _Way = tuple[Endpoint, bytes, list[Connection]]
 
 
@@ -38,14 +39,15 @@ class PooledClient:
         while pool:
             connection = pool.pop()
             if not connection.usable:
+                connection.abort()
                 continue
             response = connection.send(message, clocks, total_at)
             try:
                 await response.head()
             except ConnectionLost:
-                if response.received:
+                if response.received or endpoint.method not in SAFE_METHODS:
                     raise
-                break  # it had been closed while it lay idle: once more, on a fresh one
+                break  # it was closed meanwhile: once more, on a fresh one
             return response
         connection = await self._connect(endpoint.origin, clocks)
         response = connection.send(message, clocks, total_at)

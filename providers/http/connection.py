@@ -4,6 +4,7 @@ The connection goes back to its pool the moment a response's clean end was read;
 """
 
 import asyncio
+import select
 import socket
 from math import inf
 from time import monotonic
@@ -124,7 +125,7 @@ class Response:
 
     # --- the connection's side ---------------------------------------------------------------------------------------
     def take(self, parts: list[bytes]) -> None:
-        self.started = True
+        self.started = self.started or bool(parts)
         if not self.draining:
             self._parts += parts
             self._size += sum(map(len, parts))
@@ -169,9 +170,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_extra", "_fault", "_head_size", "_headers", "_idle_since", "_keep_alive", "_message_ended", "_parser", "_pool", "_response",
-        "_timer", "_timer_at", "_unparsed", "loop", "on_body", "transport",
+        "_timer", "_timer_at", "_unparsed", "_waiting", "loop", "on_body", "transport",
     )  # fmt: skip
-
     transport: asyncio.Transport
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: list["Connection"]) -> None:
@@ -191,6 +191,7 @@ class Connection(asyncio.Protocol):
         self._extra = False  # bytes that belong to no response we asked for
         self._idle_since = 0.0
         self._fault = ""  # why a parser callback gave up
+        self._waiting = select.poll()  # what the loop has not taken from the socket yet
 
     # --- the client's side -------------------------------------------------------------------------------------------
     def send(self, message: list[bytes], clocks: Clocks, total_at: float) -> Response:
@@ -210,7 +211,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        return not self.transport.is_closing()
+        """Whether a request may be sent on it. One that the peer has closed, or sent something on, is none, though the loop does not know yet."""
+        return not self.transport.is_closing() and not self._waiting.poll(0)
 
     def abort(self) -> None:
         """Closes at once; what was on it ends with an error."""
@@ -271,7 +273,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        self._waiting.register(sock.fileno(), select.POLLIN)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
@@ -286,10 +289,9 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             failed = True
-        if self._body:  # what came after the message's end belongs to none
-            if not self._message_ended:
-                response.take(self._body)
-            self._body.clear()
+        if not self._message_ended:
+            response.take(self._body)
+        self._body.clear()  # what came after the message's end belongs to none
         if failed:
             if not self._message_ended:
                 self._finish(MalformedResponse(self._fault or "the upstream's answer is not valid HTTP"))
@@ -393,8 +395,6 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         response = self._response
         if response is not None and response.headers_at and not self._message_ended:
-            if self._body:
-                response.take(self._body)
-                self._body.clear()
+            response.take(self._body)
             self._message_ended = True
             self._keep_alive = self._parser.should_keep_alive()

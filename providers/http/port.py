@@ -100,8 +100,8 @@ class HttpClient(Protocol):
     async def send(self, endpoint: Endpoint, body: bytes, clocks: Clocks) -> HttpResponse:
         """Sends one request and waits for the response's head.
 
-        No redirect is followed, no retry made, but one: a pooled connection that proved dead before any byte of a response came is
-        replaced once by a fresh one. Cancelling the call closes its connection at once.
+        No redirect is followed. A pooled connection that its peer has closed is passed over before anything is sent on it. Once the request is
+        on its way it may have been read: it is not sent again, but for a GET, once. Cancelling the call closes its connection at once.
         Raises ConnectFailed, AttemptTimeout, ConnectionLost, MalformedResponse.
         """
 

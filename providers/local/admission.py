@@ -27,13 +27,14 @@ SMOOTHING = 0.2  # weight of the newest hand-over in the average
 class Held:
     """A place in the engine, from its slot to its end. `prefill_s`, `decode_s`: of the engine's time, known once it is released."""
 
-    __slots__ = ("_admission", "began", "decode_s", "leaves", "prefill_s", "read_at", "slots", "want")
+    __slots__ = ("_admission", "began", "decode_s", "due", "leaves", "prefill_s", "read_at", "slots", "want")
 
-    def __init__(self, admission: "Admission", want: Want, slots: int, began: float) -> None:
+    def __init__(self, admission: "Admission", want: Want, slots: int, began: float, due: float | None) -> None:
         self._admission: Admission | None = admission
         self.want = want
         self.slots = slots
         self.began = began  # by the engine's divided time
+        self.due = due  # until when its first token is to come
         self.read_at: float | None = None
         self.leaves = False  # it was asked to
         self.prefill_s = self.decode_s = 0.0
@@ -55,6 +56,7 @@ class Held:
 class _Waiter(NamedTuple):
     """`size`: engine-seconds that it is thought to take."""
 
+    since: float
     want: Want
     size: float
     timer: asyncio.TimerHandle
@@ -146,7 +148,8 @@ class Admission:
     async def acquire(self, want: Want = NOTHING, wait_s: float = inf) -> Held:
         """A place, waiting in turn; whoever has it releases it. A request that wants more slots than there are takes all.
 
-        Raises EngineBusy at once when the queue is full, and after `max_wait_s` in it, or `wait_s`. Cancelling leaves nothing behind.
+        Raises EngineBusy at once when the queue is full, after `max_wait_s` in it, or `wait_s`, and as soon as its first token cannot come in the
+        promised time. Cancelling leaves nothing behind.
         """
         if not self._waiting and self._has_room(want):
             return self._enter(want, self._typical.of(want.flow))
@@ -169,11 +172,11 @@ class Admission:
                 turn.set_exception(error())
 
     # --- room ----------------------------------------------------------------------------------------------------------
-    def _has_room(self, want: Want) -> bool:
+    def _has_room(self, want: Want, waited_s: float = 0.0) -> bool:
         """Who is alone always has."""
         if self._missing_slots(want) > 0:
             return False
-        return not self._held or (self._has_memory(want) and self.prefills.has_room(want.tokens, want.is_batch))
+        return not self._held or (self._has_memory(want) and self.prefills.has_room(want.tokens, want.is_batch, waited_s))
 
     def _missing_slots(self, want: Want) -> int:
         slots = min(want.slots, self._slots)
@@ -183,20 +186,20 @@ class Admission:
     def _has_memory(self, want: Want) -> bool:
         return want.tokens + ANSWER_TOKENS <= self._kv_left
 
-    def _enter(self, want: Want, size: float) -> Held:
+    def _enter(self, want: Want, size: float, waited_s: float = 0.0) -> Held:
         now = self._clock()
         slots = min(want.slots, self._slots)
         self._running += slots
         self._kv_left -= want.tokens + ANSWER_TOKENS  # until the next look shows it
-        self.prefills.enter(now, want.tokens, want.is_batch)
-        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1))
+        due = self.prefills.enter(now, want.tokens, want.is_batch, waited_s)
+        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), due)
         self._held[held] = size
         return held
 
     def was_read(self, held: Held) -> float:
         """Its first token came; the engine's divided time."""
         now = self._clock()
-        self.prefills.leave(now, held.want.tokens, held.want.is_batch, read=True)
+        self.prefills.leave(now, held.want.tokens, held.want.is_batch, read=True, due=held.due)
         self._hand_over()
         return self.work.at(now)
 
@@ -223,9 +226,10 @@ class Admission:
     async def _wait(self, want: Want, wait_s: float) -> Held:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[Held] = loop.create_future()
-        size = self._typical.of(want.flow)
+        size, spare_s = self._typical.of(want.flow), self.prefills.spare_s(want.tokens, want.is_batch)
         self._turns.add(turn, want.flow, size)
-        self._waiting[turn] = _Waiter(want, size, loop.call_later(wait_s, self._time_out, turn, wait_s))
+        timer = loop.call_later(*((spare_s, self._miss, turn) if 0.0 < spare_s < wait_s else (wait_s, self._time_out, turn, wait_s)))
+        self._waiting[turn] = _Waiter(self._clock(), want, size, timer)
         self._hand_over()  # a slot may be free that the batch work before it had to leave
         try:
             return await turn
@@ -240,7 +244,11 @@ class Admission:
         while (turn := self._turns.first()) is not None:
             waiter = self._waiting[turn]
             given_up = turn.done()  # cancelled, and its task has not run since
-            if not given_up and not self._has_room(waiter.want):
+            waited_s = self._clock() - waiter.since
+            if not given_up and self.prefills.too_late(waiter.want.tokens, waiter.want.is_batch, waited_s):
+                self._refuse(turn)
+                given_up = True
+            if not given_up and not self._has_room(waiter.want, waited_s):
                 self._ask_to_leave(waiter.want)
                 return
             del self._waiting[turn]
@@ -249,7 +257,7 @@ class Admission:
                 self._turns.leave(turn)
                 continue
             self._turns.served(turn)
-            turn.set_result(self._enter(waiter.want, waiter.size))
+            turn.set_result(self._enter(waiter.want, waiter.size, waited_s))
 
     def _ask_to_leave(self, want: Want) -> None:
         """Batch work makes room for who is interactive: what came last has the least to lose."""
@@ -277,6 +285,14 @@ class Admission:
         if not turn.done():
             turn.set_exception(EngineBusy(f"waited {wait_s:g} s in the engine's queue", retry_after_s=self.retry_after_s))
             self._leave(turn)
+
+    def _miss(self, turn: asyncio.Future[Held]) -> None:
+        if not turn.done():
+            self._refuse(turn)
+            self._leave(turn)
+
+    def _refuse(self, turn: asyncio.Future[Held]) -> None:
+        turn.set_exception(EngineBusy("the engine would not begin to answer within its `ttft_ms`", retry_after_s=self.retry_after_s))
 
     def _measure(self, now: float) -> None:
         if self._released_at is not None:

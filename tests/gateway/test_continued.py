@@ -117,6 +117,14 @@ async def test_a_continuation_that_is_cut_goes_on_at_the_next_target(gateway: Ga
     assert [seen.body["messages"][-1]["content"] for seen in two.journal] == ["The", "The quick"]
 
 
+async def test_what_a_continuation_that_was_cut_had_read_is_estimated_with_the_text_before_it(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    text = "a word " * 20
+    one.plays["m1"], two.plays["m2"], two.plays["m3"] = cut(text), cut(" and", by="two"), whole(" more", by="three")
+    first, second, _ = await gateway.rows((await ask(gateway, "trio"))[1])
+    assert first.usage.source == second.usage.source == "estimated"
+    assert second.usage.input_uncached - first.usage.input_uncached >= len(text) // 5
+
+
 async def test_a_target_that_refuses_to_go_on_is_passed_over(gateway: Gateway, one: Upstream, two: Upstream) -> None:
     one.plays["m1"], two.plays["m2"], two.plays["m3"] = cut("The"), status(400), whole(" quick", by="three")
     stream, request_id = await ask(gateway, "trio")

@@ -245,18 +245,27 @@ def test_a_target_that_is_known_to_repeat_is_not_believed_even_where_it_is_short
 
 
 # --- usage ---------------------------------------------------------------------------------------------------------------
+CUTS = [("openai_chat", 5), ("openai_completions", 4), ("openai_responses", 8), ("anthropic_messages", 7)]  # each after PIECES[:4]
+STOOD = SPENT - 1  # of them, in the second's prompt of 10
+
+
+def question_of(dialect: Dialect) -> int:
+    return 10 if dialect == "anthropic_messages" else 10 - STOOD  # the first of these had told its input
+
+
+@pytest.mark.parametrize(("dialect", "cut"), CUTS)
 @pytest.mark.parametrize(
-    ("dialect", "cut", "tokens"),
+    ("rest", "output"),
     [
-        ("openai_chat", 5, (10 - SPENT, SPENT + 3)),  # of the second's 10 some were the answer's beginning
-        ("openai_completions", 4, (10 - SPENT, SPENT + 3)),
-        ("openai_responses", 8, (10 - SPENT, SPENT + 3)),
-        ("anthropic_messages", 7, (10, SPENT + 3)),  # the first had told its input
+        (["a", "b", "c"], SPENT + 3),
+        (["\n", "b", "c"], STOOD + 3),  # the white space that was not sent is said again, and told once
+        ([*PIECES[:4], "b", "c"], 6),  # all of it is
     ],
 )
-def test_usage_is_of_the_question_once_and_of_both_parts_of_the_answer(dialect: Dialect, cut: int, tokens: tuple[int, int]) -> None:
+def test_usage_is_of_the_question_once_and_of_both_parts_of_the_answer(dialect: Dialect, cut: int, rest: list[str], output: int) -> None:
     delivered = b"".join(answer(dialect, PIECES, "one")[:cut])
-    assert read(dialect, continued(asked(dialect), delivered, answer(dialect, ["a", "b", "c"], "two"))).tokens == tokens
+    told = continued(asked(dialect), delivered, answer(dialect, rest, "two"), repeats=rest[0] == "The")
+    assert read(dialect, told).tokens == (question_of(dialect), output)
 
 
 def test_usage_is_told_only_to_a_client_that_asked() -> None:

@@ -107,6 +107,22 @@ async def test_an_unknown_model_is_a_404_that_says_where_to_look(gateway: Gatewa
     assert answer.json()["error"]["code"] == "model_not_found" and "/v1/models" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "decision"),
+    [
+        (with_field("model", "none"), "not planned: model_not_found"),
+        (with_field("temperature", "hot"), "not planned: invalid_request"),
+        (b"{", "not planned: invalid_request"),
+    ],
+)
+async def test_a_request_that_ended_before_a_plan_is_told_what_ended_it(gateway: Gateway, body: object, decision: str) -> None:
+    assert (await gateway.post(body)).headers["x-turnout-decision"] == decision
+
+
+async def test_nothing_was_decided_for_who_is_not_known(gateway: Gateway) -> None:
+    assert "x-turnout-decision" not in (await gateway.post(GOOD, key=None)).headers
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
 async def test_a_body_that_is_not_json_by_its_type_is_a_415(gateway: Gateway, content_type: str) -> None:
     answer = await gateway.post(json.dumps(GOOD).encode(), **{"content-type": content_type})

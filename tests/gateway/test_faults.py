@@ -127,6 +127,18 @@ async def test_with_no_other_target_the_client_gets_a_clear_error(
 
 
 @BOTH
+async def test_a_request_that_may_have_been_read_is_sent_again_as_an_attempt_of_its_own(gateway: Gateway, one: Upstream, stream: bool) -> None:
+    """On a connection that was kept, too: its reset does not say what its upstream had read, and may charge."""
+    one.plays["m1"] = [good, reset, good]
+    assert (await gateway.post(body("solo", stream))).status_code == 200
+    answer = await gateway.post(body("solo", stream))
+    assert answer.status_code == 200 and answer.headers["x-turnout-attempts"] == "2"
+    rows = await gateway.rows(answer.headers["x-request-id"])
+    assert [(r.status, r.error_code) for r in rows] == [("failed", "upstream_connection_lost"), ("ok", None)]
+    assert len(one.journal) == 3
+
+
+@BOTH
 async def test_one_500_is_mended_by_the_same_target(gateway: Gateway, one: Upstream, stream: bool) -> None:
     one.plays["m1"] = [status(500), good]
     answer = await gateway.post(body("solo", stream))

@@ -88,7 +88,7 @@ async def test_what_exceeds_a_minutes_requests_is_refused_and_reaches_nobody(ser
         assert await statuses(gateway, 10) == [200] * 3 + [429] * 7
         assert len(one.journal) == 3
         refused = await gateway.post(body())
-    assert refused.headers["x-should-retry"] == "true"
+    assert refused.headers["x-should-retry"] == "true" and refused.headers["x-turnout-decision"] == "not planned: rate_limit_exceeded"
     assert 15 <= int(refused.headers["retry-after"]) <= 20 and 15_000 <= int(refused.headers["retry-after-ms"]) <= 20_000
     assert refused.headers["x-ratelimit-limit-requests"] == "3" and refused.headers["x-ratelimit-remaining-requests"] == "0"
     error = refused.json()["error"]

@@ -179,9 +179,16 @@ def test_trace_shows_what_was_predicted_beside_what_came(turnout: Turnout, tmp_p
     url = fill(tmp_path / "some.db", row("req_a", 1, first_token_us=650_000, **guess), lost)
     title, _, took, predicted, abandoned, cost, other = turnout("trace", "req_a", "--database", url).stdout.splitlines()
     assert title.split()[1] == "ok" and "first_token 650.0" in took
-    assert predicted == "     predicted ms: first_token p95 800.0  end 2000.0  p95 -   tokens: 90 in, 300 out   USD: unknown"
+    assert predicted == "     predicted ms: first_token p95 800.0  end 2000.0  p95 -   tokens: 90 in, 300 out   USD: -"
     assert abandoned.split()[:2] == ["2", "abandoned"] and cost.endswith("absorbed by the gateway")
     assert other.endswith("USD: 0.000000009   SLO: 97% likely")
+
+
+def test_trace_of_an_attempt_at_a_target_that_was_not_measured_says_that_and_its_own_cost(turnout: Turnout, tmp_path: Path) -> None:
+    url = fill(tmp_path / "some.db", row("req_a", 1, prompt_tokens_estimated=90, cost_nusd=1_234))
+    _, _, took, predicted = turnout("trace", "req_a", "--database", url).stdout.splitlines()
+    assert took.endswith("USD: 0.000001234")
+    assert predicted == "     predicted tokens: 90 in; nothing else was: too little was known of the target"
 
 
 # --- report calibration ----------------------------------------------------------------------------------------------------

@@ -10,8 +10,11 @@ import pytest
 from contract.usage import Usage
 from ledger.database import open_engine
 from ledger.queries import attempts_of, spend
+from ledger.rollups import roll_up
 from ledger.schema import VERSION
 from ledger.store import Ledger
+from ledger.summed import summed
+from ledger.window import Window
 from tests.ledger.rows import STARTED_AT_US, row, sql, url_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -109,3 +112,28 @@ def test_several_processes_may_bring_up_one_database_at_once(old: Path) -> None:
     ]
     assert [process.communicate(b"x", timeout=30)[1] for process in started] == [b""] * 3
     assert sql(old, "SELECT version FROM schema_version") == [(VERSION,)]
+
+
+def test_the_tokens_without_a_price_of_older_roll_ups_are_added_up_again(tmp_path: Path) -> None:
+    file, used = tmp_path / "turnout.db", Usage(input_uncached=500, output_visible=100)
+    ledger = Ledger(url_of(file))
+    for number, cost in enumerate((70, None, 80)):
+        ledger.append(row(f"req_{number}", started_at_us=STARTED_AT_US + number * 3_600_000_000, usage=used, cost_nusd=cost))
+    assert ledger.flush()
+    ledger.close()
+    until_us = STARTED_AT_US + 10 * 86_400_000_000
+
+    def rolled_up() -> list[tuple[int, int | None]]:
+        engine = open_engine(url_of(file))
+        assert roll_up(engine, until_us / 1e6)
+        found = [(sums.unpriced, sums.unpriced_tokens) for sums in summed(engine, Window(0, until_us), ("day",), until_us / 1e6)]
+        engine.dispose()
+        return found
+
+    assert rolled_up() == [(1, 600)]
+    for table in ("usage_rollups", "usage_summaries"):
+        sql(file, f"ALTER TABLE {table} DROP COLUMN unpriced_tokens")
+    sql(file, "UPDATE schema_version SET version = 13")
+    open_engine(url_of(file)).dispose()
+    assert sql(file, "SELECT count(*) FROM stale_spans") == [(1,)], "of the minute in which there was one"
+    assert rolled_up() == [(1, 600)]

@@ -20,7 +20,7 @@ def usd(into: float, out: float, cached: float | None = None) -> Rates:
 
 
 class Fed:
-    """One target: its candidate, and the statistics of `samples` answers that were all alike."""
+    """One target: its candidate, and the statistics of `samples` answers that were all alike, in each of `modes` (streamed or not)."""
 
     def __init__(
         self,
@@ -28,11 +28,12 @@ class Fed:
         rates: Rates | None = None,
         ttft_s: float = 0.2,
         token_s: float = 0.01,
-        output: int = 100,
+        output: int | None = 100,
         samples: int = 30,
         failures: int = 0,
         cached: float = 0.0,
         paid: bool = False,
+        modes: Sequence[bool] = (True, False),
         **candidate: object,
     ) -> None:
         self.name = name
@@ -41,20 +42,20 @@ class Fed:
         self.rest = candidate
         self.stats = TargetStats()
         self.live: dict[str, object] = {}
-        for streamed in (True, False):
+        for streamed in modes:
             for _ in range(samples):
                 self.answered(ttft_s, token_s, output, streamed, cached)
             for _ in range(failures):
                 self.stats.failed(NOW, streamed=streamed, code="upstream_stream_truncated", limited=False, paid=paid)
 
-    def answered(self, ttft_s: float, token_s: float, output: int, streamed: bool = True, cached: float = 0.0) -> None:
+    def answered(self, ttft_s: float, token_s: float, output: int | None, streamed: bool = True, cached: float = 0.0, now: float = NOW) -> None:
         self.stats.observe(
-            NOW,
+            now,
             streamed=streamed,
             prompt_tokens=1000,
             load=0,
             ttft_s=ttft_s if streamed else None,
-            total_s=ttft_s + (output - 1) * token_s,
+            total_s=ttft_s + ((output or 1) - 1) * token_s,
             output_tokens=output,
             input_tokens=1000,
             cached_tokens=round(1000 * cached),

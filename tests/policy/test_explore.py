@@ -40,6 +40,15 @@ def test_a_target_that_missed_the_slo_is_measured_again() -> None:
     assert {order(plan)[0] for plan in found} == {"slow"} and {plan.slo_met for plan in found} == {False}
 
 
+@pytest.mark.parametrize("ttft_s", [0.5, 9.0], ids=["it did well", "it was slow"])
+def test_a_target_that_was_not_asked_for_hours_is_measured(ttft_s: float) -> None:
+    silent = Fed("silent", ttft_s=ttft_s, samples=0)
+    for _ in range(30):
+        silent.answered(ttft_s, 0.01, 100, now=NOW - 3 * 3600.0)
+    found = explored(Rule(objective="fastest", explore=0.02, slo=Slo(ttft_s=1.0)), [Fed("asked"), silent])
+    assert {order(plan)[0] for plan in found} == {"silent"} and len(found) / len(IDS) == pytest.approx(0.02, abs=0.005)
+
+
 @pytest.mark.parametrize(
     "targets",
     [

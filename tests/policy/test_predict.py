@@ -139,6 +139,31 @@ def test_an_old_outage_fades_from_the_odds() -> None:
     assert seen(target, slo=Slo(ttft_s=1.0), now=NOW + 600).meets
 
 
+LATER_S = 3 * 3600.0  # an answer weighs nothing by then
+
+
+def test_a_target_that_kept_a_promise_is_taken_to_keep_it_hours_later() -> None:
+    found = seen(Fed("x"), slo=Slo(ttft_s=1.0), now=NOW + LATER_S)
+    assert found.meets and found.samples < 0.01
+
+
+def test_one_that_did_not_is_unknown_hours_later() -> None:
+    slow = Fed("x", ttft_s=5.0)
+    assert seen(slow, slo=Slo(ttft_s=1.0)).p == 0.0
+    assert seen(slow, slo=Slo(ttft_s=1.0), now=NOW + LATER_S).p is None
+
+
+@pytest.mark.parametrize(("samples", "days", "known"), [(1, 0.01, False), (3, 0.2, True), (3, 1, False), (30, 3, True), (30, 30, False)])
+def test_the_more_answers_a_target_gave_the_longer_it_is_known(samples: int, days: float, known: bool) -> None:
+    assert seen(Fed("x", samples=samples), slo=Slo(ttft_s=1.0), now=NOW + days * 86_400).meets == known
+
+
+def test_one_answer_that_is_late_after_a_long_silence_makes_a_target_unknown_again() -> None:
+    target = Fed("x")
+    target.answered(ttft_s=5.0, token_s=0.01, output=100, now=NOW + LATER_S)
+    assert seen(target, slo=Slo(ttft_s=1.0), now=NOW + LATER_S).p is None
+
+
 @pytest.mark.parametrize("slo", [Slo(ttft_s=1.0), Slo(tokens_per_s=50), Slo(deadline_s=5.0)], ids=["ttft", "tokens", "deadline"])
 def test_a_target_without_history_has_no_odds_for_any_promise(slo: Slo) -> None:
     assert seen(Fed("x", samples=0), slo=slo).p is None
@@ -154,11 +179,31 @@ def test_the_nearer_a_target_comes_to_a_promise_the_likelier_it_is() -> None:
     assert odds == sorted(odds) and odds[-1] == 1.0 and odds[-2] < 0.95
 
 
-def test_a_first_token_promised_of_a_unary_answer_leaves_its_tokens_their_time() -> None:
+UNARY = Ask("r", False, 1000)
+UNARY_ALONE = (False,)
+
+
+@pytest.mark.parametrize("token_s", [0.005, 0.2], ids=["quick", "slow"])
+def test_a_first_token_promised_of_a_unary_answer_is_the_one_that_the_target_s_streamed_answers_show(token_s: float) -> None:
+    """However long its tokens take: they are not what is promised."""
+    assert seen(Fed("x", ttft_s=0.5, token_s=token_s), UNARY, Slo(ttft_s=1.0)).meets
+    assert seen(Fed("x", ttft_s=2.0, token_s=token_s), UNARY, Slo(ttft_s=1.0)).p == 0.0
+
+
+def test_of_a_target_that_streamed_nothing_a_unary_answer_s_tokens_get_50_ms_each() -> None:
     """A promise of 1 s to the first of 100 tokens is kept by a whole answer in 3 s, not by one in 30."""
-    ask = Ask("r", False, 1000)
-    assert seen(Fed("x", ttft_s=1.0, token_s=0.02, output=100), ask, Slo(ttft_s=1.0)).meets
-    assert not seen(Fed("x", ttft_s=20.0, token_s=0.1, output=100), ask, Slo(ttft_s=1.0)).meets
+    assert seen(Fed("x", ttft_s=1.0, token_s=0.02, output=100, modes=UNARY_ALONE), UNARY, Slo(ttft_s=1.0)).meets
+    assert not seen(Fed("x", ttft_s=20.0, token_s=0.1, output=100, modes=UNARY_ALONE), UNARY, Slo(ttft_s=1.0)).meets
+
+
+def test_an_answer_without_tokens_begins_when_it_is_whole() -> None:
+    assert seen(Fed("x", ttft_s=0.5, output=None, modes=UNARY_ALONE), UNARY, Slo(ttft_s=1.0)).meets
+    assert not seen(Fed("x", ttft_s=2.0, output=None, modes=UNARY_ALONE), UNARY, Slo(ttft_s=1.0)).meets
+
+
+@pytest.mark.parametrize("ask", [UNARY, Ask("r", True, 1000)], ids=["unary", "streamed"])
+def test_a_queue_of_longer_than_the_promise_leaves_no_hope(ask: Ask) -> None:
+    assert seen(Fed("cpu", owned=True, ttft_s=0.1).now(wait_s=1.5), ask, Slo(ttft_s=1.0)).p == 0.0
 
 
 def test_longer_prompts_and_higher_load_are_looked_up_as_they_were_measured() -> None:

@@ -220,6 +220,22 @@ def test_nothing_is_known_of_a_cold_target() -> None:
     assert cold.within(1.0) is None and cold.expected_output(100) is None
 
 
+def test_a_target_that_is_asked_every_20_minutes_is_remembered() -> None:
+    stats = TargetStats()
+    for number in range(4):
+        answered(stats, START + 1200.0 * number)
+    seen = expected(stats, START + 1200.0 * 4)
+    assert seen.samples < KNOWN and seen.remembered
+
+
+def test_what_another_process_remembers_is_remembered() -> None:
+    stats, other = TargetStats(), TargetStats()
+    for _ in range(3):
+        answered(other)
+    stats.merge(other.dump(START + 3600), 7_200.0)
+    assert expected(stats, 7_200.0).remembered and not expected(stats, 7_200.0 + 86_400).remembered
+
+
 def test_a_slow_minority_shows_in_the_p95() -> None:
     stats = TargetStats()
     for number in range(200):

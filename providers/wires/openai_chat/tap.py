@@ -45,7 +45,7 @@ class _Delta(msgspec.Struct, gc=False):
     def output_size(self) -> int:
         """How many bytes of output are in it, about: of a call's delta most are its frame."""
         if self.content is not _NULL and (content := bytes(self.content)) not in _NOTHING:
-            return len(content)
+            return len(content) - 2  # its quotes
         if self.tool_calls is not _NULL and (calls := bytes(self.tool_calls)) not in _NOTHING:
             return max(1, len(calls) - CALL_FRAME)
         size = 0
@@ -125,6 +125,7 @@ class ChatStreamTap(Tapping):
         self._thought = False
         self._frame: Frame | None = None
         self._frames = 0  # that were taken or given up
+        self._uncounted = 0  # bytes of a frame's string that are none of its output's size
 
     def in_band(self, body: bytes) -> bytes:
         return b"data: %b\n\n" % body
@@ -165,7 +166,7 @@ class ChatStreamTap(Tapping):
             return super().feed(chunk)
         string, _ = found
         if string != b'""':
-            self.tokens_seen += len(string) // BYTES_PER_TOKEN or 1
+            self.tokens_seen += (len(string) - self._uncounted) // BYTES_PER_TOKEN or 1
             self.progressed = True
         return chunk  # nothing is held once there is a frame, for there was output before it
 
@@ -186,7 +187,8 @@ class ChatStreamTap(Tapping):
         """Reads those that have the frame. `at`: where the first of them begins."""
         strings, _ = frame.strings(chunk, at, objects)
         if told := len(strings) - strings.count(b'""'):
-            self.tokens_seen += sum([len(string) // BYTES_PER_TOKEN or 1 for string in strings]) - len(strings) + told
+            uncounted = self._uncounted
+            self.tokens_seen += sum([(len(string) - uncounted) // BYTES_PER_TOKEN or 1 for string in strings]) - len(strings) + told
             self.content_seen = self.progressed = True
         return len(strings)
 
@@ -225,6 +227,7 @@ class ChatStreamTap(Tapping):
             string = bytes(getattr(delta, member))
             if len(string) > len(b'""') and string.startswith(b'"'):
                 self._frames += 1
+                self._uncounted = len(string) - delta.output_size()
                 frame = frame_around(told, member)
                 self._frame = frame if frame is not None and _holds_only(frame, member) else None
                 return

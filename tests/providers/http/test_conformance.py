@@ -162,22 +162,6 @@ async def test_unasked_bytes_on_an_idle_connection_never_become_an_answer(client
     assert server.connections == 2
 
 
-async def test_a_pooled_connection_that_died_meanwhile_is_replaced_once(client: HttpClient, server: Server) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        if peer.number < 2:
-            await peer.send(LENGTH)
-        if peer.number == 0:  # dies when the next request arrives: no byte of an answer
-            await peer.reader.readuntil(b"\r\n\r\n")
-            peer.reset()
-        await peer.closed()
-
-    server.script = script
-    await fetch(client, server.endpoint())
-    assert await fetch(client, server.endpoint()) == (200, b"hello world")
-    assert server.connections == 2
-
-
 async def test_a_fresh_connection_that_dies_is_not_replaced(client: HttpClient, server: Server) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

@@ -3,6 +3,8 @@
 import asyncio
 from functools import partial
 from math import inf
+from random import Random
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -273,19 +275,60 @@ def test_a_prompt_goes_in_only_if_it_is_read_in_the_promised_time() -> None:
     assert prefills.has_room(10_000, batch=False), "nothing is being read: it would wait for nothing"
     prefills.enter(9.0, 300, False)
     assert prefills.has_room(200, batch=False) and not prefills.has_room(201, batch=False)
+    assert prefills.has_room(100, batch=False, waited_s=0.2) and not prefills.has_room(100, batch=False, waited_s=0.21)
+    assert prefills.has_room(200, batch=True, waited_s=60), "batch work may wait"
     prefills.leave(9.5, 300, False, read=False)
     assert prefills.tokens_per_s == 400, "the time of one that left unread counts, its tokens do not"
 
 
-async def test_who_would_not_be_read_in_time_waits_until_somebody_s_first_token() -> None:
-    queue = Queue(8, 8, 60, Prefills(ttft_s=0.001))
-    (await queue.acquire(Want(tokens=5))).read()
-    reading = await queue.acquire(Want(tokens=10_000))
-    later = asyncio.create_task(queue.acquire(Want(tokens=5)))
+def test_so_much_is_kept_free_that_95_of_100_promises_hold() -> None:
+    prefills, rng, now, asked, kept = Prefills(ttft_s=1.0), Random(7), 0.0, 0, 0
+    for number in range(6000):
+        tokens = rng.randrange(100, 1000)
+        if not prefills.has_room(tokens, batch=False, waited_s=0.2) or prefills.spare_s(tokens, False) < 0.2:
+            continue  # refused
+        due = prefills.enter(now, tokens, False, waited_s=0.2)
+        now += tokens / 1000 * rng.uniform(0.5, 1.5)
+        if number >= 3000:
+            asked += due is not None
+            kept += due is not None and now <= due
+        prefills.leave(now, tokens, False, read=True, due=due)
+    assert asked > 500 and 0.92 < kept / asked < 0.98
+    assert 0 < prefills.late_s <= 0.5
+
+
+def reads(queue: "Queue", tokens_per_s: float) -> None:
+    """It has seen prompts read at that speed."""
+    queue.prefills.enter(0.0, 1000, False)
+    queue.prefills.leave(1000 / tokens_per_s, 1000, False, read=True)
+
+
+async def test_who_would_not_be_read_in_time_is_refused_at_once() -> None:
+    queue = Queue(8, 8, 60, Prefills(ttft_s=1.0))
+    reads(queue, 1000)
+    reading = await queue.acquire(Want(tokens=900))
+    with pytest.raises(EngineBusy, match="ttft_ms"):
+        await queue.acquire(Want(tokens=500))
+    nightly = asyncio.create_task(queue.acquire(Want(Flow("nightly", priority="batch"), tokens=500)))
+    long = asyncio.create_task(queue.acquire(Want(tokens=5000)))
     await asyncio.sleep(0)
-    assert queue.waiting == 1 and queue.wait_s > 0
+    assert queue.waiting == 2, "batch work was promised nothing, and what takes longer alone is not helped by a refusal"
     reading.read()
-    await asyncio.wait_for(later, 10)
+    await asyncio.wait_for(long, 10)
+    nightly.cancel()
+
+
+async def test_who_waits_for_a_slot_until_he_would_begin_too_late_is_refused() -> None:
+    queue = Queue(1, 8, 60, Prefills(ttft_s=0.3))
+    reads(queue, 1000)
+    held = await queue.acquire(Want(tokens=10))
+    held.read()
+    began = monotonic()
+    with pytest.raises(EngineBusy, match="ttft_ms"):
+        await queue.acquire(Want(tokens=200))
+    assert monotonic() - began < 30 and queue.waiting == 0
+    held.release()
+    await queue.acquire(Want(tokens=200))
 
 
 def looked_at(kv_used: float) -> EngineStatus:

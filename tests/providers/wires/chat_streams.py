@@ -89,7 +89,7 @@ REASONED = [
 COMMENTED = [b": OPENROUTER PROCESSING\n\n", b": ping\n\n", ROLE, b": again\n\n", *texts("Hi"), b": late\n\n", FINISH, b": end\n\n", DONE]
 LAST = chunk(delta(finish="stop"), usage=PLAIN_USAGE)
 STREAMS = [
-    Stream(name="text", events=[ROLE, *texts("Hel", "lo ", "wörld 🦀"), FINISH, DONE], tokens_seen=8, held=1),
+    Stream(name="text", events=[ROLE, *texts("Hel", "lo ", "wörld 🦀"), FINISH, DONE], tokens_seen=7, held=1),
     Stream(name="tool calls", events=INTERLEAVED, tokens_seen=31, held=1, finish=Finish("tool_calls", "tool_calls")),
     Stream(name="three choices", events=THREE, choices=3, tokens_seen=3, held=3),
     Stream(name="reasoning", events=REASONED, tokens_seen=7, held=1),
