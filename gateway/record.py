@@ -235,11 +235,13 @@ def _row(  # noqa: PLR0913  what was worked out of the attempt for more than its
 
 
 def _held_nusd(job: Job, attempt: Attempt, status: Status, usage: Usage | None) -> int | None:
-    """Of an attempt whose cost is not known, what budgets are charged: what is left of its reservation. None: nothing, it costs nothing."""
+    """Of an attempt whose cost is not known, what budgets are charged: what is left of its reservation, or the standard tier's price where that is
+    more. None: nothing, it costs nothing."""
     budget = job.affordable
     if budget is None or (usage is None and status not in ANSWERED) or not budget.costs[attempt.planned.candidate.price_kind]:
         return None
-    return max(0, budget.most_nusd - job.used_nusd)
+    standard = None if usage is None else cost_nusd(attempt.target.price, msgspec.structs.replace(usage, service_tier=None))
+    return max(0, budget.most_nusd - job.used_nusd, standard or 0)
 
 
 def _slo_met(job: Job, attempt: Attempt, status: Status, usage: Usage | None) -> bool | None:

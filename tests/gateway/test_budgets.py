@@ -246,6 +246,17 @@ async def test_an_answer_without_a_known_cost_is_charged_what_was_reserved_also_
     assert [answer.status_code for answer in (*first, *then)] == [200, 200, 200, 402]
 
 
+async def test_an_answer_beyond_its_bound_in_an_unknown_tier_is_charged_the_standard_price(serve: Serve, one: Upstream) -> None:
+    async def long(x: Exchange) -> None:
+        told = {"prompt_tokens": 20, "completion_tokens": 100_000}
+        await x.respond(200, json.dumps({**completion(service_tier="priority"), "usage": told}).encode())
+
+    one.plays["m1"] = long
+    async with serve("budget: {usd: 5}") as gateway:
+        assert (await gateway.post(body())).status_code == 200
+        assert await spent(gateway) == 20 * 1000 + 100_000 * 2000
+
+
 async def test_what_is_free_is_charged_nothing_in_any_tier(serve: Serve, one: Upstream) -> None:
     one.plays["free"] = tier("priority")
     async with serve("budget: {usd: 0.000001, window: month, on_exhausted: local}", targets=f"{TARGET}, {FREE}") as gateway:
