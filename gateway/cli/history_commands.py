@@ -86,7 +86,8 @@ def reconcile(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold a provider's export against the ledger, row by row, and what only the ledger has of its time. Exit code 1 where something differs."""
+    """Hold a provider's export against the ledger, row by row, and what only the ledger has of its time. Exit code 1 where something differs,
+    or cannot be compared because rows of its time were deleted."""
     from ledger import reconciling
     from ledger.rollups import roll_up
 
@@ -105,7 +106,7 @@ def reconcile(
         typer.echo(json.dumps(to_builtins(found)))
     else:
         print_table(["from", "model", "what", "theirs", "ours", "ours less theirs"], list(_lines(found)), "nothing was compared")
-    if any(row.differences for row in found):
+    if any(row.differences or row.deleted for row in found):
         raise typer.Exit(1)
 
 
@@ -116,6 +117,8 @@ def _lines(found: Any) -> Any:
         begins, model = iso_s(row.told.from_s), row.told.model or "(all)"
         if row.only_ours:
             yield [begins, model, "only ours", None, None, None]
+        elif row.deleted:
+            yield [begins, model, "our rows were deleted: not compared", None, None, None]
         elif not row.differences:
             yield [begins, model, "agrees", None, None, None]
         for name, difference in row.differences.items():
