@@ -71,7 +71,7 @@ class Reporting:
         found, more = self._read(lambda engine: requests(engine, page.window, page.limit, after))
         lines = [{"time": iso(rows[0].started_at_us), **describe_request(rows)} for rows in found]
         if asked.format == "csv":
-            lines = [{**line, "attempts": len(line["attempts"])} for line in lines]
+            lines = [{**line, "attempts": sum(each["attempt"] > 0 for each in line["attempts"])} for line in lines]
         return answer(asked, lines, REQUEST, cursor_of(page, more))
 
     def report(self, name: str, asked: Asked, group_by: str | None, team: str | None) -> Response:
