@@ -68,8 +68,14 @@ def _command(name: str) -> Any:
     return command
 
 
+def _finite(usd: float | None) -> float | None:
+    if usd is not None and not 0 < usd < float("inf"):
+        raise typer.BadParameter(f"{usd} is no price of an hour; write US dollars, more than 0, such as 2.49")
+    return usd
+
+
 def breakeven(  # noqa: PLR0913 - typer reads the options from here
-    gpu_usd_per_hour: Annotated[float | None, typer.Option(min=0.000001, help="what an hour of the machine costs, busy or not")] = None,
+    gpu_usd_per_hour: Annotated[float | None, typer.Option(callback=_finite, help="what an hour of the machine costs, busy or not")] = None,
     since: SinceOption = "7d",
     team: TeamOption = None,
     database: DatabaseOption = None,

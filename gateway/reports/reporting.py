@@ -77,7 +77,7 @@ class Reporting:
     def report(self, name: str, asked: Asked, group_by: str | None, team: str | None) -> Response:
         """One of `ledger.reports.REPORTS`."""
         groups = groups_or_refuse(group_by, REPORTS[name])
-        page, now = asked.page(team), time.time()
+        page, now = asked.page(team, groups), time.time()
         part = _part(page)
         self._ledger.flush(FLUSH_S)
         whole = self._rolled_up(now)

@@ -188,6 +188,12 @@ def test_a_name_that_nobody_knows_is_an_error(turnout: Turnout, tmp_path: Path, 
     assert "Invalid value" not in turnout(*command, known, "--config", "c.yaml", code=1 if known == "new" else 0).stderr
 
 
+@pytest.mark.parametrize("usd", ["inf", "nan", "0", "-1"])
+def test_an_hour_s_price_is_more_than_nothing_and_not_without_end(turnout: Turnout, url: str, usd: str) -> None:
+    done = turnout("report", "breakeven", "--gpu-usd-per-hour", usd, "--database", url, code=2)
+    assert "--gpu-usd-per-hour" in done.stderr and "no price of an hour" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
