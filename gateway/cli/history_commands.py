@@ -56,9 +56,11 @@ def reprice(
     from gateway.cli.settings import load_or_exit
     from gateway.pricing import entry_of, price_of
     from ledger import repricing
+    from ledger.kept import is_whole, purged_us
     from ledger.prices import Price
     from ledger.rollups import roll_up
-    from ledger.units import usd
+    from ledger.units import iso, usd
+    from ledger.window import FOR_EVER_US, Window
 
     settings = load_or_exit(config).settings
 
@@ -68,8 +70,10 @@ def reprice(
         at = datetime.fromtimestamp(row.started_at_us / 1e6, UTC)
         return price_of(settings, row.target, row.model_sent, entry_of(settings, row.route, row.target, row.model_sent), at)
 
-    engine = open_ledger(database, config)
-    found = repricing.reprice(engine, since_or_exit(since), price, dry_run)
+    engine, since_us = open_ledger(database, config), since_or_exit(since)
+    if not is_whole(engine, Window(since_us, FOR_EVER_US), by_rows=True):
+        typer.echo(f"rows from before {iso(purged_us(engine))} were deleted (ledger.retention_days): their sums keep their prices", err=True)
+    found = repricing.reprice(engine, since_us, price, dry_run)
     roll_up(engine, time.time())
     lines = [[each.target, each.rows, each.changed, each.unknown, usd(each.before_nusd), usd(each.after_nusd)] for each in found]
     if as_json:

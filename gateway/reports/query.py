@@ -85,9 +85,7 @@ class Asked:
         if self.cursor is not None:
             told = _read_cursor(self.cursor)
             if told.of != of:
-                raise InvalidRequest(
-                    "this cursor is of another list, groups or filters; repeat the query that it came with", param="cursor"
-                )
+                raise InvalidRequest("this cursor is of another list, groups or filters; repeat the query that it came with", param="cursor")
             return Page(Window(told.from_us, told.to_us, filters), self.limit, told.after, of)
         try:
             from_us = since_us(self.since, now) if self.from_ is None else _moment_us(self.from_)
