@@ -95,9 +95,11 @@ def uptimes(engine: Engine, window: Window) -> dict[str, Uptime]:
     query = select(c.engine, *(cast(each, BigInteger) for each in told)).where(within).group_by(c.engine)
     with engine.connect() as connection:
         found = {name: Uptime(*times) for name, *times in connection.execute(query)}
-        older = select(c.engine).where(c.ended_at_us <= window.from_us, c.engine.in_(found)).distinct()
-        before = set(connection.execute(older).scalars()) if found else set()
-    return {name: msgspec.structs.replace(up, since_us=window.from_us) if name in before else up for name, up in found.items()}
+        for name, up in found.items():
+            older = select(c.engine).where(c.ended_at_us <= window.from_us, c.engine == name).limit(1)
+            if up.since_us > window.from_us and connection.execute(older).first() is not None:
+                found[name] = msgspec.structs.replace(up, since_us=window.from_us)
+    return found
 
 
 def asked_before(engine: Engine, window: Window, name: str, since_us: int, now_s: float) -> bool:
