@@ -69,7 +69,7 @@ def open_ledger(database: str | None, config: Path | None) -> "Engine":
 def tell_deleted(whole: bool) -> None:
     """On stderr, where what was printed lacks deleted rows."""
     if not whole:
-        typer.echo("rows of a part of this time were deleted (ledger.retention_days): what they did within its first hour is not in it", err=True)
+        typer.echo("rows of a part of this time were deleted (ledger.retention_days): at most the sums of their whole hours are in it", err=True)
 
 
 def ledger_at(url: str) -> "Engine | None":
