@@ -1,9 +1,9 @@
 """At which volume an owned engine is cheaper than a managed target, for the traffic that there really was. Pure but for the sums it asks for.
 
 An engine costs by the hour, busy or not, from its first minute on. What it can do is what it did while it worked, all teams together: the tokens of
-the busiest minute of its busiest hours, or of its busy seconds, whichever is more; a lower bound. A managed target costs what its tokens cost,
-cached ones and all. Tokens of input and output count alike, as they came. What is projected is the straight line through the whole days of the
-time, thirty days on.
+the busiest minute of its busiest day's busiest hours, or of its busy seconds, whichever is more; a lower bound. A managed target costs what its
+tokens cost, cached ones and all. Tokens of input and output count alike, as they came. What is projected is the straight line through the whole
+days of the time, thirty days on.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ from ledger.window import Window
 
 DAY_H = 24.0
 NUSD_PER_USD = 1e9
-BUSIEST = 3  # hours whose minutes are looked at
+BUSIEST = 3  # hours of a day whose minutes are looked at
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -190,20 +190,32 @@ def _managed(found: Iterable[Sums]) -> list[Managed]:
 
 
 def _most_per_s(engine: Engine, window: Window, name: str, up: Uptime | None, now_s: float) -> float:
-    """Of all teams, for it is one machine. A minute of its busiest hours has idle seconds in it, where few ask; its busy seconds have not. Of hours
-    whose rows were deleted no minute is known, but the hour is."""
-    of_it, purged_s = {"provider": name}, purged_us(engine) // US
-    hours = sorted(summed(engine, Window(window.from_us, window.to_us, of_it), ("hour",), now_s), key=_tokens)
-    minute = max((_tokens(each) / HOUR for each in hours), default=0.0)
-    for each in [each for each in hours if each.group[0] >= purged_s][-BUSIEST:]:
-        low, high = max(window.from_us, each.group[0] * US), min(window.to_us, (each.group[0] + HOUR) * US)
-        minute = max([minute, *(_tokens(sums) / 60 for sums in summed(engine, Window(low, high, of_it), ("minute",), now_s))])
+    """Of all teams, for it is one machine. A minute has idle seconds in it, where few ask; its busy seconds have not."""
+    of_it, most, purged_s = {"provider": name}, 0.0, purged_us(engine) // US
+    days = sorted(summed(engine, Window(window.from_us, window.to_us, of_it), ("day",), now_s), key=_tokens)
+    kept_days = [each for each in days if each.group[0] >= purged_s]
+    for day_s in {each.group[0] for each in (*days[-1:], *kept_days[-1:])}:
+        most = max(most, _most_of_day(engine, window, of_it, day_s, purged_s, now_s))
     if up is None or not up.busy_us:
-        return minute
+        return most
     lost = asked_before(engine, window, name, up.since_us, now_s)
     from_us = known_from_us(engine, up.since_us) if lost else window.from_us
     meanwhile = sum(map(_tokens, summed(engine, Window(from_us, up.until_us, of_it), (), now_s)))
-    return max(minute, meanwhile / up.busy_us * US)
+    return max(most, meanwhile / up.busy_us * US)
+
+
+def _most_of_day(engine: Engine, window: Window, of_it: Mapping[str, str], day_s: int, purged_s: int, now_s: float) -> float:
+    """Tokens a second of its busiest hours' busiest minute. Of hours whose rows were deleted no minute is known, but the hour is."""
+
+    def within(start_s: int, long_s: int) -> Window:
+        return Window(max(window.from_us, start_s * US), min(window.to_us, (start_s + long_s) * US), of_it)
+
+    hours = sorted(summed(engine, within(day_s, DAY), ("hour",), now_s), key=_tokens)
+    most = max((_tokens(each) / HOUR for each in hours), default=0.0)
+    for each in [each for each in hours if each.group[0] >= purged_s][-BUSIEST:]:
+        minutes = summed(engine, within(each.group[0], HOUR), ("minute",), now_s)
+        most = max([most, *(_tokens(sums) / 60 for sums in minutes)])
+    return most
 
 
 def _began_us(engine: Engine) -> int:

@@ -145,8 +145,10 @@ def _effective(line: dict[str, Any] | None) -> Effective | None:
 
 def _tokens(engine: Engine, window: Window, now_s: float) -> dict[str, Sums]:
     """What each engine did in the time of which its hours are known."""
-    found = {sums.group[0]: sums for sums in summed(engine, window, ("provider",), now_s)}
-    for name, up in uptimes(engine, window).items():
+    ups = uptimes(engine, window)
+    of_them = Window(window.from_us, window.to_us, {**window.filters, "provider": tuple(ups)})
+    found = {sums.group[0]: sums for sums in summed(engine, of_them, ("provider",), now_s)} if ups else {}
+    for name, up in ups.items():
         if up.since_us > window.from_us and asked_before(engine, window, name, up.since_us, now_s):
             own = Window(known_from_us(engine, up.since_us), window.to_us, {**window.filters, "provider": name})
             found[name] = next(iter(summed(engine, own, (), now_s)), NO_SUMS)
