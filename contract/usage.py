@@ -12,6 +12,7 @@ import msgspec
 from contract.raw import ABSENT
 
 BYTES_PER_TOKEN = 4  # of English text with common tokenizers; only for estimates, which are flagged as such
+MOST_TOKENS = 1 << 24  # beyond this a count is a fault of whoever sent it: no model reads or writes so many
 UsageSource = Literal["provider", "estimated"]
 
 

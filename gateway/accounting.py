@@ -3,24 +3,45 @@
 from msgspec.structs import astuple, replace
 
 from contract.call import Call
-from contract.usage import BYTES_PER_TOKEN, COUNTS, Usage
+from contract.usage import BYTES_PER_TOKEN, COUNTS, MOST_TOKENS, Usage
 
-MOST_TOKENS = 1 << 24  # beyond this a count is a fault of whoever sent it: no model reads or writes so many
+STANDARD_TIERS = frozenset({"default", "standard", "standard_only", "on_demand"})  # by their makers' names
+MOST_TIER = 40  # characters of a tier's name
 _CACHED = ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
+_MADE = ("reasoning", "audio_output", "image_output")
 _CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("source", "raw", "service_tier"))
 
 
 def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: int) -> Usage | None:
     """`told`: by the provider, so far. `tokens_seen`: of the output that came, about. None: nothing is known of the attempt's usage.
 
-    An answer that was cut, or whose provider told nothing, is flagged `estimated`: the counts that were told are kept, but for an output count
-    that cannot be of what came.
+    An answer that was cut, or whose provider told nothing of its input or its output, or nothing that can be, is flagged `estimated`: the counts that
+    were told are kept, but for an output count that cannot be of what came. Of one that is no text the half is as good as nothing.
     """
     told = None if told is None else plausible(told)
-    if whole and told is not None:
+    if whole and told is not None and told.input_uncached is not None and told.output_visible is not None:
         return told
     if told is None:
         return Usage(input_uncached=request_bytes // BYTES_PER_TOKEN, output_visible=tokens_seen, source="estimated") if tokens_seen else None
+    return _completed(told, request_bytes, tokens_seen) if whole else _cut(told, request_bytes, tokens_seen)
+
+
+def _completed(told: Usage, request_bytes: int, tokens_seen: int) -> Usage:
+    """Of a whole answer: where text came, it has both input and output."""
+    if not tokens_seen:
+        half = told.input_total is None and told.output_total is not None
+        return replace(told, **dict.fromkeys(_CLASSES, None)) if half else told
+    read, made = told.input_uncached, told.output_visible
+    if read is None:
+        read = max(0, request_bytes // BYTES_PER_TOKEN - (told.input_total or 0))
+    if made is None:
+        made = max(0, tokens_seen - (told.output_total or 0))
+        if not made and told.input_uncached is not None:
+            return told  # all of it was thought, or is no text
+    return replace(told, input_uncached=read, output_visible=made, source="estimated")
+
+
+def _cut(told: Usage, request_bytes: int, tokens_seen: int) -> Usage:
     output = told.output_total or 0
     unseen = 0 if output * 2 >= tokens_seen else tokens_seen - output  # Anthropic tells a token at the start, and all of them at the end
     return replace(
@@ -38,8 +59,17 @@ def unawaited(call: Call) -> Usage | None:
     return Usage(input_uncached=len(call.body) // BYTES_PER_TOKEN, source="estimated")
 
 
+def tier_asked(call: Call) -> str | None:
+    """The service tier that the request asks for: "" the standard one; None: it leaves that to the provider."""
+    raw = bytes(call.fields.get("service_tier", b"null"))
+    if raw in (b"null", b'"auto"', b'""'):
+        return None
+    tier = raw.decode(errors="replace").strip('"')
+    return "" if tier in STANDARD_TIERS else tier[:MOST_TIER]
+
+
 def plausible(usage: Usage) -> Usage:
-    """Without counts below 0 or beyond all reason: those are unknown, and what the provider said stays in `raw`.
+    """Without counts below 0 or beyond all reason: those are unknown, as is what is left of a total that one was taken from; `raw` has what was said.
 
     Of a prompt that is said to have more cached tokens than tokens only the tokens are believed.
     """
@@ -53,4 +83,7 @@ def _believed(usage: Usage) -> Usage:
     if usage.input_uncached is not None and usage.input_uncached < 0 and 0 <= (total := usage.input_total or 0) <= MOST_TOKENS:
         usage = replace(usage, input_uncached=total, **dict.fromkeys(_CACHED, None))
     absurd = {name: None for name in _CLASSES if (count := getattr(usage, name)) is not None and not 0 <= count <= MOST_TOKENS}
+    for rest, parts in (("input_uncached", _CACHED), ("output_visible", _MADE)):
+        if not absurd.keys().isdisjoint(parts):
+            absurd[rest] = None
     return replace(usage, **absurd) if absurd else usage

@@ -4,7 +4,7 @@ import asyncio
 from time import monotonic
 
 from contract.errors import AttemptError
-from gateway.accounting import plausible
+from gateway.accounting import settled
 from gateway.attempts import Attempts
 from gateway.client import HeaderList
 from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, is_mended
@@ -58,12 +58,17 @@ class Delivery:
         """The answer, piece by piece. Returns what cut it; None: it is whole."""
         job, attempt, exchange, line = self._job, opened.attempt, opened.exchange, opened.line
         client, piece = job.client, opened.piece
+        opened.piece = b""  # what was sent is not kept while the answer goes on
         try:
             while not opened.ended:
                 if piece:
                     if self._kept is not None:
                         self._keep(piece)
+                    if line is None and exchange.ended:  # then it leaves with the answer's end, in one write
+                        await exchange.next()
+                        break
                     await client.write(piece)
+                    piece = b""
                 piece = await exchange.next()
                 if not piece:
                     piece = b"" if line is None else line.drain()
@@ -163,7 +168,7 @@ def _headers(job: Job, opened: Opened, attempts: int) -> HeaderList:
         headers.append((b"x-turnout-cache", job.cache.encode()))
     if not exchange.streamed:
         headers.append((b"content-length", b"%d" % len(opened.piece)))
-        cost = usd(attempt.cost_of(None if (usage := exchange.usage) is None else plausible(usage)))
+        cost = usd(attempt.cost_of(settled(exchange.usage, True, len(call.body), exchange.tokens_seen)))
         if cost is not None:
             headers.append((b"x-turnout-cost-usd", cost.encode()))
     return headers

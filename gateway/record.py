@@ -8,7 +8,7 @@ import msgspec
 
 from contract.errors import AttemptError, AttemptTimeout, LedgerUnavailable
 from contract.usage import Usage
-from gateway.accounting import settled, unawaited
+from gateway.accounting import settled, tier_asked, unawaited
 from gateway.job import NOTHING_PREDICTED, Attempt, Job, Planning, Predicted
 from gateway.learning import learn
 from gateway.metrics.counts import Counts
@@ -102,10 +102,12 @@ class Recorder:
         usage = _usage(job, attempt, status, error)
         cost = attempt.cost_of(usage)
         billed: Billed = "team" if status in ANSWERED or status == "client_closed" else "gateway"
+        held = None
         if billed == "team" and job.granted is not None:
             job.used_tokens += _tokens(usage, job.planning)
-            job.used_nusd += cost or 0
-        row = _row(job, attempt, status, error, usage, cost, billed, _slo_met(job, attempt, status, usage))
+            held = _held_nusd(job, attempt, status, usage) if cost is None else None
+            job.used_nusd += cost or held or 0
+        row = _row(job, attempt, status, error, usage, cost, held, billed, _slo_met(job, attempt, status, usage))
         self._keep(job, row, _given_after_s(job, attempt) if job.call.stream else None, target.owned)
         learn(job, attempt, status, error, usage, cost)
 
@@ -186,6 +188,7 @@ def _row(  # noqa: PLR0913  what was worked out of the attempt for more than its
     error: AttemptError | str | None,
     usage: Usage | None,
     cost: int | None,
+    held: int | None,
     billed: Billed,
     slo_met: bool | None,
 ) -> AttemptRow:
@@ -226,9 +229,19 @@ def _row(  # noqa: PLR0913  what was worked out of the attempt for more than its
         policy=job.rule.name, slo_met=slo_met,
         overhead_us=None if attempt.overhead_s is None else round(attempt.overhead_s * 1e6),
         engine_prefill_us=prefill_us, engine_decode_us=decode_us,
-        engine_nusd=engine_nusd,
+        engine_nusd=engine_nusd, held_nusd=held,
         decision=planning.told if planning and attempt.number == 1 else None,
     )  # fmt: skip
+
+
+def _held_nusd(job: Job, attempt: Attempt, status: Status, usage: Usage | None) -> int | None:
+    """Of an attempt whose cost is not known, what budgets are charged: what is left of its reservation, or the standard tier's price where that is
+    more. None: nothing, it costs nothing."""
+    budget = job.affordable
+    if budget is None or (usage is None and status not in ANSWERED) or not budget.costs[attempt.planned.candidate.price_kind]:
+        return None
+    standard = None if usage is None else cost_nusd(attempt.target.price, msgspec.structs.replace(usage, service_tier=None))
+    return max(0, budget.most_nusd - job.used_nusd, standard or 0)
 
 
 def _slo_met(job: Job, attempt: Attempt, status: Status, usage: Usage | None) -> bool | None:
@@ -258,7 +271,9 @@ def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str
     request_bytes = attempt.marks.bytes_sent if attempt.rest else len(job.call.body)  # the first part's text among it
     usage = None if exchange is None else settled(exchange.usage, status == "ok", request_bytes, exchange.tokens_seen)
     if usage is None and attempt.marks.bytes_sent and (status in ("abandoned", "client_closed") or isinstance(error, AttemptTimeout)):
-        return unawaited(job.call)
+        usage = unawaited(job.call)
+    if usage is not None and usage.source == "estimated" and usage.service_tier is None and (tier := tier_asked(job.call)):
+        return msgspec.structs.replace(usage, service_tier=tier)  # as far as anybody knows
     return usage
 
 

@@ -86,6 +86,7 @@ def _attempt(row: AttemptRow) -> dict[str, Any]:
         "ms": {name: _ms(us) for name, us in times.items()},
         "usage": _usage(row),
         "cost_usd": usd(row.cost_nusd),
+        "held_usd": usd(row.held_nusd),
         "engine": _engine(row),
         "billed": row.billed,
         "predicted": _predicted(row),

@@ -17,7 +17,7 @@ from contract.usage import Usage, other_tool_calls
 NUSD_PER_USD = 1_000_000_000
 TOKENS = MILLION = 1_000_000
 TOKEN_CLASSES = 8  # beside plain input and output
-_UNTOLD = (None,) * (TOKEN_CLASSES + 3)
+_UNTOLD = (None,) * TOKEN_CLASSES
 
 
 class Rates(msgspec.Struct, frozen=True, cache_hash=True):
@@ -79,8 +79,8 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
         *(usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.reasoning, usage.audio_input, usage.audio_output),
         *(usage.image_input, usage.image_output, usage.web_searches, usage.file_searches, usage.server_tool_calls),
     )
-    if others != _UNTOLD:  # most answers have none, or a count of cached tokens
-        known = known or others[:TOKEN_CLASSES] != _UNTOLD[:TOKEN_CLASSES]
+    known = known or others[:TOKEN_CLASSES] != _UNTOLD
+    if any(others):  # most answers have none, or a count of cached tokens
         for count, rate in zip((*others[:-1], other_tool_calls(usage)), _others(rates), strict=True):
             if count:
                 if rate is None:
@@ -89,12 +89,24 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
     return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
 
 
+@lru_cache(maxsize=4096)
 def _others(rates: Rates) -> tuple[int | None, ...]:
     """Beside plain input and output: of tokens, TOKEN_CLASSES of them; of searches in two places, and of calls of other tools."""
     return (
         *(rates.cache_read, rates.cache_write_5m, rates.cache_write_1h, rates.reasoning, rates.audio_input, rates.audio_output),
         *(rates.image_input, rates.image_output, rates.web_search, rates.file_search, rates.tool_call),
     )
+
+
+def most_factor(price: Price, tier: str | None) -> int | None:
+    """A million times what the standard price is multiplied by at most where this service tier is asked for. None: it has no price.
+
+    `tier` "" is the standard one; None: its provider chooses. Who asks for a cheaper one may be answered in the standard one.
+    """
+    if tier is None:
+        return max((MILLION, *(factor for _, factor in price.services)))
+    factor = MILLION if not tier else dict(price.services).get(tier)
+    return None if factor is None else max(MILLION, factor)
 
 
 def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None:

@@ -84,6 +84,7 @@ ROW: dict[str, ColumnElement[Any]] = {
     "slo_met": _one(_c.slo_met.is_(True)),
     "slo_missed": _one(_c.slo_met.is_(False)),
     "unpriced_tokens": case((UNPRICED, sum((func.coalesce(_c[name], 0) for name in (*INPUTS, *OUTPUTS)), literal(0)))),
+    "held_nusd": case(((_c.billed == "team") & _c.cost_nusd.is_(None), _c.held_nusd)),
     "failed": _one(_c.status.not_in(ENDED_WELL)),
 }
 

@@ -3,7 +3,7 @@
 Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
 cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups, version 9 what
 engines of ours did, version 10 summaries of roll-ups, images and searches, version 11 what predictions came to in roll-ups, version 12 how long
-engines slept; an older database gets what it lacks when it is opened.
+engines slept, version 15 what budgets are charged where a cost is not known; an older database gets what it lacks when it is opened.
 """
 
 from sqlalchemy import (
@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 14
+VERSION = 15
 UPGRADED = frozenset(range(1, VERSION))  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
@@ -108,6 +108,7 @@ attempts = Table(
     Column("engine_prefill_us", BigInteger),
     Column("engine_decode_us", BigInteger),
     Column("engine_nusd", BigInteger),
+    Column("held_nusd", BigInteger),
     Column("decision", Text),
     Index("attempts_by_time", "started_at_us"),
     Index("attempts_by_team", "team", "started_at_us"),
@@ -202,7 +203,7 @@ USAGE_DIMENSIONS = ("organisation", "team", "key_id", "model_asked", "target", "
 USAGE_MEASURES = (
     *("rows", "requests", "attempts", "estimated", "unpriced"),
     *USAGE_CLASSES,
-    *("cost_nusd", "absorbed_nusd", "saved_nusd", "engine_us", "engine_nusd", "slo_met", "slo_missed", "unpriced_tokens"),
+    *("cost_nusd", "absorbed_nusd", "saved_nusd", "engine_us", "engine_nusd", "slo_met", "slo_missed", "unpriced_tokens", "held_nusd"),
 )
 usage_rollups = Table(
     "usage_rollups",

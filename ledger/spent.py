@@ -1,4 +1,7 @@
-"""What teams, keys and organisations have spent, for their budgets: the rows that are billed to the team, whose cost is known."""
+"""What teams, keys and organisations have spent, for their budgets: the rows that are billed to the team, each at its cost.
+
+A row whose cost is not known counts with the upper bound that was reserved for it, where there was a budget.
+"""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,6 +14,7 @@ from ledger.schema import attempts, rollup_state, usage_rollups
 SPENDERS = {"organisation": attempts.c.organisation, "team": attempts.c.team, "key": attempts.c.key_id, "batch": attempts.c.team}
 BATCH = "batch."  # what the endpoints of batches' rows begin with
 AT_ONCE = 500  # ids in one statement
+CHARGED = func.coalesce(attempts.c.cost_nusd, attempts.c.held_nusd)
 
 
 def spent_nusd(engine: Engine, kind: Literal["organisation", "team", "key", "batch"], name: str, since_s: int, but: Sequence[str] = ()) -> int:
@@ -19,13 +23,13 @@ def spent_nusd(engine: Engine, kind: Literal["organisation", "team", "key", "bat
     Days whose rows are gone are told by their roll-ups; of a team's batches these tell nothing, so that only rows which are kept count.
     """
     columns, days = attempts.c, usage_rollups.c
-    gone = select(func.coalesce(func.sum(days.cost_nusd), 0)).where(
+    gone = select(func.coalesce(func.sum(func.coalesce(days.cost_nusd, 0) + func.coalesce(days.held_nusd, 0)), 0)).where(
         days[SPENDERS[kind].name] == name,
         days.span_s == DAY,
         days.start_s >= since_s,
         days.start_s < select(rollup_state.c.purged_s).scalar_subquery(),
     )
-    query = select(func.coalesce(func.sum(columns.cost_nusd), 0)).where(
+    query = select(func.coalesce(func.sum(CHARGED), 0)).where(
         SPENDERS[kind] == name,
         columns.started_at_us >= func.coalesce(select(rollup_state.c.purged_s).scalar_subquery(), 0) * US,
         columns.started_at_us >= since_s * US,
@@ -47,7 +51,7 @@ def charged(engine: Engine, request_ids: Sequence[str]) -> dict[str, int]:
     with engine.connect() as connection:
         for start in range(0, len(request_ids), AT_ONCE):
             query = (
-                select(columns.request_id, func.coalesce(func.sum(columns.cost_nusd), 0))
+                select(columns.request_id, func.coalesce(func.sum(CHARGED), 0))
                 .where(columns.request_id.in_(request_ids[start : start + AT_ONCE]), columns.billed == "team")
                 .group_by(columns.request_id)
             )

@@ -15,7 +15,7 @@ from providers.http.port import HttpResponse
 from providers.passed import Tail
 from providers.port import Marks
 from providers.translation import tokens_in
-from providers.wires.answer import output_about
+from providers.wires.answer import tokens_in_answer
 from providers.wires.port import StreamDecoder, StreamTap, UnaryAnswer
 
 FINISHED_GRACE_S = 2.0  # how long a terminal event may still come after every choice has its finish reason
@@ -31,6 +31,7 @@ class UnaryExchange:
     whole = b""
     streamed = False
     progressed = True
+    ended = False
     content_type = JSON
 
     def __init__(self, response: HttpResponse, read: Callable[[bytes], UnaryAnswer], marks: Marks, max_body: int, notes: Notes = ()) -> None:
@@ -64,11 +65,8 @@ class UnaryExchange:
 
     @property
     def tokens_seen(self) -> int:
-        """Of an answer whose provider tells no usage: by its length."""
-        answer = self._answer
-        if answer is None:
-            return 0
-        return answer.tokens_seen if answer.usage is not None else output_about(answer.body)
+        """Of an answer whose provider does not tell its usage: by its length."""
+        return 0 if self._answer is None else tokens_in_answer(self._answer)
 
 
 class StreamExchange:
@@ -92,7 +90,7 @@ class StreamExchange:
                 raise tap.error
             if tap.complete:
                 return self._end()
-            chunk = await self._chunk()
+            chunk = await (self._chunk_in_time() if tap.finished else self._response.chunk())
             if not chunk:
                 out = tap.end()
             else:
@@ -111,9 +109,7 @@ class StreamExchange:
                 self._given = True
                 return out
 
-    async def _chunk(self) -> bytes:
-        if not self._tap.finished:
-            return await self._response.chunk()
+    async def _chunk_in_time(self) -> bytes:
         try:
             async with asyncio.timeout(FINISHED_GRACE_S):
                 return await self._response.chunk()
@@ -133,6 +129,10 @@ class StreamExchange:
     @property
     def progressed(self) -> bool:
         return self._tap.progressed
+
+    @property
+    def ended(self) -> bool:
+        return self._tap.complete and self._tap.error is None
 
     @property
     def upstream_id(self) -> str | None:
@@ -168,6 +168,7 @@ class ReadyExchange:
     whole = b""
     streamed = False
     progressed = True
+    ended = False
     content_type = JSON
     tokens_seen = 0
 
@@ -199,6 +200,7 @@ class RawExchange:
     whole = b""
     streamed = True
     progressed = True
+    ended = False
     finish = None
     upstream_id = None
 
@@ -244,6 +246,7 @@ class FoldedExchange:
     whole = b""
     streamed = False
     progressed = True
+    ended = False
     content_type = JSON
 
     def __init__(

@@ -21,6 +21,11 @@ class JobBudget:
         self._granted: Granted | None = None
         self.used_nusd = 0
 
+    @property
+    def counts(self) -> bool:
+        """Whether a budget of its team has room held for it."""
+        return self._granted is not None
+
     async def reserve(self, most_nusd: int | None) -> bool:
         """Whether the budgets have room for it. None: what it may cost at most is not known."""
         return await self._reserve(most_nusd, False)

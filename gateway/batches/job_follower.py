@@ -346,12 +346,14 @@ class JobFollower:
         for line, result in by_line.items():
             known = self._known.pop(line)
             attempt = self._booking.attempt(known, result, self._organisation())
+            if attempt.billed == "team" and attempt.cost_nusd is None and self._budget.counts:
+                attempt = msgspec.structs.replace(attempt, held_nusd=self._limits.cost_nusd(self._rows.bound(known)))
             if line in taken:
                 if result.state == "succeeded" and result.answer is not None:
                     self._rows.keep(known, result.answer)
                 world.commits.add(self._booking.result(taken[line], result, attempt))
                 counts.row(attempt, None, False)
-                self._budget.used_nusd += (attempt.cost_nusd or 0) if attempt.billed == "team" else 0
+                self._budget.used_nusd += (attempt.cost_nusd or attempt.held_nusd or 0) if attempt.billed == "team" else 0
             elif line in late and whose.get(line) != request_id_of(job, line):
                 world.runtime.ledger.append(msgspec.structs.replace(attempt, billed="gateway"))
         if world.commits.pending > AHEAD:

@@ -12,7 +12,7 @@ from batch.checking import body_of
 from batch.jobs import Job
 from batch.states import Batch, Leased
 from contract.call import Call
-from contract.errors import TargetCannot, TurnoutError
+from contract.errors import InvalidRequest, TargetCannot, TurnoutError
 from gateway.batches.asking import Asking
 from gateway.batches.clients import Account
 from gateway.batches.upkeep import headers_of
@@ -107,6 +107,17 @@ class JobRows:
             cost = bounds_of(bound.call, route, rule, True).costs[route.candidates[index].price_kind]
             self.bound_nusd = None if cost is None else self.bound_nusd + cost
         return bound.call
+
+    def bound(self, known: Known) -> int | None:
+        """The most that one row may cost live. None: its target is gone or has no price, or the row no limit that can be read."""
+        if known.found is None:
+            return None
+        route, target = known.found
+        kind = route.candidates[route.targets.index(target)].price_kind
+        try:
+            return bounds_of(known.call, route, route.rule, True).costs[kind]
+        except InvalidRequest:
+            return None
 
     async def known(self, rows: Sequence[Leased]) -> list[Known]:
         """Rows that were submitted, whatever became of their key and their policy since; with the history that they went on from."""

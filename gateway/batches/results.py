@@ -16,6 +16,7 @@ from gateway.endpoints import InferenceEndpoint
 from ledger.prices import cost_nusd
 from ledger.row import AttemptRow
 from providers.batch.port import Limits, RowResult
+from providers.wires.answer import tokens_in_answer
 
 FIRST = "batch job"  # why this target was tried
 
@@ -39,7 +40,7 @@ class Booking:
     def attempt(self, known: Known, result: RowResult, organisation: str) -> AttemptRow:
         job, batch = self._job, self._batch
         answer, error, call = result.answer, result.error, known.call
-        usage = None if answer is None else settled(answer.usage, True, len(call.body), answer.tokens_seen)
+        usage = None if answer is None else settled(answer.usage, True, len(call.body), tokens_in_answer(answer))
         well = result.state == "succeeded"
         finish = None if answer is None else answer.finish
         return AttemptRow(

@@ -88,6 +88,7 @@ def _show(told: dict[str, Any], since: str) -> None:
         typer.echo(f"not planned again: {', '.join(aside)}")
     typer.echo(f"no evidence: {without['requests']} requests, {without['share']:.1%}; of the figures, they are in the first choices alone")
     print_table(["", "recorded", "replayed", "change", "requests"], list(_figures(told)), "")
+    typer.echo("prices: the ledger's of attempts that were made; this configuration's of others alone (turnout reprice changes the ledger's)")
     typer.echo("")
     head = ["first choice", "recorded", "share", "replayed", "share", "no evidence", "little known"]
     print_table(head, [_target(each) for each in told["targets"]], "")

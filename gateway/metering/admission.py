@@ -7,7 +7,8 @@ from time import monotonic
 
 import msgspec
 
-from contract.errors import BudgetExhausted, LimitExceeded, RequestError
+from contract.errors import BudgetExhausted, InvalidRequest, LimitExceeded, RequestError
+from gateway.accounting import tier_asked
 from gateway.client import HeaderList
 from gateway.errors import status_of
 from gateway.job import Affordable, Job
@@ -19,6 +20,7 @@ from gateway.planner import admitted_by
 from gateway.record import Recorder
 from policy.meter import MOST_TOGETHER
 from policy.quota import NO_LIMITS, Budget, Granted, Left, Refused, Scope, Used, Want
+from policy.residency import Admitted
 
 DEGRADED = (b"x-turnout-degraded", b"limiter")
 
@@ -45,7 +47,10 @@ class Admission:
         bounds = NOTHING if free else bounds_of(job.call, job.route, job.rule, counts_money)
         cost = self._afford(job, bounds) if counts_money and not free else 0
         want = Want(bounds.most_tokens if least_tpm is None else min(bounds.most_tokens, max(bounds.likely_tokens, least_tpm)), cost)
-        answer = await self._reserve(job, want)
+        scopes = job.principal.scopes
+        answer = None if self._lines.behind(scopes) else self.meter.at_once(job.call.request_id, scopes, want)
+        if not isinstance(answer, Granted):
+            answer = await self._reserve(job, want)
         if isinstance(answer, Refused) and answer.budget is not None:
             answer = await self._cheaper(job, bounds, want, answer, answer.budget)
         if isinstance(answer, Refused):
@@ -114,8 +119,19 @@ class Admission:
 
     # --- money -----------------------------------------------------------------------------------------------------------
     def _afford(self, job: Job, bounds: Bounds) -> int:
-        """What is to be reserved: enough for the dearest target that may answer. Those whose price nobody knows are left out."""
-        most = dearest(bounds.costs, admitted_by(job.rule, job.route))
+        """What is to be reserved: enough for the dearest target that may answer. Those whose price nobody knows are left out.
+
+        Raises InvalidRequest where that is so of all of them for the service tier that is asked for.
+        """
+        admitted = admitted_by(job.rule, job.route)
+        if all(bounds.costs[kind] is None for kind in admitted.price_kinds) and (tier := tier_asked(job.call)) and _priced(job, admitted):
+            raise InvalidRequest(
+                f"`service_tier` {tier!r} has no price at any target of {job.call.model!r}, and a budget pays for this key: leave it out, "
+                "or have `price.service_tiers` say in the gateway's configuration what it costs",
+                param="service_tier",
+                code="service_tier_unpriced",
+            )
+        most = dearest(bounds.costs, admitted)
         job.affordable = Affordable(bounds.costs, most, True)
         return most
 
@@ -134,6 +150,11 @@ class Admission:
             if isinstance(answer, Granted) or answer.budget is None or answer.budget.on_exhausted == "reject":
                 return answer
         return answer
+
+
+def _priced(job: Job, admitted: Admitted) -> bool:
+    """Whether some target has a price in the standard tier."""
+    return any(job.route.priced[kind].price is not None for kind in admitted.price_kinds)
 
 
 # --- what the caller hears -----------------------------------------------------------------------------------------------------

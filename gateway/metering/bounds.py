@@ -7,9 +7,10 @@ import msgspec
 
 from contract.call import Call, Dialect
 from contract.errors import InvalidRequest
+from gateway.accounting import tier_asked
 from gateway.asking import LIMITS, most_prompt_tokens
 from gateway.routes import Route, Target
-from ledger.prices import most_nusd, tools_nusd
+from ledger.prices import MILLION, most_factor, most_nusd, tools_nusd
 from policy.residency import Admitted
 from policy.rule import Rule
 
@@ -70,9 +71,9 @@ def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bound
     costs: tuple[int | None, ...] = ()
     if counts_money:
         times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
-        tools = tool_calls_of(call)
+        tools, tier = tool_calls_of(call), tier_asked(call)
         for target in route.priced:
-            costs += (_cost(target, prompt, answer, times, tools),)
+            costs += (_cost(target, prompt, answer, times, tools, tier),)
     return Bounds(prompt // 4 + told, prompt + told, costs)
 
 
@@ -120,7 +121,7 @@ def tool_calls_of(call: Call) -> ToolCalls:
     return ToolCalls(web * call.choices, files * call.choices, others * call.choices)
 
 
-def _cost(target: Target, prompt: int, answer: int | None, times: int, calls: ToolCalls) -> int | None:
+def _cost(target: Target, prompt: int, answer: int | None, times: int, calls: ToolCalls, tier: str | None) -> int | None:
     if target.owned:
         return 0
     if target.price is None:
@@ -129,10 +130,12 @@ def _cost(target: Target, prompt: int, answer: int | None, times: int, calls: To
     if context is not None and prompt > context:
         prompt = context  # what exceeds it is refused
     out = min(UNTOLD_MOST, context or UNTOLD_MOST) if answer is None else answer
-    tokens = most_nusd(target.price, prompt * times, out)
-    if tokens is None or calls is NO_CALLS:
+    tokens, factor = most_nusd(target.price, prompt * times, out), most_factor(target.price, tier)
+    if tokens is not None and calls is not NO_CALLS:
+        tokens += tools_nusd(target.price.rates, *calls)
+    if not tokens or factor == MILLION:
         return tokens
-    return tokens + tools_nusd(target.price.rates, *calls)
+    return None if factor is None else -(-tokens * factor // MILLION)
 
 
 def dearest(costs: Sequence[int | None], admitted: Admitted) -> int:

@@ -11,6 +11,7 @@ from ledger.units import usd
 from ledger.window import iso_s
 
 NOBODY = "(nobody)"
+PRICES = {"made": "ledger", "not_made": "configuration"}  # whose an attempt is at, by whether it is a recorded one
 UNPLANNED = ("kept_answers", "refused", "not_served")
 
 
@@ -103,6 +104,7 @@ class Sums:
                 "recorded_usd": usd(then.cost_nusd) if self.priced else None,
                 "replayed_usd": usd(now.cost_nusd) if self.priced else None,
                 "change": _change(then.cost_nusd, now.cost_nusd) if self.priced else None,
+                "prices": PRICES,
             },
             "ttft": _times(then.ttft, now.ttft),
             "end": _times(then.end, now.end),

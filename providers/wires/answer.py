@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from contract.finish import Finish
-from contract.usage import Usage, tokens_about
+from contract.usage import MOST_TOKENS, Usage, tokens_about
+from providers.wires.port import UnaryAnswer
 
 OUTPUT = ("choices", "content", "output")  # where each dialect's answer has what the model said
 
@@ -19,6 +20,20 @@ class WholeAnswer(msgspec.Struct):
     finish: Finish | None = None
     tokens_seen: int = 1
     bound: list[str] = []
+
+
+def tokens_in_answer(answer: UnaryAnswer) -> int:
+    """Of its output, about, by its length where its provider tells no usage that can be; 0 for an answer that is no text."""
+    usage = answer.usage
+    if usage is None:
+        return output_about(answer.body)
+    if _may_be(usage.input_uncached) and _may_be(usage.output_visible):
+        return answer.tokens_seen
+    return output_about(answer.body) if answer.finish is not None else 0  # only what a model said has an end
+
+
+def _may_be(count: int | None) -> bool:
+    return count is not None and 0 <= count <= MOST_TOKENS
 
 
 def output_about(body: bytes) -> int:

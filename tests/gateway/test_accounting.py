@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from contract.call import Call
-from contract.usage import Usage
-from gateway.accounting import MOST_TOKENS, plausible, settled, unawaited
+from contract.usage import MOST_TOKENS, Usage
+from gateway.accounting import plausible, settled, unawaited
 
 RAW = msgspec.Raw(b'{"output_tokens":-5}')
 TOLD = Usage(input_uncached=10, cache_read=8, output_visible=1)
@@ -41,7 +41,36 @@ def test_an_output_count_without_input_gets_its_input_estimated() -> None:
 def test_an_absurd_count_is_unknown_and_the_others_stay(count: int) -> None:
     usage = Usage(input_uncached=3, output_visible=count, raw=RAW)
     assert plausible(usage) == Usage(input_uncached=3, output_visible=None, raw=RAW)
-    assert settled(usage, True, 10, 10) == plausible(usage)
+    assert settled(usage, True, 10, 10) == Usage(input_uncached=3, output_visible=10, source="estimated", raw=RAW)
+
+
+HALF = Usage(output_visible=3)
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        (Usage(), (100, 25)),
+        (HALF, (100, 3)),
+        (Usage(input_uncached=-5, output_visible=3), (100, 3)),
+        (Usage(input_uncached=2**63, output_visible=3), (100, 3)),
+        (Usage(input_uncached=0, cache_read=2**63, output_visible=3), (100, 3)),
+        (Usage(input_uncached=7), (7, 25)),
+        (Usage(input_uncached=7, output_visible=0, reasoning=-1), (7, 25)),
+    ],
+)
+def test_the_half_of_a_text_s_usage_that_is_not_known_is_estimated(told: Usage, known: tuple[int, int]) -> None:
+    assert settled(told, True, 400, 25) == Usage(input_uncached=known[0], output_visible=known[1], source="estimated")
+
+
+def test_what_an_answer_that_is_no_text_tells_is_whole_or_nothing() -> None:
+    assert settled(HALF, True, 400, 0) == settled(Usage(), True, 400, 0) == Usage()
+    assert settled(Usage(input_uncached=7), True, 400, 0) == Usage(input_uncached=7)  # embeddings have no output
+
+
+def test_all_of_an_output_may_be_thoughts() -> None:
+    told = Usage(input_uncached=7, reasoning=30)
+    assert settled(told, True, 400, 25) is told
 
 
 @pytest.mark.parametrize(("dialect", "tokens"), [("openai_chat", 100), ("passthrough", None)])

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from batch.schema import batches
+from ledger.spent import spent_nusd
 from tests.gateway.batching import chat, ended, lines, made, row, until
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.upstream import Exchange, Upstream, completion
@@ -186,6 +187,26 @@ async def test_a_job_that_the_batch_budget_has_no_room_for_is_not_submitted(away
         assert not away.jobs
         await gateway.sdk.batches.cancel(batch.id)
         await ended(gateway.sdk, batch)
+
+
+class Prioritised(ServedOpenAI):
+    """Answers in a service tier that nobody gave a price."""
+
+    def answer(self, job: Any, row: Any) -> Any:
+        return {**super().answer(job, row), "service_tier": "priority"}
+
+
+async def test_a_job_s_rows_without_a_known_cost_are_charged_what_they_may_cost_there(two: Upstream, tmp_path: Path) -> None:
+    two.default, served = echo, Prioritised()
+    await served.upstream.start()
+    async with running(config(tmp_path, served, two, team=", batch_budget: {usd: 5}"), tmp_path) as gateway:
+        batch = await ended(gateway.sdk, await made(gateway.sdk, rows()))
+        found = [each for each in await gateway.all_rows() if each.target == "away"]
+        assert batch.status == "completed" and len(found) == ROWS and {each.cost_nusd for each in found} == {None}
+        assert all((each.held_nusd or 0) > HALF_NUSD for each in found)
+        spent = await asyncio.to_thread(spent_nusd, gateway.runtime.ledger.engine, "batch", "search", 0)
+        assert spent == sum(each.held_nusd or 0 for each in found)
+    await served.upstream.stop()
 
 
 async def test_a_key_of_another_policy_keeps_its_rows_from_the_provider(away: ServedOpenAI, two: Upstream, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from gateway.metering.bounds import UNTOLD_CALLS, ToolCalls, tool_calls_of
 from ledger.spent import spent_nusd
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.redis_server import RedisServer
-from tests.gateway.upstream import Exchange, Seen, Upstream, good, silent, status
+from tests.gateway.upstream import Exchange, Seen, Upstream, completion, good, silent, status
 
 ASK = [{"role": "user", "content": "Hi"}]
 COST = 20 * 1000 + 5 * 2000  # nano-dollars: what `good` tells of its usage, 8 of its 20 tokens cached at the same price
@@ -222,6 +222,81 @@ async def test_a_budget_keeps_away_what_has_no_price(serve: Serve, one: Upstream
         assert (await gateway.post(body(model="x/unheard-of"), "sk-blue")).status_code == 200
     assert refused.status_code == 402 and "its price is not known" in refused.json()["error"]["message"]
     assert len(one.journal) == 1
+
+
+# --- service tiers --------------------------------------------------------------------------------------------------------------
+def tier(name: str) -> Callable[[Exchange], Any]:
+    async def answered(x: Exchange) -> None:
+        await x.respond(200, json.dumps(completion(service_tier=name)).encode())
+
+    return answered
+
+
+async def test_an_answer_without_a_known_cost_is_charged_what_was_reserved_also_after_a_restart(serve: Serve, one: Upstream) -> None:
+    """The provider answers in a tier that has no price: the ledger lists it without a cost, and the budget holds."""
+    one.plays["m1"] = tier("priority")
+    red = f"budget: {{usd: {usd(3 * worst_nusd())}, window: month}}"
+    async with serve(red) as gateway:
+        first = [await gateway.post(body()) for _ in range(2)]
+        (row,) = await gateway.rows(first[0].headers["x-request-id"])
+        assert (row.cost_nusd, row.held_nusd) == (None, worst_nusd())
+        assert await spent(gateway) == 2 * worst_nusd()
+    async with serve(red) as gateway:
+        then = [await gateway.post(body()) for _ in range(2)]
+    assert [answer.status_code for answer in (*first, *then)] == [200, 200, 200, 402]
+
+
+async def test_an_answer_beyond_its_bound_in_an_unknown_tier_is_charged_the_standard_price(serve: Serve, one: Upstream) -> None:
+    async def long(x: Exchange) -> None:
+        told = {"prompt_tokens": 20, "completion_tokens": 100_000}
+        await x.respond(200, json.dumps({**completion(service_tier="priority"), "usage": told}).encode())
+
+    one.plays["m1"] = long
+    async with serve("budget: {usd: 5}") as gateway:
+        assert (await gateway.post(body())).status_code == 200
+        assert await spent(gateway) == 20 * 1000 + 100_000 * 2000
+
+
+async def test_what_is_free_is_charged_nothing_in_any_tier(serve: Serve, one: Upstream) -> None:
+    one.plays["free"] = tier("priority")
+    async with serve("budget: {usd: 0.000001, window: month, on_exhausted: local}", targets=f"{TARGET}, {FREE}") as gateway:
+        assert [(await gateway.post(body())).status_code for _ in range(3)] == [200, 200, 200]
+        assert await spent(gateway) == 0
+
+
+@pytest.mark.parametrize("asked", ["priority", "flex", "made-up"])
+async def test_a_tier_without_a_price_is_refused_where_a_budget_pays(serve: Serve, one: Upstream, asked: str) -> None:
+    async with serve("budget: {usd: 5}") as gateway:
+        refused = await gateway.post(body(service_tier=asked))
+        assert (await gateway.post(body(service_tier=asked), "sk-blue")).status_code == 200
+        assert (await gateway.post(body(service_tier="default"))).status_code == 200
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"], error["code"]) == (400, "service_tier", "service_tier_unpriced")
+    assert "price.service_tiers" in error["message"] and len(one.journal) == 2
+
+
+@pytest.mark.parametrize(("asked", "times"), [("priority", 3), ("flex", 1), ("default", 1), ("auto", 3), (None, 3)])
+async def test_a_tier_is_reserved_at_its_price_and_at_the_dearest_where_the_provider_chooses(serve: Serve, asked: str | None, times: int) -> None:
+    tiers = TARGET.replace("price: {", "price: {service_tiers: {flex: 0.5, priority: 3}, ")
+    told = body(service_tier=asked)
+    most = (len(json.dumps(told, separators=(",", ":"))) * 1000 + 10 * 2000) * times
+    async with serve(f"budget: {{usd: {usd(most - 1)}, window: total}}", targets=tiers) as gateway:
+        assert (await gateway.post(told)).status_code == 402
+    async with serve(f"budget: {{usd: {usd(most)}, window: day}}", targets=tiers) as gateway:
+        assert (await gateway.post(told)).status_code == 200
+
+
+async def test_who_asks_for_a_dear_tier_and_leaves_pays_for_it(serve: Serve, one: Upstream) -> None:
+    one.plays["m1"] = silent
+    tiers = TARGET.replace("price: {", "price: {service_tiers: {priority: 3}, ")
+    told = body(service_tier="priority")
+    async with serve("budget: {usd: 5}", targets=tiers) as gateway:
+        with pytest.raises(httpx2.ReadTimeout):
+            await gateway.http.post("/v1/chat/completions", json=told, headers={"authorization": f"Bearer {KEY}"}, timeout=0.5)
+        async with asyncio.timeout(10):
+            while await spent(gateway) == 0:
+                await asyncio.sleep(0.05)
+        assert await spent(gateway) == len(json.dumps(told, separators=(",", ":"))) // 4 * 1000 * 3
 
 
 # --- told --------------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from gateway.cli.main import app
 from gateway.cli.settings import known_kinds
 from gateway.replay.replaying import Span
 from gateway.replay.run import replay
+from gateway.replay.sums import PRICES
 from ledger.database import open_engine
 from tests.command import turnout as command
 from tests.ledger.rows import row, sql
@@ -191,7 +192,14 @@ def test_requests_that_no_target_was_asked_for_stay_as_they_were(tmp_path: Path)
     (tmp_path / "new.yaml").write_text(config("cheap-first"))
     told = json.loads(command("replay", "new.yaml", "--database", url, "--json", cwd=tmp_path).stdout)
     assert told["requests"] == {"recorded": 7, "planned": 4, "compared": 4, "kept_answers": 1, "refused": 1, "not_served": 1}
-    assert told["cost"] == {"requests": 4, "unpriced": 0, "recorded_usd": "0.000168000", "replayed_usd": "0.000168000", "change": 0.0}
+    assert told["cost"] == {
+        "requests": 4,
+        "unpriced": 0,
+        "recorded_usd": "0.000168000",
+        "replayed_usd": "0.000168000",
+        "change": 0.0,
+        "prices": PRICES,
+    }
     assert told["ttft"]["replayed_p95_ms"] == pytest.approx(100, rel=0.01) and told["same_target"] == 1.0
 
 
@@ -204,7 +212,14 @@ def test_a_cost_that_is_not_known_is_in_neither_sum(tmp_path: Path) -> None:
     )
     (tmp_path / "new.yaml").write_text(config("cheap-first"))
     told = json.loads(command("replay", "new.yaml", "--database", url, "--json", cwd=tmp_path).stdout)
-    assert told["cost"] == {"requests": 1, "unpriced": 1, "recorded_usd": "0.000042000", "replayed_usd": "0.000042000", "change": 0.0}
+    assert told["cost"] == {
+        "requests": 1,
+        "unpriced": 1,
+        "recorded_usd": "0.000042000",
+        "replayed_usd": "0.000042000",
+        "change": 0.0,
+        "prices": PRICES,
+    }
 
 
 # --- budgets ---------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import duckdb
 import pytest
 
 from contract.usage import Usage
+from ledger.database import open_engine
 from ledger.reconciling import read
+from ledger.rollups import roll_up
+from ledger.upkeep import purge
 from tests import command
 from tests.ledger.rows import FULL_ROW, row, sql
 from tests.ledger.test_commands import ago, fill
@@ -82,6 +86,23 @@ def test_history_is_priced_anew_and_its_sums_follow(turnout: Turnout, tmp_path: 
     }
     (found,) = json.loads(turnout("spend", "--json", "--config", "c.yaml").stdout)
     assert found["cost_nusd"] == 2 * 6_000_000_000 + 11_250_000_000 + 77 and found["unpriced"] == 0
+
+
+def test_days_whose_rows_were_deleted_are_said_to_keep_their_prices(turnout: Turnout, tmp_path: Path) -> None:
+    used = Usage(input_uncached=1_000_000)
+    rows = [row(f"req_{days}", started_at_us=ago(days * DAY_S), usage=used, cost_nusd=1) for days in (5, 0)]
+    engine = open_engine(fill(tmp_path / "some.db", *rows))
+    roll_up(engine, time.time() + 120)
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    assert turnout("reprice", "--dry-run", "--config", "c.yaml").stderr == ""
+    assert purge(engine, 2, time.time()) == 1
+    engine.dispose()
+    done = turnout("reprice", "--json", "--config", "c.yaml")
+    assert "were deleted (ledger.retention_days): their sums keep their prices" in done.stderr
+    assert [line["rows"] for line in json.loads(done.stdout)] == [1]
+    assert turnout("reprice", "--since", "24h", "--config", "c.yaml").stderr == ""
+    (found,) = json.loads(turnout("spend", "--since", "30d", "--json", "--config", "c.yaml").stdout)
+    assert found["cost_nusd"] == 1 + 2_000_000_000
 
 
 # --- reconcile -------------------------------------------------------------------------------------------------------------
@@ -160,6 +181,24 @@ def test_what_the_ledger_alone_has_is_told_of_the_export_s_time_and_of_no_other(
     ]
 
 
+def test_audio_and_images_are_of_the_input_and_the_output_that_openai_tells(turnout: Turnout, tmp_path: Path) -> None:
+    heard = Usage(input_uncached=100, cache_read=20, audio_input=30, image_input=4, output_visible=10, reasoning=5, audio_output=40, image_output=2)
+    url = fill(tmp_path / "some.db", row("req_a", model_sent="gpt-audio", started_at_us=AT_US, usage=heard))
+    told = {"model": "gpt-audio", "input_tokens": 154, "input_cached_tokens": 20, "output_tokens": 57, "num_model_requests": 1}
+    spoken = {**told, "input_audio_tokens": 30, "output_audio_tokens": 40}
+    (tmp_path / "export").write_text(json.dumps({"data": [bucket(TODAY, spoken)]}))
+    assert "agrees" in turnout("reconcile", "export", "--provider", "one", "--database", url).stdout
+    found = reconciled(turnout, tmp_path, url, bucket(TODAY, {**spoken, "output_audio_tokens": 41, "input_tokens": 155}))
+    assert found == [(TODAY, "gpt-audio", False, {"input_uncached": -1, "audio_output": -1})]
+
+
+def test_attempts_that_failed_are_no_requests_of_a_provider(turnout: Turnout, tmp_path: Path) -> None:
+    failed = [row("req_a", n, model_sent="gpt-5", status="failed", http_status=500, started_at_us=AT_US) for n in (1, 2, 3)]
+    url = fill(tmp_path / "some.db", *failed, row("req_a", 4, model_sent="gpt-5", started_at_us=AT_US, usage=CACHED))
+    (tmp_path / "export").write_text(json.dumps({"data": [bucket(TODAY, OPENAI)]}))
+    assert "agrees" in turnout("reconcile", "export", "--provider", "one", "--database", url).stdout
+
+
 def test_a_dated_name_is_its_alias_s_model(turnout: Turnout, tmp_path: Path) -> None:
     models = ("o3", "gpt-4o", "gpt-4o-2024-08-06", "claude-a-20250929", "claude-a-20251001", "old")
     url = fill(tmp_path / "some.db", *(row(model, model_sent=model, started_at_us=AT_US, usage=CACHED) for model in models))
@@ -188,6 +227,12 @@ def test_a_name_that_nobody_knows_is_an_error(turnout: Turnout, tmp_path: Path, 
     assert "Invalid value" not in turnout(*command, known, "--config", "c.yaml", code=1 if known == "new" else 0).stderr
 
 
+@pytest.mark.parametrize("usd", ["inf", "nan", "0", "-1"])
+def test_an_hour_s_price_is_more_than_nothing_and_not_without_end(turnout: Turnout, url: str, usd: str) -> None:
+    done = turnout("report", "breakeven", "--gpu-usd-per-hour", usd, "--database", url, code=2)
+    assert "--gpu-usd-per-hour" in done.stderr and "no price of an hour" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -197,6 +242,19 @@ def test_a_name_that_nobody_knows_is_an_error(turnout: Turnout, tmp_path: Path, 
         ('[{"data": [], "has_more": true}, {"data": [{"start_time": 1}], "has_more": true}]', "last page says"),
         ("model,input_tokens\ngpt-5,1\n", "row 1 of the export cannot be read"),
         (f"start_time,input_tokens\n{TODAY},many\n", "row 1 of the export cannot be read"),
+        ('{"data": null}', "`data` of the export is null, and must be a list"),
+        ('{"data": [7]}', "7 stands in `data`"),
+        ("[7]", "7 stands in `the export`"),
+        ('{"data": [{"start_time": 1, "results": {"model": "m"}}]}', "`results` of the export is {.*must be a list"),
+        ('{"data": [{"start_time": 1, "results": ["m"]}]}', "stands in `results`"),
+        ('{"data": [{"start_time": 1e300, "results": []}]}', "1e.300 is no time in Unix seconds"),
+        ('{"data": [{"start_time": -5}]}', "-5 is no time"),
+        ('{"data": [{"start_time": 9, "end_time": 8}]}', "it ends at 8, which is not after its beginning at 9"),
+        ('{"data": [{"start_time": 9, "input_tokens": -3}]}', "-3 is no count of input_tokens"),
+        ('{"data": [{"start_time": 9, "input_tokens": 1e300}]}', "is no count of input_tokens"),
+        ('{"data": [{"start_time": 9, "model": {"name": "m"}}]}', "is no model's name"),
+        ('{"data": [{"start_time": 9, "cache_creation": 7}]}', "7 stands in `cache_creation`"),
+        ("[" * 5_000, "no JSON"),
     ],
 )
 def test_what_is_no_export_is_refused(text: str, says: str) -> None:
