@@ -36,7 +36,7 @@ class Attempts:
         self._tries = 0  # of them, at the present target
         self._waited = False  # for a time that it named
         self._refused = set[tuple[str, str]]()  # backends' keys that were spent or not accepted
-        self._verdict: AttemptError | None = None  # the first target's refusal, while a second runner was still in the race
+        self._verdict: AttemptError | None = None  # the first target's refusal: whatever a second runner meets
         self.count = 0
 
     def attempt(self, planned: Planned, reason: str) -> Attempt:
@@ -99,8 +99,7 @@ class Attempts:
         """What the policy says to do next; returns the reason of the next attempt. Raises AttemptsExhausted."""
         job = self._job
         attempt.over(error)
-        crowded = self._crowded(attempt)
-        self._spare_its_model(attempt, error, crowded)
+        crowded = self._heed(attempt, error)
         if not self.others and self._made < job.rule.max_attempts:
             self._widen()
         verdict = after_failure(error, self._situation(attempt, error, crowded))
@@ -126,12 +125,16 @@ class Attempts:
     def _exhausted(self) -> AttemptsExhausted:
         return AttemptsExhausted(self._job.failures, verdict=self._verdict, made=self.count)
 
-    def _spare_its_model(self, attempt: Attempt, error: AttemptError, crowded: bool) -> None:
-        """Of a prompt that is too long for it the same model would say the same elsewhere."""
-        if isinstance(error, ContextLengthExceeded) or (crowded and unexplained(error)):
+    def _heed(self, attempt: Attempt, error: AttemptError) -> bool:
+        """What a failure says of the attempts that may follow. Returns whether the prompt fills much of the model's context."""
+        crowded = self._crowded(attempt)
+        if isinstance(error, ContextLengthExceeded) or (crowded and unexplained(error)):  # the same model would say the same elsewhere
             targets = self._job.route.targets
             self._widen()
             self.others = [each for each in self.others if targets[each.candidate.index].model != attempt.target.model]
+        if attempt.number == 1 and refused_for_good(error, crowded):
+            self._verdict = error
+        return crowded
 
     def _crowded(self, attempt: Attempt) -> bool:
         context = attempt.target.context_tokens
@@ -239,10 +242,7 @@ class Attempts:
                 self._leaves_race(attempt, lost.error)
 
     def _leaves_race(self, attempt: Attempt, error: AttemptError) -> None:
-        crowded = self._crowded(attempt)
-        self._spare_its_model(attempt, error, crowded)
-        if attempt.number == 1 and refused_for_good(error, crowded):
-            self._verdict = error
+        self._heed(attempt, error)
         self._failed(attempt, error, last=False)
 
     async def _stop(self, runners: dict[asyncio.Task[Opened], Attempt]) -> None:

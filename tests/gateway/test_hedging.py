@@ -212,8 +212,8 @@ FIELD = status(422, b'{"error":{"message":"x","type":"t","code":null,"param":"te
 
 @pytest.mark.parametrize(
     ("first_s", "second_s", "second"),
-    [(0.5, 0.0, status(400)), (0.2, 0.3, status(400)), (0.2, 0.3, status(500)), (0.2, 0.3, status(503))],
-    ids=["both, the second sooner", "both, the first sooner", "the second fails later", "the second is overloaded later"],
+    [(0.6, 0.0, status(400)), (0.2, 0.5, status(400)), (0.6, 0.0, status(500)), (0.2, 0.5, status(500)), (0.2, 0.5, status(503))],
+    ids=["both, the second sooner", "both, the first sooner", "the second fails sooner", "the second fails later", "the second is overloaded later"],
 )
 async def test_where_nobody_of_the_race_answers_the_first_s_refusal_is_the_client_s(
     config: Config, tmp_path: Path, one: Upstream, two: Upstream, first_s: float, second_s: float, second: Play
@@ -302,6 +302,23 @@ async def test_a_slow_answer_that_was_overtaken_still_teaches_that_it_was_slow(c
         target = gateway.runtime.routes.exact["pair"].targets[0]
         forecast = target.stats.forecast(monotonic(), streamed=True, prompt_tokens=10, load=0)
         assert forecast.ttft_mean_s is not None and forecast.ttft_mean_s >= 0.25
+
+
+SLOW_FIRST = "objective: ordered, slo: {ttft_p95_ms: 400}"
+
+
+async def test_a_first_that_always_loses_to_its_hedge_is_learnt_as_slow(config: Config, tmp_path: Path, one: Upstream) -> None:
+    """Also by a gateway that starts anew, from the ledger."""
+    one.plays["m1"] = after(1)
+    yaml = config(after="300", price="price: free", more=SLOW_FIRST)
+    async with running(yaml, tmp_path) as gateway:
+        answers = [await gateway.post(body()) for _ in range(14)]
+        assert {answer.headers["x-turnout-target"] for answer in answers} == {"two/m2"}
+        assert [answer.headers["x-turnout-attempts"] for answer in answers[-5:]] == ["1"] * 5, "nobody waits for the first any more"
+        assert 3 <= len(one.journal) <= 6
+    asked = len(one.journal)
+    async with running(yaml, tmp_path) as gateway:
+        assert (await gateway.post(body())).headers["x-turnout-attempts"] == "1" and len(one.journal) == asked
 
 
 # --- with hold ----------------------------------------------------------------------------------------------------------
