@@ -15,7 +15,7 @@ from contract.patience import Patience
 from gateway.errors import status_of
 from gateway.job import Attempt, Job, Planning
 from gateway.opening import Opened, begin, left
-from gateway.planner import further, hedge_for, hurried, patience_of
+from gateway.planner import further, hedge_for, hurried, patience_of, share_s
 from gateway.record import Recorder
 from policy.hedge import Hedge
 from policy.plan import Planned
@@ -49,6 +49,7 @@ class Attempts:
         patience = patience_of(self._job, attempt.planned, self.others, attempt.marks.started)
         if patience is not None:
             attempt.hurried = hurried(self._job, attempt.planned, patience)
+            attempt.share_s = share_s(self._job, attempt.planned, self.others, patience.left_s)
         return patience
 
     def remaining(self) -> Iterator[Planned]:
