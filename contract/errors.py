@@ -270,7 +270,15 @@ class AttemptsExhausted(TurnoutError):
         first = attempts[0].target
         told = (error for error in reversed(attempts) if not _says_nothing(error, error.target == first))
         self.last = verdict or next(told, attempts[-1])
-        super().__init__(self.last.message, param=self.last.param, code=self.last.reason, retry_after_s=self.last.retry_after_s)
+        super().__init__(self._told(), param=self.last.param, code=self.last.reason, retry_after_s=self.last.retry_after_s)
+
+    def _told(self) -> str:
+        """That the time was over says little where it was spent on failures: then the newest of them is named too."""
+        last = self.last
+        before = [error for error in self.attempts if error is not last]
+        if not before or not isinstance(last, AttemptTimeout) or last.clock != "total":
+            return last.message
+        return f"{last.message}; the attempt before it failed: {before[-1].message} ({before[-1].reason})"
 
 
 def _says_nothing(error: AttemptError, of_first: bool) -> bool:

@@ -119,6 +119,16 @@ async def test_a_stall_within_a_deadline_that_the_request_brought_says_nothing_o
         assert (await ask(gateway, stream=True)).headers["x-turnout-target"] == "one/m1"
 
 
+@BOTH
+async def test_a_deadline_that_passes_amid_retries_names_what_failed(stream: bool, config: Config, one: Upstream, tmp_path: Path) -> None:
+    one.plays["m1"] = [status(500), silent]
+    async with running(config(""), tmp_path) as gateway:
+        answer = await ask(gateway, stream, "alone", **{"x-turnout-deadline-ms": "1000"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (504, "upstream_total_timeout")
+    assert "the provider failed (HTTP 500) (upstream_error)" in error["message"] and "CANARY" not in answer.text
+
+
 # --- several keys --------------------------------------------------------------------------------------------------------------
 def by_key(**plays: Play) -> Play:
     async def play(x: Exchange) -> None:
