@@ -35,7 +35,7 @@ class Attempts:
         self._made = 0  # attempts that count against the policy's limit
         self._tries = 0  # of them, at the present target
         self._waited = False  # for a time that it named
-        self._refused = set[tuple[str, str]]()  # backends' keys that were spent or not accepted
+        self._refused: set[tuple[str, str]] = set()  # backends' keys that were spent or not accepted
         self._verdict: AttemptError | None = None  # the first target's refusal: whatever a second runner meets
         self.count = 0
 
@@ -59,7 +59,8 @@ class Attempts:
 
     def _widen(self) -> list[Planned]:
         """Where the plan did not look at all targets: to the rest of them."""
-        planning, more = self._planning, list[Planned]()
+        planning = self._planning
+        more: list[Planned] = []
         if planning.narrowed:
             planning.narrowed = False
             more = further(self._job, planning, monotonic())

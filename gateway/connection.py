@@ -5,16 +5,19 @@ import json
 import urllib.parse
 from collections import deque
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from gateway.cycle import EXTENSION, Cycle
 from gateway.endpoints import ENDPOINTS
+from gateway.flow import Flow
 from gateway.identity import new_request_id
 
 _PATHS = {path.encode(): (path, path.encode(), b"") for path in ENDPOINTS}
+_NO_PIPELINE: deque[Any] = deque()  # of uvicorn's, which ours does not use: a deque takes as much memory as a request's headers
 HEAD_LIMIT = 64 << 10  # bytes of request line and headers; one read of the socket may go beyond it
 
 
@@ -25,13 +28,20 @@ class ClientConnection(HttpToolsProtocol):
     """
 
     head_s = 10.0  # how long a head may take from its first byte, and a new connection until it
+    __slots__ = ("_head_since", "_head_size", "_rests_since", "_timer", "_waiting")  # uvicorn's attributes are nearly as many as a small dict holds
     cycle: Cycle  # type: ignore[assignment]
+    flow: Flow  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        self.transport = cast(asyncio.Transport, transport)
+        self.connections.add(self)
+        self.flow = Flow(self.transport)
+        self.server, self.client = get_local_addr(self.transport), get_remote_addr(self.transport)
+        self.scheme = "https" if is_ssl(self.transport) else "http"
+        self.pipeline = _NO_PIPELINE
         self._head_since = monotonic()
         self._head_size = 0
-        self._waiting: deque[Cycle] = deque()  # of requests that came before the answer to the one before them was whole
+        self._waiting: list[Cycle] | None = None  # of requests that came before the answer to the one before them was whole
         self._rests_since = 0.0  # when the last answer was whole and nothing came since
         self._timer = self.loop.call_later(self.head_s, self._look)
 
@@ -41,7 +51,7 @@ class ClientConnection(HttpToolsProtocol):
         self.flow.resume_writing()
         if self.cycle is not None:
             self.cycle.lost()
-        for cycle in self._waiting:
+        for cycle in self._waiting or ():
             cycle.lost()
         if exc is None:
             self.transport.close()
@@ -56,6 +66,8 @@ class ClientConnection(HttpToolsProtocol):
             return
         except httptools.HttpParserUpgrade:
             self._unsupported_upgrade_warning()
+        if self.cycle is not None and self.cycle.overfull:
+            self.flow.pause_reading()
         if self._head_since:
             self._head_size += len(data)
             if self._head_size > HEAD_LIMIT:
@@ -95,7 +107,7 @@ class ClientConnection(HttpToolsProtocol):
             self._begin(cycle)
         else:
             self.flow.pause_reading()
-            self._waiting.append(cycle)
+            self._waiting = [*(self._waiting or ()), cycle]
 
     def _begin(self, cycle: Cycle) -> None:
         task = cycle.task = self.loop.create_task(cycle.run(self.app))
@@ -115,7 +127,7 @@ class ClientConnection(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self._waiting:
-            self._begin(self._waiting.popleft())
+            self._begin(self._waiting.pop(0))
         else:
             self._rests_since = monotonic()
 

@@ -287,6 +287,7 @@ class ContinuedExchange:
 
     streamed = True
     progressed = True  # its pieces are never held
+    ended = False
 
     def __init__(self, exchange: Exchange, continuation: Continuation) -> None:
         self._exchange = exchange

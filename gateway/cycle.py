@@ -83,9 +83,12 @@ class Cycle:
         """Some of the request's body."""
         self._parts.append(part)
         self._size += len(part)
-        if self._size > HIGH_WATER_LIMIT:
-            self._connection.flow.pause_reading()
         self.wake()
+
+    @property
+    def overfull(self) -> bool:
+        """As much of a body waits to be taken as may, and more is to come."""
+        return self._more and self._size > HIGH_WATER_LIMIT
 
     def took_all(self) -> None:
         self._more = False

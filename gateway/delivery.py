@@ -61,12 +61,17 @@ class Delivery:
         """The answer, piece by piece. Returns what cut it; None: it is whole."""
         job, attempt, exchange, line = self._job, opened.attempt, opened.exchange, opened.line
         client, piece = job.client, opened.piece
+        opened.piece = b""  # what was sent is not kept while the answer goes on
         try:
             while not opened.ended:
                 if piece:
                     if self._kept is not None:
                         self._keep(piece)
+                    if line is None and exchange.ended:  # then it leaves with the answer's end, in one write
+                        await exchange.next()
+                        break
                     await client.write(piece)
+                    piece = b""
                 piece = await exchange.next()
                 if not piece:
                     piece = b"" if line is None else line.drain()

@@ -38,7 +38,7 @@ class Planning(msgspec.Struct):
     ask: Ask
     plan: Plan
     found: tuple[int, ...]
-    told: Callable[[], Decision]
+    told: Callable[[], Decision | msgspec.Raw]
     began: float  # monotonic seconds
     narrowed: bool = False
 

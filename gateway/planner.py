@@ -11,6 +11,7 @@ from gateway.job import Job, Planning
 from gateway.routes import Route, Target
 from policy.ask import Ask
 from policy.decision import decision
+from policy.form import plan_in_form
 from policy.hedge import Hedge, hedge
 from policy.load import behind_s
 from policy.plan import DEAR, Plan, Planned, plan
@@ -34,6 +35,8 @@ KEYS_BUSY = "not ready: rate limited, or its keys are set aside"
 MAX_ADMITTED = 200  # rules for which a route remembers whom they admit
 STALL_S = 15.0  # between two pieces of an answer that can still be mended elsewhere
 
+Moment = tuple[Rule, Ask, Admitted, list[Live], float, bool, Miss]  # as `policy.plan.plan` takes it
+
 
 def plan_for(job: Job, now: float) -> Planning:
     route, rule, call = job.route, job.rule, job.call
@@ -42,13 +45,20 @@ def plan_for(job: Job, now: float) -> Planning:
     if job.planned is not None:
         ask = msgspec.structs.replace(ask, planned=job.planned)
     admitted = admitted_by(rule, route)
-    if len(admitted.allowed) > FEW and (narrowed := _of_some(job, ask, admitted, now)) is not None:
-        made, passed_over = narrowed
-        route.slack.asked(now, made.dearest_nusd)
-        return Planning(ask, made, found, partial(decision, rule, ask, made, call.model, passed_over), now, narrowed=True)
-    made = _plan(job, ask, admitted, now)
+    if len(admitted.allowed) > FEW:
+        return _of_many(job, ask, admitted, found, now)
+    made, form = plan_in_form(*_at_this_moment(job, ask, admitted, now))
     route.slack.asked(now, made.dearest_nusd)
-    return Planning(ask, made, found, partial(decision, rule, ask, made, call.model), now)
+    told = partial(decision, rule, ask, made, call.model) if form is None else partial(form.told, ask, made, call.model)
+    return Planning(ask, made, found, told, now)
+
+
+def _of_many(job: Job, ask: Ask, admitted: Admitted, found: tuple[int, ...], now: float) -> Planning:
+    narrowed = _of_some(job, ask, admitted, now)
+    made, passed_over = (_plan(job, ask, admitted, now), None) if narrowed is None else narrowed
+    job.route.slack.asked(now, made.dearest_nusd)
+    told = partial(decision, job.rule, ask, made, job.call.model, passed_over)
+    return Planning(ask, made, found, told, now, narrowed=narrowed is not None)
 
 
 def further(job: Job, planning: Planning, now: float) -> list[Planned]:
@@ -62,12 +72,17 @@ def further(job: Job, planning: Planning, now: float) -> list[Planned]:
 
 
 def _plan(job: Job, ask: Ask, admitted: Admitted, now: float, may_explore: bool = True, whole: Whole | None = None) -> Plan:
+    return plan(*_at_this_moment(job, ask, admitted, now, may_explore), whole)
+
+
+def _at_this_moment(job: Job, ask: Ask, admitted: Admitted, now: float, may_explore: bool = True) -> Moment:
+    """What a plan is made of."""
     route, rule = job.route, job.rule
     if job.affordable is not None:
         admitted = affordable(admitted, job.affordable.costs, job.affordable.most_nusd)
     live = _live(route, ask, admitted, now, job.batch)
     may_explore = may_explore and rule.explore > 0 and len(live) > 1 and route.exploring.allows(now, rule.explore)
-    return plan(rule, ask, admitted, live, now, may_explore, _miss(rule, route), whole)
+    return rule, ask, admitted, live, now, may_explore, _miss(rule, route)
 
 
 def _of_some(job: Job, ask: Ask, admitted: Admitted, now: float) -> tuple[Plan, Callable[[], tuple[LeftOut, ...]]] | None:
@@ -130,10 +145,12 @@ def snapshot(target: Target, ask: Ask, now: float, batch: str = "") -> Live:
     cold_tokens = ask.prompt_tokens - ask.warm.get(target.label, 0)
     forecast = target.stats.forecast(now, streamed=ask.streamed, prompt_tokens=cold_tokens, load=load)
     ready_at, busy = backend.ready_at(target.model, now), ENGINE_BUSY if target.owned else KEYS_BUSY
-    if not health.available(now):
-        ready_at, busy = max(ready_at, health.retry_at(now)), COOLING if health.state(now) == "cooling" else BREAKER_BUSY
-    elif health.state(now) == "half_open":  # its failures are what opened it; whether it is well again one request must find out
-        forecast = msgspec.structs.replace(forecast, failing=0.0, waste_factor=1.0, memo={})
+    if (state := health.state(now)) == "closed":
+        pass
+    elif not health.available(now):
+        ready_at, busy = max(ready_at, health.retry_at(now)), COOLING if state == "cooling" else BREAKER_BUSY
+    elif state == "half_open":  # its failures are what opened it; whether it is well again one request must find out
+        forecast = forecast.changed(failing=0.0, waste_factor=1.0)
     wait_s = backend.wait_s()
     if not target.owned and (seen := backend.reading()) is not None and seen.running is not None:  # whose queue is not ours
         wait_s += behind_s(seen.running, seen.waiting or 0, seen.kv_used, forecast.total_mean_s)

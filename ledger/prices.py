@@ -17,7 +17,7 @@ from contract.usage import Usage, other_tool_calls
 NUSD_PER_USD = 1_000_000_000
 TOKENS = MILLION = 1_000_000
 TOKEN_CLASSES = 8  # beside plain input and output
-_UNTOLD = (None,) * (TOKEN_CLASSES + 3)
+_UNTOLD = (None,) * TOKEN_CLASSES
 
 
 class Rates(msgspec.Struct, frozen=True, cache_hash=True):
@@ -79,8 +79,8 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
         *(usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.reasoning, usage.audio_input, usage.audio_output),
         *(usage.image_input, usage.image_output, usage.web_searches, usage.file_searches, usage.server_tool_calls),
     )
-    if others != _UNTOLD:  # most answers have none, or a count of cached tokens
-        known = known or others[:TOKEN_CLASSES] != _UNTOLD[:TOKEN_CLASSES]
+    known = known or others[:TOKEN_CLASSES] != _UNTOLD
+    if any(others):  # most answers have none, or a count of cached tokens
         for count, rate in zip((*others[:-1], other_tool_calls(usage)), _others(rates), strict=True):
             if count:
                 if rate is None:
@@ -89,6 +89,7 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
     return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
 
 
+@lru_cache(maxsize=4096)
 def _others(rates: Rates) -> tuple[int | None, ...]:
     """Beside plain input and output: of tokens, TOKEN_CLASSES of them; of searches in two places, and of calls of other tools."""
     return (

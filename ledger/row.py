@@ -71,7 +71,7 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     engine_decode_us: int | None = None
     engine_nusd: int | None = None  # what that time comes to; paid by the hour and not by the request, so no part of `cost_nusd`
     # on a request's first row: what makes it, called by the thread that writes it, or it; JSON when it was read from the ledger
-    decision: Callable[[], msgspec.Struct] | msgspec.Struct | msgspec.Raw | None = None
+    decision: Callable[[], msgspec.Struct | msgspec.Raw] | msgspec.Struct | msgspec.Raw | None = None
 
     @property
     def priced(self) -> bool:

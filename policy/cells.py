@@ -5,9 +5,9 @@ slow a target is at the moment, beside what its cells say, is its level (policy/
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import sqrt
 from struct import Struct
-from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +31,7 @@ _STEPS = tuple(  # [a][b]: how far a cell is from another
     tuple(abs(a // LOADS - b // LOADS) + abs(a % LOADS - b % LOADS) for b in range(CELLS)) for a in range(CELLS)
 )
 FRESH_S, REFRESH_S = 0.5, 5.0  # how long a forecast holds when something new came, and when nothing did
+NEWS = 16  # or until a sixteenth more is known
 SLOPES_S = 2.0  # how long a line holds, unless its answers are many more by then
 MANY_MORE = 1.25
 
@@ -56,32 +57,47 @@ class Dump(msgspec.Struct, array_like=True):
     remembered: float = 0.0  # answers; a version before does not tell
 
 
-class CellForecast(NamedTuple):
-    """What a cell says, carried from the point `there` by that line. `changes`: the target's attempts by then; `limit`: so many, and it is old."""
+class CellForecast:
+    """What a cell says, carried from the point `there` by that line; until `limit` attempts at the target, and so many more answers in the cell.
 
-    forecast: Forecast
-    made_at: float
-    changes: int
-    limit: int
-    there: Point
-    slope: Slopes
+    `changes`: the target's attempts by then. `known`, `own`: the weights of the answers behind it: of all that the target gave, and of the cell's.
+    """
+
+    __slots__ = ("_fresh_until", "_limit", "_own_left", "_quiet_until", "changes", "forecast", "made_at", "slope", "there")
+
+    def __init__(  # noqa: PLR0913
+        self, forecast: Forecast, made_at: float, changes: int, known: float, own: float, there: Point, slope: Slopes
+    ) -> None:
+        self.forecast = forecast
+        self.made_at = made_at
+        self.changes = changes
+        self.there = there
+        self.slope = slope
+        self._limit = changes + 1 + int(known) // NEWS
+        self._own_left = 1 + int(own) // NEWS
+        self._fresh_until, self._quiet_until = made_at + FRESH_S, made_at + REFRESH_S
 
     def holds(self, now: float, changes: int) -> bool:
-        age_s = now - self.made_at
-        return changes < self.limit and (age_s < FRESH_S or (age_s < REFRESH_S and self.changes == changes))
+        return changes < self._limit and (now < self._fresh_until or (changes == self.changes and now < self._quiet_until))
+
+    def saw(self, answers: int) -> None:
+        """So many more of the cell's own were taken in."""
+        self._own_left -= answers
+        if self._own_left <= 0:
+            self._limit = 0
 
 
 class Mode:
-    """The streamed answers of a target, or the unary ones."""
+    """The streamed answers of a target, or the unary ones. `whole` None: these show how long they took in all by their `waits` alone."""
 
-    __slots__ = ("cached", "level", "line", "memory", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "totals", "waits")
+    __slots__ = ("cached", "level", "line", "memory", "outputs", "placed", "points", "recent", "slopes", "token_s", "tokens", "waits", "whole")
 
-    def __init__(self) -> None:
+    def __init__(self, streamed: bool) -> None:
         self.waits: dict[int, Sketch] = {}  # by cell: TTFT, or a unary answer's total time
         self.points: dict[int, list[float]] = {}  # by cell, the sums of its answers' points
         self.line = [0.0] * SUMS
         self.token_s: dict[int, Sketch] = {}  # by load
-        self.totals = Sketch()
+        self.whole = Sketch() if streamed else None
         self.outputs = Sketch()
         self.recent = [0.0, 0.0, 0.0, 0.0]  # attempts, failed ones, limited ones, those of the failed that cost money
         self.tokens: dict[int, list[float]] = {}  # by prompt length: input tokens, and those of them that were cached
@@ -91,6 +107,16 @@ class Mode:
         self.level = Level()
         self.memory = Memory()
 
+    @property
+    def totals(self) -> Sequence[Sketch]:
+        """How long answers took in all, one sketch or several."""
+        return list(self.waits.values()) if self.whole is None else (self.whole,)
+
+    @property
+    def weight(self) -> float:
+        """Of all its answers."""
+        return sum([each.total for each in self.totals])
+
     def forget_forecasts(self) -> None:
         self.cached = [None] * CELLS
         self.placed = {}
@@ -98,8 +124,12 @@ class Mode:
 
     def take_in(self, answers: Sequence[Answer], landmark: float) -> None:
         """Whole answers of this mode, in their order. `landmark`: when a weight of 1 was given."""
-        recent, waits, token_s = self.recent, dict[int, list[Weighed]](), dict[int, list[Weighed]]()
-        totals, outputs, line = list[Weighed](), list[Weighed](), list[tuple[int, int, float, float]]()
+        recent, points = self.recent, self.points
+        waits: dict[int, list[Weighed]] = {}
+        token_s: dict[int, list[Weighed]] = {}
+        totals: list[Weighed] = []
+        outputs: list[Weighed] = []
+        line: list[tuple[int, int, float, float]] = []
         for now, streamed, prompt_tokens, load, ttft_s, whole_s, output_tokens, input_tokens, cached_tokens, begun in answers:
             age = now - landmark
             weight = 2.0 ** (age / HALF_LIFE_S)
@@ -113,12 +143,17 @@ class Mode:
                 usual_s = wait_s / self.level.times(now) if streamed else wait_s  # nothing moves the level of unary ones
                 if usual_s < LEAST:
                     usual_s = LEAST
-                waits.setdefault(prompt_at + load_at, []).append((usual_s, weight))
-                self._points_of(prompt_at + load_at, prompt_tokens, load, weight)
+                cell = prompt_at + load_at
+                waits.setdefault(cell, []).append((usual_s, weight))
+                point = points.get(cell) or points.setdefault(cell, [0.0, 0.0, 0.0])
+                point[0] += weight * prompt_tokens / 1000
+                point[1] += weight * load
+                point[2] += weight * load * load
                 line.append((prompt_tokens, load, usual_s, weight))
                 if streamed and not begun:
                     self.saw(now, wait_s, place_of(prompt_tokens, load))
-            totals.append((whole_s, weight))
+            if streamed:
+                totals.append((whole_s, weight))
             if output_tokens:
                 outputs.append((output_tokens, weight))
                 if not streamed:
@@ -129,21 +164,17 @@ class Mode:
                 sums = self.tokens.setdefault(prompt_at, [0.0, 0.0])
                 sums[0] += input_tokens * weight
                 sums[1] += min(cached_tokens, input_tokens) * weight
+        for cell, weighed in waits.items():
+            if (kept := self.cached[cell]) is not None:
+                kept.saw(len(weighed))
         for sketches, found in ((self.waits, waits), (self.token_s, token_s)):
             for at, weighed in found.items():
                 sketches.setdefault(at, Sketch()).add_all(weighed)
-        self.totals.add_all(totals)
+        if self.whole is not None:
+            self.whole.add_all(totals)
         self.outputs.add_all(outputs)
         self.memory.add(answers[-1][0], len(answers))
         add_all(self.line, line)
-
-    def _points_of(self, cell: int, prompt_tokens: int, load: int, weight: float) -> None:
-        point = self.points.get(cell)
-        if point is None:
-            point = self.points[cell] = [0.0, 0.0, 0.0]
-        point[0] += weight * prompt_tokens / 1000
-        point[1] += weight * load
-        point[2] += weight * load * load
 
     def saw(self, now: float, ttft_s: float, place: int) -> None:
         """Takes in by how much a first token came later, or sooner, than the last forecast's cells said."""
@@ -152,7 +183,7 @@ class Mode:
             self.level.saw(now, ttft_s, median_s)
 
     def scale(self, slow: float, fast: float) -> None:
-        for sketch in (*self.waits.values(), *self.token_s.values(), self.totals, self.outputs):
+        for sketch in (*self.waits.values(), *self.token_s.values(), self.outputs, *(() if self.whole is None else (self.whole,))):
             sketch.scale(slow)
         self.recent = [each * fast for each in self.recent]
         self.points = {at: [each * slow for each in sums] for at, sums in self.points.items()}
@@ -160,10 +191,14 @@ class Mode:
         self.tokens = {at: [each * slow for each in sums] for at, sums in self.tokens.items()}
 
     def dump(self, now: float, slow: float, fast: float) -> Dump:
+        totals = Sketch() if self.whole is None else self.whole
+        if self.whole is None:
+            for sketch in self.totals:
+                totals.merge(sketch)
         return Dump(
             {cell: sketch.pack(slow) for cell, sketch in self.waits.items()},
             {load: sketch.pack(slow) for load, sketch in self.token_s.items()},
-            self.totals.pack(slow),
+            totals.pack(slow),
             self.outputs.pack(slow),
             (self.recent[0] * fast, self.recent[1] * fast, self.recent[2] * fast, self.recent[3] * fast),
             {at: (sums[0] * slow, sums[1] * slow) for at, sums in self.tokens.items()},
@@ -180,7 +215,8 @@ class Mode:
             for place, packed in theirs.items():
                 if 0 <= place < places:
                     mine.setdefault(place, Sketch()).merge(Sketch.unpack(packed), slow)
-        self.totals.merge(Sketch.unpack(dump.totals), slow)
+        if self.whole is not None:
+            self.whole.merge(Sketch.unpack(dump.totals), slow)
         self.outputs.merge(Sketch.unpack(dump.outputs), slow)
         self.recent = [mine + theirs * fast for mine, theirs in zip(self.recent, dump.recent, strict=True)]
         for at, theirs_sums in dump.tokens.items():
@@ -197,11 +233,13 @@ class Mode:
 View = tuple[Mode, float, float]  # with the factors that turn its weights, slow and fast, into those of now
 
 
+@lru_cache(maxsize=8192)
 def place_of_prompt(prompt_tokens: int) -> int:
     """The first cell of that prompt length; the load is added to it."""
     return LOADS * prompt_at(prompt_tokens)
 
 
+@lru_cache(maxsize=8192)  # every target of a plan is asked about the same prompt, at a few loads
 def place_of(prompt_tokens: int, load: int) -> int:
     """Where in a cell: within a quarter of a doubling of the prompt, and of the load from 8 on."""
     rest = prompt_tokens - 1 if prompt_tokens > 4 else 4
@@ -270,7 +308,7 @@ def _amid(views: Sequence[View], cell: int) -> Point:
 def slopes_of(mode: Mode, views: Sequence[View], now: float) -> Slopes:
     """By all that is known; `mode` keeps it."""
     slope, answers, at = mode.slopes
-    known = sum(each.totals.total * slow for each, slow, _ in views)
+    known = sum(each.weight * slow for each, slow, _ in views)
     if known > 0.0 and (not 0.0 <= now - at < SLOPES_S or known > answers * MANY_MORE):
         sums = [sum(column) for column in zip(*([each * slow for each in seen.line] for seen, slow, _ in views), strict=True)]
         slope = slopes(sums, known)

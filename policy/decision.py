@@ -1,12 +1,12 @@
 """A decision as it is told: the candidates with what was predicted of each, the rule that removed it or the reason of its place."""
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from policy.ask import Ask
-from policy.plan import Plan
+from policy.plan import Plan, Planned
 from policy.prediction import Prediction
 from policy.residency import Candidate
 from policy.rule import NO_SLO, Rule, Slo
@@ -96,6 +96,29 @@ def decision(
     )
 
 
+_HOLE: Any = msgspec.Raw(b"\0")  # no byte of a JSON text
+_number = msgspec.json.Encoder().encode
+
+
+class Telling:
+    """The text of decisions that differ in their prompts' tokens, and in what these cost at each candidate, and in nothing else."""
+
+    __slots__ = ("_pattern",)
+
+    def __init__(self, told: Decision) -> None:
+        replace = msgspec.structs.replace
+        candidates = [each if each.samples is None else replace(each, cost_usd=_HOLE, list_cost_usd=_HOLE) for each in told.candidates]
+        holed = replace(told, prompt_tokens=_HOLE, candidates=tuple(candidates))
+        self._pattern = msgspec.json.encode(holed).replace(b"%", b"%%").replace(b"\0", b"%b")
+
+    def text(self, prompt_tokens: int, attempts: Sequence[Planned]) -> msgspec.Raw:
+        """`attempts`: of the plan, none of whose removed candidates has a prediction."""
+        numbers = [_number(prompt_tokens)]
+        for each in attempts:
+            numbers += (_number(_cost_usd(each.prediction)), _number(_list_cost_usd(each.prediction)))
+        return msgspec.Raw(self._pattern % tuple(numbers))
+
+
 def _promised(slo: Slo) -> Promised | None:
     if slo == NO_SLO:
         return None
@@ -117,10 +140,18 @@ def _considered(candidate: Candidate, verdict: Literal["chosen", "fallback", "re
         finish_p95_s=_short(seen.finish_p95_s),
         tokens_per_s=_short(seen.tokens_per_s),
         output_tokens=round(seen.output_tokens * 10) / 10,
-        cost_usd=None if seen.effective_nusd is None or seen.cost_nusd is None else round(seen.effective_nusd) / NUSD,
-        list_cost_usd=None if seen.list_nusd is None else round(seen.list_nusd) / NUSD,
+        cost_usd=_cost_usd(seen),
+        list_cost_usd=_list_cost_usd(seen),
         samples=round(seen.samples * 10) / 10,
     )
+
+
+def _cost_usd(seen: Prediction) -> float | None:
+    return None if seen.effective_nusd is None or seen.cost_nusd is None else round(seen.effective_nusd) / NUSD
+
+
+def _list_cost_usd(seen: Prediction) -> float | None:
+    return None if seen.list_nusd is None else round(seen.list_nusd) / NUSD
 
 
 def _ms(seconds: float | None) -> float | None:

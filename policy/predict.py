@@ -5,6 +5,8 @@ of the answer is the model's own habit below the client's limit. The price is th
 that cost money even so are paid for beside.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from policy.ask import Ask
@@ -35,48 +37,67 @@ class Live(msgspec.Struct, frozen=True, gc=False):
 
 def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: float, asked: int) -> Prediction:
     """`typical_output`: tokens of an answer where this target has no history of its own. `asked`: `asked_of(ask, slo)`."""
-    forecast = live.forecast
-    if live.wait_s or forecast.output_mean is None:
-        seen = _outlook(ask, live, slo, typical_output)
-    else:
-        known = forecast.memo.get(asked)
-        if known is None:
-            if len(forecast.memo) >= MOST_MEMOS:
-                forecast.memo.clear()
-            known = forecast.memo[asked] = _outlook(ask, live, slo, typical_output)
-        seen = known
-    cost = listed = effective = None
-    rates, prompt_tokens = target.rates, ask.prompt_tokens
-    if rates is not None:
-        cached: float = ask.warm.get(target.name, 0) if ask.warm else 0
-        if (share := forecast.cache_share) is not None and prompt_tokens * share > cached:
-            cached = prompt_tokens * share
-        listed = prompt_tokens * rates.input + seen.output_tokens * rates.output * ask.choices + rates.request
-        cost = listed - cached * (rates.input - rates.cache_read)
-        if ask.batch:
-            cost *= target.batch_factor
-        effective = cost * forecast.waste_factor
-        if target.owned:
-            cost = listed = None  # nothing more for one request more; its share of the engine's own cost is not known, as in the ledger
-    return Prediction(
-        seen.p,
-        seen.meets,
-        seen.ttft_s,
-        seen.ttft_p95_s,
-        seen.finish_s,
-        seen.finish_p95_s,
-        seen.tokens_per_s,
-        seen.output_tokens,
-        cost,
-        effective,
-        listed,
-        forecast.samples,
-    )
+    return predict_all(ask, ((target, live),), slo, typical_output, asked)[0][1]
+
+
+def predict_all(
+    ask: Ask, targets: Sequence[tuple[Allowed, Live]], slo: Slo, typical_output: float, asked: int, known: Sequence[Outlook] = ()
+) -> list[tuple[Allowed, Prediction]]:
+    """Of each. `known`: the outlooks, where they were worked out before from these forecasts, for the same question."""
+    prompt_tokens, choices = float(ask.prompt_tokens), float(ask.choices)  # an int times a float takes three times as long
+    warm, batch, found = ask.warm, ask.batch, []
+    for place, (target, live) in enumerate(targets):
+        forecast = live.forecast
+        if known:
+            seen = known[place]
+        elif live.wait_s or forecast.output_mean is None:
+            seen = _outlook(ask, live, slo, typical_output)
+        elif (found_before := forecast.memo.get(asked)) is not None:
+            seen = found_before
+        else:
+            seen = _kept(ask, live, slo, typical_output, asked)
+        output, cost, listed, effective = seen.output_tokens, None, None, None
+        if (rates := target.rates) is not None:
+            cached: float = warm.get(target.name, 0) if warm else 0.0
+            if (share := forecast.cache_share) is not None and (usual := prompt_tokens * share) > cached:
+                cached = usual
+            into = rates.input
+            listed = prompt_tokens * into + output * rates.output * choices + rates.request
+            cost = listed - cached * (into - rates.cache_read)
+            if batch:
+                cost *= target.batch_factor
+            effective = cost * forecast.waste_factor
+            if target.owned:
+                cost = listed = None  # nothing more for one request more; its share of the engine's own cost is not known, as in the ledger
+        made = Prediction(
+            seen.p,
+            seen.meets,
+            seen.ttft_s,
+            seen.ttft_p95_s,
+            seen.finish_s,
+            seen.finish_p95_s,
+            seen.tokens_per_s,
+            output,
+            cost,
+            effective,
+            listed,
+            forecast.samples,
+        )
+        found.append((target, made))
+    return found
 
 
 def asked_of(ask: Ask, slo: Slo) -> int:
     """What an outlook depends on beside its forecast: the same number for the same question."""
     return hash((slo, ask.max_tokens))
+
+
+def _kept(ask: Ask, live: Live, slo: Slo, typical_output: float, asked: int) -> Outlook:
+    memo = live.forecast.memo
+    if len(memo) >= MOST_MEMOS:
+        memo.clear()
+    made = memo[asked] = _outlook(ask, live, slo, typical_output)
+    return made
 
 
 def _outlook(ask: Ask, live: Live, slo: Slo, typical_output: float) -> Outlook:

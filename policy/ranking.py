@@ -8,7 +8,7 @@ import msgspec
 
 from policy.ask import Ask
 from policy.forecast import KNOWN
-from policy.predict import TYPICAL_OUTPUT, Live, asked_of, predict
+from policy.predict import TYPICAL_OUTPUT, Live, asked_of, predict, predict_all
 from policy.prediction import Prediction
 from policy.residency import Allowed, Removed
 from policy.rule import NO_SLO, Rule
@@ -105,9 +105,7 @@ def typical_output(fitting: Sequence[tuple[Allowed, Live]]) -> float:
 def predicted(rule: Rule, ask: Ask, fitting: list[tuple[Allowed, Live]], removed: list[Removed], typical: float) -> list[tuple[Allowed, Prediction]]:
     """What the request would see at each target, without those that would cost too much. `typical`: tokens of an answer without a history."""
     slo, max_nusd = rule.slo, rule.max_nusd
-    asked, found = asked_of(ask, slo), []
-    for candidate, state in fitting:
-        found.append((candidate, predict(ask, candidate, state, slo, typical, asked)))
+    found = predict_all(ask, fitting, slo, typical, asked_of(ask, slo))
     if max_nusd is None:
         return found
     left = []

@@ -122,7 +122,8 @@ class Looks:
 def look_at(rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: float, miss: Miss) -> Look:
     """As `policy.plan.plan` looks at them. `live[i]` belongs to `admitted.allowed[i]`."""
     ask = msgspec.structs.replace(ask, bound_to=None, warm=NOTHING)
-    allowed, removed = admitted.allowed, list[Removed]()
+    allowed = admitted.allowed
+    removed: list[Removed] = []
     fitting, _ = ready(rule, ask, allowed, live, now, removed)
     typical = typical_output(fitting)
     seen = predicted(rule, ask, fitting, removed, typical)

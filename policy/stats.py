@@ -63,7 +63,7 @@ class TargetStats:
         self.failures: dict[str, int] = {}
         self.output_tokens = 0
         self.hits = WarmHits()  # this process's own
-        self._modes = (Mode(), Mode())  # unary, streamed
+        self._modes = (Mode(streamed=False), Mode(streamed=True))  # unary, streamed
         self._at: float | None = None  # when a weight of 1 was given
         self._changes = 0
         self._seen: list[Answer] = []  # that are not in the modes yet: before any of these is read, or its forecasts are changed, they are taken in
@@ -187,7 +187,7 @@ class TargetStats:
 
     # --- asking -------------------------------------------------------------------------------------------------------
     def forecast(self, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> Forecast:
-        """What to expect; at most FRESH_S old, or older when nothing came since; sooner renewed where little was known."""
+        """What to expect; at most FRESH_S old, or older when nothing came since; sooner renewed where little was known, of the target or here."""
         mode = self._modes[streamed]
         place = place_of(prompt_tokens, load)
         if (kept := mode.placed.get(place)) is not None and kept[1].holds(now, self._changes):
@@ -203,7 +203,7 @@ class TargetStats:
         """The part of its forecasts that is alike for all prompts and loads."""
         self._take_in()
         views = self._views(now, streamed)
-        totals = Distribution((mode.totals, slow) for mode, slow, _ in views) if streamed else None
+        totals = Distribution((each, slow) for mode, slow, _ in views for each in mode.totals) if streamed else None
         return Common(totals, Distribution((mode.outputs, slow) for mode, slow, _ in views), rates(views), {})
 
     def forecast_with(self, common: Common, now: float, *, streamed: bool, prompt_tokens: int, load: int) -> CellForecast:
@@ -223,7 +223,7 @@ class TargetStats:
         if forecast.waits is not None and times != 1.0:
             forecast = _carried(forecast, forecast.waits.carried(times), streamed, times)
         if not streamed and (begins := self._begins(of_cell.made_at, prompt_tokens, load)) is not None:
-            forecast = msgspec.structs.replace(forecast, begins=begins.waits, begins_samples=begins.samples, memo={})
+            forecast = forecast.changed(begins=begins.waits, begins_samples=begins.samples)
         if len(placed) >= MOST_PLACED:
             placed.clear()
         placed[place] = forecast, of_cell
@@ -238,9 +238,11 @@ class TargetStats:
 
     def _made(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> CellForecast:
         """A cell's, anew. `here`: the point that is asked for."""
+        views, mode = self._views(now, streamed), self._modes[streamed]
         forecast, there, slope = self._forecast(common, now, streamed, cell, here)
-        made = CellForecast(forecast, now, self._changes, self._changes + 1 + int(forecast.samples) // 16, there, slope)
-        self._modes[streamed].cached[cell] = made
+        known = sum([each.weight * slow for each, slow, _ in views])
+        own = sum([found.total * slow for each, slow, _ in views if (found := each.waits.get(cell)) is not None])
+        made = mode.cached[cell] = CellForecast(forecast, now, self._changes, known, own, there, slope)
         return made
 
     def _forecast(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> tuple[Forecast, Point, Slopes]:
@@ -256,7 +258,7 @@ class TargetStats:
             token_s = common.token_s[load] = borrowed([(mode.token_s, slow) for mode, slow, _ in views], load)
         totals = common.totals or waits
         error_rate, limited_rate, failing, paid_rate = common.rates
-        all_answers = sum(each.totals.total * slow for each, slow, _ in views)
+        all_answers = sum(each.weight * slow for each, slow, _ in views)
         forecast = Forecast(
             samples=max(waits.total, min(KNOWN, all_answers)),
             remembered=sum(each.memory.answers(now) for each, _, _ in views) >= ENOUGH,
@@ -287,7 +289,7 @@ class TargetStats:
         self._take_in()
         own = [(mode, *_factors(self._at, now)) for mode in self._modes] if self._at is not None else []
         ttft_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.waits.values())
-        total_s = Distribution((mode.totals, slow) for mode, slow, _ in own)
+        total_s = Distribution((sketch, slow) for mode, slow, _ in own for sketch in mode.totals)
         token_s = Distribution((sketch, slow) for mode, slow, _ in own[1:] for sketch in mode.token_s.values())
         error_rate, limited_rate, _, _ = rates(own)
         share = share_cached(own, None)
@@ -309,10 +311,10 @@ class TargetStats:
 def _carried(forecast: Forecast, waits: Distribution, streamed: bool, times: float) -> Forecast:
     mean_s, p95_s = waits.mean, waits.quantile(0.95)
     if not streamed:
-        return msgspec.structs.replace(forecast, total_mean_s=mean_s, total_p95_s=p95_s, waits=waits, memo={})
+        return forecast.changed(total_mean_s=mean_s, total_p95_s=p95_s, waits=waits)
     median_s = None if forecast.median_s is None else forecast.median_s * times
     p50_s = waits.quantile(0.5)
-    return msgspec.structs.replace(forecast, ttft_mean_s=mean_s, ttft_p50_s=p50_s, ttft_p95_s=p95_s, waits=waits, median_s=median_s, memo={})
+    return forecast.changed(ttft_mean_s=mean_s, ttft_p50_s=p50_s, ttft_p95_s=p95_s, waits=waits, median_s=median_s)
 
 
 def _factors(at: float, now: float) -> tuple[float, float]:

@@ -31,6 +31,7 @@ class UnaryExchange:
     whole = b""
     streamed = False
     progressed = True
+    ended = False
     content_type = JSON
 
     def __init__(self, response: HttpResponse, read: Callable[[bytes], UnaryAnswer], marks: Marks, max_body: int, notes: Notes = ()) -> None:
@@ -92,7 +93,7 @@ class StreamExchange:
                 raise tap.error
             if tap.complete:
                 return self._end()
-            chunk = await self._chunk()
+            chunk = await (self._chunk_in_time() if tap.finished else self._response.chunk())
             if not chunk:
                 out = tap.end()
             else:
@@ -111,9 +112,7 @@ class StreamExchange:
                 self._given = True
                 return out
 
-    async def _chunk(self) -> bytes:
-        if not self._tap.finished:
-            return await self._response.chunk()
+    async def _chunk_in_time(self) -> bytes:
         try:
             async with asyncio.timeout(FINISHED_GRACE_S):
                 return await self._response.chunk()
@@ -133,6 +132,10 @@ class StreamExchange:
     @property
     def progressed(self) -> bool:
         return self._tap.progressed
+
+    @property
+    def ended(self) -> bool:
+        return self._tap.complete and self._tap.error is None
 
     @property
     def upstream_id(self) -> str | None:
@@ -168,6 +171,7 @@ class ReadyExchange:
     whole = b""
     streamed = False
     progressed = True
+    ended = False
     content_type = JSON
     tokens_seen = 0
 
@@ -199,6 +203,7 @@ class RawExchange:
     whole = b""
     streamed = True
     progressed = True
+    ended = False
     finish = None
     upstream_id = None
 
@@ -244,6 +249,7 @@ class FoldedExchange:
     whole = b""
     streamed = False
     progressed = True
+    ended = False
     content_type = JSON
 
     def __init__(

@@ -48,6 +48,10 @@ class Exchange(Protocol):
         """Whether there is more than a sign of life in what `next` gave last: output, or a step of the provider's work."""
 
     @property
+    def ended(self) -> bool:
+        """Whether what `next` gave last is known to be the last of a stream: the call after it gives b"" without waiting."""
+
+    @property
     def upstream_id(self) -> str | None: ...
     @property
     def usage(self) -> Usage | None: ...

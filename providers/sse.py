@@ -15,7 +15,7 @@ BOM = b"\xef\xbb\xbf"
 CR = 13  # as a number: CPython tries bytes as one first, and that costs an event more than the search
 SMALL = 8 << 10  # bytes held that are cheaper read again than kept account of
 SEAM = 3  # bytes of what is held in which a blank line may have begun
-BETWEEN = b"}\n\ndata: {"  # two events that hold a JSON object each
+BETWEEN = b"}\n\ndata: {"  # two events that hold a JSON object each; as long as what stands around one
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -31,12 +31,12 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
 class SseDecoder:
     """Holds back what is not yet a whole event. Raises MalformedResponse for a line or event beyond its limit, after the good ones before it.
 
-    What is held is not read again once it is large: an upstream that never ends its event costs no more than what it sends.
+    What is held (`rest`) is not read again once it is large: an upstream that never ends its event costs no more than what it sends.
     """
 
     def __init__(self) -> None:
-        self._rest = bytearray()
-        self._line: int | None = None  # length of the last line in `_rest`; None: not looked for yet
+        self.rest = bytearray()
+        self._line: int | None = None  # length of the last line in `rest`; None: not looked for yet
         self._at_start = True
         self._bad: MalformedResponse | None = None
 
@@ -45,11 +45,11 @@ class SseDecoder:
         if self._bad is not None:
             raise self._bad
         data = chunk
-        if self._rest:
-            if len(self._rest) > SMALL and not self._may_end(chunk):
+        if self.rest:
+            if len(self.rest) > SMALL and not self._may_end(chunk):
                 self._grow(chunk)
                 return []
-            data = bytes(self._rest + chunk)
+            data = bytes(self.rest + chunk)
         if CR in data:
             return self._split_any(data)
         pieces = data.split(b"\n\n")
@@ -60,31 +60,36 @@ class SseDecoder:
             self._at_start = data.startswith(BOM)
             return self._split_any(data)  # again, for the events before the bad one
 
-    def lines(self, chunk: bytes) -> tuple[bytes, int, int]:
-        """The data of a chunk's first events, each on a line of its own, how many they are, and where they end: those that are whole and hold nothing
-        but one line of data, which begins and ends as a JSON object does. They count as read. No events: not only such, and `feed` tells them apart.
+    def objects(self, chunk: bytes) -> list[bytes]:
+        """What a chunk's first events hold, each without the braces of its object: those that are whole, and of which each begins and ends as one
+        that is a line of data with a JSON object does. What is between may be anything. `took` says how many of them were read.
         """
-        end = chunk.rfind(b"}\n\n") + 3
-        if end < 3 or self._rest or self._bad is not None or len(chunk) > LINE_LIMIT or CR in chunk or not chunk.startswith(b"data: {"):
-            return b"", 0, 0
-        text = chunk[6 : end - 2]
-        told = text.replace(BETWEEN, b"}\n{")
-        events = (len(text) - len(told)) // (len(BETWEEN) - 3) + 1
-        if told.count(b"\n") != events - 1:
-            return b"", 0, 0
+        end = chunk.rfind(b"}\n\n")
+        if end < 0 or self.rest or self._bad is not None or len(chunk) > LINE_LIMIT or not chunk.startswith(b"data: {") or CR in chunk:
+            return []
+        objects = chunk.split(BETWEEN)
+        last = objects.pop()
+        size = len(last) - len(chunk) + end
+        if size >= 0:  # else it has only begun
+            objects.append(last[:size])
+        objects[0] = objects[0][len(b"data: {") :]
+        return objects
+
+    def took(self, objects: list[bytes]) -> int:
+        """The first events of a chunk were read: gives where they end."""
         self._at_start = False
-        return told, events, end
+        return sum(map(len, objects)) + len(BETWEEN) * len(objects)
 
     def end(self) -> SseEvent | None:
         """The last event, when the stream ended without the blank line that should close it; its `raw` is closed here."""
         if self._bad is not None:
             raise self._bad
-        rest, self._rest = bytes(self._rest), bytearray()
+        rest, self.rest = bytes(self.rest), bytearray()
         return self._event(rest.rstrip(b"\r\n") + b"\n\n") if rest.strip() else None
 
     def _may_end(self, chunk: bytes) -> bool:
         """Whether the event that is held ends in this chunk."""
-        seam = bytes(self._rest[-SEAM:]) + chunk
+        seam = bytes(self.rest[-SEAM:]) + chunk
         return b"\n\n" in seam or (b"\r" in seam and _BLANK_LINE.search(seam) is not None)
 
     def _split_any(self, data: bytes) -> list[SseEvent]:
@@ -106,23 +111,23 @@ class SseDecoder:
 
     def _hold(self, rest: bytes) -> None:
         if not rest:
-            self._rest.clear()
+            self.rest.clear()
             return
         if len(rest) > LINE_LIMIT:
             check(rest)
-        self._rest = bytearray(rest)
+        self.rest = bytearray(rest)
         self._line = None
 
     def _grow(self, chunk: bytes) -> None:
         """Holds what follows in an event that goes on."""
-        before = len(self._rest) - 1 - _last_line_end(self._rest) if self._line is None else self._line
+        before = len(self.rest) - 1 - _last_line_end(self.rest) if self._line is None else self._line
         found = _LINE_END.search(chunk)
         first = before + (len(chunk) if found is None else found.start())
         self._line = first if found is None else len(chunk) - 1 - _last_line_end(chunk)
-        self._rest += chunk
+        self.rest += chunk
         try:
-            if first > LINE_LIMIT or len(self._rest) > EVENT_LIMIT or len(chunk) > LINE_LIMIT:
-                check(bytes(self._rest))
+            if first > LINE_LIMIT or len(self.rest) > EVENT_LIMIT or len(chunk) > LINE_LIMIT:
+                check(bytes(self.rest))
         except MalformedResponse as error:
             self._bad = error
             raise

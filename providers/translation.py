@@ -10,7 +10,7 @@ from contract.call import Call, Drop
 from contract.errors import AttemptError, StreamCut, TargetCannot, UnsupportedField
 from contract.finish import Finish
 from contract.requests import ChatRequest
-from contract.usage import Usage, tokens_about
+from contract.usage import BYTES_PER_TOKEN, Usage, tokens_about
 from providers.wires.facts import Facts, honoured
 from providers.wires.losses import Losses
 from providers.wires.openai_completions.request import begun
@@ -119,7 +119,10 @@ class TranslatingTap(Findings):
         out, encode = self._held, self._encoder.feed
         for event in events:
             kind = event.__class__
-            if kind in _CONTENT:
+            if kind is ev.TextDelta:  # most are
+                self.tokens_seen += len(event.text) // BYTES_PER_TOKEN or 1  # type: ignore[union-attr]
+                self.content_seen = self.progressed = True
+            elif kind in _CONTENT:
                 self.tokens_seen += tokens_in(event)
                 self.content_seen = self.progressed = True
             elif kind is not ev.UsageReported:

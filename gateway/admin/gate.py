@@ -6,7 +6,7 @@ A request with a header of its own is judged by that alone: no cookie helps a ke
 import asyncio
 import hmac
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import Request
@@ -14,11 +14,13 @@ from sqlalchemy import Engine
 
 from config.tenancy import AdminSettings, OidcSettings
 from contract.errors import AuthenticationFailed, PermissionDenied
-from gateway.admin.oidc import Provider
+from gateway.admin.refused import TokenRefused
 from gateway.admin.roles import ADMIN_KEY, AdminCaller, caller_of, values_of
 from gateway.admin.sessions import Sessions, csrf_of
-from gateway.admin.tokens import TokenRefused
 from providers.http.port import HttpClient
+
+if TYPE_CHECKING:
+    from gateway.admin.oidc import Provider
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER = "x-turnout-csrf"
@@ -29,13 +31,19 @@ log = structlog.get_logger("turnout.admin")
 class SignOn:
     """What single sign-on needs: the settings, their provider and the sessions. `secure`: browsers come by https."""
 
-    def __init__(self, settings: OidcSettings, provider: Provider, sessions: Sessions) -> None:
+    def __init__(self, settings: OidcSettings, provider: "Provider", sessions: Sessions) -> None:
         self.settings = settings
         self.provider = provider
         self.sessions = sessions
         self.secure = (settings.public_url or "").startswith("https://")
         self.cookie = "__Host-turnout-admin" if self.secure else "turnout-admin"
         self.login_cookie = "__Host-turnout-login" if self.secure else "turnout-login"
+
+
+def _sign_on(oidc: OidcSettings, client: HttpClient, engine: Engine) -> SignOn:
+    from gateway.admin.oidc import Provider  # cryptography is heavy, and few need it
+
+    return SignOn(oidc, Provider(oidc, client), Sessions(engine, oidc.issuer))
 
 
 class Gate:
@@ -45,7 +53,7 @@ class Gate:
         key = settings.key
         self._key_digest = None if key is None else sha256(key.get_secret_value().encode()).digest()
         oidc = settings.oidc
-        self.sign_on = None if oidc is None else SignOn(oidc, Provider(oidc, client), Sessions(engine, oidc.issuer))
+        self.sign_on = None if oidc is None else _sign_on(oidc, client, engine)
 
     async def caller(self, request: Request) -> AdminCaller:
         """Raises AuthenticationFailed, PermissionDenied (no role, or a write without its CSRF token), SignInUnavailable, LedgerUnavailable."""

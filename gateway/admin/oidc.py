@@ -18,7 +18,8 @@ from joserfc.jwk import KeySet
 
 from config.tenancy import OidcSettings
 from contract.errors import AttemptError, AuthenticationFailed, SignInUnavailable
-from gateway.admin.tokens import TokenRefused, UnknownKey, Verified, key_set, verified
+from gateway.admin.refused import TokenRefused, UnknownKey
+from gateway.admin.tokens import Verified, key_set, verified
 from providers.http.port import Clocks, Endpoint, HttpClient, Origin
 
 CLOCKS = Clocks(connect_s=3, headers_s=5, first_token_s=5, idle_s=5, total_s=10)

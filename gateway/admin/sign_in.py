@@ -16,9 +16,9 @@ from fastapi.responses import RedirectResponse
 
 from contract.errors import AuthenticationFailed, InvalidRequest, SignInUnavailable
 from gateway.admin.gate import Gate, SignOn, name_of
+from gateway.admin.refused import TokenRefused
 from gateway.admin.roles import AdminCaller, caller_of, values_of
 from gateway.admin.sessions import Session, csrf_of
-from gateway.admin.tokens import TokenRefused, check_id_token
 
 LOGIN_S = 600  # how long somebody may take to sign in
 HOME = "/auth/session"
@@ -105,6 +105,8 @@ def _add_flow(app: FastAPI, gate: Gate, on: SignOn) -> None:
 
 async def _person(on: SignOn, begun: Login, code: str, redirect_uri: str) -> Session:
     """Whom the provider says that the code is of. Raises AuthenticationFailed, SignInUnavailable."""
+    from gateway.admin.tokens import check_id_token  # cryptography is heavy, and few need it
+
     tokens = await on.provider.redeem(code, begun.verifier, redirect_uri)
     try:
         token = await on.provider.verified(tokens.id_token)

@@ -14,6 +14,8 @@ from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import JWKRegistry, Key, KeySet, OctKey, RSAKey
 from joserfc.jws import JWSRegistry
 
+from gateway.admin.refused import TokenRefused, UnknownKey
+
 # No `none`, and no HS*: a provider's public keys are public, and a client's secret is not for signing.
 HASHES = {
     **{f"{kind}{bits}": f"sha{bits}" for kind in ("RS", "PS", "ES") for bits in (256, 384, 512)},
@@ -23,14 +25,6 @@ ALGORITHMS = tuple(HASHES)
 MAX_TOKEN_CHARS = 64 << 10
 MIN_RSA_BITS = 2048
 SKEW_S = 60  # by how much a provider's clock and ours may differ
-
-
-class TokenRefused(Exception):
-    """Not to be believed. The text is ours and names no part of the token."""
-
-
-class UnknownKey(TokenRefused):
-    """None of the provider's keys that we know has signed it: it may have newer ones."""
 
 
 class Verified(msgspec.Struct, frozen=True):

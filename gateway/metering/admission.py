@@ -45,7 +45,10 @@ class Admission:
         bounds = NOTHING if free else bounds_of(job.call, job.route, job.rule, counts_money)
         cost = self._afford(job, bounds) if counts_money and not free else 0
         want = Want(bounds.most_tokens if least_tpm is None else min(bounds.most_tokens, max(bounds.likely_tokens, least_tpm)), cost)
-        answer = await self._reserve(job, want)
+        scopes = job.principal.scopes
+        answer = None if self._lines.behind(scopes) else self.meter.at_once(job.call.request_id, scopes, want)
+        if not isinstance(answer, Granted):
+            answer = await self._reserve(job, want)
         if isinstance(answer, Refused) and answer.budget is not None:
             answer = await self._cheaper(job, bounds, want, answer, answer.budget)
         if isinstance(answer, Refused):

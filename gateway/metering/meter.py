@@ -26,6 +26,9 @@ class MeterPort(Protocol):
     async def reserve(self, id: str, scopes: tuple[Scope, ...], want: Want) -> Granted | Refused:
         """All or nothing over all scopes and dimensions. Raises StoreUnavailable, LedgerUnavailable."""
 
+    def at_once(self, id: str, scopes: tuple[Scope, ...], want: Want) -> Granted | Refused | None:
+        """The same without waiting for anything. None: that cannot be; `reserve` must be asked."""
+
     def settle(self, granted: Granted, used: Used) -> None:
         """Once for each grant; more often does nothing. Never blocks, never raises."""
 
@@ -81,6 +84,10 @@ class MemoryMeter:
         self._clock = clock
         self._wall = wall
         self._seeding: dict[Unseeded, asyncio.Task[int]] = {}
+
+    def at_once(self, id: str, scopes: tuple[Scope, ...], want: Want) -> Granted | Refused | None:
+        answer = self._meter.reserve(id, scopes, want, self._clock(), self._wall())
+        return None if isinstance(answer, Unseeded) else answer
 
     async def reserve(self, id: str, scopes: tuple[Scope, ...], want: Want) -> Granted | Refused:
         while isinstance(answer := self._meter.reserve(id, scopes, want, self._clock(), self._wall()), Unseeded):

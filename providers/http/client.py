@@ -12,6 +12,7 @@ from providers.http.port import Clocks, Endpoint, Origin
 
 MAX_IDLE = 256  # unused connections kept for one origin
 MAX_CACHED_HEADS = 1024
+LARGE = 32 << 10  # bytes of a body, from which on it is not copied behind its head
 SAFE_METHODS = ("GET",)  # a request may be sent twice: whether the first was read before its connection closed, nobody can tell
 _Way = tuple[Endpoint, bytes, list[Connection]]
 
@@ -32,7 +33,9 @@ class PooledClient:
         if way is None or way[0] is not endpoint:
             way = self._way(endpoint)
         _, head, pool = way
-        message = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+        message = [b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body if len(body) < LARGE else b"")]
+        if len(body) >= LARGE:
+            message.append(body)
         while pool:
             connection = pool.pop()
             if not connection.usable:

@@ -62,7 +62,8 @@ class Response:
             while not self.headers_at:
                 if self._error is not None:
                     raise self._error
-                await self._wait()
+                waiter = self._waiter = asyncio.get_running_loop().create_future()
+                await waiter
         except asyncio.CancelledError:
             self.abort()
             raise
@@ -73,7 +74,8 @@ class Response:
                 raise self._error
             if self._done:
                 return b""
-            await self._wait()
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            await waiter
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts = []
@@ -122,11 +124,11 @@ class Response:
             self._connection.abort()
 
     # --- the connection's side ---------------------------------------------------------------------------------------
-    def take(self, data: bytes) -> None:
-        self.started = True
+    def take(self, parts: list[bytes]) -> None:
+        self.started = self.started or bool(parts)
         if not self.draining:
-            self._parts.append(data)
-            self._size += len(data)
+            self._parts += parts
+            self._size += sum(map(len, parts))
 
     @property
     def full(self) -> bool:
@@ -143,12 +145,6 @@ class Response:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-
-    async def _wait(self) -> None:
-        connection = self._connection
-        loop = asyncio.get_running_loop() if connection is None else connection.loop
-        waiter = self._waiter = loop.create_future()
-        await waiter
 
     def deadline(self) -> tuple[float, Clock, float]:
         """The clock that runs out next: when, which, and how long it was given."""
@@ -172,9 +168,17 @@ class Response:
 class Connection(asyncio.Protocol):
     """One connection; carries one response at a time. `pool` is the list that it rests in between two of them."""
 
+    __slots__ = (
+        "_body", "_extra", "_fault", "_head_size", "_headers", "_idle_since", "_keep_alive", "_message_ended", "_parser", "_pool", "_response",
+        "_timer", "_timer_at", "_unparsed", "_waiting", "loop", "on_body", "transport",
+    )  # fmt: skip
+    transport: asyncio.Transport
+
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: list["Connection"]) -> None:
         self.loop = loop
         self._pool = pool
+        self._body: list[bytes] = []  # of the response, in the read at hand
+        self.on_body = self._body.append  # the parser's callback for each chunk: a function of ours would cost more than the rest of its reading
         self._parser = httptools.HttpResponseParser(self)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -188,15 +192,17 @@ class Connection(asyncio.Protocol):
         self._idle_since = 0.0
         self._fault = ""  # why a parser callback gave up
         self._waiting = select.poll()  # what the loop has not taken from the socket yet
-        self.transport: asyncio.Transport
 
     # --- the client's side -------------------------------------------------------------------------------------------
-    def send(self, message: bytes, clocks: Clocks, total_at: float) -> Response:
+    def send(self, message: list[bytes], clocks: Clocks, total_at: float) -> Response:
         now = monotonic()
         response = self._response = Response(self, clocks, total_at, now)
         self._head_size = self._unparsed = 0
         self._message_ended = False
-        self.transport.write(message)
+        if len(message) == 1:
+            self.transport.write(message[0])
+        else:
+            self.transport.writelines(message)
         at = min(total_at, response.first_token_at)
         if clocks.headers_s is not None and now + clocks.headers_s < at:
             at = now + clocks.headers_s
@@ -278,9 +284,15 @@ class Connection(asyncio.Protocol):
             return
         response.received = True
         response.last_read = monotonic()
+        failed = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            failed = True
+        if not self._message_ended:
+            response.take(self._body)
+        self._body.clear()  # what came after the message's end belongs to none
+        if failed:
             if not self._message_ended:
                 self._finish(MalformedResponse(self._fault or "the upstream's answer is not valid HTTP"))
             self._extra = True
@@ -380,12 +392,9 @@ class Connection(asyncio.Protocol):
         response.headers_at = response.last_read
         self._arm(response.headers_at + response.clocks.idle_s)
 
-    def on_body(self, body: bytes) -> None:
-        response = self._response
-        if response is not None and not self._message_ended:
-            response.take(body)
-
     def on_message_complete(self) -> None:
-        if self._response is not None and self._response.headers_at:
+        response = self._response
+        if response is not None and response.headers_at and not self._message_ended:
+            response.take(self._body)
             self._message_ended = True
             self._keep_alive = self._parser.should_keep_alive()

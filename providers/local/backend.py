@@ -346,7 +346,7 @@ class _EngineExchange:
         self._address = address
         self._place = place
         self.answer = b""  # the whole, where it was waited for already
-        self.progressed = True
+        self.progressed, self.ended = True, False
 
     async def next(self) -> bytes:
         if answer := self.answer:

@@ -52,8 +52,8 @@ class Tapping(Findings, ABC):
     def _keep(self, event: SseEvent, data: bytes) -> bool:
         """Reads one event; False when its bytes must not go on. Sets `error` or `complete` when nothing after it may."""
 
-    def _keep_all(self, lines: bytes, events: int) -> int:
-        """Reads the data of so many events at once, a line each, as long as nothing ends with them and their bytes may go on: so many of them."""
+    def _keep_all(self, chunk: bytes, objects: list[bytes]) -> int:
+        """Reads events at once, as `SseDecoder.objects` gives them, as long as nothing ends with them and their bytes may go on: so many of them."""
         return 0
 
     def _close(self) -> bytes:
@@ -67,11 +67,9 @@ class Tapping(Findings, ABC):
     def feed(self, chunk: bytes) -> bytes:
         if self.error is not None or self.complete:
             return b""
-        lines, events, end = self._sse.lines(chunk)
-        if events and ((read := self._keep_all(lines, events)) or self.error is not None):
-            if read < events:
-                end = len(chunk) - len(chunk.split(b"\n\n", read)[read])
-            self._held.append(chunk[:end])
+        if (objects := self._sse.objects(chunk)) and ((read := self._keep_all(chunk, objects)) or self.error is not None):
+            end = self._sse.took(objects if read == len(objects) else objects[:read])
+            self._held.append(chunk if end == len(chunk) else chunk[:end])
             if end == len(chunk) or self.error is not None:
                 return self._released()
             chunk = chunk[end:]

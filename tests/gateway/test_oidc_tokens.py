@@ -13,8 +13,9 @@ from joserfc import jws, jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 from joserfc.registry import Header
 
+from gateway.admin.refused import TokenRefused, UnknownKey
 from gateway.admin.roles import values_of
-from gateway.admin.tokens import ALGORITHMS, SKEW_S, TokenRefused, UnknownKey, key_set, verified
+from gateway.admin.tokens import ALGORITHMS, SKEW_S, key_set, verified
 
 ISSUER, CLIENT = "https://id.example", "turnout"
 NOW = time.time()

@@ -8,7 +8,9 @@ import msgspec
 from contract import events as ev
 from providers.sse import SseEvent
 from providers.wires.mistral.messages import NAME
-from providers.wires.openai_chat.response import ChatStreamDecoder, decode_response
+from providers.wires.openai_chat.alike import MOST_FRAMES
+from providers.wires.openai_chat.response import decode_response
+from providers.wires.openai_chat.stream import ChatStreamDecoder
 from providers.wires.openai_chat.tap import ChatStreamTap
 
 _MARKS = (b'"content":[', b'"content": [', b'"arguments":{', b'"arguments": {')  # what OpenAI has as text
@@ -113,6 +115,7 @@ class MistralStreamDecoder(ChatStreamDecoder):
 
     def __init__(self, choices: int) -> None:
         super().__init__(choices)
+        self._frames = MOST_FRAMES  # each may have to be read anew
         self._signer = _Signer()
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
@@ -128,7 +131,7 @@ class MistralStreamTap(ChatStreamTap):
     def _pass(self, events: list[SseEvent]) -> bytes:
         return super()._pass([_plain_event(event, for_client=True) for event in events])
 
-    def _keep_all(self, lines: bytes, events: int) -> int:
+    def _keep_all(self, chunk: bytes, objects: list[bytes]) -> int:
         return 0  # each may have to be told anew
 
 

@@ -11,8 +11,6 @@ from contract.errors import MalformedResponse, UpstreamError
 from contract.finish import Finish
 from contract.raw import ABSENT
 from contract.usage import Usage
-from providers.sse import SseDecoder, SseEvent
-from providers.wires.decoding import Decoding
 from providers.wires.failure import failure
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
@@ -101,7 +99,7 @@ class _OpenCall(msgspec.Struct):
     signature: str | None
 
 
-class _Reader:
+class Reader:
     """Turns outputs into events, and numbers the parts of each choice. `usage`: the last that was told, for the end."""
 
     def __init__(self) -> None:
@@ -118,6 +116,9 @@ class _Reader:
     @property
     def finished(self) -> int:
         return len(self._finished)
+
+    def skip_start(self) -> None:
+        self._answer_id = ""
 
     def read(self, data: bytes, events: list[ev.Event]) -> None:
         """Adds the events of one chunk, or of a whole answer; those before a failure are there when it is raised."""
@@ -145,6 +146,16 @@ class _Reader:
         if finish.reason == "stop" and any(of == choice for of, _ in self._calls):
             return Finish("tool_calls", native)
         return finish
+
+    @property
+    def owes(self) -> bool:
+        """Whether what comes next may be told something before."""
+        return bool(self._states)
+
+    def texts(self, make: type[ev.TextDelta] | type[ev.ReasoningDelta], choice: int, texts: list[str]) -> list[ev.Event]:
+        """The events of so many chunks that hold nothing but a piece of text or of reasoning."""
+        part = self._part(choice, "text" if make is ev.TextDelta else "reasoning") if any(texts) else 0
+        return [make(text=text, choice=choice, part=part) for text in texts if text]
 
     def end(self, events: list[ev.Event]) -> None:
         """Adds the usage, which several chunks may have told: the last is the truth."""
@@ -270,43 +281,10 @@ def _named(call: _ToolCall) -> tuple[str | None, str | None]:
 
 def decode_response(body: bytes) -> list[ev.Event]:
     """A whole answer. Raises MalformedResponse, or what an error object in it means."""
-    reader = _Reader()
+    reader = Reader()
     events: list[ev.Event] = []
     reader.read(body, events)
     if not reader.finished:
         raise MalformedResponse("the upstream's answer holds no finished choice")
     reader.end(events)
     return [*events, ev.Ended()]
-
-
-class ChatStreamDecoder(Decoding[SseEvent]):
-    """Implements `providers.wires.port.StreamDecoder`. `choices`: how many were asked for."""
-
-    def __init__(self, choices: int) -> None:
-        super().__init__(SseDecoder())
-        self._choices = choices
-        self._reader = _Reader()
-
-    def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
-        data = event.data
-        if not data:  # some keep a connection alive by an empty one
-            return
-        if data == b"[DONE]":
-            self._end(events)
-            return
-        if event.name == b"error":
-            raise in_band_error(data)
-        self._reader.read(data, events)
-
-    def _end(self, events: list[ev.Event]) -> None:
-        self._ended = True
-        self._reader.end(events)
-        events.append(ev.Ended())
-
-    def told_usage(self) -> Usage | None:
-        return self._reader.decoded_usage() if bytes(self._reader.usage) != b"null" else None
-
-    def _close(self, events: list[ev.Event]) -> None:
-        if self._reader.finished < self._choices:
-            super()._close(events)
-        self._end(events)

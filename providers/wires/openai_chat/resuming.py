@@ -5,7 +5,7 @@ from msgspec import Raw
 from contract import events as ev
 from contract.call import Call
 from providers.wires.openai_chat.encoder import ChatStreamEncoder
-from providers.wires.openai_chat.response import ChatStreamDecoder
+from providers.wires.openai_chat.stream import ChatStreamDecoder
 from providers.wires.port import Answering
 from providers.wires.resuming import asked_on, lessened, with_answer
 

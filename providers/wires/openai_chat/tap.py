@@ -11,6 +11,7 @@ from providers.sse import SseEvent
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
 from providers.wires.failure import failure
+from providers.wires.openai_chat.alike import FIRST, MEMBERS, MOST_FRAMES, Frame, frame_around
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import bound_in
@@ -47,8 +48,11 @@ class _Delta(msgspec.Struct, gc=False):
             return len(content) - 2  # its quotes
         if self.tool_calls is not _NULL and (calls := bytes(self.tool_calls)) not in _NOTHING:
             return max(1, len(calls) - CALL_FRAME)
-        others = (self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio)
-        return sum(len(raw) for value in others if value is not _NULL and (raw := bytes(value)) not in _NOTHING)
+        size = 0
+        for value in (self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio):
+            if value is not _NULL and (raw := bytes(value)) not in _NOTHING:
+                size += len(raw)
+        return size
 
     def bound(self) -> list[str]:
         """What in it binds a later request to the provider."""
@@ -117,8 +121,11 @@ class ChatStreamTap(Tapping):
         super().__init__()
         self._choices = choices
         self._strip_usage = strip_usage
-        self._finished: set[int] = set()
+        self._finished: frozenset[int] = frozenset()
         self._thought = False
+        self._frame: Frame | None = None
+        self._frames = 0  # that were taken or given up
+        self._uncounted = 0  # bytes of a frame's string that are none of its output's size
 
     def in_band(self, body: bytes) -> bytes:
         return b"data: %b\n\n" % body
@@ -147,27 +154,87 @@ class ChatStreamTap(Tapping):
             self.error = in_band_error(data)
             return False
         if _told(chunk.usage):
-            usage = decode_usage(chunk.usage, chunk.service_tier)
-            self.usage = with_thoughts(usage) if self._thought else usage
+            self._count(chunk)
             if not chunk.choices and self._strip_usage:
                 return False
         self._look(chunk)
         return self.error is None
 
-    def _keep_all(self, lines: bytes, events: int) -> int:
+    def feed(self, chunk: bytes) -> bytes:
+        frame = self._frame
+        if frame is None or self.complete or self.error is not None or self._sse.rest or (found := frame.string(chunk)) is None:
+            return super().feed(chunk)
+        string, _ = found
+        if string != b'""':
+            self.tokens_seen += (len(string) - self._uncounted) // BYTES_PER_TOKEN or 1
+            self.progressed = True
+        return chunk  # nothing is held once there is a frame, for there was output before it
+
+    def _keep_all(self, chunk: bytes, objects: list[bytes]) -> int:
+        count, frame = len(objects), self._frame
+        read = 0 if frame is None else self._keep_alike(frame, chunk, 0, objects)
+        if read < count and self._frames < MOST_FRAMES:
+            some = objects[read : read + FIRST]
+            kept = self._keep_some(some)
+            read += kept
+            if kept < len(some):
+                return read
+            if self._frame is not frame and self._frame is not None and read < count:
+                read += self._keep_alike(self._frame, chunk, self._sse.took(objects[:read]), objects[read:])
+        return read if read == count else read + self._keep_some(objects[read:])
+
+    def _keep_alike(self, frame: Frame, chunk: bytes, at: int, objects: list[bytes]) -> int:
+        """Reads those that have the frame. `at`: where the first of them begins."""
+        strings, _ = frame.strings(chunk, at, objects)
+        if told := len(strings) - strings.count(b'""'):
+            uncounted = self._uncounted
+            self.tokens_seen += sum([(len(string) - uncounted) // BYTES_PER_TOKEN or 1 for string in strings]) - len(strings) + told
+            self.content_seen = self.progressed = True
+        return len(strings)
+
+    def _keep_some(self, objects: list[bytes]) -> int:
+        """Reads them one by one, and looks for a frame in the last of them."""
+        lines = b"{%b}" % b"}\n{".join(objects)
+        if lines.count(b"\n") != len(objects) - 1:  # one of them is more than a line of data
+            return 0
         try:
             chunks = _chunk.decode_lines(lines)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return 0
-        if len(chunks) != events:  # two on one line
+        if len(chunks) != len(objects):  # two on one line
             return 0
         for read, chunk in enumerate(chunks):
-            if (chunk.error is not _NULL and _told(chunk.error)) or (chunk.usage is not _NULL and _told(chunk.usage)) or chunk.object == "error":
+            if (chunk.error is not _NULL and _told(chunk.error)) or chunk.object == "error":
                 return read
+            if chunk.usage is not _NULL and _told(chunk.usage):
+                if self._strip_usage and not chunk.choices:
+                    return read
+                self._count(chunk)
             self._look(chunk)
             if self.error is not None:
                 return read
+        if self._frames < MOST_FRAMES:
+            self._learn(objects[-1], chunks[-1])
+        else:
+            self._frame = None  # its events are too many kinds
         return len(chunks)
+
+    def _learn(self, told: bytes, chunk: _Chunk) -> None:
+        """Takes an event's frame, if those that have it tell nothing beside one string of output."""
+        if not chunk.choices or (delta := chunk.choices[0].delta) is None:
+            return
+        for member in MEMBERS:
+            string = bytes(getattr(delta, member))
+            if len(string) > len(b'""') and string.startswith(b'"'):
+                self._frames += 1
+                self._uncounted = len(string) - delta.output_size()
+                frame = frame_around(told, member)
+                self._frame = frame if frame is not None and _holds_only(frame, member) else None
+                return
+
+    def _count(self, chunk: _Chunk) -> None:
+        usage = decode_usage(chunk.usage, chunk.service_tier)
+        self.usage = with_thoughts(usage) if self._thought else usage
 
     def _look(self, chunk: _Chunk) -> None:
         if self.upstream_id is None and chunk.id:
@@ -204,7 +271,7 @@ class ChatStreamTap(Tapping):
             self.content_seen = self.progressed = True
         if choice.finish_reason:  # some send an empty one until there is one
             self.content_seen = self.progressed = True
-            self._finished.add(choice.index)
+            self._finished |= {choice.index}
             self.finished = len(self._finished) >= self._choices
             if choice.index == 0:
                 self.finish = decode_finish(choice.finish_reason)
@@ -212,6 +279,21 @@ class ChatStreamTap(Tapping):
 
 def _told(member: msgspec.Raw) -> bool:
     return member is not _NULL and bytes(member) != b"null"
+
+
+def _holds_only(frame: Frame, member: str) -> bool:
+    """Whether an event of this frame is read from its string alone."""
+    try:
+        empty = _chunk.decode(frame.with_string(b'""'))
+    except msgspec.DecodeError:
+        return False
+    if not empty.choices or len(empty.choices) != 1 or _told(empty.error) or _told(empty.usage) or empty.object == "error":
+        return False
+    choice = empty.choices[0]
+    delta = choice.delta
+    if delta is None or choice.finish_reason or bytes(getattr(delta, member)) != b'""':
+        return False
+    return not delta.output_size() and not delta.bound()
 
 
 def failed(choice: _Choice) -> AttemptError:

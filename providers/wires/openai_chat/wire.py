@@ -10,7 +10,7 @@ from contract.events import Event
 from contract.requests import ChatRequest
 from providers.wires.facts import Facts
 from providers.wires.losses import Losses
-from providers.wires.openai_chat import encoder, errors, request, request_encoder, response, resuming, tap
+from providers.wires.openai_chat import encoder, errors, request, request_encoder, response, resuming, stream, tap
 from providers.wires.port import Answering
 
 
@@ -40,8 +40,8 @@ class OpenAIChat:
     def decode_response(self, body: bytes) -> list[Event]:
         return response.decode_response(body)
 
-    def stream_decoder(self, choices: int) -> response.ChatStreamDecoder:
-        return response.ChatStreamDecoder(choices)
+    def stream_decoder(self, choices: int) -> stream.ChatStreamDecoder:
+        return stream.ChatStreamDecoder(choices)
 
     def decode_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> AttemptError:
         return errors.decode_error(status, headers, body)
