@@ -1,9 +1,9 @@
 """At which volume an owned engine is cheaper than a managed target, for the traffic that there really was. Pure but for the sums it asks for.
 
 An engine costs by the hour, busy or not, from its first minute on. What it can do is what it did while it worked, all teams together: the tokens of
-the busiest minute of its busiest hours, or of its busy seconds, whichever is more; a lower bound. A managed target costs what its tokens cost,
-cached ones and all. Tokens of input and output count alike, as they came. What is projected is the straight line through the whole days of the
-time, thirty days on.
+the busiest minute of its busiest day's busiest hours, or of its busy seconds, whichever is more; a lower bound. A managed target costs what its
+tokens cost, cached ones and all. Tokens of input and output count alike, as they came. What is projected is the straight line through the whole
+days of the time, thirty days on.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine, func, select
 
-from ledger.engine_time import Effective, Recent, Uptime, recent, uptimes
+from ledger.engine_time import Effective, Recent, Uptime, asked_before, known_from_us, recent, uptimes
 from ledger.engine_time import usd_per_hour as known_usd_per_hour
+from ledger.kept import kept, purged_us
 from ledger.observed import INPUTS, OUTPUTS
 from ledger.reports import tokens_of
 from ledger.rollups import DAY, HOUR, US
@@ -24,7 +25,7 @@ from ledger.window import Window
 
 DAY_H = 24.0
 NUSD_PER_USD = 1e9
-BUSIEST = 3  # hours whose minutes are looked at
+BUSIEST = 3  # hours of a day whose minutes are looked at
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -82,6 +83,7 @@ def breakeven(engine: Engine, window: Window, usd_per_hour: Mapping[str, float],
 
     Engines that the window's traffic did not reach are left out.
     """
+    window = kept(engine, window)
     found = summed(engine, window, ("provider", "model_sent", "target"), now_s)
     until_us = min(window.to_us, int(now_s * US))
     up = uptimes(engine, Window(window.from_us, until_us))
@@ -93,7 +95,7 @@ def breakeven(engine: Engine, window: Window, usd_per_hour: Mapping[str, float],
     goes, all_go = _trends(engine, window, owned, now_s) if owned and managed else ({}, None)
     costs = {} if "team" in window.filters else recent(engine, until_us, now_s)
     for name, tokens in owned.items():
-        since_us = up[name].since_us if name in up else _first_us(engine, window, name, now_s)
+        since_us = _since_us(engine, window, name, up.get(name), now_s)
         work = Work(tokens, _days(max(window.from_us, since_us), until_us), _most_per_s(engine, window, name, up.get(name), now_s))
         hourly = usd_per_hour.get(name, usd_per_hour.get("", known.get(name)))
         found_now = (against(name, work, hourly, each, traffic) for each in managed)
@@ -188,17 +190,32 @@ def _managed(found: Iterable[Sums]) -> list[Managed]:
 
 
 def _most_per_s(engine: Engine, window: Window, name: str, up: Uptime | None, now_s: float) -> float:
-    """Of all teams, for it is one machine. A minute of its busiest hours has idle seconds in it, where few ask; its busy seconds have not."""
-    of_it = {"provider": name}
-    hours = sorted(summed(engine, Window(window.from_us, window.to_us, of_it), ("hour",), now_s), key=_tokens)[-BUSIEST:]
-    minute = 0.0
-    for each in hours:
-        low, high = max(window.from_us, each.group[0] * US), min(window.to_us, (each.group[0] + HOUR) * US)
-        minute = max([minute, *(_tokens(sums) / 60 for sums in summed(engine, Window(low, high, of_it), ("minute",), now_s))])
+    """Of all teams, for it is one machine. A minute has idle seconds in it, where few ask; its busy seconds have not."""
+    of_it, most, purged_s = {"provider": name}, 0.0, purged_us(engine) // US
+    days = sorted(summed(engine, Window(window.from_us, window.to_us, of_it), ("day",), now_s), key=_tokens)
+    kept_days = [each for each in days if each.group[0] >= purged_s]
+    for day_s in {each.group[0] for each in (*days[-1:], *kept_days[-1:])}:
+        most = max(most, _most_of_day(engine, window, of_it, day_s, purged_s, now_s))
     if up is None or not up.busy_us:
-        return minute
-    meanwhile = sum(map(_tokens, summed(engine, Window(window.from_us, up.until_us, of_it), (), now_s)))
-    return max(minute, meanwhile / up.busy_us * US)
+        return most
+    lost = asked_before(engine, window, name, up.since_us, now_s)
+    from_us = known_from_us(engine, up.since_us) if lost else window.from_us
+    meanwhile = sum(map(_tokens, summed(engine, Window(from_us, up.until_us, of_it), (), now_s)))
+    return max(most, meanwhile / up.busy_us * US)
+
+
+def _most_of_day(engine: Engine, window: Window, of_it: Mapping[str, str], day_s: int, purged_s: int, now_s: float) -> float:
+    """Tokens a second of its busiest hours' busiest minute. Of hours whose rows were deleted no minute is known, but the hour is."""
+
+    def within(start_s: int, long_s: int) -> Window:
+        return Window(max(window.from_us, start_s * US), min(window.to_us, (start_s + long_s) * US), of_it)
+
+    hours = sorted(summed(engine, within(day_s, DAY), ("hour",), now_s), key=_tokens)
+    most = max((_tokens(each) / HOUR for each in hours), default=0.0)
+    for each in [each for each in hours if each.group[0] >= purged_s][-BUSIEST:]:
+        minutes = summed(engine, within(each.group[0], HOUR), ("minute",), now_s)
+        most = max([most, *(_tokens(sums) / 60 for sums in minutes)])
+    return most
 
 
 def _began_us(engine: Engine) -> int:
@@ -213,8 +230,15 @@ def _began_us(engine: Engine) -> int:
     return int(min(told, default=0))
 
 
+def _since_us(engine: Engine, window: Window, name: str, up: Uptime | None, now_s: float) -> int:
+    """Its first minute; when it was first asked where that was earlier, for its first hours may be lost."""
+    if up is not None and not asked_before(engine, window, name, up.since_us, now_s):
+        return up.since_us
+    return _first_us(engine, window, name, now_s)
+
+
 def _first_us(engine: Engine, window: Window, name: str, now_s: float) -> int:
-    """Of an engine of which no minute is written yet: when it was first asked."""
+    """Of an engine of which no minute is written from then: when it was first asked."""
     hours = summed(engine, Window(window.from_us, window.to_us, {"provider": name}), ("hour",), now_s)
     if not hours:
         return window.from_us

@@ -9,11 +9,12 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import BigInteger, Engine, Float, and_, case, cast, func, insert, select
 
+from ledger.kept import HOUR_US, kept, purged_us
 from ledger.observed import INPUTS, OUTPUTS
 from ledger.prices import NUSD_PER_USD
 from ledger.reports import tokens_of
 from ledger.schema import engine_minutes
-from ledger.summed import summed
+from ledger.summed import NO_SUMS, Sums, summed
 from ledger.units import usd
 from ledger.window import Window
 
@@ -23,7 +24,8 @@ MJ_PER_KWH = 3_600_000_000
 
 
 class EngineTime(msgspec.Struct, frozen=True):
-    """What one engine did in a minute, or a part of one, that ended at `ended_at_us` (Unix time). None: not known."""
+    """What one engine did in a minute, or a part of one, that ended at `ended_at_us` (Unix time); long ago, in up to an hour
+    (ledger/engine_folding.py). None: not known."""
 
     engine: str
     ended_at_us: int
@@ -93,9 +95,22 @@ def uptimes(engine: Engine, window: Window) -> dict[str, Uptime]:
     query = select(c.engine, *(cast(each, BigInteger) for each in told)).where(within).group_by(c.engine)
     with engine.connect() as connection:
         found = {name: Uptime(*times) for name, *times in connection.execute(query)}
-        older = select(c.engine).where(c.ended_at_us <= window.from_us, c.engine.in_(found)).distinct()
-        before = set(connection.execute(older).scalars()) if found else set()
-    return {name: msgspec.structs.replace(up, since_us=window.from_us) if name in before else up for name, up in found.items()}
+        for name, up in found.items():
+            older = select(c.engine).where(c.ended_at_us <= window.from_us, c.engine == name).limit(1)
+            if up.since_us > window.from_us and connection.execute(older).first() is not None:
+                found[name] = msgspec.structs.replace(up, since_us=window.from_us)
+    return found
+
+
+def asked_before(engine: Engine, window: Window, name: str, since_us: int, now_s: float) -> bool:
+    """Whether the ledger has attempts at that engine from hours before its first minute: it was there then, and its hours are lost."""
+    until_us = since_us // HOUR_US * HOUR_US
+    return window.from_us < until_us and bool(summed(engine, Window(window.from_us, until_us, {"provider": name}), (), now_s))
+
+
+def known_from_us(engine: Engine, since_us: int) -> int:
+    """From when on tokens are counted of an engine whose earlier hours are lost; where no rows are kept, to the nearest hour."""
+    return since_us if since_us >= purged_us(engine) else (since_us + HOUR_US // 2) // HOUR_US * HOUR_US
 
 
 def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:
@@ -103,7 +118,7 @@ def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str,
     that in which it slept; `usd_per_mtok` is all of it over all tokens.
 
     Money is null where an hour's cost was not known all the time, energy where some of it was not told, and what it slept where rows of a version
-    that did not count it are among them. `last` is up to the window's end.
+    that did not count it are among them. Tokens are of the time of which its hours are known. `last` is up to the window's end.
     """
     costs = recent(engine, min(window.to_us, int(now_s * 1e6)), now_s)
     never = Recent(None, None, None)
@@ -128,8 +143,20 @@ def _effective(line: dict[str, Any] | None) -> Effective | None:
     return Effective(whole, None if busy is None else round(busy, 6), line["idle_share"], tokens / 1e6)
 
 
+def _tokens(engine: Engine, window: Window, now_s: float) -> dict[str, Sums]:
+    """What each engine did in the time of which its hours are known."""
+    ups = uptimes(engine, window)
+    of_them = Window(window.from_us, window.to_us, {**window.filters, "provider": tuple(ups)})
+    found = {sums.group[0]: sums for sums in summed(engine, of_them, ("provider",), now_s)} if ups else {}
+    for name, up in ups.items():
+        if up.since_us > window.from_us and asked_before(engine, window, name, up.since_us, now_s):
+            own = Window(known_from_us(engine, up.since_us), window.to_us, {**window.filters, "provider": name})
+            found[name] = next(iter(summed(engine, own, (), now_s)), NO_SUMS)
+    return found
+
+
 def _lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:
-    c = engine_minutes.c
+    window, c = kept(engine, window), engine_minutes.c
     hourly, priced = cast(c.nusd_per_hour, Float) / US_PER_HOUR, func.count() == func.count(c.nusd_per_hour)
     slept = func.count() == func.count(c.asleep_us)
     query = (
@@ -147,7 +174,7 @@ def _lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]
         .group_by(c.engine)
         .order_by(c.engine)
     )
-    tokens = {sums.group[0]: sums for sums in summed(engine, window, ("provider",), now_s)}
+    tokens = _tokens(engine, window, now_s)
     lines = []
     with engine.connect() as connection:
         for name, up_us, busy_us, energy_mj, cost, idle, asleep_us, asleep in connection.execute(query):

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine
 
+from ledger.kept import is_whole
 from ledger.prices import NUSD_PER_USD
 from ledger.summed import Sums, summed
 from ledger.window import Window
@@ -42,13 +43,15 @@ class Told(msgspec.Struct, frozen=True):
 class Compared(msgspec.Struct, frozen=True):
     """A row of the export and what the ledger has of the same; `differences`: the ledger's count less theirs, of what differs alone.
 
-    `only_ours`: the export has no such row, in a time that is within its own.
+    `only_ours`: the export has no such row, in a time that is within its own. `deleted`: the ledger's rows of a part of that time were deleted,
+    so that nothing was compared.
     """
 
     told: Told
     ours: Mapping[str, int | None]
     differences: Mapping[str, int]
     only_ours: bool = False
+    deleted: bool = False
 
 
 def read(text: str) -> list[Told]:
@@ -80,6 +83,9 @@ Counts = dict[str, int | None]
 
 def _of_span(engine: Engine, span: tuple[int, int], told: list[Told], provider: str, now_s: float) -> Iterator[Compared]:
     window = Window(span[0] * 1_000_000, span[1] * 1_000_000, {"provider": provider})
+    if told and not is_whole(engine, window):
+        yield from (Compared(row, _ours(None), {}, deleted=True) for row in told)
+        return
     ours = {sums.group[0]: _ours(sums) for sums in summed(engine, window, ("model_sent",), now_s)}
     for row in told:
         if row.model is None:

@@ -8,12 +8,13 @@ from sqlalchemy import Engine
 
 from ledger import calibration as predictions
 from ledger import latency as latencies
+from ledger.kept import is_whole
 from ledger.observed import INPUTS, OUTPUTS
 from ledger.rollups import roll_up
-from ledger.schema import USAGE_CLASSES
+from ledger.schema import LATENCY_DIMENSIONS, USAGE_CLASSES
 from ledger.summed import NO_SUMS, Sums, summed
 from ledger.units import usd
-from ledger.window import GROUPS, TIMES, Window, iso_s
+from ledger.window import GROUPS, TIMES, Window, dimensions_of, iso_s
 
 Line = dict[str, Any]
 ROLL_UP_S = 5.0  # how long a report waits for spans that are stale
@@ -32,9 +33,16 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def report(engine: Engine, name: str, window: Window, groups: Sequence[str], now_s: float, limit_s: float = ROLL_UP_S) -> tuple[list[Line], bool]:
-    """The lines of one report, and whether they are of all rows: roll-ups that take too long to make are left for later. Raises KeyError."""
+    """The lines of one report, and whether they are of all rows: roll-ups that take too long to make are left for later, and what was deleted may
+    have been a part of an hour. Raises KeyError."""
     whole = roll_up(engine, now_s, limit_s)
-    return REPORTS[name].lines(engine, window, groups, now_s), whole
+    return REPORTS[name].lines(engine, window, groups, now_s), whole and all_kept(engine, name, window, groups)
+
+
+def all_kept(engine: Engine, name: str, window: Window, groups: Sequence[str]) -> bool:
+    """Whether no row that this report would need was deleted. Raises SQLAlchemyError, KeyError for a filter that does not exist."""
+    by_rows = name == "calibration" and not dimensions_of(window.filters) <= set(LATENCY_DIMENSIONS)
+    return is_whole(engine, window, by_rows or "minute" in groups)
 
 
 def unpriced(engine: Engine, window: Window, now_s: float) -> list[Line]:

@@ -24,9 +24,8 @@ GATHER_S = 0.03  # how long a group is gathered before it is committed
 GROUP = 5_000  # rows in one transaction
 MAX_PENDING = 200_000  # rows kept in memory while the database fails: about 200 MB
 MAX_DECISIONS = 20_000  # rows that wait with their decision: about another 200 MB; the money is kept for longer than its reasons
-SPOOL_AFTER_S = 2.0  # a database that fails for longer has its rows put aside on disk
+SPOOL_AFTER_S = 2.0  # a database that fails for longer has its rows put aside on disk, again so long after each failed try
 BACKOFF_S = 0.5
-MAX_BACKOFF_S = 5.0
 
 
 class Ledger:
@@ -157,7 +156,7 @@ class Ledger:
             self._wake.clear()
             if not self._closing:  # looked at again after the flag, as in _sleep
                 self._wake.wait(backoff_s)
-            backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
+            backoff_s = min(SPOOL_AFTER_S, backoff_s * 2)
 
     def _sleep(self) -> None:
         self._wake.clear()

@@ -8,8 +8,9 @@ import structlog
 from sqlalchemy import Engine, delete, select, text, update
 
 from ledger.database import said
+from ledger.engine_folding import fold
 from ledger.rollups import DAY, HOUR, MINUTE, US, roll_up
-from ledger.schema import attempts, engine_minutes, latency_rollups, latency_summaries, rollup_state, stale_spans, usage_rollups, usage_summaries
+from ledger.schema import attempts, latency_rollups, latency_summaries, rollup_state, stale_spans, usage_rollups, usage_summaries
 
 EVERY_S = 15.0
 PURGE_S = 3_600.0
@@ -61,7 +62,8 @@ def analyse(engine: Engine) -> None:
 
 
 def purge(engine: Engine, days: int, now_s: float) -> int:
-    """Deletes the attempts of whole days of UTC that ended more than `days` ago, and their minutes' roll-ups; hours and days stay. How many rows.
+    """Deletes the attempts of whole days of UTC that ended more than `days` ago, and their minutes' roll-ups; hours and days stay, of engines' time
+    too. How many rows.
 
     Nothing where a roll-up of theirs is not made yet. Raises SQLAlchemyError.
     """
@@ -75,7 +77,7 @@ def purge(engine: Engine, days: int, now_s: float) -> int:
         connection.execute(update(rollup_state).values(purged_s=before))
         for table in (usage_rollups, latency_rollups):
             connection.execute(delete(table).where(table.c.span_s == MINUTE, table.c.start_s < before))
-        connection.execute(delete(engine_minutes).where(engine_minutes.c.ended_at_us < before * US))
+    fold(engine, before * US)
     gone = 0
     start = before if first is None else first // US // HOUR * HOUR
     while start < before:  # an hour at a time, so that whoever writes need not wait long

@@ -20,11 +20,11 @@ GROUPS = (*NAMES, "target", *TIMES)
 
 
 class Window(msgspec.Struct, frozen=True):
-    """Attempts that began from `from_us` up to `to_us` (Unix time), of those that `filters` leaves: group -> the only value."""
+    """Attempts that began from `from_us` up to `to_us` (Unix time), of those that `filters` leaves: group -> the only value, or all of them."""
 
     from_us: int
     to_us: int
-    filters: Mapping[str, str] = {}
+    filters: Mapping[str, str | tuple[str, ...]] = {}
 
 
 def label(columns: Columns) -> ColumnElement[str]:
@@ -59,7 +59,8 @@ def told_by(groups: Sequence[str]) -> Callable[[Sequence[Any], int], tuple[Any, 
 
 
 def matching(window: Window, columns: Columns) -> list[ColumnElement[bool]]:
-    return [group_of(name, columns) == value for name, value in window.filters.items()]
+    groups = ((group_of(name, columns), value) for name, value in window.filters.items())
+    return [group.in_(value) if isinstance(value, tuple) else group == value for group, value in groups]
 
 
 def coarsest(groups: Iterable[str]) -> int:

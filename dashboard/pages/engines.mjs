@@ -48,11 +48,14 @@ function stateOf(engine) {
   return engine.state + (engine.stage ? `: ${engine.stage}` : "") + left;
 }
 
+// An hour's price as it was typed: null where it is none, with which nothing is asked.
+const hourly = (text) => (Number(text) > 0 && Number.isFinite(Number(text)) ? text : null);
+
 export function Engines({ query, since, team, tick }) {
   const from = {
     targets: address("targets", { team }),
     engines: address("reports/engines", { since }),
-    breakeven: address("reports/breakeven", { since, team, gpu_usd_per_hour: query.hour }),
+    breakeven: address("reports/breakeven", { since, team, gpu_usd_per_hour: hourly(query.hour) }),
   };
   return html`<${Load} from=${from} tick=${tick} show=${(found) => html`<${Shown} ...${found} hour=${query.hour} />`} />`;
 }
@@ -60,15 +63,17 @@ export function Engines({ query, since, team, tick }) {
 function Shown({ targets, engines, breakeven, hour }) {
   const owned = targets.data.filter((each) => each.owned);
   const known = breakeven.data.filter((line) => line.usd_per_hour !== null && line.target_usd_per_mtok !== null);
+  const refused = Boolean(hour) && hourly(hour) === null;
   return html`<h2>Now</h2>
-    <${Table} label="Engines now" columns=${NOW} rows=${owned} height=${8} empty="The configuration has no engine, or this key may not use one." />
+    <${Table} label="Engines now" columns=${NOW} rows=${owned} height=${8} empty="No model has an engine among its targets, or this key may not use one." />
     <h2>Their hours</h2>
     <${Table} label="Engines' hours" columns=${HOURS} rows=${engines.data} height=${8} empty="No engine was up or asleep in this time, or its hours are others' too." />
     ${engines.data.length > 0 && html`<h2>What a million tokens really cost</h2>
       <${Table} label="Effective cost" columns=${EFFECTIVE} rows=${engines.data} height=${8} />`}
     <h2>Break-even</h2>
     <form class="row" onSubmit=${(event) => event.preventDefault()}><label>Instead, an hour costs, US dollars
-      <input type="number" min="0.000001" step="any" defaultValue=${hour || ""} onChange=${(event) => set({ hour: event.target.value })} /></label></form>
+      <input type="number" min="0.000001" step="any" defaultValue=${hour || ""} aria-invalid=${refused} aria-describedby=${refused ? "no-price" : undefined} onChange=${(event) => set({ hour: event.target.value })} /></label>
+      ${refused && html`<p class="error" role="alert" id="no-price">An hour costs more than 0 US dollars, such as 0.04. Shown is what the ledger has of its price.</p>`}</form>
     ${known.length ? html`<div class="charts">${known.map((line) => html`<${BreakEven} key=${line.engine + line.target} line=${line} />`)}</div>`
       : html`<p class="quiet">It takes an engine and a target with a price that were both used in this time, and what an hour of the engine costs.</p>`}
     <${Table} label="Break-even" columns=${COMPARED} rows=${breakeven.data} height=${8} empty=" " />`;

@@ -40,7 +40,7 @@ export class Load extends Component {
     return html`
       ${error && html`<p class="error" role="alert">${error.message}</p>`}
       ${!found && !error && html`<p class="quiet" aria-busy="true">Loading…</p>`}
-      ${found && Object.values(found).some((each) => each.whole === false) && html`<p class="quiet" role="status">Sums are still being made; these figures will grow.</p>`}
+      ${found && Object.values(found).some((each) => each.whole === false) && html`<p class="quiet" role="status">Sums are still being made, or rows of a part of this time were deleted: these figures are not whole.</p>`}
       ${found && Object.values(found).some((each) => each.next_cursor) && html`<p class="quiet" role="status">More than ${MOST} lines: the first of them are shown. A shorter time or fewer groups show all.</p>`}
       ${found && show(found)}
       <${Sources} addresses=${Object.values(from)} name=${name} />

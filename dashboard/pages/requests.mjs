@@ -60,7 +60,7 @@ export class Requests extends Component {
       { name: "model", of: (row) => row.model },
       { name: "target", of: (row) => row.attempts.map((each) => each.target).join(" → ") },
       ...(team ? [] : [{ name: "team", of: (row) => row.team }]),
-      { name: "attempts", right: true, of: (row) => row.attempts.length },
+      { name: "attempts", right: true, of: (row) => row.attempts.filter((each) => each.attempt > 0).length }, // a refused request has a row, which is no attempt
       { name: "first token", right: true, of: (row) => ms(row.attempts.at(-1)?.ms.first_token) },
       { name: "end", right: true, of: (row) => ms(row.attempts.at(-1)?.ms.end) },
       { name: "cost", right: true, of: (row) => usd(row.cost_usd) },

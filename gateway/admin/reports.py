@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import Depends, FastAPI, Query, Response
+from fastapi import Depends, FastAPI, Response
 
 from config.settings import Settings
 from contract.errors import InvalidRequest
@@ -12,7 +12,7 @@ from gateway.admin.gate import Gate
 from gateway.admin.roles import AdminCaller, no_such_team
 from gateway.auth import Principal
 from gateway.metering.meter import MeterPort
-from gateway.reports.query import Asked
+from gateway.reports.query import Asked, PricePerHour
 from gateway.reports.reporting import ABOUT, Reporting
 from gateway.reports.routes_shown import ALL_TEAMS_ONLY, Question, explained, routes_shown, targets_shown, visible
 from gateway.reports.standing_shown import standing_shown
@@ -70,9 +70,7 @@ def _add_engines(app: FastAPI, gate: Gate, reporting: Reporting) -> None:
     Caller = Annotated[AdminCaller, Depends(gate.caller)]
 
     @app.get("/admin/reports/breakeven")
-    def get_breakeven(
-        caller: Caller, asked: Annotated[Asked, Depends()], team: str | None = None, gpu_usd_per_hour: Annotated[float | None, Query(gt=0)] = None
-    ) -> Response:
+    def get_breakeven(caller: Caller, asked: Annotated[Asked, Depends()], team: str | None = None, gpu_usd_per_hour: PricePerHour = None) -> Response:
         return reporting.breakeven(asked, gpu_usd_per_hour, team_of(caller, team))
 
     @app.get("/admin/reports/engines")

@@ -56,9 +56,11 @@ def reprice(
     from gateway.cli.settings import load_or_exit
     from gateway.pricing import entry_of, price_of
     from ledger import repricing
+    from ledger.kept import is_whole, purged_us
     from ledger.prices import Price
     from ledger.rollups import roll_up
-    from ledger.units import usd
+    from ledger.units import iso, usd
+    from ledger.window import FOR_EVER_US, Window
 
     settings = load_or_exit(config).settings
 
@@ -68,8 +70,10 @@ def reprice(
         at = datetime.fromtimestamp(row.started_at_us / 1e6, UTC)
         return price_of(settings, row.target, row.model_sent, entry_of(settings, row.route, row.target, row.model_sent), at)
 
-    engine = open_ledger(database, config)
-    found = repricing.reprice(engine, since_or_exit(since), price, dry_run)
+    engine, since_us = open_ledger(database, config), since_or_exit(since)
+    if not is_whole(engine, Window(since_us, FOR_EVER_US), by_rows=True):
+        typer.echo(f"rows from before {iso(purged_us(engine))} were deleted (ledger.retention_days): their sums keep their prices", err=True)
+    found = repricing.reprice(engine, since_us, price, dry_run)
     roll_up(engine, time.time())
     lines = [[each.target, each.rows, each.changed, each.unknown, usd(each.before_nusd), usd(each.after_nusd)] for each in found]
     if as_json:
@@ -86,7 +90,8 @@ def reconcile(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold a provider's export against the ledger, row by row, and what only the ledger has of its time. Exit code 1 where something differs."""
+    """Hold a provider's export against the ledger, row by row, and what only the ledger has of its time. Exit code 1 where something differs,
+    or cannot be compared because rows of its time were deleted."""
     from ledger import reconciling
     from ledger.rollups import roll_up
 
@@ -105,7 +110,7 @@ def reconcile(
         typer.echo(json.dumps(to_builtins(found)))
     else:
         print_table(["from", "model", "what", "theirs", "ours", "ours less theirs"], list(_lines(found)), "nothing was compared")
-    if any(row.differences for row in found):
+    if any(row.differences or row.deleted for row in found):
         raise typer.Exit(1)
 
 
@@ -116,6 +121,8 @@ def _lines(found: Any) -> Any:
         begins, model = iso_s(row.told.from_s), row.told.model or "(all)"
         if row.only_ours:
             yield [begins, model, "only ours", None, None, None]
+        elif row.deleted:
+            yield [begins, model, "our rows were deleted: not compared", None, None, None]
         elif not row.differences:
             yield [begins, model, "agrees", None, None, None]
         for name, difference in row.differences.items():

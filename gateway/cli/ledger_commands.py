@@ -16,6 +16,7 @@ from gateway.cli.ledger_file import (
     open_ledger,
     rows_or_exit,
     since_or_exit,
+    tell_deleted,
 )
 from gateway.cli.tables import plain, print_table
 
@@ -37,6 +38,7 @@ def spend(
     from msgspec.structs import asdict
 
     from ledger import queries, window
+    from ledger.kept import is_whole
     from ledger.units import usd
 
     since_us = since_or_exit(since)
@@ -44,6 +46,7 @@ def spend(
     engine = open_ledger(database, config)
     known_or_exit(team, "team", engine, config)
     rows = queries.spend(engine, since_us, by, team)
+    tell_deleted(is_whole(engine, window.Window(since_us, window.FOR_EVER_US, {} if team is None else {"team": team}), by == "minute"))
     if as_json:
         typer.echo(json.dumps([{**asdict(row), "cost_usd": usd(row.cost_nusd), "absorbed_usd": usd(row.absorbed_nusd)} for row in rows]))
         return

@@ -66,6 +66,12 @@ def open_ledger(database: str | None, config: Path | None) -> "Engine":
     return ledger
 
 
+def tell_deleted(whole: bool) -> None:
+    """On stderr, where what was printed lacks deleted rows."""
+    if not whole:
+        typer.echo("rows of a part of this time were deleted (ledger.retention_days): at most the sums of their whole hours are in it", err=True)
+
+
 def ledger_at(url: str) -> "Engine | None":
     """The engine of a ledger; None: there is none yet. A finding on stderr and exit code 1 for one that cannot be read."""
     from ledger.database import LedgerError, is_there, open_engine

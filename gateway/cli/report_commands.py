@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, known_or_exit, open_ledger, since_or_exit
+from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, known_or_exit, open_ledger, since_or_exit, tell_deleted
 from gateway.cli.tables import print_table
 
 GroupOption = Annotated[str | None, typer.Option("--group-by", "--by", help="up to four of the report's groups, such as team,model,day")]
@@ -53,7 +53,8 @@ def _command(name: str) -> Any:
         since_us, groups = since_or_exit(since), _groups(name, group_by)
         engine = open_ledger(database, config)
         known_or_exit(team, "team", engine, config)
-        lines, _ = reports.report(engine, name, _window(since_us, team), groups, time.time(), limit_s=float("inf"))
+        lines, whole = reports.report(engine, name, _window(since_us, team), groups, time.time(), limit_s=float("inf"))
+        tell_deleted(whole)
         if as_csv:
             from ledger.lines import as_csv as written
             from ledger.lines import like
@@ -67,8 +68,14 @@ def _command(name: str) -> Any:
     return command
 
 
+def _finite(usd: float | None) -> float | None:
+    if usd is not None and not 0 < usd < float("inf"):
+        raise typer.BadParameter(f"{usd} is no price of an hour; write US dollars, more than 0, such as 2.49")
+    return usd
+
+
 def breakeven(  # noqa: PLR0913 - typer reads the options from here
-    gpu_usd_per_hour: Annotated[float | None, typer.Option(min=0.000001, help="what an hour of the machine costs, busy or not")] = None,
+    gpu_usd_per_hour: Annotated[float | None, typer.Option(callback=_finite, help="what an hour of the machine costs, busy or not")] = None,
     since: SinceOption = "7d",
     team: TeamOption = None,
     database: DatabaseOption = None,
@@ -78,6 +85,7 @@ def breakeven(  # noqa: PLR0913 - typer reads the options from here
 ) -> None:
     """Show at which volume each owned engine is cheaper than each managed target, for the traffic that there was."""
     from ledger import breakeven as comparing
+    from ledger.kept import is_whole
     from ledger.rollups import roll_up
 
     window, engine, now = _window(since_or_exit(since), team), open_ledger(database, config), time.time()
@@ -85,6 +93,7 @@ def breakeven(  # noqa: PLR0913 - typer reads the options from here
     known_or_exit(team, "team", engine, config)
     prices = {} if gpu_usd_per_hour is None else {"": gpu_usd_per_hour}
     lines = comparing.as_lines(comparing.breakeven(engine, window, prices, now))
+    tell_deleted(is_whole(engine, window))
     _print(lines, comparing.LIKE, as_json, as_csv, f"no engine and no priced target were both used in the last {since}")
 
 
@@ -94,10 +103,12 @@ def engines(
     """Show how long each owned engine was up, busy and asleep, what that cost and what its idle and its asleep time did, its tokens, and what those
     of the last hour, day and week cost a million, with the time in which it did nothing and (busy) without."""
     from ledger.engine_time import LIKE, engine_lines
+    from ledger.kept import is_whole
     from ledger.rollups import roll_up
 
     window, engine, now = _window(since_or_exit(since), None), open_ledger(database, config), time.time()
     roll_up(engine, now)
+    tell_deleted(is_whole(engine, window))
     _print(engine_lines(engine, window, now), LIKE, as_json, as_csv, f"no engine was up or asleep in the last {since}")
 
 

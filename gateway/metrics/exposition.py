@@ -42,7 +42,7 @@ def _head(name: str, kind: str, help: str, open_metrics: bool) -> list[str]:
 
 def _samples(name: str, family: Family, snapshot: Snapshot, open_metrics: bool) -> Iterator[str]:
     for labels, value in snapshot.values.get(name, ()):
-        yield f"{name}{_labels(family.labels, labels)} {_number(value * family.scale)}"
+        yield f"{name}{_labels(family.labels, labels)} {_number(family.scaled(value))}"
     for labels, buckets in snapshot.histograms.get(name, ()):
         yield from _histogram(name, family, labels, buckets, open_metrics)
 

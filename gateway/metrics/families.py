@@ -14,6 +14,7 @@ Together = Literal["sum", "max", "one"]
 
 USD = 1 / NUSD_PER_USD  # money is counted in integer nano-dollars
 US = 1e-6
+DIGITS = 9  # after the point, of what is scaled: 500 US dollars are not 500.00000000000006
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 BETWEEN_TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
@@ -29,6 +30,10 @@ class Family(NamedTuple):
     scale: float = 1
     together: Together = "sum"
     buckets: tuple[float, ...] = ()
+
+    def scaled(self, value: float) -> float:
+        """In the unit of the name."""
+        return value if self.scale == 1 else round(value * self.scale, DIGITS)
 
 
 _ENGINE = ("engine",)

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Response
+from fastapi import Depends, FastAPI, Response
 
 from gateway.app_parts import Caller
-from gateway.reports.query import Asked, answer
+from gateway.reports.query import Asked, PricePerHour, answer
 from gateway.reports.reporting import ABOUT, Reporting
 from gateway.reports.routes_shown import ALL_TEAMS_ONLY, Question, explained, routes_shown, targets_shown, visible
 from gateway.reports.standing_shown import standing_shown
@@ -38,7 +38,7 @@ def add_reports(app: FastAPI, runtime: Runtime) -> None:
         _add_report(app, reporting, name)
 
     @app.get("/v1/reports/breakeven", tags=["reports"])
-    def get_breakeven(caller: Caller, asked: Annotated[Asked, Depends()], gpu_usd_per_hour: Annotated[float | None, Query(gt=0)] = None) -> Response:
+    def get_breakeven(caller: Caller, asked: Annotated[Asked, Depends()], gpu_usd_per_hour: PricePerHour = None) -> Response:
         """At which volume each engine that the team used is cheaper than each managed target, for the team's own traffic."""
         return reporting.breakeven(asked, gpu_usd_per_hour, caller.team)
 

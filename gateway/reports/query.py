@@ -2,8 +2,10 @@
 
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -19,30 +21,36 @@ from ledger.window import FOR_EVER_US, NAMES, Window
 
 FILTERS = tuple(name for name in (*NAMES, "target") if name not in ("team", "organisation"))
 MOST_LINES = 1_000
+SINCE = "7d"
+PricePerHour = Annotated[float | None, Query(gt=0, allow_inf_nan=False)]  # US dollars
 STATUSES: tuple[str, ...] = get_args(Status)
 
 
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
-    """Where the next page begins, in the same time as the first. `after`: a place in the list, or how many lines were told."""
+    """Where the next page begins, in the same time as the first. `after`: a place in the list, or how many lines were told. `of`: Page's."""
 
     from_us: int
     to_us: int
     after: tuple[int, str] | int
+    of: str
 
 
 class Page(msgspec.Struct, frozen=True):
+    """`of`: what list it is of, in whichever time: its path, groups and filters."""
+
     window: Window
     limit: int
     after: tuple[int, str] | int | None
+    of: str
 
 
 class Asked:
-    """The query's common part, read by FastAPI. `since`: 30m, 24h, 7d; or `from` and `to`, ISO 8601."""
+    """The query's common part, read by FastAPI. `since`: 30m, 24h, 7d (the default); or `from` and `to`, ISO 8601."""
 
     def __init__(  # noqa: PLR0913 - FastAPI reads the query's members from here
         self,
         request: Request,
-        since: str = "7d",
+        since: str | None = None,
         from_: Annotated[str | None, Query(alias="from")] = None,
         to: str | None = None,
         key: str | None = None,
@@ -57,22 +65,28 @@ class Asked:
         format: str = "json",
     ) -> None:
         known_query(request)
+        if since is not None and from_ is not None:
+            raise InvalidRequest("`since` and `from` both say where the time begins; leave one of them out", param="since")
         if status is not None and status not in STATUSES:
             raise InvalidRequest(f"status must be one of {', '.join(STATUSES)}", param="status")
         given = {"key": key, "model": model, "model_sent": model_sent, "provider": provider, "target": target, "policy": policy, "status": status}
         self.filters = {name: value for name, value in given.items() if value is not None}
-        self.since, self.from_, self.to, self.limit, self.cursor = since, from_, to, limit, cursor
+        self.since, self.from_, self.to, self.limit, self.cursor = since or SINCE, from_, to, limit, cursor
+        self._path = str(request.scope["route"].path)
         if format not in ("json", "csv"):
             raise InvalidRequest("format must be json or csv", param="format")
         self.format = format
 
-    def page(self, team: str | None) -> Page:
+    def page(self, team: str | None, groups: Sequence[str] = ()) -> Page:
         """What is asked for, of this team alone; None: of all. Raises InvalidRequest."""
         now = time.time()
         filters = self.filters if team is None else {**self.filters, "team": team}
+        of = sha256(msgspec.json.encode([self._path, groups, sorted(filters.items())])).hexdigest()[:16]
         if self.cursor is not None:
             told = _read_cursor(self.cursor)
-            return Page(Window(told.from_us, told.to_us, filters), self.limit, told.after)
+            if told.of != of:
+                raise InvalidRequest("this cursor is of another list, groups or filters; repeat the query that it came with", param="cursor")
+            return Page(Window(told.from_us, told.to_us, filters), self.limit, told.after, of)
         try:
             from_us = since_us(self.since, now) if self.from_ is None else _moment_us(self.from_)
         except ValueError as exc:
@@ -88,13 +102,15 @@ class Asked:
                 else ("to", f"`to` is before the last {self.since} begin; write `from` too")
             )
             raise InvalidRequest(named[1], param=named[0])
-        return Page(Window(from_us, to_us, filters), self.limit, None)
+        return Page(Window(from_us, to_us, filters), self.limit, None, of)
 
 
 def known_query(request: Request) -> None:
-    """Raises InvalidRequest for a parameter that the route does not have: who misspells a filter must not read everything."""
+    """Raises InvalidRequest for a parameter that the route does not have, or that is there twice: who misspells a filter must not read everything."""
     known = _parameters(request.scope["route"].dependant)
-    for name in request.query_params:
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if times > 1:
+            raise InvalidRequest(f"{name[:40]!r} is there {times} times; write it once", param=name[:40])
         if name not in known:
             raise InvalidRequest(f"there is no parameter {name[:40]!r} here; there are {', '.join(sorted(known)) or 'none'}", param=name[:40])
 
@@ -114,7 +130,7 @@ def groups_or_refuse(told: str | None, report: Report) -> list[str]:
 def cursor_of(page: Page, after: tuple[int, str] | int | None) -> str | None:
     if after is None:
         return None
-    return urlsafe_b64encode(msgspec.json.encode(Cursor(page.window.from_us, page.window.to_us, after))).decode().rstrip("=")
+    return urlsafe_b64encode(msgspec.json.encode(Cursor(page.window.from_us, page.window.to_us, after, page.of))).decode().rstrip("=")
 
 
 def answer(asked: Asked, lines: Sequence[dict[str, Any]], like: dict[str, Any], next_cursor: str | None, **beside: Any) -> Response:

@@ -16,10 +16,11 @@ from ledger.breakeven import as_lines, breakeven
 from ledger.described import describe_request
 from ledger.engine_time import LIKE as ENGINE
 from ledger.engine_time import engine_lines
+from ledger.kept import is_whole
 from ledger.lines import like
 from ledger.listing import requests
 from ledger.queries import attempts_of
-from ledger.reports import REPORTS, ROLL_UP_S, Line, unpriced
+from ledger.reports import REPORTS, ROLL_UP_S, Line, all_kept, unpriced
 from ledger.rollups import roll_up
 from ledger.row import AttemptRow
 from ledger.store import Ledger
@@ -70,13 +71,13 @@ class Reporting:
         found, more = self._read(lambda engine: requests(engine, page.window, page.limit, after))
         lines = [{"time": iso(rows[0].started_at_us), **describe_request(rows)} for rows in found]
         if asked.format == "csv":
-            lines = [{**line, "attempts": len(line["attempts"])} for line in lines]
+            lines = [{**line, "attempts": sum(each["attempt"] > 0 for each in line["attempts"])} for line in lines]
         return answer(asked, lines, REQUEST, cursor_of(page, more))
 
     def report(self, name: str, asked: Asked, group_by: str | None, team: str | None) -> Response:
         """One of `ledger.reports.REPORTS`."""
         groups = groups_or_refuse(group_by, REPORTS[name])
-        page, now = asked.page(team), time.time()
+        page, now = asked.page(team, groups), time.time()
         part = _part(page)
         self._ledger.flush(FLUSH_S)
         whole = self._rolled_up(now)
@@ -84,6 +85,7 @@ class Reporting:
             lines = self._read(lambda engine: REPORTS[name].lines(engine, page.window, groups, now))
         except KeyError as exc:
             raise InvalidRequest(f"this report cannot be filtered by {exc.args[0]}", param=str(exc.args[0])) from exc
+        whole = whole and self._read(lambda engine: all_kept(engine, name, page.window, groups))
         beside: dict[str, Any] = {"from": iso(page.window.from_us), "to": iso(page.window.to_us), "group_by": groups, "whole": whole}
         if name == "cost":
             beside["unpriced"] = self._read(lambda engine: unpriced(engine, page.window, now))
@@ -104,6 +106,7 @@ class Reporting:
         self._ledger.flush(FLUSH_S)
         whole = self._rolled_up(now)
         lines = self._read(lambda engine: lines_of(engine, page.window, now))
+        whole = whole and self._read(lambda engine: is_whole(engine, page.window))
         beside = {"from": iso(page.window.from_us), "to": iso(page.window.to_us), "whole": whole}
         return answer(asked, lines[part], like, cursor_of(page, part.stop if part.stop < len(lines) else None), **beside)
 

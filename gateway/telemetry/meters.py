@@ -91,7 +91,7 @@ def _sum(snapshot: Snapshot, ours: str, name: str, unit: str, told: Told, span_n
             attributes=attributes(told(_named(family.labels, labels))),
             start_time_unix_nano=span_ns[0],
             time_unix_nano=span_ns[1],
-            as_double=value * family.scale,
+            as_double=family.scaled(value),
         )
         for labels, value in snapshot.values.get(ours, ())
     ]

@@ -35,7 +35,7 @@ async def test_an_engine_s_cost_and_break_even_are_shown(browser: Browser, upstr
         await asyncio.to_thread(roll_up, gateway.runtime.ledger.engine, time.time())
         async with looking(browser, gateway.runtime.admin.url, key=ADMIN_KEY) as looker:
             page = looker.page
-            await page.get_by_label("Time").select_option("7d")
+            await page.get_by_role("combobox", name="Time").select_option("7d")
             await looker.open("Engines")
             await expect(page.get_by_role("region", name="Engines now")).to_contain_text("cpu")
             told = (await gateway.http.get(f"{looker.url}/admin/reports/breakeven?since=7d", headers=KEY)).json()["data"]
@@ -63,3 +63,13 @@ async def test_an_engine_s_cost_and_break_even_are_shown(browser: Browser, upstr
             await page.get_by_label("an hour costs").press("Enter")
             await expect(charts.first).not_to_contain_text(f"even at {told[0]['breakeven_mtok_per_day']:.3g} ")
             assert "hour=4" in page.url
+            field = page.get_by_label("an hour costs")
+            await field.fill("0")
+            await field.press("Enter")
+            await expect(page.get_by_role("alert")).to_contain_text("more than 0 US dollars")
+            await expect(field).to_have_value("0")
+            await expect(charts.first).to_contain_text(f"even at {told[0]['breakeven_mtok_per_day']:.3g} ")
+            await field.fill("4")
+            await field.press("Enter")
+            await expect(page.get_by_role("alert")).to_have_count(0)
+            assert looker.wrong == [], "nothing was refused"

@@ -99,3 +99,15 @@ async def test_every_column_is_in_sight(browser: Browser, young: Gateway, name: 
         for table in await looker.page.locator(".scroll:has(table)").all():
             label = await table.get_attribute("aria-label")
             assert await table.evaluate("(each) => each.scrollWidth - each.clientWidth") <= 0, label
+
+
+async def test_a_request_that_was_refused_had_no_attempt(browser: Browser, young: Gateway) -> None:
+    async with looking(browser, young.url) as looker:
+        await looker.open("Requests")
+        rows = looker.page.get_by_role("region", name="Requests").locator("tbody tr")
+        await expect(rows).to_have_count(13)
+        told = [await row.locator("td").all_inner_texts() for row in await rows.all()]
+        assert sorted(cells[5] for cells in told) == ["0", "0"] + 11 * ["1"]
+    csv = (await young.http.get("/v1/requests?format=csv", headers=KEY)).text.splitlines()
+    place = csv[0].split(",").index("attempts")
+    assert sorted(line.split(",")[place] for line in csv[1:]) == ["0", "0"] + 11 * ["1"]

@@ -12,7 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from config.load import load
 from gateway.cli.settings import known_kinds
+from gateway.metrics.exposition import exposition
 from gateway.metrics.families import FAMILIES
+from gateway.metrics.snapshot import Snapshot
 from tests.config.files import ROOT
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.upstream import Exchange, Upstream, chunk, silent, status
@@ -126,6 +128,12 @@ async def test_openmetrics_has_exemplars_with_the_ids_of_requests(watched: Gatew
     for name in ("turnout_request_duration_seconds", "turnout_time_to_first_token_seconds", "turnout_gateway_overhead_seconds"):
         seen = [sample.exemplar for sample in families[name].samples if sample.exemplar]
         assert [each.labels for each in seen] == [{"request_id": answer.headers["x-request-id"]}], name
+
+
+def test_money_is_told_as_it_was_written() -> None:
+    limits = {"turnout_budget_limit_usd": [(("team", "search", "day"), usd * 1e9) for usd in (500, 0.07, 0.000000001)]}
+    lines = exposition(Snapshot(values=limits), [], open_metrics=False).decode().splitlines()
+    assert [line.rsplit(" ", 1)[1] for line in lines[2:]] == ["500", "0.07", "1e-09"]
 
 
 async def test_budgets_and_targets_are_told_as_they_stand(watched: Gateway) -> None:

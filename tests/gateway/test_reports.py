@@ -110,6 +110,20 @@ async def test_pages_of_a_report_make_the_whole(asked: Gateway) -> None:
     assert rest["data"] == whole[2:] and rest["next_cursor"] is None
 
 
+async def test_a_cursor_is_of_its_own_report_groups_and_filters(asked: Gateway) -> None:
+    own: dict[str, str] = {"group_by": "model,status"}
+    cursor = (await get(asked, "/v1/reports/usage", limit=1, **own)).json()["next_cursor"]
+    for path, params in (
+        ("/v1/reports/cost", own),
+        ("/v1/requests", {}),
+        ("/v1/reports/usage", {"group_by": "status,model"}),
+        ("/v1/reports/usage", {**own, "model": "priced"}),
+    ):
+        answer = await get(asked, path, cursor=cursor, **params)
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == "cursor", answer.text
+    assert len(await data(asked, "/v1/reports/usage", cursor=cursor, limit=1, **own)) == 1
+
+
 async def test_requests_come_newest_first_page_by_page_each_once(asked: Gateway) -> None:
     found, cursor = [], None
     while True:
@@ -156,8 +170,13 @@ async def test_requests_are_filtered_by_what_an_attempt_was(asked: Gateway, filt
         ("/v1/requests", {"cursor": "e30"}, "cursor"),
         ("/v1/requests", {"cursor": "WzAsOTk5OTk5OTk5OTk5OTk5OTk5OTk5LDBd"}, "cursor"),
         ("/v1/reports/cost", {"cursor": "WzAsMSwtMV0"}, "cursor"),
+        ("/v1/reports/usage", {"since": "1h", "from": "2026-01-01"}, "since"),
+        ("/v1/reports/usage", {"model": ["priced", "free"]}, "model"),
+        ("/v1/reports/batches", {"since": ["1h", "2h"]}, "since"),
+        ("/v1/reports/breakeven", {"gpu_usd_per_hour": "inf"}, "query.gpu_usd_per_hour"),
+        ("/v1/reports/breakeven", {"gpu_usd_per_hour": "nan"}, "query.gpu_usd_per_hour"),
     ],
 )
-async def test_a_query_that_cannot_be_heeded_is_named(asked: Gateway, path: str, params: dict[str, str], param: str) -> None:
+async def test_a_query_that_cannot_be_heeded_is_named(asked: Gateway, path: str, params: dict[str, Any], param: str) -> None:
     answer = await get(asked, path, **params)
     assert answer.status_code == 400 and answer.json()["error"]["param"] == param, answer.text

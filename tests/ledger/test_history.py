@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import duckdb
 import pytest
 
 from contract.usage import Usage
+from ledger.database import open_engine
 from ledger.reconciling import read
+from ledger.rollups import roll_up
+from ledger.upkeep import purge
 from tests import command
 from tests.ledger.rows import FULL_ROW, row, sql
 from tests.ledger.test_commands import ago, fill
@@ -82,6 +86,23 @@ def test_history_is_priced_anew_and_its_sums_follow(turnout: Turnout, tmp_path: 
     }
     (found,) = json.loads(turnout("spend", "--json", "--config", "c.yaml").stdout)
     assert found["cost_nusd"] == 2 * 6_000_000_000 + 11_250_000_000 + 77 and found["unpriced"] == 0
+
+
+def test_days_whose_rows_were_deleted_are_said_to_keep_their_prices(turnout: Turnout, tmp_path: Path) -> None:
+    used = Usage(input_uncached=1_000_000)
+    rows = [row(f"req_{days}", started_at_us=ago(days * DAY_S), usage=used, cost_nusd=1) for days in (5, 0)]
+    engine = open_engine(fill(tmp_path / "some.db", *rows))
+    roll_up(engine, time.time() + 120)
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    assert turnout("reprice", "--dry-run", "--config", "c.yaml").stderr == ""
+    assert purge(engine, 2, time.time()) == 1
+    engine.dispose()
+    done = turnout("reprice", "--json", "--config", "c.yaml")
+    assert "were deleted (ledger.retention_days): their sums keep their prices" in done.stderr
+    assert [line["rows"] for line in json.loads(done.stdout)] == [1]
+    assert turnout("reprice", "--since", "24h", "--config", "c.yaml").stderr == ""
+    (found,) = json.loads(turnout("spend", "--since", "30d", "--json", "--config", "c.yaml").stdout)
+    assert found["cost_nusd"] == 1 + 2_000_000_000
 
 
 # --- reconcile -------------------------------------------------------------------------------------------------------------
@@ -186,6 +207,12 @@ def test_a_name_that_nobody_knows_is_an_error(turnout: Turnout, tmp_path: Path, 
     assert f"Invalid value for {option}" in turnout(*command, "nope", "--config", "c.yaml", code=2).stderr
     known = "new" if option == "--provider" else "fresh"
     assert "Invalid value" not in turnout(*command, known, "--config", "c.yaml", code=1 if known == "new" else 0).stderr
+
+
+@pytest.mark.parametrize("usd", ["inf", "nan", "0", "-1"])
+def test_an_hour_s_price_is_more_than_nothing_and_not_without_end(turnout: Turnout, url: str, usd: str) -> None:
+    done = turnout("report", "breakeven", "--gpu-usd-per-hour", usd, "--database", url, code=2)
+    assert "--gpu-usd-per-hour" in done.stderr and "no price of an hour" in done.stderr
 
 
 @pytest.mark.parametrize(
