@@ -42,7 +42,7 @@ async def ask(gateway: Gateway, stream: bool = False, model: str = "m", **header
 
 
 @BOTH
-@pytest.mark.parametrize("policy", ["slo: {deadline_ms: 1000}", "objective: cheapest, slo: {ttft_p95_ms: 300, deadline_ms: 1000}"])
+@pytest.mark.parametrize("policy", ["slo: {deadline_ms: 1000}", "objective: cheapest, explore: 0, slo: {ttft_p95_ms: 300, deadline_ms: 1000}"])
 async def test_a_silent_target_leaves_the_next_one_its_time(
     stream: bool, policy: str, config: Config, one: Upstream, two: Upstream, tmp_path: Path
 ) -> None:
