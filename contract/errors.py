@@ -254,7 +254,9 @@ class NoTargetReady(TurnoutError):
 
 
 class AttemptsExhausted(TurnoutError):
-    """Every attempt of the plan failed. `attempts`: what was tried, in order; `last` decides the status.
+    """Every attempt of the plan failed. `attempts`: what failed, the plan's first target before all; `last` decides the status.
+
+    `verdict`: the failure after which nothing else mattered. `made`: attempts that were begun, those included that were stopped.
 
     That a fallback could not take such a request says nothing of the targets before it, so it is not what the caller hears of. Nor is a
     fallback's own refusal, unless its content policy's.
@@ -262,12 +264,21 @@ class AttemptsExhausted(TurnoutError):
 
     code = "all_attempts_failed"
 
-    def __init__(self, attempts: list[AttemptError]) -> None:
+    def __init__(self, attempts: list[AttemptError], *, verdict: AttemptError | None = None, made: int = 0) -> None:
         self.attempts = attempts
+        self.made = max(made, len(attempts))
         first = attempts[0].target
         told = (error for error in reversed(attempts) if not _says_nothing(error, error.target == first))
-        self.last = next(told, attempts[-1])
-        super().__init__(self.last.message, param=self.last.param, code=self.last.reason, retry_after_s=self.last.retry_after_s)
+        self.last = verdict or next(told, attempts[-1])
+        super().__init__(self._told(), param=self.last.param, code=self.last.reason, retry_after_s=self.last.retry_after_s)
+
+    def _told(self) -> str:
+        """That the time was over says little where it was spent on failures: then the newest of them is named too."""
+        last = self.last
+        before = [error for error in self.attempts if error is not last]
+        if not before or not isinstance(last, AttemptTimeout) or last.clock != "total":
+            return last.message
+        return f"{last.message}; the attempt before it failed: {before[-1].message} ({before[-1].reason})"
 
 
 def _says_nothing(error: AttemptError, of_first: bool) -> bool:

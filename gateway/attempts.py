@@ -15,17 +15,17 @@ from contract.patience import Patience
 from gateway.errors import status_of
 from gateway.job import Attempt, Job, Planning
 from gateway.opening import Opened, begin, left
-from gateway.planner import further, hedge_for, hurried, patience_of
+from gateway.planner import further, hedge_for, hurried, patience_of, share_s
 from gateway.record import Recorder
 from policy.hedge import Hedge
 from policy.plan import Planned
-from policy.retry import CROWDED, FailOver, RetrySame, Situation, Stop, after_failure, unexplained
+from policy.retry import CROWDED, FailOver, RetrySame, Situation, Stop, after_failure, ends_race, refused_for_good, unexplained
 
 
 class Attempts:
     """The attempts of one request. `others`: the plan's targets that were not tried yet. `count`: those begun, second runners and all."""
 
-    __slots__ = ("_job", "_made", "_planned", "_planning", "_recorder", "_refused", "_tries", "_waited", "count", "others")
+    __slots__ = ("_job", "_made", "_planned", "_planning", "_recorder", "_refused", "_tries", "_verdict", "_waited", "count", "others")
 
     def __init__(self, job: Job, planning: Planning, recorder: Recorder) -> None:
         self._job = job
@@ -36,6 +36,7 @@ class Attempts:
         self._tries = 0  # of them, at the present target
         self._waited = False  # for a time that it named
         self._refused: set[tuple[str, str]] = set()  # backends' keys that were spent or not accepted
+        self._verdict: AttemptError | None = None  # the first target's refusal: whatever a second runner meets
         self.count = 0
 
     def attempt(self, planned: Planned, reason: str) -> Attempt:
@@ -48,6 +49,7 @@ class Attempts:
         patience = patience_of(self._job, attempt.planned, self.others, attempt.marks.started)
         if patience is not None:
             attempt.hurried = hurried(self._job, attempt.planned, patience)
+            attempt.share_s = share_s(self._job, attempt.planned, self.others, patience.left_s)
         return patience
 
     def remaining(self) -> Iterator[Planned]:
@@ -99,11 +101,7 @@ class Attempts:
         """What the policy says to do next; returns the reason of the next attempt. Raises AttemptsExhausted."""
         job = self._job
         attempt.over(error)
-        crowded = self._crowded(attempt)
-        if isinstance(error, ContextLengthExceeded) or (crowded and unexplained(error)):  # the same model would say the same elsewhere
-            targets = job.route.targets
-            self._widen()
-            self.others = [each for each in self.others if targets[each.candidate.index].model != attempt.target.model]
+        crowded = self._heed(attempt, error)
         if not self.others and self._made < job.rule.max_attempts:
             self._widen()
         verdict = after_failure(error, self._situation(attempt, error, crowded))
@@ -124,7 +122,21 @@ class Attempts:
                 if isinstance(error, RateLimited) and error.retry_after_s is None:  # the provider did not say: as long as its key rests
                     now = monotonic()
                     error.retry_after_s = max(0.0, attempt.target.backend.ready_at(attempt.target.model, now) - now)
-                raise AttemptsExhausted(job.failures)
+                raise self._exhausted()
+
+    def _exhausted(self) -> AttemptsExhausted:
+        return AttemptsExhausted(self._job.failures, verdict=self._verdict, made=self.count)
+
+    def _heed(self, attempt: Attempt, error: AttemptError) -> bool:
+        """What a failure says of the attempts that may follow. Returns whether the prompt fills much of the model's context."""
+        crowded = self._crowded(attempt)
+        if isinstance(error, ContextLengthExceeded) or (crowded and unexplained(error)):  # the same model would say the same elsewhere
+            targets = self._job.route.targets
+            self._widen()
+            self.others = [each for each in self.others if targets[each.candidate.index].model != attempt.target.model]
+        if attempt.number == 1 and refused_for_good(error, crowded):
+            self._verdict = error
+        return crowded
 
     def _crowded(self, attempt: Attempt) -> bool:
         context = attempt.target.context_tokens
@@ -148,6 +160,7 @@ class Attempts:
             ready_in_s=self._ready_in_s(attempt, error, now),
             waited=self._waited,
             crowded=crowded,
+            refused=self._verdict is not None,
         )
 
     def _is_first_refusal(self, attempt: Attempt, error: AttemptError) -> bool:
@@ -169,9 +182,9 @@ class Attempts:
 
     def _failed(self, attempt: Attempt, error: AttemptError, last: bool) -> None:
         job = self._job
-        job.failures.append(error)
+        job.failures.insert(0 if attempt.number == 1 else len(job.failures), error)
         if last:
-            job.error_status = status_of(AttemptsExhausted(job.failures))[0]
+            job.error_status = status_of(self._exhausted())[0]
         self._recorder.record(job, attempt, "failed", error)
         job.upstream_s += (attempt.marks.ended or attempt.marks.started) - attempt.marks.started
 
@@ -220,15 +233,19 @@ class Attempts:
 
     async def _decided(self, runners: dict[asyncio.Task[Opened], Attempt]) -> tuple[asyncio.Task[Opened], Attempt]:
         """Who ends the race, taken out of the runners: the first that answers, or the last to fail. One that fails leaves the race to the other,
-        unless nothing could mend its failure: a content filter's verdict is not got around by asking two."""
+        whatever its failure, but for a content filter's verdict: that is not got around by asking two."""
         while True:
             done, _ = await asyncio.wait(runners, return_when=asyncio.FIRST_COMPLETED)
             for task in sorted(done, key=lambda each: each.exception() is not None):
                 attempt = runners.pop(task)
                 lost = task.exception()
-                if not isinstance(lost, _Lost) or not runners or lost.error.disposition == "final":
+                if not isinstance(lost, _Lost) or not runners or ends_race(lost.error):
                     return task, attempt
-                self._failed(attempt, lost.error, last=False)
+                self._leaves_race(attempt, lost.error)
+
+    def _leaves_race(self, attempt: Attempt, error: AttemptError) -> None:
+        self._heed(attempt, error)
+        self._failed(attempt, error, last=False)
 
     async def _stop(self, runners: dict[asyncio.Task[Opened], Attempt]) -> None:
         """Ends whoever still runs, and their books. One who came in at the same moment is stopped too: its answer is nobody's.

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from contract import events as ev
 from contract.call import Call
-from contract.errors import AttemptError, RequestError, UpstreamRejected
+from contract.errors import AttemptError, ContentPolicyRefused, RequestError, UpstreamRejected
 from contract.finish import Finish
 from contract.requests import ChatRequest, NativeTool, TextFormat
 from contract.usage import BYTES_PER_TOKEN, Usage
@@ -66,6 +66,12 @@ def can_continue(target: Target, call: Call) -> bool:
 def is_mended(error: AttemptError) -> bool:
     """Whether what cut an answer lets another target go on with it; what was refused for its content is not taken elsewhere."""
     return not isinstance(error, UpstreamRejected)
+
+
+def ends_all(error: AttemptError) -> bool:
+    """Whether who was to go on told what is the client's answer: a content filter's verdict is not got around by asking another. A plain refusal
+    is one target's own: it may take no beginning of an answer."""
+    return isinstance(error, ContentPolicyRefused)
 
 
 def may_go_on(request: ChatRequest) -> bool:

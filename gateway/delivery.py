@@ -7,7 +7,7 @@ from contract.errors import AttemptError
 from gateway.accounting import settled
 from gateway.attempts import Attempts
 from gateway.client import HeaderList
-from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, is_mended
+from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, ends_all, is_mended
 from gateway.errors import status_of
 from gateway.job import Giving, Job
 from gateway.keeper import Keeper
@@ -44,7 +44,10 @@ class Delivery:
             left(job, opened.attempt, self._recorder)
             raise
         while (error := await self._pass(opened)) is not None:
-            following = await self._continued() if is_mended(error) else None
+            try:
+                following = await self._continued() if is_mended(error) else None
+            except AttemptError as verdict:
+                following, error = None, verdict
             if following is None:
                 if not self._closed:
                     await self._tell(opened, error)
@@ -108,7 +111,10 @@ class Delivery:
             self._kept = None
 
     async def _continued(self) -> Opened | None:
-        """The rest of a cut answer, from the first target that goes on with it; None: nobody can, or nothing is missing."""
+        """The rest of a cut answer, from the first target that goes on with it; None: nobody can, or nothing is missing.
+
+        Raises AttemptError, recorded, for what no other target is asked after.
+        """
         job, attempts = self._job, self._attempts
         if self._kept is None:
             return None
@@ -136,6 +142,8 @@ class Delivery:
                     attempt.exchange.abort()
                 error.target = target.label
                 self._recorder.record(job, attempt, "failed", error)
+                if ends_all(error):
+                    raise
                 continue
             self._seams = continuation.seams
             attempt.exchange = continuation.over(opened.exchange)

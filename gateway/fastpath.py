@@ -81,7 +81,7 @@ class FastPath:
         if not client.read and not isinstance(error, RequestTimeout):
             await client.discard()
         shape = shown(error)
-        attempts = len(error.attempts) if isinstance(error, AttemptsExhausted) else 0
+        attempts = error.made if isinstance(error, AttemptsExhausted) else 0
         body = words.encode_error(error, shape.type, request_id, attempts)
         headers = [
             (b"content-type", b"application/json"),

@@ -97,7 +97,9 @@ class Attempt:
     `begun`: its target's statistics were told of its first token.
 
     `rest`: it answers only what is missing of a cut answer, which says nothing of a whole one. `hurried`: it was given so little time that silence
-    says nothing of its target's health. `overhead_s`: of the time to its first output, what we took ourselves.
+    says nothing of its target's health. `share_s`: of the time to the request's deadline, what it may take while another target is left; None: no
+    matter. `stopped_short`: it stalled while nothing was released, and was stopped for the sake of that. `overhead_s`: of the time to its first
+    output, what we took ourselves.
     """
 
     __slots__ = (
@@ -116,7 +118,9 @@ class Attempt:
         "predicted",
         "reason",
         "rest",
+        "share_s",
         "started_at_us",
+        "stopped_short",
         "target",
     )
 
@@ -132,6 +136,8 @@ class Attempt:
         self.begun = False
         self.rest = False
         self.hurried = False
+        self.share_s: float | None = None
+        self.stopped_short = False
         self.overhead_s: float | None = None
         self.load = target.load
         self.predicted = NOTHING_PREDICTED
@@ -158,7 +164,7 @@ class Attempt:
 
     def was_rushed(self, error: AttemptError | str | None) -> bool:
         """It gave nothing in the little time that it had."""
-        return self.hurried and isinstance(error, AttemptTimeout) and error.clock in ("headers", "first_token")
+        return self.hurried and isinstance(error, AttemptTimeout) and (self.stopped_short or error.clock in ("headers", "first_token"))
 
     def over(self, error: AttemptError | None, answered: bool = False) -> None:
         """Tells the target's health and its backend how it ended, once; what is said later is not heard."""

@@ -4,6 +4,7 @@ from contract.errors import AttemptError, EngineBusy, RateLimited, UpstreamRejec
 from contract.usage import BYTES_PER_TOKEN, Usage
 from gateway.job import Attempt, Job
 from ledger.row import Status
+from policy.overtaken import counts_as
 from policy.rule import NO_SLO
 
 UNFINISHED: tuple[Status, ...] = ("abandoned", "client_closed")  # somebody else was sooner, or the client did not wait
@@ -14,10 +15,8 @@ def began(job: Job, attempt: Attempt) -> None:
     marks, planning, target = attempt.marks, job.planning, attempt.target
     if marks.first_token is None or planning is None or attempt.rest or not job.call.stream:
         return
-    ask = planning.ask
-    cold_tokens = ask.prompt_tokens - ask.warm.get(target.label, 0)
     ttft_s = marks.first_token - (marks.admitted or marks.started)
-    target.stats.began(marks.first_token, prompt_tokens=cold_tokens, load=attempt.load, ttft_s=ttft_s)
+    target.stats.began(marks.first_token, prompt_tokens=_cold_tokens(job, attempt), load=attempt.load, ttft_s=ttft_s)
     attempt.begun = True
 
 
@@ -39,8 +38,8 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
                 route.affinity.note(found, target.label, now)
             route.hedges.spent(now, cost_nusd)
             route.exploring.answered(cost_nusd, _beyond_best(job, cost_nusd) if explored else None)
-    elif status in UNFINISHED and _was_late(attempt, now):
-        _observe(job, attempt, now, None)
+    elif status in UNFINISHED:
+        _left_early(job, attempt, now)
     elif attempt.was_rushed(failure):
         if _was_late(attempt, now):
             _observe(job, attempt, now, None)
@@ -64,15 +63,38 @@ def _broke_promise(job: Job, attempt: Attempt, now: float) -> bool:
     return slo.deadline_s is not None and now - job.client.started_at > slo.deadline_s
 
 
-def _was_late(attempt: Attempt, now: float) -> bool:
-    """Nothing had come from it yet, beyond its predicted p95. Left out, each p95 would be without what exceeded the last one, and shrink.
+def _left_early(job: Job, attempt: Attempt, now: float) -> None:
+    """A first runner has had the time that its hedge gave it: it would have taken longer, predicted or not."""
+    if not (attempt.abandoned and attempt.number == 1):
+        if _was_late(attempt, now):
+            _observe(job, attempt, now, None)
+        return
+    if not _silent(attempt):
+        return
+    marks, prompt_tokens = attempt.marks, _cold_tokens(job, attempt)
+    forecast = attempt.target.stats.forecast(now, streamed=job.call.stream, prompt_tokens=prompt_tokens, load=attempt.load)
+    took_s = counts_as(forecast, now - (marks.admitted or marks.started))
+    if took_s is not None:
+        _observe(job, attempt, now, None, took_s)
 
-    Where nothing is predicted, a first runner has had the time that its hedge gave it; what waits in a queue was not slow.
-    """
-    marks, predicted_s = attempt.marks, attempt.planned.prediction.ttft_p95_s
-    if marks.first_token is not None or (marks.admitted is None and attempt.target.owned):
-        return False
-    return (attempt.abandoned and attempt.number == 1) if predicted_s is None else now - marks.started > predicted_s
+
+def _was_late(attempt: Attempt, now: float) -> bool:
+    """Nothing had come from it yet, beyond its predicted p95. Left out, each p95 would be without what exceeded the last one, and shrink."""
+    predicted_s = attempt.planned.prediction.ttft_p95_s
+    return _silent(attempt) and predicted_s is not None and now - attempt.marks.started > predicted_s
+
+
+def _silent(attempt: Attempt) -> bool:
+    """It was at work, and nothing had come of it; what waits in a queue was not slow."""
+    return attempt.marks.first_token is None and not (attempt.marks.admitted is None and attempt.target.owned)
+
+
+def _cold_tokens(job: Job, attempt: Attempt) -> int:
+    """Of the prompt, what no cache there is likely to hold."""
+    if job.planning is None:
+        return 0
+    ask = job.planning.ask
+    return ask.prompt_tokens - ask.warm.get(attempt.target.label, 0)
 
 
 def _beyond_best(job: Job, cost_nusd: int | None) -> float | None:
@@ -82,7 +104,8 @@ def _beyond_best(job: Job, cost_nusd: int | None) -> float | None:
     return None if best is None or cost_nusd is None else cost_nusd - best
 
 
-def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None) -> None:
+def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None, took_s: float | None = None) -> None:
+    """`took_s`: what it counts as where it was not over."""
     marks, call = attempt.marks, job.call
     started = marks.admitted or marks.started
     cached = None if usage is None else usage.cache_read
@@ -91,8 +114,8 @@ def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None) -> Non
         streamed=call.stream,
         prompt_tokens=usage.input_uncached if usage is not None and usage.input_uncached is not None else _estimated(job),
         load=attempt.load,
-        ttft_s=(marks.first_token or now) - started if call.stream else None,
-        total_s=now - started,
+        ttft_s=(took_s or (marks.first_token or now) - started) if call.stream else None,
+        total_s=took_s or now - started,
         output_tokens=usage.output_total if usage else None,
         input_tokens=None if cached is None or usage is None else usage.input_total,
         cached_tokens=cached,

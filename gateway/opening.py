@@ -6,7 +6,7 @@ from time import monotonic
 import msgspec
 
 from contract.call import Call
-from contract.errors import AttemptError
+from contract.errors import AttemptError, AttemptTimeout
 from contract.patience import Patience
 from gateway.delay import DelayLine
 from gateway.job import Attempt, Job
@@ -58,8 +58,22 @@ async def _held(attempt: Attempt, exchange: Exchange, piece: bytes, line: DelayL
     while piece:
         if due := line.push(piece, monotonic(), exchange.progressed):
             return Opened(attempt, exchange, due, False, line)
-        piece = await exchange.next()
+        piece = await _next(attempt, exchange)
     return Opened(attempt, exchange, line.drain(), True, line)
+
+
+async def _next(attempt: Attempt, exchange: Exchange) -> bytes:
+    """While nothing was released: until the attempt's share of the time to the deadline is over, or for half of that after its last piece."""
+    if attempt.share_s is None:
+        return await exchange.next()
+    allowed_s = max(attempt.marks.started + attempt.share_s - monotonic(), attempt.share_s / 2)
+    try:
+        async with asyncio.timeout(allowed_s):
+            return await exchange.next()
+    except TimeoutError:
+        exchange.abort()
+        attempt.stopped_short = True
+        raise AttemptTimeout("idle", allowed_s) from None
 
 
 def left(job: Job, attempt: Attempt, recorder: Recorder) -> None:

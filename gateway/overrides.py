@@ -36,7 +36,7 @@ _HEADERS = {
 }
 _MEMBERS = {"policy": "policy", "deadline_ms": "deadline_ms", "max_cost_usd": "max_cost", "residency": "residency"}
 _NUMBERS = frozenset({"deadline_ms", "max_cost"})
-_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _object = msgspec.json.Decoder(dict[str, Any] | None)
 

@@ -189,8 +189,9 @@ def patience_of(job: Job, planned: Planned, others: Sequence[Planned], now: floa
             least_s = PATIENT_S if job.call.stream else PATIENT_UNARY_S
             known_s = _p95_s(job, planned) if planned.prediction.samples >= KNOWN_SAMPLES else None
             first_output_s = max(least_s, PATIENT_TIMES * (known_s or 0.0))
-            if left_s is not None:
-                first_output_s = min(first_output_s, _its_share_s(job, planned, others[0], left_s))
+            its_s = share_s(job, planned, others, left_s)
+            if its_s is not None:
+                first_output_s = min(first_output_s, its_s)
         if own is None or own.idle_s is None:
             if not job.call.stream:
                 stall_s = PATIENT_S  # its head has come: the body is made, or somebody else had better make it
@@ -215,8 +216,10 @@ def _p95_s(job: Job, planned: Planned) -> float | None:
     return planned.prediction.ttft_p95_s if job.call.stream else planned.prediction.finish_p95_s
 
 
-def _its_share_s(job: Job, planned: Planned, following: Planned, left_s: float) -> float:
+def share_s(job: Job, planned: Planned, others: Sequence[Planned], left_s: float | None) -> float | None:
     """Of what is left until the deadline, so that the next target has a chance too: half of it; more for who is predicted to need more, as far as
-    that leaves the next one what it needs."""
-    p95_s, needs_s = _p95_s(job, planned), following.prediction.finish_p95_s
+    that leaves the next one what it needs. None: there is no deadline, or nobody else."""
+    if left_s is None or not others:
+        return None
+    p95_s, needs_s = _p95_s(job, planned), others[0].prediction.finish_p95_s
     return max(left_s / 2, 0.0 if p95_s is None or needs_s is None else min(p95_s, left_s - needs_s))

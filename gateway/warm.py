@@ -19,6 +19,8 @@ from contract.usage import BYTES_PER_TOKEN
 from gateway.record import GATEWAY_LOST
 from ledger.history import COLUMNS, Recorded, recorded
 from ledger.schema import attempts
+from policy.forecast import Forecast
+from policy.overtaken import counts_as
 from policy.stats import TargetStats
 
 HOURS = 24.0  # what is older weighs nothing
@@ -65,17 +67,18 @@ def teach(stats: TargetStats, row: Recorded, at: float, load: int) -> bool:
     waited_us = row.queue_us or 0
     if row.end_us is None:
         return False
-    late = _was_late(row)
-    if row.status == "ok" or late:
+    cold = row.input_uncached if row.input_uncached is not None else row.prompt_tokens_estimated
+    prompt_tokens, took_s = row.bytes_request // BYTES_PER_TOKEN if cold is None else cold, (row.end_us - waited_us) / 1e6
+    late_s = _late_s(row, took_s, stats.forecast(at, streamed=row.stream, prompt_tokens=prompt_tokens, load=load)) if _left_early(row) else None
+    if row.status == "ok" or late_s is not None:
         began_s = (row.first_token_us - waited_us) / 1e6 if row.stream and row.first_token_us is not None else None
-        cold = row.input_uncached if row.input_uncached is not None else row.prompt_tokens_estimated
         stats.observe(
             at,
             streamed=row.stream,
-            prompt_tokens=row.bytes_request // BYTES_PER_TOKEN if cold is None else cold,
+            prompt_tokens=prompt_tokens,
             load=load,
-            ttft_s=(row.end_us - waited_us) / 1e6 if late and row.stream else began_s,
-            total_s=(row.end_us - waited_us) / 1e6,
+            ttft_s=late_s if late_s is not None and row.stream else began_s,
+            total_s=late_s or took_s,
             output_tokens=row.output_tokens,
             input_tokens=row.input_tokens,
             cached_tokens=row.cache_read,
@@ -87,8 +90,14 @@ def teach(stats: TargetStats, row: Recorded, at: float, load: int) -> bool:
     return True
 
 
-def _was_late(row: Recorded) -> bool:
-    """Nobody waited for it, and by then it was later than its predicted p95 (gateway/learning.py has the reason why that counts)."""
-    if row.status not in ("abandoned", "client_closed") or row.first_token_us is not None or row.queue_us is None:
-        return False
-    return row.end_us is not None and row.predicted_ttft_us is not None and row.end_us > row.predicted_ttft_us
+def _left_early(row: Recorded) -> bool:
+    """Nobody waited for it, and nothing had come of it; what had not left a queue says nothing."""
+    return row.status in ("abandoned", "client_closed") and row.first_token_us is None and row.queue_us is not None
+
+
+def _late_s(row: Recorded, took_s: float, forecast: Forecast) -> float | None:
+    """What it counts as (gateway/learning.py has the reasons): a first runner that was overtaken, and whoever was later than its predicted p95."""
+    if row.status == "abandoned" and row.attempt == 1:
+        return counts_as(forecast, took_s)
+    late = row.end_us is not None and row.predicted_ttft_us is not None and row.end_us > row.predicted_ttft_us
+    return took_s if late else None

@@ -40,6 +40,7 @@ class Forecast(msgspec.Struct, frozen=True):
     median_s: float | None = None  # TTFT's as the cells say, without the level
     remembered: bool = False  # it gave enough answers once, however little these weigh by now
     begins: Distribution | None = None  # of a unary answer's forecast: the TTFT that the target's streamed ones show; None: too little is known
+    begins_samples: float = 0.0  # the weight of the answers behind that, as `samples` is of its own
     memo: dict[int, Outlook] = msgspec.field(default_factory=dict)  # what `policy.predict` made of it, by what was asked
     forms: "dict[Key, Form]" = msgspec.field(default_factory=dict)  # plans whose first candidate it was looked up for (policy/form.py)
 

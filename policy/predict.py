@@ -133,6 +133,11 @@ def _likelihood(ask: Ask, live: Live, slo: Slo, output: float, finish_s: float |
         return None
     if slo.ttft_s is not None and live.wait_s >= slo.ttft_s:
         return 0.0  # the queue alone takes longer: no measurement is needed
+    if not ask.streamed and live.forecast.samples < KNOWN <= live.forecast.begins_samples and slo.ttft_s is not None:
+        begins = _begins_in_time(ask, live, slo, slo.ttft_s, output, finish_s)  # as its streamed answers show, before it gave a unary one
+        p = None if begins is None else begins * (1.0 - live.forecast.failing)
+        if p is not None and (p < CONFIDENT or (slo.tokens_per_s is None and slo.deadline_s is None)):
+            return p
     p = _odds(ask, live, slo, output, finish_s, finish_p95_s)
     return None if p is not None and p < CONFIDENT and live.forecast.samples < KNOWN else p
 

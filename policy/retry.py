@@ -32,6 +32,7 @@ class Situation(msgspec.Struct, frozen=True):
     a key that is not cooling. `first_refusal`: this attempt's key is one of several, and was not refused to the request before. `ready_in_s`:
     when the first of its keys is, where one of them was told a time; `waited`: this request has waited for one already. `deadline_left_s`: what
     is left of the request's time. `committed`: the client has seen output. `crowded`: the prompt fills much of the model's context, by our estimate.
+    `refused`: the first target has refused the request for good, while a second runner was still in the race.
     """
 
     attempts_made: int
@@ -48,6 +49,7 @@ class Situation(msgspec.Struct, frozen=True):
     waited: bool = False
     committed: bool = False
     crowded: bool = False
+    refused: bool = False
 
 
 class RetrySame(msgspec.Struct, frozen=True):
@@ -83,7 +85,7 @@ def after_failure(error: AttemptError, now: Situation) -> Verdict:
     """
     if now.committed:
         return Stop("committed")
-    if error.disposition == "final" and not _picky(error, now):
+    if now.refused or (error.disposition == "final" and not _picky(error, now)):
         return Stop("final")
     if now.other_key_ready and now.first_refusal and now.deadline_left_s > 0.0 and isinstance(error, QuotaExhausted | UpstreamAuthFailed):
         return RetrySame(0.0, error.reason, free=True)
@@ -106,6 +108,16 @@ def _picky(error: AttemptError, now: Situation) -> bool:
     if now.crowded and unexplained(error):
         return True
     return now.attempts_made > now.attempts_at_target and not isinstance(error, ContentPolicyRefused)
+
+
+def ends_race(error: AttemptError) -> bool:
+    """Whether a runner's failure ends the race for the other one too. Any other failure leaves the race to it, a plain refusal as well."""
+    return isinstance(error, ContentPolicyRefused)
+
+
+def refused_for_good(error: AttemptError, crowded: bool) -> bool:
+    """A refusal by the plan's first target after which no target is tried that was not begun already."""
+    return error.disposition == "final" and not (crowded and unexplained(error))
 
 
 def unexplained(error: AttemptError) -> bool:

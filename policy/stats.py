@@ -223,18 +223,18 @@ class TargetStats:
         if forecast.waits is not None and times != 1.0:
             forecast = _carried(forecast, forecast.waits.carried(times), streamed, times)
         if not streamed and (begins := self._begins(of_cell.made_at, prompt_tokens, load)) is not None:
-            forecast = forecast.changed(begins=begins)
+            forecast = forecast.changed(begins=begins.waits, begins_samples=begins.samples)
         if len(placed) >= MOST_PLACED:
             placed.clear()
         placed[place] = forecast, of_cell
         return forecast
 
-    def _begins(self, now: float, prompt_tokens: int, load: int) -> Distribution | None:
-        """The TTFT of such streamed answers; None: too little is known."""
+    def _begins(self, now: float, prompt_tokens: int, load: int) -> Forecast | None:
+        """Of such streamed answers, which show the TTFT; None: too little is known."""
         if not any(mode.waits for mode, _, _ in self._views(now, True)):
             return None
         streamed = self.forecast(now, streamed=True, prompt_tokens=prompt_tokens, load=load)
-        return streamed.waits if streamed.samples >= KNOWN or streamed.remembered else None
+        return streamed if streamed.samples >= KNOWN or streamed.remembered else None
 
     def _made(self, common: Common, now: float, streamed: bool, cell: int, here: Point) -> CellForecast:
         """A cell's, anew. `here`: the point that is asked for."""

@@ -150,7 +150,7 @@ def _named(endpoint: InferenceEndpoint) -> InferenceEndpoint:
 
 def failed(row: Leased, request_id: str, endpoint: InferenceEndpoint, error: TurnoutError) -> Outcome:
     shape = shown(error)
-    attempts = len(error.attempts) if isinstance(error, AttemptsExhausted) else 0
+    attempts = error.made if isinstance(error, AttemptsExhausted) else 0
     body = endpoint.words.encode_error(error, shape.type, request_id, attempts)
     return Outcome(row=row, state="errored", request_id=request_id, status_code=shape.status, answer=body, counts=True)
 

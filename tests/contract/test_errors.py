@@ -34,3 +34,11 @@ def test_a_caller_hears_of_the_last_failure_that_says_something_of_its_request(
 ) -> None:
     error = failed(*attempts)
     assert type(error.last) is told and error.reason == told.code
+
+
+def test_where_the_time_was_over_amid_failures_the_newest_of_them_is_named_too() -> None:
+    late = e.AttemptTimeout("total", 0.003)
+    told = e.AttemptsExhausted([e.UpstreamOverloaded("first"), e.UpstreamError("the provider failed (HTTP 500)"), late])
+    assert told.reason == "upstream_total_timeout"
+    assert told.message == f"{late.message}; the attempt before it failed: the provider failed (HTTP 500) (upstream_error)"
+    assert e.AttemptsExhausted([late]).message == late.message

@@ -45,19 +45,24 @@ def told(given: str) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """What an upstream refuses or fails with, in every dialect's words. `type_`: Anthropic's; `code`: OpenAI's."""
+    """What an upstream refuses or fails with, in every dialect's words. `type_`: Anthropic's; `code`: OpenAI's.
+
+    `words`: Anthropic's, where it has no code for what it says.
+    """
 
     status: int
     type_: str
     code: str | None = None
     detail: str | None = None  # Anthropic's `error.details.error_code`
+    words: str = ""
 
     def openai(self) -> Json:
         return {"error": {"message": CANARY, "type": self.type_, "code": self.code, "param": None}}
 
     def anthropic(self) -> Json:
         details = {} if self.detail is None else {"details": {"error_code": self.detail}}
-        return {"type": "error", "error": {"type": self.type_, "message": CANARY, **details}, "request_id": "req_up"}
+        message = f"{self.words} {CANARY}".lstrip()
+        return {"type": "error", "error": {"type": self.type_, "message": message, **details}, "request_id": "req_up"}
 
 
 class Speech(Protocol):

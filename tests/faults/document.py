@@ -34,8 +34,7 @@ def document() -> str:
 
 def _line(row: Row) -> str:
     cells = [_cell(row, "fallback"), _cell(row, "alone"), said(row.stream["hold"]) if row.dialects != ("embeddings",) else "–"]
-    others = "".join(f"; {name}: {said(told['fallback'])}" for name, told in row.others.items())
-    return f"| {row.name}{_dialects(row)} | {cells[0]}{others} | {cells[1]} | {cells[2]} |"
+    return f"| {row.name}{_dialects(row)} | {cells[0]} | {cells[1]} | {cells[2]} |"
 
 
 def _dialects(row: Row) -> str:

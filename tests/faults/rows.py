@@ -1,6 +1,6 @@
 """The form of the fault table: a fault, the cells that it is played in, and what is expected of each."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from tests.faults.dialects import Speech
@@ -40,7 +40,6 @@ class Row:
     """One fault. `a`, `b`, `c`: what the targets do, one fault a request, the last for ever. `clocks`: a's, where not the default ones.
 
     `begun`: the caller's last message is the assistant's. `heavy`: megabytes pass, so that such cells are played one at a time.
-    `others`: a dialect that fares otherwise than the rest.
     """
 
     name: str
@@ -55,7 +54,6 @@ class Row:
     begun: bool = False
     heavy: bool = False
     dialects: tuple[str, ...] = ("chat", "messages", "responses", "embeddings")
-    others: dict[str, dict[Plan, Expect]] = field(default_factory=dict)
     modes: tuple[Mode, ...] = ("stream", "unary")
     plans: tuple[Plan, ...] = ("fallback", "alone", "hold")
 
@@ -81,5 +79,4 @@ class Cell:
 
     @property
     def expect(self) -> Expect:
-        told = self.row.others.get(self.spoken("a").NAME) or (self.row.stream if self.mode == "stream" else self.row.unary)
-        return told[self.plan]
+        return (self.row.stream if self.mode == "stream" else self.row.unary)[self.plan]

@@ -115,7 +115,6 @@ def requests() -> list[Row]:
     """The request's fault, or the key's."""
     code, auth, model = "upstream_rejected", "upstream_auth_failed", "upstream_model_not_found"
     context, content = "context_length_exceeded", "content_policy_violation"
-    anthropics = plans(refused(400, code), refused(400, code))  # it names no code for either: they are as any other 400
     prefill, busy = "upstream_rejected", "upstream_overloaded"
     down = up.fails(up.OVERLOADED, retry_after="30")
     cooling: dict[str, Any] = {"retry_after": (29, 60), "breaker": "cooling"}
@@ -125,11 +124,11 @@ def requests() -> list[Row]:
         row("404", "4", up.fails(up.NO_MODEL), mended(model), refused(404, model)),
         row("401", "4", up.fails(up.KEY), mended(auth), refused(502, auth)),
         row("403", "4", up.fails(up.FORBIDDEN), mended(auth), refused(502, auth)),
-        row("context length exceeded", "16", up.fails(up.CONTEXT), mended(context), refused(400, context), others={"messages": anthropics}),
-        row("content filter", "16", up.fails(up.FILTERED), refused(400, content), refused(400, content), others={"messages": anthropics}),
+        row("context length exceeded", "16", up.fails(up.CONTEXT), mended(context), refused(400, context)),
+        row("content filter", "16", up.fails(up.FILTERED), refused(400, content), refused(400, content)),
         row(
             "content filter in the band, before output", "16", up.in_band(0, up.FILTERED),
-            refused(400, content), refused(400, content), others={"messages": anthropics},
+            refused(400, content), refused(400, content),
         ),
         row("content filter as the answer's end", "16", up.filtered_at_the_end, *FILTERED, dialects=STREAMED),
         row(

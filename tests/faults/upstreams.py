@@ -25,8 +25,8 @@ REJECTED = Problem(400, "invalid_request_error")
 KEY = Problem(401, "authentication_error", "invalid_api_key")
 FORBIDDEN = Problem(403, "permission_error")
 NO_MODEL = Problem(404, "not_found_error", "model_not_found")
-CONTEXT = Problem(400, "invalid_request_error", "context_length_exceeded")
-FILTERED = Problem(400, "invalid_request_error", "content_policy_violation")
+CONTEXT = Problem(400, "invalid_request_error", "context_length_exceeded", words="prompt is too long: 209353 tokens > 200000 maximum")
+FILTERED = Problem(400, "invalid_request_error", "content_policy_violation", words="Output blocked by content filtering policy")
 
 
 class Turn:

@@ -133,6 +133,15 @@ async def test_a_target_that_refuses_to_go_on_is_passed_over(gateway: Gateway, o
     assert [row.status for row in await gateway.rows(request_id)] == ["cut", "failed", "ok"]
 
 
+async def test_a_content_filter_s_verdict_on_the_rest_is_told_and_not_routed_around(gateway: Gateway, one: Upstream, two: Upstream) -> None:
+    verdict = b'{"error":{"code":"content_filter","message":"CANARY","type":"invalid_request_error"}}'
+    one.plays["m1"], two.plays["m2"], two.plays["m3"] = cut("The"), status(400, verdict), whole(" quick", by="three")
+    stream, request_id = await ask(gateway, "trio")
+    assert b'"code":"content_policy_violation"' in stream and b"[DONE]" not in stream and b"quick" not in stream and b"CANARY" not in stream
+    assert [(row.target, row.status) for row in await gateway.rows(request_id)] == [("one", "cut"), ("two", "failed")]
+    assert [seen.body["model"] for seen in two.journal] == ["m2"]
+
+
 @pytest.mark.parametrize("model", ["unable", "plain"])
 async def test_where_nobody_can_or_may_go_on_the_client_is_told_of_the_cut(gateway: Gateway, one: Upstream, two: Upstream, model: str) -> None:
     one.plays["m1"] = cut("The")

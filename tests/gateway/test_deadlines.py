@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.gateway.conftest import KEY, Gateway, running
-from tests.gateway.upstream import Exchange, Play, Upstream, completion, good, silent, status
+from tests.gateway.upstream import Exchange, Play, Upstream, chunk, completion, good, silent, status
 
 ASK = [{"role": "user", "content": "Hi"}]
 BOTH = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unary"])
@@ -42,7 +42,7 @@ async def ask(gateway: Gateway, stream: bool = False, model: str = "m", **header
 
 
 @BOTH
-@pytest.mark.parametrize("policy", ["slo: {deadline_ms: 1000}", "objective: cheapest, slo: {ttft_p95_ms: 300, deadline_ms: 1000}"])
+@pytest.mark.parametrize("policy", ["slo: {deadline_ms: 1000}", "objective: cheapest, explore: 0, slo: {ttft_p95_ms: 300, deadline_ms: 1000}"])
 async def test_a_silent_target_leaves_the_next_one_its_time(
     stream: bool, policy: str, config: Config, one: Upstream, two: Upstream, tmp_path: Path
 ) -> None:
@@ -69,6 +69,64 @@ async def test_a_target_that_turned_silent_is_left_at_once(config: Config, one: 
         one.plays["m1"] = silent
         answers = [await ask(gateway) for _ in range(8)]
     assert [answer.status_code for answer in answers] == [200] * 8
+
+
+def stalls(tokens: int) -> Play:
+    async def play(x: Exchange) -> None:
+        await x.start_stream()
+        for number in range(tokens):
+            await x.event(chunk({"content": f" {number}"}))
+        await x.wait_until_gone()
+
+    return play
+
+
+async def test_a_target_that_stalls_unseen_leaves_the_next_one_its_time(config: Config, one: Upstream, two: Upstream, tmp_path: Path) -> None:
+    one.plays["m1"] = stalls(20)
+    async with running(config("recovery: hold, commit_after_ms: 600, slo: {deadline_ms: 3000}"), tmp_path) as gateway:
+        answer = await ask(gateway, stream=True)
+        assert answer.status_code == 200 and answer.headers["x-turnout-target"] == "two/m2" and "Hello" in answer.text
+        rows = await gateway.rows(answer.headers["x-request-id"])
+    first, second = sorted(rows, key=lambda row: row.attempt)
+    assert (first.status, first.error_code, second.status) == ("failed", "upstream_idle_timeout", "ok")
+    assert 1.4e6 <= first.end_us < 2.5e6, "half of the time to the deadline"
+    assert one.journal[0].gone.is_set()
+
+
+async def test_a_stream_that_goes_on_is_held_beyond_its_share(config: Config, one: Upstream, two: Upstream, tmp_path: Path) -> None:
+    async def steady(x: Exchange) -> None:
+        await x.start_stream()
+        for number in range(9):
+            await x.event(chunk({"content": f" {number}"}))
+            await asyncio.sleep(0.2)
+        await x.event(chunk({}, finish="stop"))
+        await x.event("[DONE]")
+        await x.end_stream()
+
+    one.plays["m1"] = steady
+    async with running(config("recovery: hold, commit_after_ms: 1600, slo: {deadline_ms: 2500}"), tmp_path) as gateway:
+        answer = await ask(gateway, stream=True)
+    assert answer.headers["x-turnout-target"] == "one/m1" and answer.text.rstrip().endswith("[DONE]")
+
+
+async def test_a_stall_within_a_deadline_that_the_request_brought_says_nothing_of_its_target(
+    config: Config, one: Upstream, two: Upstream, tmp_path: Path
+) -> None:
+    one.plays["m1"] = [*[stalls(1)] * 4, good]
+    async with running(config("recovery: hold, commit_after_ms: 300"), tmp_path) as gateway:
+        answers = [await ask(gateway, stream=True, **{"x-turnout-deadline-ms": "1000"}) for _ in range(4)]
+        assert {answer.headers["x-turnout-target"] for answer in answers} == {"two/m2"}
+        assert (await ask(gateway, stream=True)).headers["x-turnout-target"] == "one/m1"
+
+
+@BOTH
+async def test_a_deadline_that_passes_amid_retries_names_what_failed(stream: bool, config: Config, one: Upstream, tmp_path: Path) -> None:
+    one.plays["m1"] = [status(500), silent]
+    async with running(config(""), tmp_path) as gateway:
+        answer = await ask(gateway, stream, "alone", **{"x-turnout-deadline-ms": "1000"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (504, "upstream_total_timeout")
+    assert "the provider failed (HTTP 500) (upstream_error)" in error["message"] and "CANARY" not in answer.text
 
 
 # --- several keys --------------------------------------------------------------------------------------------------------------

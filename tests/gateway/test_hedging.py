@@ -170,14 +170,61 @@ async def test_both_failing_goes_on_with_the_next_target(config: Config, tmp_pat
         assert [row[1:3] for row in await trail(gateway, answer.headers["x-request-id"])] == [("one", "failed"), ("two", "failed"), ("three", "ok")]
 
 
-async def test_a_refusal_that_is_final_ends_the_race(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
-    """A content filter's verdict is not got around by asking two at once."""
-    refusal = b'{"error":{"code":"content_filter","message":"CANARY","type":"invalid_request_error"}}'
-    one.plays["m1"], two.plays["m2"] = after(0.2, status(400, refusal)), after(0.6)
+FILTERED = status(400, b'{"error":{"code":"content_filter","message":"CANARY","type":"invalid_request_error"}}')
+NO_PREFILL = status(400, b'{"error":{"code":null,"message":"assistant prefill is not supported","type":"invalid_request_error"}}')
+
+
+@pytest.mark.parametrize("verdict_of", ["first", "second"])
+async def test_a_content_filter_s_verdict_ends_the_race(config: Config, tmp_path: Path, one: Upstream, two: Upstream, verdict_of: str) -> None:
+    """It is not got around by asking two at once."""
+    filtered, slow = after(0.2, FILTERED), after(0.6)
+    one.plays["m1"], two.plays["m2"] = (filtered, slow) if verdict_of == "first" else (slow, filtered)
     async with running(config(), tmp_path) as gateway:
         answer = await gateway.post(body())
         assert answer.status_code == 400 and answer.json()["error"]["code"] == "content_policy_violation"
-        assert await trail(gateway, answer.headers["x-request-id"]) == [(1, "one", "failed", "gateway"), (2, "two", "abandoned", "gateway")]
+        assert answer.headers["x-turnout-attempts"] == "2" and answer.json()["error"]["attempts"] == 2, "as in the ledger"
+        statuses = ["failed", "abandoned"] if verdict_of == "first" else ["abandoned", "failed"]
+        assert [row[1:3] for row in await trail(gateway, answer.headers["x-request-id"])] == list(zip(["one", "two"], statuses, strict=True))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("refusal", [status(400), status(413), NO_PREFILL], ids=["400", "413", "no prefill"])
+async def test_a_second_runner_that_refuses_leaves_the_race_to_the_first(
+    config: Config, tmp_path: Path, one: Upstream, two: Upstream, refusal: Play, stream: bool
+) -> None:
+    one.plays["m1"], two.plays["m2"] = after(0.5), refusal
+    async with running(config(price="price: free"), tmp_path) as gateway:
+        answer = await gateway.post(body(stream))
+        assert answer.status_code == 200 and answer.headers["x-turnout-target"] == "one/m1" and "Hello" in answer.text
+        assert await trail(gateway, answer.headers["x-request-id"]) == [(1, "one", "ok", "team"), (2, "two", "failed", "gateway")]
+
+
+async def test_a_first_that_refuses_leaves_the_race_to_a_second_that_runs(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
+    one.plays["m1"], two.plays["m2"] = after(0.2, status(400)), after(0.5)
+    async with running(config(), tmp_path) as gateway:
+        answer = await gateway.post(body())
+        assert answer.headers["x-turnout-target"] == "two/m2"
+        assert await trail(gateway, answer.headers["x-request-id"]) == [(1, "one", "failed", "gateway"), (2, "two", "ok", "team")]
+
+
+FIELD = status(422, b'{"error":{"message":"x","type":"t","code":null,"param":"temperature"}}')
+
+
+@pytest.mark.parametrize(
+    ("first_s", "second_s", "second"),
+    [(0.6, 0.0, status(400)), (0.2, 0.5, status(400)), (0.6, 0.0, status(500)), (0.2, 0.5, status(500)), (0.2, 0.5, status(503))],
+    ids=["both, the second sooner", "both, the first sooner", "the second fails sooner", "the second fails later", "the second is overloaded later"],
+)
+async def test_where_nobody_of_the_race_answers_the_first_s_refusal_is_the_client_s(
+    config: Config, tmp_path: Path, one: Upstream, two: Upstream, first_s: float, second_s: float, second: Play
+) -> None:
+    """As without a hedge: nobody else is asked for it."""
+    one.plays["m1"], two.plays["m2"] = after(first_s, FIELD), after(second_s, second)
+    async with running(config(), tmp_path) as gateway:
+        answer = await gateway.post(body())
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == "temperature"
+        assert answer.headers["x-turnout-attempts"] == "2" and len(two.journal) == 1
+        assert [row[1:3] for row in await trail(gateway, answer.headers["x-request-id"])] == [("one", "failed"), ("two", "failed")]
 
 
 @pytest.mark.parametrize("first", [silent, after(0.8, status(500))], ids=["silent", "failing beside the second"])
@@ -255,6 +302,23 @@ async def test_a_slow_answer_that_was_overtaken_still_teaches_that_it_was_slow(c
         target = gateway.runtime.routes.exact["pair"].targets[0]
         forecast = target.stats.forecast(monotonic(), streamed=True, prompt_tokens=10, load=0)
         assert forecast.ttft_mean_s is not None and forecast.ttft_mean_s >= 0.25
+
+
+SLOW_FIRST = "objective: ordered, slo: {ttft_p95_ms: 400}"
+
+
+async def test_a_first_that_always_loses_to_its_hedge_is_learnt_as_slow(config: Config, tmp_path: Path, one: Upstream) -> None:
+    """Also by a gateway that starts anew, from the ledger."""
+    one.plays["m1"] = after(1)
+    yaml = config(after="300", price="price: free", more=SLOW_FIRST)
+    async with running(yaml, tmp_path) as gateway:
+        answers = [await gateway.post(body()) for _ in range(14)]
+        assert {answer.headers["x-turnout-target"] for answer in answers} == {"two/m2"}
+        assert [answer.headers["x-turnout-attempts"] for answer in answers[-5:]] == ["1"] * 5, "nobody waits for the first any more"
+        assert 3 <= len(one.journal) <= 6
+    asked = len(one.journal)
+    async with running(yaml, tmp_path) as gateway:
+        assert (await gateway.post(body())).headers["x-turnout-attempts"] == "1" and len(one.journal) == asked
 
 
 # --- with hold ----------------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def said(member: str, value: Any) -> dict[str, Any]:
 
 
 # --- what is said is done --------------------------------------------------------------------------------------------------
-DONE = [("policy", "cheap"), ("policy", "america"), ("residency", "us-east-1"), ("max-cost", "0.005")]
+DONE = [("policy", "cheap"), ("policy", "america"), ("residency", "us-east-1"), ("max-cost", "0.005"), ("max-cost", "5e-03"), ("max-cost", "5.0E-3")]
 
 
 @pytest.mark.parametrize(("name", "value"), DONE)
@@ -228,7 +228,10 @@ BAD_HEADERS = [
         ("x-turnout-deadline-ms", value, "a number of milliseconds from 1 to")
         for value in ("soon", "", "0", "-5", "nan", "1e9", "9" * 40, "86400001")
     ],
-    *[("x-turnout-max-cost", value, "a number of US dollars from 0 to") for value in ("cheap", "-1", "inf", "$1", "1,5", "1000001")],
+    *[
+        ("x-turnout-max-cost", value, "a number of US dollars from 0 to")
+        for value in ("cheap", "-1", "-1e-3", "inf", "nan", "$1", "1,5", "1000001", "1e7", "1e99", "1e999", "1e", "e5", "1e-5" + "0" * 20, "9" * 400)
+    ],
     *[
         ("x-turnout-residency", value, "must be any, local_only, or a list")
         for value in ("", ",", "eu,", "e u", "eu,any", "eu/1", ",".join(["eu"] * 51))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.redis_server import RedisServer
-from tests.gateway.upstream import Upstream
+from tests.gateway.upstream import Exchange, Upstream, good
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 CONFIG = """
@@ -60,3 +60,30 @@ async def test_what_one_gateway_learns_its_neighbour_knows(one: Upstream, tmp_pa
             seen.append(await samples(second))
         assert seen[-1] >= 7 > len(seen), seen
         assert second.runtime.readiness()["redis"] == {"error": None}
+
+
+TWO = """
+state: {{database: "sqlite:///{folder}/t.db"}}
+providers: {{one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}, two: {{kind: openai-compatible, base_url: "{two}", api_key: k}}}}
+models:
+  m:
+    policy: soon
+    targets:
+      - {{provider: one, model: m1, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}}}
+      - {{provider: two, model: m2, price: {{input_usd_per_mtok: 2, output_usd_per_mtok: 2}}}}
+policies: {{soon: {{objective: cheapest, slo: {{ttft_p95_ms: 400}}, explore: 0}}}}
+teams: {{t: {{keys: [{key}]}}}}
+"""
+
+
+async def test_streamed_answers_that_begin_too_late_keep_the_first_unary_request_away(one: Upstream, two: Upstream, tmp_path: Path) -> None:
+    async def late(x: Exchange) -> None:
+        await asyncio.sleep(0.6)
+        await good(x)
+
+    one.plays["m1"] = late
+    async with running(TWO.format(folder=tmp_path, one=one.base_url, two=two.base_url, key=KEY), tmp_path) as gateway:
+        streamed = [(await gateway.post(ASK)).headers["x-turnout-target"] for _ in range(6)]
+        assert streamed[0] == "one/m1" and streamed[-1] == "two/m2"
+        unary = [(await gateway.post({**ASK, "stream": False})).headers["x-turnout-target"] for _ in range(4)]
+        assert unary == ["two/m2"] * 4

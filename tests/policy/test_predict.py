@@ -190,6 +190,25 @@ def test_a_first_token_promised_of_a_unary_answer_is_the_one_that_the_target_s_s
     assert seen(Fed("x", ttft_s=2.0, token_s=token_s), UNARY, Slo(ttft_s=1.0)).p == 0.0
 
 
+STREAMED_ALONE = (True,)
+
+
+def test_what_streamed_answers_show_is_known_before_the_first_unary_one() -> None:
+    assert seen(Fed("x", ttft_s=0.6, modes=STREAMED_ALONE), UNARY, Slo(ttft_s=0.4)).p == 0.0
+    assert seen(Fed("x", ttft_s=0.2, modes=STREAMED_ALONE), UNARY, Slo(ttft_s=0.4)).meets
+    assert seen(Fed("x", ttft_s=0.6, samples=1, modes=STREAMED_ALONE), UNARY, Slo(ttft_s=0.4)).p is None, "one is too few here too"
+
+
+def test_a_late_begin_breaks_whatever_else_is_promised_and_one_in_time_does_not_keep_it() -> None:
+    both = Slo(ttft_s=0.4, deadline_s=30.0)
+    assert seen(Fed("x", ttft_s=0.6, modes=STREAMED_ALONE), UNARY, both).p == 0.0
+    assert seen(Fed("x", ttft_s=0.2, modes=STREAMED_ALONE), UNARY, both).p is None
+
+
+def test_streamed_answers_that_were_late_long_ago_leave_a_unary_one_unknown() -> None:
+    assert seen(Fed("x", ttft_s=0.6, modes=STREAMED_ALONE), UNARY, Slo(ttft_s=0.4), now=NOW + LATER_S).p is None
+
+
 def test_of_a_target_that_streamed_nothing_a_unary_answer_s_tokens_get_50_ms_each() -> None:
     """A promise of 1 s to the first of 100 tokens is kept by a whole answer in 3 s, not by one in 30."""
     assert seen(Fed("x", ttft_s=1.0, token_s=0.02, output=100, modes=UNARY_ALONE), UNARY, Slo(ttft_s=1.0)).meets

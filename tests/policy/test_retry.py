@@ -68,6 +68,11 @@ def test_with_no_other_target_the_table_decides(cls: type[AttemptError]) -> None
 
 
 @classes
+def test_once_the_first_of_a_race_has_refused_nothing_more_is_tried(cls: type[AttemptError]) -> None:
+    assert isinstance(after_failure(make(cls), msgspec.structs.replace(OTHERS_LEFT, refused=True)), Stop)
+
+
+@classes
 @pytest.mark.parametrize("targets_left", [0, 1, 5])
 @pytest.mark.parametrize("made", [3, 4])
 def test_nothing_is_tried_beyond_max_attempts(cls: type[AttemptError], targets_left: int, made: int) -> None:
