@@ -301,7 +301,8 @@ def oddities() -> list[Row]:
     return [
         by_a("every legal oddity of HTTP and of event streams", "9", up.odd_but_legal, elapsed=(0.0, 6.0)),
         by_a("no usage", "10", up.with_usage(lambda speech: None), usage="estimated", dialects=STREAMED),
-        by_a("absurd usage", "10", up.with_usage(lambda speech: speech.usage(-5, 1 << 50)), priced=False),
+        by_a("absurd usage", "10", up.with_usage(lambda speech: speech.usage(-5, 1 << 50)), usage="estimated", dialects=STREAMED),
+        by_a("absurd usage of embeddings", "10", up.with_usage(lambda speech: speech.usage(-5, 1 << 50)), priced=False, dialects=("embeddings",)),
     ]
 
 

@@ -143,7 +143,7 @@ async def test_a_stream_with_an_slo_does_not_wait_for_an_engine_beyond_it_while_
 
 async def test_a_replica_that_is_killed_takes_nobody_with_it(gateway: Gateway, upstream: Upstream) -> None:
     """Streams of `backed` go on elsewhere, those of `own` are told in-band; who waits in the queue is answered by who is left."""
-    streams = [Stream(gateway, f"{number} roads", 120) for number in range(2)]
+    streams = [Stream(gateway, f"{number} roads", 300) for number in range(2)]
     await asyncio.gather(*(stream.begun.wait() for stream in streams))
     waiting = [asyncio.create_task(gateway.post(body("backed", f"{number} rivers"))) for number in range(4)]
     await asyncio.sleep(0.3)
