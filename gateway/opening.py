@@ -55,25 +55,29 @@ async def begin(job: Job, attempt: Attempt, patience: Patience | None, recorder:
 
 async def _held(attempt: Attempt, exchange: Exchange, piece: bytes, line: DelayLine) -> Opened:
     """Reads on until something is due to the client, or all is there."""
+    progressed_at = monotonic()
     while piece:
-        if due := line.push(piece, monotonic(), exchange.progressed):
+        now = monotonic()
+        if due := line.push(piece, now, exchange.progressed):
             return Opened(attempt, exchange, due, False, line)
-        piece = await _next(attempt, exchange)
+        if exchange.progressed:
+            progressed_at = now
+        piece = await _next(attempt, exchange, progressed_at)
     return Opened(attempt, exchange, line.drain(), True, line)
 
 
-async def _next(attempt: Attempt, exchange: Exchange) -> bytes:
-    """While nothing was released: until the attempt's share of the time to the deadline is over, or for half of that after its last piece."""
+async def _next(attempt: Attempt, exchange: Exchange, progressed_at: float) -> bytes:
+    """While nothing was released: until the attempt's share of the time to the deadline is over, or for half of that after its last progress."""
     if attempt.share_s is None:
         return await exchange.next()
-    allowed_s = max(attempt.marks.started + attempt.share_s - monotonic(), attempt.share_s / 2)
+    allowed_s = max(attempt.marks.started + attempt.share_s, progressed_at + attempt.share_s / 2) - monotonic()
     try:
         async with asyncio.timeout(allowed_s):
             return await exchange.next()
     except TimeoutError:
         exchange.abort()
         attempt.stopped_short = True
-        raise AttemptTimeout("idle", allowed_s) from None
+        raise AttemptTimeout("idle", attempt.share_s / 2) from None
 
 
 def left(job: Job, attempt: Attempt, recorder: Recorder) -> None:

@@ -71,18 +71,24 @@ async def test_a_target_that_turned_silent_is_left_at_once(config: Config, one: 
     assert [answer.status_code for answer in answers] == [200] * 8
 
 
-def stalls(tokens: int) -> Play:
+def stalls(tokens: int, pings: bool = False) -> Play:
     async def play(x: Exchange) -> None:
         await x.start_stream()
         for number in range(tokens):
             await x.event(chunk({"content": f" {number}"}))
+        while pings and not x.seen.gone.is_set():
+            await x.event(chunk({"content": ""}))
+            await asyncio.sleep(0.1)
         await x.wait_until_gone()
 
     return play
 
 
-async def test_a_target_that_stalls_unseen_leaves_the_next_one_its_time(config: Config, one: Upstream, two: Upstream, tmp_path: Path) -> None:
-    one.plays["m1"] = stalls(20)
+@pytest.mark.parametrize("pings", [False, True])
+async def test_a_target_that_stalls_unseen_leaves_the_next_one_its_time(
+    config: Config, one: Upstream, two: Upstream, tmp_path: Path, pings: bool
+) -> None:
+    one.plays["m1"] = stalls(20, pings)
     async with running(config("recovery: hold, commit_after_ms: 600, slo: {deadline_ms: 3000}"), tmp_path) as gateway:
         answer = await ask(gateway, stream=True)
         assert answer.status_code == 200 and answer.headers["x-turnout-target"] == "two/m2" and "Hello" in answer.text
