@@ -24,6 +24,7 @@ MOST_LINES = 1_000
 SINCE = "7d"
 PricePerHour = Annotated[float | None, Query(gt=0, allow_inf_nan=False)]  # US dollars
 STATUSES: tuple[str, ...] = get_args(Status)
+LAST_US = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1e6)  # moments that are told have a year in each zone
 
 
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
@@ -160,6 +161,9 @@ def _moment_us(text: str) -> int:
     """Raises ValueError, saying what to write."""
     try:
         at = datetime.fromisoformat(text)
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
+        at_us = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
+        if not 0 <= at_us < LAST_US:
+            raise OverflowError
+        return at_us
     except (ValueError, OverflowError) as exc:
-        raise ValueError(f"{text[:40]!r} is no moment; write 2026-11-01 or 2026-11-01T12:00:00Z") from exc
+        raise ValueError(f"{text[:40]!r} is no moment from 1970 to 9998; write 2026-11-01 or 2026-11-01T12:00:00Z") from exc

@@ -158,6 +158,8 @@ async def test_requests_are_filtered_by_what_an_attempt_was(asked: Gateway, filt
         ("/v1/reports/usage", {"group_by": "colour"}, "group_by"),
         ("/v1/reports/usage", {"group_by": "model,model"}, "group_by"),
         ("/v1/reports/usage", {"from": "yesterday"}, "from"),
+        ("/v1/reports/usage", {"from": "0001-01-01T00:00:00+00:01"}, "from"),
+        ("/v1/reports/usage", {"to": "9999-12-31T23:59:59-01:00"}, "to"),
         ("/v1/reports/usage", {"format": "xml"}, "format"),
         ("/v1/reports/latency", {"status": "ok"}, "status"),
         ("/v1/reports/usage", {"modle": "priced"}, "modle"),
