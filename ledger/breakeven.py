@@ -14,9 +14,9 @@ from sqlalchemy import Engine, func, select
 
 from ledger.engine_time import Effective, Recent, Uptime, asked_before, known_from_us, recent, uptimes
 from ledger.engine_time import usd_per_hour as known_usd_per_hour
-from ledger.kept import kept, purged_us
 from ledger.observed import INPUTS, OUTPUTS
 from ledger.reports import tokens_of
+from ledger.retention import kept, purged_us
 from ledger.rollups import DAY, HOUR, US
 from ledger.schema import attempts, usage_rollups
 from ledger.summed import Sums, summed

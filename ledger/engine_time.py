@@ -9,10 +9,10 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import BigInteger, Engine, Float, and_, case, cast, func, insert, select
 
-from ledger.kept import HOUR_US, kept, purged_us
 from ledger.observed import INPUTS, OUTPUTS
 from ledger.prices import NUSD_PER_USD
 from ledger.reports import tokens_of
+from ledger.retention import HOUR_US, kept, purged_us
 from ledger.schema import engine_minutes
 from ledger.summed import NO_SUMS, Sums, summed
 from ledger.units import usd

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine
 
-from ledger.kept import is_whole
 from ledger.prices import NUSD_PER_USD
+from ledger.retention import is_whole
 from ledger.summed import Sums, summed
 from ledger.window import Window
 

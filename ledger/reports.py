@@ -8,8 +8,8 @@ from sqlalchemy import Engine
 
 from ledger import calibration as predictions
 from ledger import latency as latencies
-from ledger.kept import is_whole
 from ledger.observed import INPUTS, OUTPUTS
+from ledger.retention import is_whole
 from ledger.rollups import roll_up
 from ledger.schema import LATENCY_DIMENSIONS, USAGE_CLASSES
 from ledger.summed import NO_SUMS, Sums, summed

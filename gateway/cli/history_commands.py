@@ -56,8 +56,8 @@ def reprice(
     from gateway.cli.settings import load_or_exit
     from gateway.pricing import entry_of, price_of
     from ledger import repricing
-    from ledger.kept import is_whole, purged_us
     from ledger.prices import Price
+    from ledger.retention import is_whole, purged_us
     from ledger.rollups import roll_up
     from ledger.units import iso, usd
     from ledger.window import FOR_EVER_US, Window

@@ -38,7 +38,7 @@ def spend(
     from msgspec.structs import asdict
 
     from ledger import queries, window
-    from ledger.kept import is_whole
+    from ledger.retention import is_whole
     from ledger.units import usd
 
     since_us = since_or_exit(since)

@@ -85,7 +85,7 @@ def breakeven(  # noqa: PLR0913 - typer reads the options from here
 ) -> None:
     """Show at which volume each owned engine is cheaper than each managed target, for the traffic that there was."""
     from ledger import breakeven as comparing
-    from ledger.kept import is_whole
+    from ledger.retention import is_whole
     from ledger.rollups import roll_up
 
     window, engine, now = _window(since_or_exit(since), team), open_ledger(database, config), time.time()
@@ -103,7 +103,7 @@ def engines(
     """Show how long each owned engine was up, busy and asleep, what that cost and what its idle and its asleep time did, its tokens, and what those
     of the last hour, day and week cost a million, with the time in which it did nothing and (busy) without."""
     from ledger.engine_time import LIKE, engine_lines
-    from ledger.kept import is_whole
+    from ledger.retention import is_whole
     from ledger.rollups import roll_up
 
     window, engine, now = _window(since_or_exit(since), None), open_ledger(database, config), time.time()

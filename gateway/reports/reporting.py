@@ -16,11 +16,11 @@ from ledger.breakeven import as_lines, breakeven
 from ledger.described import describe_request
 from ledger.engine_time import LIKE as ENGINE
 from ledger.engine_time import engine_lines
-from ledger.kept import is_whole
 from ledger.lines import like
 from ledger.listing import requests
 from ledger.queries import attempts_of
 from ledger.reports import REPORTS, ROLL_UP_S, Line, all_kept, unpriced
+from ledger.retention import is_whole
 from ledger.rollups import roll_up
 from ledger.row import AttemptRow
 from ledger.store import Ledger

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Engine, update
 
 from ledger.database import open_engine
-from ledger.kept import narrowed
 from ledger.reports import report
+from ledger.retention import narrowed
 from ledger.rollups import roll_up
 from ledger.schema import rollup_state
 from ledger.store import Ledger
