@@ -11,13 +11,13 @@ from gateway.job import Job, Planning
 from gateway.routes import Route, Target
 from policy.ask import Ask
 from policy.decision import decision
-from policy.form import plan_in_form
 from policy.hedge import Hedge, hedge
 from policy.load import behind_s
 from policy.plan import DEAR, Plan, Planned, plan
 from policy.predict import Live
 from policy.ranking import BOUND, Whole
 from policy.residency import Admitted, Candidate, admit, affordable
+from policy.reuse import plan_or_reuse
 from policy.rule import Rule
 from policy.shortlist import FEW, LeftOut, counted, left_out, likeness, look_at, pick
 from policy.slack import Miss
@@ -49,9 +49,9 @@ def plan_for(job: Job, now: float) -> Planning:
     admitted = admitted_by(rule, route)
     if len(admitted.allowed) > FEW:
         return _of_many(job, ask, admitted, found, now)
-    made, form = plan_in_form(*_at_this_moment(job, ask, admitted, now))
+    made, reusable = plan_or_reuse(*_at_this_moment(job, ask, admitted, now))
     route.slack.asked(now, made.dearest_nusd)
-    told = partial(decision, rule, ask, made, call.model) if form is None else partial(form.told, ask, made, call.model)
+    told = partial(decision, rule, ask, made, call.model) if reusable is None else partial(reusable.told, ask, made, call.model)
     return Planning(ask, made, found, told, now)
 
 

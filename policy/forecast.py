@@ -8,7 +8,7 @@ from policy.prediction import Outlook
 from policy.sketch import Distribution
 
 if TYPE_CHECKING:
-    from policy.form import Form, Key
+    from policy.reuse import Key, ReusablePlan
 
 KNOWN = 3.0  # answers from which on a target is not cold any more
 
@@ -42,11 +42,11 @@ class Forecast(msgspec.Struct, frozen=True):
     begins: Distribution | None = None  # of a unary answer's forecast: the TTFT that the target's streamed ones show; None: too little is known
     begins_samples: float = 0.0  # the weight of the answers behind that, as `samples` is of its own
     memo: dict[int, Outlook] = msgspec.field(default_factory=dict)  # what `policy.predict` made of it, by what was asked
-    forms: "dict[Key, Form]" = msgspec.field(default_factory=dict)  # plans whose first candidate it was looked up for (policy/form.py)
+    reusables: "dict[Key, ReusablePlan]" = msgspec.field(default_factory=dict)  # plans whose first candidate it was looked up for (policy/reuse.py)
 
     def changed(self, **fields: object) -> "Forecast":
         """The same with other fields: nothing that was made of this one is made of that one."""
-        return msgspec.structs.replace(self, **fields, memo={}, forms={})
+        return msgspec.structs.replace(self, **fields, memo={}, reusables={})
 
     def within(self, ttft_s: float) -> float | None:
         """How likely the first token, or a unary answer, comes within `ttft_s`."""

@@ -4,7 +4,7 @@ Such a plan is made once, and again as soon as the forecast of one of its target
 where every target may be tried: neither price nor the request's id decides anything there. All others, and a request that is bound to a target, has
 part of its prompt in a cache, needs what not every target can do or is a batch's row, are planned by themselves (policy/plan.py).
 
-A form is kept with the forecast of its first target, so that it goes with it.
+A plan that can be used again is kept with the forecast of its first target, so that it goes with it.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from policy.rule import Rule
 from policy.shortlist import FEW
 from policy.slack import Miss
 
-MOST_FORMS = 100  # kept with one forecast: clients may ask for any max_tokens
+MOST_REUSABLE = 100  # kept with one forecast: clients may ask for any max_tokens
 
 Key = tuple[int, int, bool, int | None, int]  # rule and targets by their identity, streamed, the client's limit, choices
 
 
-class Form:
+class ReusablePlan:
     """`plan`: the newest. `places`: of its attempts, among the targets. `others`: the forecasts of all targets but the first.
 
     `context_tokens`: of the target that takes least.
@@ -82,28 +82,28 @@ class Form:
         return text
 
 
-def plan_in_form(  # noqa: PLR0913 - as policy.plan.plan
+def plan_or_reuse(  # noqa: PLR0913 - as policy.plan.plan
     rule: Rule, ask: Ask, admitted: Admitted, live: Sequence[Live], now: float, may_explore: bool = False, miss: Miss = DEAR
-) -> tuple[Plan, Form | None]:
-    """The same plan as `policy.plan.plan` makes, and the form that it has, if it has one."""
+) -> tuple[Plan, ReusablePlan | None]:
+    """The same plan as `policy.plan.plan` makes, and what it can be used again by, if it can."""
     count = len(live)
-    if not _may_have_form(rule, ask, admitted, count, may_explore):
+    if not _may_be_reused(rule, ask, admitted, count, may_explore):
         return plan(rule, ask, admitted, live, now, may_explore, miss), None
-    forms = live[0].forecast.forms
+    reusables = live[0].forecast.reusables
     key = id(rule), id(admitted), ask.streamed, ask.max_tokens, ask.choices
-    form = forms.get(key)
-    if form is not None and (known := form.planned(ask, live, now)) is not None:
-        return known, form
+    reusable = reusables.get(key)
+    if reusable is not None and (known := reusable.planned(ask, live, now)) is not None:
+        return known, reusable
     made = plan(rule, ask, admitted, live, now, may_explore, miss)
-    if not _has_form(admitted, live, made, now):
+    if not _is_reusable(admitted, live, made, now):
         return made, None
-    if len(forms) >= MOST_FORMS:
-        forms.clear()
-    form = forms[key] = Form(rule, admitted, live, ask.prompt_tokens, made)
-    return made, form
+    if len(reusables) >= MOST_REUSABLE:
+        reusables.clear()
+    reusable = reusables[key] = ReusablePlan(rule, admitted, live, ask.prompt_tokens, made)
+    return made, reusable
 
 
-def _may_have_form(rule: Rule, ask: Ask, admitted: Admitted, count: int, may_explore: bool) -> bool:
+def _may_be_reused(rule: Rule, ask: Ask, admitted: Admitted, count: int, may_explore: bool) -> bool:
     """`admitted` as `admit` made it: what is left by a budget is another one for each request."""
     if count != 1 and (count == 0 or rule.objective != "ordered" or may_explore):
         return False
@@ -112,7 +112,7 @@ def _may_have_form(rule: Rule, ask: Ask, admitted: Admitted, count: int, may_exp
     return not (ask.needs or ask.warm or ask.batch)
 
 
-def _has_form(admitted: Admitted, live: Sequence[Live], made: Plan, now: float) -> bool:
+def _is_reusable(admitted: Admitted, live: Sequence[Live], made: Plan, now: float) -> bool:
     """Whether every target may be tried, at once, and no draw is among them."""
     allowed = admitted.allowed
     if not 0 < len(made.attempts) == len(allowed) <= FEW or len(made.removed) != len(admitted.removed) or made.exploring:

@@ -8,10 +8,10 @@ import pytest
 
 from policy.ask import Ask
 from policy.decision import decision
-from policy.form import Form, plan_in_form
 from policy.plan import Plan, plan
 from policy.predict import Live
 from policy.residency import Admitted, Rates, admit
+from policy.reuse import ReusablePlan, plan_or_reuse
 from policy.rule import Objective, Rule, Slo
 from policy.slack import Miss
 from tests.policy.targets import NOW, Fed, state
@@ -91,22 +91,22 @@ def test_a_plan_in_a_form_is_the_plan_without_it(seed: int) -> None:
         world.change()
         ask = world.ask(number)
         moment = world.moment(world.draw.choice(RULES), ask)
-        made, form = plan_in_form(*moment)
+        made, form = plan_or_reuse(*moment)
         assert made == plan(*moment)
         if form is not None:
             told = decision(moment[0], ask, made, "chat")
             assert msgspec.json.encode(form.told(ask, made, "chat")) == msgspec.json.encode(told)
 
 
-def of_two(objective: Objective = "ordered", **rule: object) -> partial[tuple[Plan, Form | None]]:
+def of_two(objective: Objective = "ordered", **rule: object) -> partial[tuple[Plan, ReusablePlan | None]]:
     """Plans over two targets that are well, for a prompt of so many tokens."""
     pair = [Fed("one", Rates(500.0, 2000.0, 50.0)), Fed("two", Rates(100.0, 900.0, 100.0))]
     given = Rule(objective=objective, **rule)
     admitted = admit(given, tuple(each.candidate(index) for index, each in enumerate(pair)))
 
-    def made(prompt_tokens: int) -> tuple[Plan, Form | None]:
+    def made(prompt_tokens: int) -> tuple[Plan, ReusablePlan | None]:
         ask = Ask(f"req-{prompt_tokens}", True, prompt_tokens)
-        return plan_in_form(given, ask, admitted, [state(each, ask) for each in pair], NOW)
+        return plan_or_reuse(given, ask, admitted, [state(each, ask) for each in pair], NOW)
 
     return partial(made)
 
