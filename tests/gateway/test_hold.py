@@ -23,9 +23,9 @@ CONFIG = """
 state: {{database: "sqlite:///{folder}/turnout.db"}}
 policies: {{held: {{recovery: hold, commit_after_ms: 400}}}}
 providers:
-  one_chat: {{kind: openai-compatible, base_url: "{one}", api_key: k, timeouts: {{idle_s: 0.25}}}}
-  one_messages: {{kind: anthropic, base_url: "{one}", api_key: k, timeouts: {{idle_s: 0.25}}}}
-  one_responses: {{kind: openai, base_url: "{one}", api_key: k, timeouts: {{idle_s: 0.25}}}}
+  one_chat: {{kind: openai-compatible, base_url: "{one}", api_key: k, timeouts: {{idle_s: 1}}}}
+  one_messages: {{kind: anthropic, base_url: "{one}", api_key: k, timeouts: {{idle_s: 1}}}}
+  one_responses: {{kind: openai, base_url: "{one}", api_key: k, timeouts: {{idle_s: 1}}}}
   two_chat: {{kind: openai-compatible, base_url: "{two}", api_key: k}}
   two_messages: {{kind: anthropic, base_url: "{two}", api_key: k}}
   two_responses: {{kind: openai, base_url: "{two}", api_key: k}}
