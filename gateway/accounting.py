@@ -3,7 +3,7 @@
 from msgspec.structs import astuple, replace
 
 from contract.call import Call
-from contract.usage import BYTES_PER_TOKEN, COUNTS, MOST_TOKENS, Usage
+from contract.usage import BYTES_PER_TOKEN, COUNTS, MOST_TOKENS, Usage, tells_tier_alone
 
 STANDARD_TIERS = frozenset({"default", "standard", "standard_only", "on_demand"})  # by their makers' names
 MOST_TIER = 40  # characters of a tier's name
@@ -21,6 +21,9 @@ def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: in
     told = None if told is None else plausible(told)
     if whole and told is not None and told.input_uncached is not None and told.output_visible is not None:
         return told
+    if told is not None and tells_tier_alone(told):
+        estimate = settled(None, whole, request_bytes, tokens_seen)
+        return None if estimate is None else replace(estimate, service_tier=told.service_tier or None)
     if told is None:
         return Usage(input_uncached=request_bytes // BYTES_PER_TOKEN, output_visible=tokens_seen, source="estimated") if tokens_seen else None
     return _completed(told, request_bytes, tokens_seen) if whole else _cut(told, request_bytes, tokens_seen)

@@ -56,7 +56,7 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
     try:
         given = _decoder.decode(kept)
     except msgspec.DecodeError:
-        return Usage(raw=kept)
+        return Usage(raw=kept, service_tier=_tier_of_strange(kept))
     thinking = given.output_tokens_details.thinking_tokens if given.output_tokens_details else None
     # what it took to shorten the context is billed, and not in the sums (SDK: BetaUsage.iterations)
     more = [each for each in given.iterations or () if each.type == "compaction"]
@@ -74,6 +74,13 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
         raw=kept,
         service_tier=tier_of(given.service_tier),
     )
+
+
+def _tier_of_strange(raw: msgspec.Raw) -> str | None:
+    try:
+        return tier_of(_members.decode(raw).get("service_tier", msgspec.Raw()))
+    except msgspec.DecodeError:
+        return None
 
 
 def _searches(told: dict[str, object] | None) -> int | None:

@@ -6,7 +6,7 @@ import msgspec
 
 from contract.call import Call
 from contract.errors import AttemptError, MalformedResponse, UpstreamError
-from contract.usage import BYTES_PER_TOKEN, tokens_about
+from contract.usage import BYTES_PER_TOKEN, Usage, tokens_about
 from providers.sse import SseEvent
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
@@ -17,6 +17,7 @@ from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import bound_in
 from providers.wires.openai_chat.usage import decode_usage, with_thoughts
 from providers.wires.tapping import Tapping
+from providers.wires.tiers import is_told, without_counts
 
 DONE = b"data: [DONE]\n\n"
 _TRUE = msgspec.Raw(b"true")
@@ -125,6 +126,7 @@ class ChatStreamTap(Tapping):
         self._thought = False
         self._frame: Frame | None = None
         self._frames = 0  # that were taken or given up
+        self._tier = _NULL  # the first that was told
         self._uncounted = 0  # bytes of a frame's string that are none of its output's size
 
     def in_band(self, body: bytes) -> bytes:
@@ -232,13 +234,18 @@ class ChatStreamTap(Tapping):
                 self._frame = frame if frame is not None and _holds_only(frame, member) else None
                 return
 
+    def told_usage(self) -> Usage | None:
+        return self.usage or without_counts(self._tier)
+
     def _count(self, chunk: _Chunk) -> None:
-        usage = decode_usage(chunk.usage, chunk.service_tier)
+        usage = decode_usage(chunk.usage, chunk.service_tier if is_told(chunk.service_tier) else self._tier)
         self.usage = with_thoughts(usage) if self._thought else usage
 
     def _look(self, chunk: _Chunk) -> None:
         if self.upstream_id is None and chunk.id:
             self.upstream_id = chunk.id
+        if self._tier is _NULL and chunk.service_tier is not _NULL and is_told(chunk.service_tier):
+            self._tier = chunk.service_tier
         for choice in chunk.choices or ():
             self._see(choice)
 
@@ -317,5 +324,5 @@ def read_unary(body: bytes) -> WholeAnswer:
             raise failed(choice)
         if choice.index == 0 and native is None:
             native = choice.finish_reason
-    usage = decode_usage(answer.usage, answer.service_tier) if _told(answer.usage) else None
+    usage = decode_usage(answer.usage, answer.service_tier) if _told(answer.usage) else without_counts(answer.service_tier)
     return WholeAnswer(body, usage, answer.id, decode_finish(native) if native else None, bound=bound_in(body))
