@@ -72,10 +72,8 @@ def tier_asked(call: Call) -> str | None:
 
 
 def plausible(usage: Usage) -> Usage:
-    """Without counts below 0 or beyond all reason: those are unknown, as is what is left of a total that one was taken from; `raw` has what was said.
-
-    Of a prompt that is said to have more cached tokens than tokens only the tokens are believed.
-    """
+    """Without counts below 0 or beyond all reason: those are unknown, as is what is left of a total that one was taken from. `raw` has what was
+    said."""
     for count in filter(None, astuple(usage)[:COUNTS]):
         if not 0 < count <= MOST_TOKENS:
             return _believed(usage)
@@ -83,8 +81,6 @@ def plausible(usage: Usage) -> Usage:
 
 
 def _believed(usage: Usage) -> Usage:
-    if usage.input_uncached is not None and usage.input_uncached < 0 and 0 <= (total := usage.input_total or 0) <= MOST_TOKENS:
-        usage = replace(usage, input_uncached=total, **dict.fromkeys(_CACHED, None))
     absurd = {name: None for name in _CLASSES if (count := getattr(usage, name)) is not None and not 0 <= count <= MOST_TOKENS}
     for rest, parts in (("input_uncached", _CACHED), ("output_visible", _MADE)):
         if not absurd.keys().isdisjoint(parts):

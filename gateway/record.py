@@ -273,7 +273,7 @@ def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str
     usage = None if exchange is None else settled(told, status == "ok", request_bytes, exchange.tokens_seen)
     if usage is None and attempt.marks.bytes_sent and (status in ("abandoned", "client_closed") or isinstance(error, AttemptTimeout)):
         usage = unawaited(job.call)
-    if usage is not None and usage.source == "estimated" and usage.service_tier is None:
+    if usage is not None and usage is not told and usage.source == "estimated" and usage.service_tier is None:
         tier = tier_asked(job.call) if told is None or told.service_tier is None else told.service_tier
         return msgspec.structs.replace(usage, service_tier=tier) if tier else usage  # as far as anybody knows
     return usage

@@ -94,7 +94,10 @@ def _writes(counts: _Counts) -> tuple[int | None, int | None]:
     if split is None:
         return total, None
     long = split.ephemeral_1h_input_tokens
-    return split.ephemeral_5m_input_tokens if total is None else max(0, total - (long or 0)), long
+    if total is None:
+        return split.ephemeral_5m_input_tokens, long
+    long = None if long is None else min(long, total)
+    return total - (long or 0), long
 
 
 def _sum(*counts: int | None) -> int | None:

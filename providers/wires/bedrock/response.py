@@ -159,10 +159,11 @@ def decode_usage(raw: Raw, tier: Raw = _NULL) -> Usage:
         return Usage(raw=kept, service_tier=tier_in(tier))
     hour = sum(detail.input_tokens for detail in given.cache_details or () if detail.ttl == "1h")
     write = given.cache_write_input_tokens
+    hour = hour if write is None else min(hour, write)
     return Usage(
         input_uncached=given.input_tokens,
         cache_read=given.cache_read_input_tokens,
-        cache_write_5m=None if write is None else max(0, write - hour),
+        cache_write_5m=None if write is None else write - hour,
         cache_write_1h=hour if given.cache_details else None,
         output_visible=given.output_tokens,
         raw=kept,

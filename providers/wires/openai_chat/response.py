@@ -83,7 +83,7 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 def _read(data: bytes) -> _Answer:
     try:
         answer = _answer.decode(data)
-        if bytes(answer.error) != b"null" or answer.object == "error":
+        if (answer.error is not _NULL and bytes(answer.error) != b"null") or answer.object == "error":
             raise in_band_error(data)
         if not data.isascii():
             data.decode()  # what stays JSON is read later

@@ -126,7 +126,8 @@ class ChatStreamTap(Tapping):
         self._thought = False
         self._frame: Frame | None = None
         self._frames = 0  # that were taken or given up
-        self._tier = _NULL  # the first that was told
+        self._tier = _NULL  # the last that was told
+        self._heads = True  # what each chunk repeats is read: up to the first output, and of the last
         self._uncounted = 0  # bytes of a frame's string that are none of its output's size
 
     def in_band(self, body: bytes) -> bytes:
@@ -242,12 +243,18 @@ class ChatStreamTap(Tapping):
         self.usage = with_thoughts(usage) if self._thought else usage
 
     def _look(self, chunk: _Chunk) -> None:
-        if self.upstream_id is None and chunk.id:
-            self.upstream_id = chunk.id
-        if self._tier is _NULL and chunk.service_tier is not _NULL and is_told(chunk.service_tier):
-            self._tier = chunk.service_tier
         for choice in chunk.choices or ():
             self._see(choice)
+        if self._heads:
+            self._head(chunk)
+
+    def _head(self, chunk: _Chunk) -> None:
+        """Reads what every chunk of a stream repeats."""
+        if self.upstream_id is None and chunk.id:
+            self.upstream_id = chunk.id
+        if chunk.service_tier is not _NULL and is_told(chunk.service_tier):
+            self._tier = chunk.service_tier
+        self._heads = self.upstream_id is None or not self.content_seen
 
     def _keep_strange(self, event: SseEvent, data: bytes) -> bool:
         """JSON of a shape we do not know: the client may. But what says that it is an error is one."""
@@ -277,7 +284,7 @@ class ChatStreamTap(Tapping):
             self.tokens_seen += tokens_about(len(choice.text))
             self.content_seen = self.progressed = True
         if choice.finish_reason:  # some send an empty one until there is one
-            self.content_seen = self.progressed = True
+            self.content_seen = self.progressed = self._heads = True
             self._finished |= {choice.index}
             self.finished = len(self._finished) >= self._choices
             if choice.index == 0:
