@@ -23,9 +23,9 @@ EngineKind = Literal["llamacpp", "vllm", "ray-serve"]
 Speaks = Literal["llamacpp", "vllm"]
 
 
-# Measured on a CPU: steps of 8 to 32 read prompts a sixth slower than 64, and 256 are 2 % faster than those; 12 of a 135M model take two processors
-# of 2026 some 45 ms, and who leaves is noticed after two of them at most.
-STEP_TOKENS = 12
+# Measured on a CPU: steps of 8 to 32 read prompts a sixth slower than 64, and 256 are 2 % faster than those; 8 of a 135M model take two processors
+# of 2026 some 37 ms, and who leaves is noticed after two of them at most.
+STEP_TOKENS = 8
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
