@@ -64,8 +64,8 @@ def unawaited(call: Call) -> Usage | None:
 
 def tier_asked(call: Call) -> str | None:
     """The service tier that the request asks for: "" the standard one; None: it leaves that to the provider."""
-    raw = bytes(call.fields.get("service_tier", b"null"))
-    if raw in (b"null", b'"auto"', b'""'):
+    told = call.fields.get("service_tier")
+    if told is None or (raw := bytes(told)) in (b"null", b'"auto"', b'""'):
         return None
     tier = raw.decode(errors="replace").strip('"')
     return "" if tier in STANDARD_TIERS else tier[:MOST_TIER]
