@@ -52,7 +52,7 @@ class Compared(msgspec.Struct, frozen=True):
     """A row of the export and what the ledger has of the same; `differences`: the ledger's count less theirs, of what differs alone.
 
     `only_ours`: the export has no such row, in a time that is within its own. `deleted`: the ledger's rows of a part of that time were deleted,
-    so that nothing was compared.
+    so that nothing was compared, nor looked for where the export has nothing.
     """
 
     told: Told
@@ -91,8 +91,8 @@ Counts = dict[str, int | None]
 
 def _of_span(engine: Engine, span: tuple[int, int], told: list[Told], provider: str, now_s: float) -> Iterator[Compared]:
     window = Window(span[0] * 1_000_000, span[1] * 1_000_000, {"provider": provider})
-    if told and not is_whole(engine, window):
-        yield from (Compared(row, _ours(None), {}, deleted=True) for row in told)
+    if not is_whole(engine, window):
+        yield from (Compared(row, _ours(None), {}, deleted=True) for row in told or [Told(*span, None)])
         return
     parts: dict[str, list[Counts]] = {}
     for sums in summed(engine, window, ("model_sent", "status"), now_s):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from ledger.prices import NUSD_PER_USD
 
+MOST_USD_PER_HOUR = 1_000_000  # of one machine: beyond it what its tokens cost would be no number any more
 _SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

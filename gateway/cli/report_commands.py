@@ -8,6 +8,7 @@ import typer
 
 from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, known_or_exit, open_ledger, since_or_exit, tell_deleted
 from gateway.cli.tables import print_table
+from ledger.units import MOST_USD_PER_HOUR
 
 GroupOption = Annotated[str | None, typer.Option("--group-by", "--by", help="up to four of the report's groups, such as team,model,day")]
 TeamOption = Annotated[str | None, typer.Option(help="only this team")]
@@ -68,14 +69,14 @@ def _command(name: str) -> Any:
     return command
 
 
-def _finite(usd: float | None) -> float | None:
-    if usd is not None and not 0 < usd < float("inf"):
-        raise typer.BadParameter(f"{usd} is no price of an hour; write US dollars, more than 0, such as 2.49")
+def _price(usd: float | None) -> float | None:
+    if usd is not None and not 0 < usd <= MOST_USD_PER_HOUR:
+        raise typer.BadParameter(f"{usd} is no price of an hour; write US dollars, more than 0 and at most {MOST_USD_PER_HOUR:,}, such as 2.49")
     return usd
 
 
 def breakeven(  # noqa: PLR0913 - typer reads the options from here
-    gpu_usd_per_hour: Annotated[float | None, typer.Option(callback=_finite, help="what an hour of the machine costs, busy or not")] = None,
+    gpu_usd_per_hour: Annotated[float | None, typer.Option(callback=_price, help="what an hour of the machine costs, busy or not")] = None,
     since: SinceOption = "7d",
     team: TeamOption = None,
     database: DatabaseOption = None,

@@ -16,33 +16,38 @@ from contract.errors import InvalidRequest
 from ledger.lines import as_csv, groups_of
 from ledger.reports import Report
 from ledger.row import Status
-from ledger.units import since_us
+from ledger.units import MOST_USD_PER_HOUR, since_us
 from ledger.window import FOR_EVER_US, NAMES, Window
 
 FILTERS = tuple(name for name in (*NAMES, "target") if name not in ("team", "organisation"))
 MOST_LINES = 1_000
 SINCE = "7d"
-PricePerHour = Annotated[float | None, Query(gt=0, allow_inf_nan=False)]  # US dollars
+PricePerHour = Annotated[float | None, Query(gt=0, le=MOST_USD_PER_HOUR, allow_inf_nan=False)]  # US dollars
 STATUSES: tuple[str, ...] = get_args(Status)
 LAST_US = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1e6)  # moments that are told have a year in each zone
 
 
+Times = tuple[str | None, str | None, str | None]  # `since`, `from`, `to`, as they were written
+
+
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
-    """Where the next page begins, in the same time as the first. `after`: a place in the list, or how many lines were told. `of`: Page's."""
+    """Where the next page begins, in the same time as the first. `after`: a place in the list, or how many lines were told. `of`, `asked`: Page's."""
 
     from_us: int
     to_us: int
     after: tuple[int, str] | int
     of: str
+    asked: Times
 
 
 class Page(msgspec.Struct, frozen=True):
-    """`of`: what list it is of, in whichever time: its path, groups and filters."""
+    """`of`: what list it is of, in whichever time: its path, groups and filters. `asked`: the time as the first page's query wrote it."""
 
     window: Window
     limit: int
     after: tuple[int, str] | int | None
     of: str
+    asked: Times
 
 
 class Asked:
@@ -72,7 +77,8 @@ class Asked:
             raise InvalidRequest(f"status must be one of {', '.join(STATUSES)}", param="status")
         given = {"key": key, "model": model, "model_sent": model_sent, "provider": provider, "target": target, "policy": policy, "status": status}
         self.filters = {name: value for name, value in given.items() if value is not None}
-        self.since, self.from_, self.to, self.limit, self.cursor = since or SINCE, from_, to, limit, cursor
+        self._times: Times = (since, from_, to)
+        self.since, self.from_, self.to, self.limit, self.cursor = SINCE if since is None else since, from_, to, limit, cursor
         self._path = str(request.scope["route"].path)
         if format not in ("json", "csv"):
             raise InvalidRequest("format must be json or csv", param="format")
@@ -87,7 +93,12 @@ class Asked:
             told = _read_cursor(self.cursor)
             if told.of != of:
                 raise InvalidRequest("this cursor is of another list, groups or filters; repeat the query that it came with", param="cursor")
-            return Page(Window(told.from_us, told.to_us, filters), self.limit, told.after, of)
+            for name, time_now, time_then in zip(("since", "from", "to"), self._times, told.asked, strict=True):
+                if time_now not in (None, time_then):
+                    raise InvalidRequest(
+                        f"this cursor goes on in the time that its first page asked for; leave `{name}` as it was there, or out", param=name
+                    )
+            return Page(Window(told.from_us, told.to_us, filters), self.limit, told.after, of, told.asked)
         try:
             from_us = since_us(self.since, now) if self.from_ is None else _moment_us(self.from_)
         except ValueError as exc:
@@ -103,7 +114,7 @@ class Asked:
                 else ("to", f"`to` is before the last {self.since} begin; write `from` too")
             )
             raise InvalidRequest(named[1], param=named[0])
-        return Page(Window(from_us, to_us, filters), self.limit, None, of)
+        return Page(Window(from_us, to_us, filters), self.limit, None, of, self._times)
 
 
 def known_query(request: Request) -> None:
@@ -131,7 +142,7 @@ def groups_or_refuse(told: str | None, report: Report) -> list[str]:
 def cursor_of(page: Page, after: tuple[int, str] | int | None) -> str | None:
     if after is None:
         return None
-    return urlsafe_b64encode(msgspec.json.encode(Cursor(page.window.from_us, page.window.to_us, after, page.of))).decode().rstrip("=")
+    return urlsafe_b64encode(msgspec.json.encode(Cursor(page.window.from_us, page.window.to_us, after, page.of, page.asked))).decode().rstrip("=")
 
 
 def answer(asked: Asked, lines: Sequence[dict[str, Any]], like: dict[str, Any], next_cursor: str | None, **beside: Any) -> Response:

@@ -72,7 +72,8 @@ class Reporting:
         lines = [{"time": iso(rows[0].started_at_us), **describe_request(rows)} for rows in found]
         if asked.format == "csv":
             lines = [{**line, "attempts": sum(each["attempt"] > 0 for each in line["attempts"])} for line in lines]
-        return answer(asked, lines, REQUEST, cursor_of(page, more))
+        whole = self._read(lambda engine: is_whole(engine, page.window, by_rows=True))
+        return answer(asked, lines, REQUEST, cursor_of(page, more), whole=whole)
 
     def report(self, name: str, asked: Asked, group_by: str | None, team: str | None) -> Response:
         """One of `ledger.reports.REPORTS`."""

@@ -11,8 +11,11 @@ import pytest
 import pytest_asyncio
 
 from ledger.reports import REPORTS
+from ledger.units import iso
 from tests.gateway.conftest import Gateway, running
 from tests.gateway.upstream import Upstream, status
+from tests.ledger.rows import url_of
+from tests.ledger.test_retention import DAY, GONE_S, US, fill
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CONFIG = """
@@ -43,6 +46,15 @@ async def asked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gatew
         assert failed.status_code == 502
         yield gateway
     await upstream.stop()
+
+
+async def test_requests_of_a_time_whose_rows_were_deleted_are_not_told_as_the_whole(tmp_path: Path) -> None:
+    fill(url_of(tmp_path / "turnout.db")).dispose()
+    text = CONFIG.format(folder=tmp_path, one="http://127.0.0.1:9", key="").replace("search:", "red:")
+    async with running(text, tmp_path) as gateway:
+        for day, whole in ((GONE_S, False), (GONE_S + DAY, True)):
+            told = await get(gateway, "/v1/requests", **{"from": iso(day * US), "to": iso((day + DAY) * US)})
+            assert (told.json()["data"], told.json()["whole"]) == ([], whole), told.text
 
 
 async def get(gateway: Gateway, path: str, **params: Any) -> httpx2.Response:
@@ -124,6 +136,16 @@ async def test_a_cursor_is_of_its_own_report_groups_and_filters(asked: Gateway) 
     assert len(await data(asked, "/v1/reports/usage", cursor=cursor, limit=1, **own)) == 1
 
 
+async def test_a_cursor_goes_on_in_the_time_of_its_first_page_and_no_other(asked: Gateway) -> None:
+    first = {"limit": 2, "since": "2h"}
+    page = (await get(asked, "/v1/requests", **first)).json()
+    rest = await data(asked, "/v1/requests", cursor=page["next_cursor"])
+    assert rest == await data(asked, "/v1/requests", cursor=page["next_cursor"], since="2h") and len(rest) == 4
+    for name, value in (("since", "1h"), ("from", "2026-01-01"), ("to", "2026-01-01")):
+        answer = await get(asked, "/v1/requests", cursor=page["next_cursor"], **{name: value})
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == name, answer.text
+
+
 async def test_requests_come_newest_first_page_by_page_each_once(asked: Gateway) -> None:
     found, cursor = [], None
     while True:
@@ -177,6 +199,9 @@ async def test_requests_are_filtered_by_what_an_attempt_was(asked: Gateway, filt
         ("/v1/reports/batches", {"since": ["1h", "2h"]}, "since"),
         ("/v1/reports/breakeven", {"gpu_usd_per_hour": "inf"}, "query.gpu_usd_per_hour"),
         ("/v1/reports/breakeven", {"gpu_usd_per_hour": "nan"}, "query.gpu_usd_per_hour"),
+        ("/v1/reports/breakeven", {"gpu_usd_per_hour": "1e308"}, "query.gpu_usd_per_hour"),
+        ("/v1/reports/usage", {"since": ""}, "since"),
+        ("/v1/reports/batches", {"since": ""}, "since"),
     ],
 )
 async def test_a_query_that_cannot_be_heeded_is_named(asked: Gateway, path: str, params: dict[str, Any], param: str) -> None:

@@ -99,15 +99,17 @@ def test_the_commands_say_so(tmp_path: Path) -> None:
     url = url_of(tmp_path / "turnout.db")
     fill(url).dispose()
 
-    def compared(from_s: float, to_s: float) -> tuple[int, str]:
+    def compared(from_s: float, to_s: float, requests: int | None = 12) -> tuple[int, str]:
         bucket = {"start_time": int(GONE_S + from_s * HOUR), "end_time": int(GONE_S + to_s * HOUR)}
-        result = {"model": "gpt-5", "num_model_requests": 12}
-        (tmp_path / "export.json").write_text(json.dumps({"data": [{**bucket, "results": [result]}]}))
+        results = [] if requests is None else [{"model": "gpt-5", "num_model_requests": requests}]
+        (tmp_path / "export.json").write_text(json.dumps({"data": [{**bucket, "results": results}]}))
         done = turnout("reconcile", "export.json", "--provider", "one", "--database", url, cwd=tmp_path)
         return done.returncode, done.stdout
 
     code, text = compared(5.5, 6)
     assert code == 1 and "our rows were deleted: not compared" in text and "requests" not in text
+    code, text = compared(5.5, 6, None)
+    assert code == 1 and "our rows were deleted: not compared" in text, "a bucket with nothing in it may not be called right either"
     code, text = compared(5, 6)
     assert code == 0 and "agrees" in text
     done = turnout("spend", "--since", "36500d", "--by", "minute", "--database", url, cwd=tmp_path)
