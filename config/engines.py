@@ -94,7 +94,7 @@ class EngineSettings(Section):
         None, description="seconds without a request after which it sleeps, until the next one; default: never; nothing of ray-serve"
     )
     threads: int = Field(0, ge=0, description="llamacpp: 0 is every CPU")
-    step_tokens: int = Field(12, ge=1, le=8192, description="llamacpp: computed at once; more read prompts faster, fewer stop sooner for who left")
+    step_tokens: int = Field(8, ge=1, le=8192, description="llamacpp: computed at once; more read prompts faster, fewer stop sooner for who left")
     python: str | None = Field(None, description="vllm: its environment's interpreter; default: what `turnout engines install vllm` made")
     tokenizer: str | None = Field(None, description="vllm: default: the checkpoint's own")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"

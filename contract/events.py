@@ -130,7 +130,9 @@ class UsageReported(_Event, frozen=True, kw_only=True):
 
 
 class Ended(_Event, frozen=True):
-    """The provider's terminal event was seen: the answer is whole."""
+    """The provider's terminal event was seen: the answer is whole. `told`: of an answer without `UsageReported`, the service tier that it told."""
+
+    told: Usage | None = None
 
 
 Event = (

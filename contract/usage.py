@@ -19,7 +19,8 @@ UsageSource = Literal["provider", "estimated"]
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Token counts of one attempt; calls of tools that its provider ran and charges for, and those of them that were searches.
 
-    `raw` is the provider's usage object as it came, as JSON. `service_tier`: flex, priority …; None: the standard one, or none was said.
+    `raw` is the provider's usage object as it came, as JSON. `service_tier`: flex, priority …; None: the standard one, or none was said. Where the
+    tier is all that was told, "" is the standard one.
     """
 
     input_uncached: int | None = None
@@ -66,6 +67,11 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.image_output is not None:
             total = self.image_output + (total or 0)
         return total
+
+
+def tells_tier_alone(usage: Usage) -> bool:
+    """Whether it has no counts: the answer told its tier, and its usage never came."""
+    return usage.service_tier is not None and usage == Usage(service_tier=usage.service_tier)
 
 
 COUNTS = Usage.__struct_fields__.index("source")  # a usage begins with so many counts

@@ -3,7 +3,7 @@
 from msgspec.structs import astuple, replace
 
 from contract.call import Call
-from contract.usage import BYTES_PER_TOKEN, COUNTS, MOST_TOKENS, Usage
+from contract.usage import BYTES_PER_TOKEN, COUNTS, MOST_TOKENS, Usage, tells_tier_alone
 
 STANDARD_TIERS = frozenset({"default", "standard", "standard_only", "on_demand"})  # by their makers' names
 MOST_TIER = 40  # characters of a tier's name
@@ -21,6 +21,9 @@ def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: in
     told = None if told is None else plausible(told)
     if whole and told is not None and told.input_uncached is not None and told.output_visible is not None:
         return told
+    if told is not None and tells_tier_alone(told):
+        estimate = settled(None, whole, request_bytes, tokens_seen)
+        return None if estimate is None else replace(estimate, service_tier=told.service_tier or None)
     if told is None:
         return Usage(input_uncached=request_bytes // BYTES_PER_TOKEN, output_visible=tokens_seen, source="estimated") if tokens_seen else None
     return _completed(told, request_bytes, tokens_seen) if whole else _cut(told, request_bytes, tokens_seen)
@@ -61,18 +64,16 @@ def unawaited(call: Call) -> Usage | None:
 
 def tier_asked(call: Call) -> str | None:
     """The service tier that the request asks for: "" the standard one; None: it leaves that to the provider."""
-    raw = bytes(call.fields.get("service_tier", b"null"))
-    if raw in (b"null", b'"auto"', b'""'):
+    told = call.fields.get("service_tier")
+    if told is None or (raw := bytes(told)) in (b"null", b'"auto"', b'""'):
         return None
     tier = raw.decode(errors="replace").strip('"')
     return "" if tier in STANDARD_TIERS else tier[:MOST_TIER]
 
 
 def plausible(usage: Usage) -> Usage:
-    """Without counts below 0 or beyond all reason: those are unknown, as is what is left of a total that one was taken from; `raw` has what was said.
-
-    Of a prompt that is said to have more cached tokens than tokens only the tokens are believed.
-    """
+    """Without counts below 0 or beyond all reason: those are unknown, as is what is left of a total that one was taken from. `raw` has what was
+    said."""
     for count in filter(None, astuple(usage)[:COUNTS]):
         if not 0 < count <= MOST_TOKENS:
             return _believed(usage)
@@ -80,8 +81,6 @@ def plausible(usage: Usage) -> Usage:
 
 
 def _believed(usage: Usage) -> Usage:
-    if usage.input_uncached is not None and usage.input_uncached < 0 and 0 <= (total := usage.input_total or 0) <= MOST_TOKENS:
-        usage = replace(usage, input_uncached=total, **dict.fromkeys(_CACHED, None))
     absurd = {name: None for name in _CLASSES if (count := getattr(usage, name)) is not None and not 0 <= count <= MOST_TOKENS}
     for rest, parts in (("input_uncached", _CACHED), ("output_visible", _MADE)):
         if not absurd.keys().isdisjoint(parts):

@@ -269,11 +269,13 @@ def _given_after_s(job: Job, attempt: Attempt) -> float | None:
 def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None) -> Usage | None:
     exchange = attempt.exchange
     request_bytes = attempt.marks.bytes_sent if attempt.rest else len(job.call.body)  # the first part's text among it
-    usage = None if exchange is None else settled(exchange.usage, status == "ok", request_bytes, exchange.tokens_seen)
+    told = None if exchange is None else exchange.usage
+    usage = None if exchange is None else settled(told, status == "ok", request_bytes, exchange.tokens_seen)
     if usage is None and attempt.marks.bytes_sent and (status in ("abandoned", "client_closed") or isinstance(error, AttemptTimeout)):
         usage = unawaited(job.call)
-    if usage is not None and usage.source == "estimated" and usage.service_tier is None and (tier := tier_asked(job.call)):
-        return msgspec.structs.replace(usage, service_tier=tier)  # as far as anybody knows
+    if usage is not None and usage is not told and usage.source == "estimated" and usage.service_tier is None:
+        tier = tier_asked(job.call) if told is None or told.service_tier is None else told.service_tier
+        return msgspec.structs.replace(usage, service_tier=tier) if tier else usage  # as far as anybody knows
     return usage
 
 

@@ -38,7 +38,7 @@ class Rates(msgspec.Struct, frozen=True, cache_hash=True):
     tool_call: int | None = None  # of any other tool that the provider runs
 
 
-class Price(msgspec.Struct, frozen=True):
+class Price(msgspec.Struct, frozen=True, cache_hash=True):
     """`tiers`: (input tokens, rates) in rising order; the last whose number the whole input exceeds applies to every token.
 
     `request_nusd`: what a request costs beside its tokens. `services`: by service tier, a million times what the standard price is multiplied by.
@@ -119,6 +119,13 @@ def most_nusd(price: Price, input_tokens: int, output_tokens: int) -> int | None
     if into is None or (output_tokens and out is None):
         return None
     return -(-(input_tokens * into + output_tokens * (out or 0)) // TOKENS) + price.request_nusd
+
+
+@lru_cache(maxsize=4096)
+def most_of_a_token(price: Price) -> tuple[int, int] | None:
+    """The dearest class of each side, where nothing but tokens decides what a request costs at most: no tiers, no services. None: it is not so."""
+    into, out = _dearest(price.rates)
+    return None if price.tiers or price.services or into is None or out is None else (into, out)
 
 
 def tools_nusd(rates: Rates, web: int, files: int, others: int) -> int:

@@ -207,7 +207,8 @@ def _told(row: dict[str, Any], number: int) -> Told:
         made = _object(row.get("cache_creation") or row, "cache_creation")
         short = _count(made, "ephemeral_5m_input_tokens", "usage_input_tokens_cache_write_5m", "input_cache_write_tokens")
         if uncached is None and whole is not None:
-            uncached = whole - (cached or 0) - (_count(row, "input_cache_write_tokens") or 0)  # OpenAI tells the whole
+            rest = whole - (cached or 0) - (_count(row, "input_cache_write_tokens") or 0)  # OpenAI tells the whole
+            uncached = None if rest < 0 else rest
         return Told(
             from_s,
             to_s,

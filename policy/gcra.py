@@ -47,8 +47,13 @@ def wait_s(level: float, units: int, limit: int) -> float | None:
 
 
 def left(level: float, limit: int) -> Left:
-    remaining = int(limit - level + SLACK)
-    return Left(limit, remaining if remaining > 0 else 0, level * MINUTE_S / limit)
+    return with_room(limit - level, limit)
+
+
+def with_room(room: float, limit: int) -> Left:
+    """The same of a bucket into which so many units fit."""
+    remaining = int(room + SLACK)
+    return Left(limit, remaining if remaining > 0 else 0, (limit - room) * MINUTE_S / limit)
 
 
 def tighter(one: Left | None, other: Left) -> Left:

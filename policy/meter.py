@@ -3,13 +3,14 @@
 Time is an argument: `now` in seconds of a clock that only goes on, `wall` in Unix seconds. Never negative: what is reserved and what runs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import get_args
 
 import msgspec
 
-from policy.gcra import DAY_S, SLACK, Bucket, left, tighter, wait_s, window_end, window_start
+from policy.gcra import DAY_S, MINUTE_S, SLACK, Bucket, left, tighter, wait_s, window_end, window_start, with_room
 from policy.quota import Budget, Dimension, Granted, Left, Refused, Scope, Spending, Standing, Used, Want, Window
 
 BUSY_RETRY_S = 1.0  # nobody knows when one of those that run will end
@@ -45,32 +46,49 @@ class _Tally:
     running: int = 0
 
 
-class _Level:
-    """A scope's limits beside what is counted there: a request looks at each of them more than once, so they stand in slots."""
+_Limit = tuple[Bucket, float, int]  # what drains out of it each second, and what it holds
+_Charged = tuple[Account, int]  # and its budget, in nano-dollars
 
-    __slots__ = ("accounts", "concurrency", "day", "requests", "rpm", "scope", "tally", "tokens", "tpm")
 
-    def __init__(self, scope: Scope, tally: _Tally) -> None:
-        self.scope = scope
-        self.tally = tally
-        self.rpm, self.tpm, self.concurrency = scope.limits.rpm, scope.limits.tpm, scope.limits.concurrency
-        self.requests, self.tokens = tally.requests, tally.tokens
-        self.accounts: tuple[tuple[Account, int], ...] = ()  # of its budgets' windows, with their budgets, on `day`
+class _Path:
+    """What a key's requests count at, laid out flat from the organisation down: a request goes along it when it comes and when it ends.
+
+    `running`: each scope's tally, and how many requests it lets run at once. `requests`, `tokens`: the buckets of the scopes that limit them.
+    `accounts`: of all budgets' windows on `day`. `held`: what a request that is granted on that day holds until it ends.
+    """
+
+    __slots__ = ("accounts", "day", "held", "levels", "requests", "running", "scopes", "tokens")
+
+    def __init__(self, scopes: tuple[Scope, ...], tallies: Sequence[_Tally]) -> None:
+        self.scopes = scopes
+        self.levels = tuple(zip(scopes, tallies, strict=True))
+        self.running = tuple([(tally, inf if scope.limits.concurrency is None else scope.limits.concurrency) for scope, tally in self.levels])
+        self.requests: list[_Limit] = []
+        self.tokens: list[_Limit] = []
+        for scope, tally in self.levels:
+            if (rpm := scope.limits.rpm) is not None:
+                self.requests.append((tally.requests, rpm / MINUTE_S, rpm))
+            if (tpm := scope.limits.tpm) is not None:
+                self.tokens.append((tally.tokens, tpm / MINUTE_S, tpm))
+        self.accounts: tuple[_Charged, ...] = ()
+        self.held: _Held = (self, ())
         self.day = -1.0
 
     def enter(self, day: float, starts: dict[Window, int]) -> Unseeded | None:
         """A day begins, and perhaps a window."""
         accounts = []
-        for budget in self.scope.budgets:
-            account = self.tally.accounts.get(budget.window)
-            if account is None or account.start_s < starts[budget.window]:
-                return Unseeded(self.scope, budget.window, starts[budget.window])
-            accounts.append((account, budget.nusd))
+        for scope, tally in self.levels:
+            for budget in scope.budgets:
+                account = tally.accounts.get(budget.window)
+                if account is None or account.start_s < starts[budget.window]:
+                    return Unseeded(scope, budget.window, starts[budget.window])
+                accounts.append((account, budget.nusd))
         self.accounts, self.day = tuple(accounts), day
+        self.held = self, self.accounts
         return None
 
 
-_Levels = tuple[_Level, ...]
+_Held = tuple[_Path, tuple[_Charged, ...]]
 
 
 class Meter:
@@ -78,61 +96,65 @@ class Meter:
 
     def __init__(self) -> None:
         self._tallies: dict[str, _Tally] = {}
-        self._together: dict[int, tuple[tuple[Scope, ...], _Levels]] = {}  # by the identity of a key's scopes, which are kept with it
-        self._live: dict[str, tuple[_Levels, list[Account]]] = {}
+        self._paths: dict[int, _Path] = {}  # by the identity of a key's scopes, which are kept with it
+        self._live: dict[str, _Held] = {}
         self._day = -1.0
         self._starts: dict[Window, int] = {}
 
-    def reserve(self, id: str, scopes: tuple[Scope, ...], want: Want, now: float, wall: float) -> Granted | Refused | Unseeded:
+    def reserve(self, request_id: str, scopes: tuple[Scope, ...], want: Want, now: float, wall: float) -> Granted | Refused | Unseeded:
         """All or nothing. An id that has a reservation keeps it, and is granted again."""
-        fits, tokens, cost, day = True, want.tokens, want.cost_nusd, wall // DAY_S
-        accounts: list[Account] = []
-        levels = self._levels_of(scopes)
-        for level in levels:
-            tally = level.tally
-            if (rpm := level.rpm) is not None and level.requests.drain(rpm, now) + 1 - rpm > SLACK:
-                fits = False
-            if (tpm := level.tpm) is not None and level.tokens.drain(tpm, now) + tokens - tpm > SLACK:
-                fits = False
-            if (most := level.concurrency) is not None and tally.running >= most:
-                fits = False
-            if level.day != day and (missing := level.enter(day, self._window_starts(day, wall))) is not None:
-                return missing
-            for account, nusd in level.accounts:
-                accounts.append(account)
-                if cost and account.spent_nusd + account.reserved_nusd + cost > nusd:
-                    fits = False
-        if id not in self._live:
-            if not fits:
-                return _refusal(levels, want, wall)
-            for level in levels:
-                level.tally.running += 1
-                if level.rpm is not None:
-                    level.requests.level += 1
-                if level.tpm is not None:
-                    level.tokens.level += tokens
-            for account in accounts:
+        path, day = self._paths.get(id(scopes)), wall // DAY_S
+        if path is None or path.scopes is not scopes:
+            path = self._path_of(scopes)
+        if path.day != day and (missing := path.enter(day, self._window_starts(day, wall))) is not None:
+            return missing
+        room, rpm = _tightest(path.requests, now)
+        token_room, tpm = _tightest(path.tokens, now)
+        units, taken, cost = 1.0, 0.0 + want.tokens, want.cost_nusd
+        if request_id in self._live:
+            units = taken = 0.0
+        elif not (room >= 1.0 - SLACK and token_room >= taken - SLACK and _may_run(path, cost)):
+            return _refusal(path, want, wall)
+        else:
+            for tally, _ in path.running:
+                tally.running += 1
+            for bucket, _, _ in path.requests:
+                bucket.level += 1.0
+            for bucket, _, _ in path.tokens:
+                bucket.level += taken
+            for account, _ in path.accounts:
                 account.reserved_nusd += cost
-            self._live[id] = levels, accounts
-        return Granted(id, scopes, want, *_left(levels))
+            self._live[request_id] = path.held
+        return Granted(
+            request_id,
+            scopes,
+            want,
+            None if rpm is None else with_room(room - units, rpm),
+            None if tpm is None else with_room(token_room - taken, tpm),
+        )
 
     def settle(self, granted: Granted, used: Used, now: float) -> bool:
         """False: it was settled before, or was never granted here."""
-        found = self._live.pop(granted.id, None)
-        if found is None:
+        held = self._live.pop(granted.id, None)
+        if held is None:
             return False
-        levels, accounts = found
+        path, accounts = held
         want = granted.want
         too_few = used.tokens - want.tokens
-        for level in levels:
-            level.tally.running -= 1
-            if level.rpm is not None and not used.answered:
-                level.requests.correct(-1, level.rpm, now)
-            if level.tpm is not None:
-                level.tokens.correct(too_few, level.tpm, now)
-        for account in accounts:
-            account.reserved_nusd -= want.cost_nusd
-            account.spent_nusd += used.cost_nusd
+        for tally, _ in path.running:
+            tally.running -= 1
+        if not used.answered:
+            for bucket, _, rpm in path.requests:
+                bucket.correct(-1, rpm, now)
+        for bucket, _, tpm in path.tokens:
+            if too_few > 0:
+                bucket.correct(too_few, tpm, now)
+            else:  # what is taken out drains no more: it comes to the same before and after draining
+                bucket.level = level if (level := bucket.level + too_few) > 0.0 else 0.0
+        cost, used_nusd = want.cost_nusd, used.cost_nusd
+        for account, _ in accounts:
+            account.reserved_nusd -= cost
+            account.spent_nusd += used_nusd
         return True
 
     def seed(self, missing: Unseeded, spent_nusd: int) -> None:
@@ -166,13 +188,11 @@ class Meter:
             self._day, self._starts = day, {window: window_start(window, wall) for window in get_args(Window)}
         return self._starts
 
-    def _levels_of(self, scopes: tuple[Scope, ...]) -> _Levels:
-        known = self._together.get(id(scopes))
-        if known is None or known[0] is not scopes:
-            if len(self._together) >= MOST_TOGETHER:
-                self._together.clear()
-            known = self._together[id(scopes)] = scopes, tuple(_Level(scope, self._tally(scope)) for scope in scopes)
-        return known[1]
+    def _path_of(self, scopes: tuple[Scope, ...]) -> _Path:
+        if len(self._paths) >= MOST_TOGETHER:
+            self._paths.clear()
+        path = self._paths[id(scopes)] = _Path(scopes, [self._tally(scope) for scope in scopes])
+        return path
 
     def _tally(self, scope: Scope) -> _Tally:
         tally = self._tallies.get(scope.id)
@@ -181,25 +201,35 @@ class Meter:
         return tally
 
 
-def _left(levels: _Levels) -> tuple[Left | None, Left | None]:
-    """Of requests and of tokens, at the scopes that have the least."""
-    requests = tokens = None
-    fewest_requests = fewest_tokens = inf
-    for level in levels:
-        if (rpm := level.rpm) is not None and (room := rpm - level.requests.level) < fewest_requests:
-            fewest_requests, requests = room, level
-        if (tpm := level.tpm) is not None and (room := tpm - level.tokens.level) < fewest_tokens:
-            fewest_tokens, tokens = room, level
-    return (
-        None if requests is None else left(requests.requests.level, requests.rpm or 0),
-        None if tokens is None else left(tokens.tokens.level, tokens.tpm or 0),
-    )
+def _tightest(limits: list[_Limit], now: float) -> tuple[float, int | None]:
+    """Brings them up to `now`, as `Bucket.drain` does. What fits into the one with the least room, and its limit; None: there is none."""
+    least, its = inf, None
+    for bucket, rate, limit in limits:
+        level = bucket.level
+        if (passed_s := now - bucket.at) > 0.0:
+            level -= passed_s * rate
+            bucket.level = level = level if level > 0.0 else 0.0
+            bucket.at = now
+        if (room := limit - level) < least:
+            least, its = room, limit
+    return least, its
 
 
-def _refusal(levels: _Levels, want: Want, wall: float) -> Refused:
+def _may_run(path: _Path, cost: int) -> bool:
+    """Whether every scope has a place and the money. What costs nothing needs no budget."""
+    for tally, most in path.running:
+        if tally.running >= most:
+            return False
+    if cost:
+        for account, nusd in path.accounts:
+            if account.spent_nusd + account.reserved_nusd + cost > nusd:
+                return False
+    return True
+
+
+def _refusal(path: _Path, want: Want, wall: float) -> Refused:
     verdict = Verdict(want)
-    for level in levels:
-        tally, scope = level.tally, level.scope
+    for scope, tally in path.levels:
         verdict.limits(scope, tally.requests.level, tally.tokens.level, tally.running)
         for budget in scope.budgets:
             account = tally.accounts[budget.window]

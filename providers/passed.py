@@ -8,6 +8,7 @@ from msgspec import Raw
 from contract.errors import MalformedResponse, UpstreamError
 from contract.usage import Usage
 from providers.wires.answer import WholeAnswer
+from providers.wires.classes import input_of
 from providers.wires.failure import failure
 
 TAIL_BYTES = 64 << 10  # of a stream's end: usage is told in its last event, after what may be a large image
@@ -81,17 +82,18 @@ def _usage(told: _Tokens, raw: Raw) -> Usage:
     into = told.input_tokens if told.prompt_tokens is None else told.prompt_tokens
     into = told.total_tokens if into is None and output is None else into
     details = told.input_tokens_details or told.input_token_details or _Details()
-    rest = None if into is None else max(0, into - (details.cached_tokens or 0) - (details.audio_tokens or 0) - (details.image_tokens or 0))
+    read = input_of(into, details.cached_tokens, None, details.audio_tokens, details.image_tokens)
     drawn = None if told.output_tokens_details is None else told.output_tokens_details.image_tokens
     written = output if output is None or drawn is None else max(0, output - drawn)
     kept = Raw(bytes(raw))
     return Usage(
-        input_uncached=rest,
-        cache_read=details.cached_tokens,
-        audio_input=details.audio_tokens,
-        image_input=details.image_tokens,
+        input_uncached=read.uncached,
+        cache_read=read.cache_read,
+        audio_input=read.audio,
+        image_input=read.images,
         output_visible=written,
         image_output=drawn,
+        source=read.source,
         raw=kept,
     )
 

@@ -81,6 +81,8 @@ class TranslatedAnswer:
                     self.usage = event.usage
                 case ev.Finished(choice=0):
                     self.finish = event.finish
+                case ev.Ended() if self.usage is None:
+                    self.usage = event.told
         self.body = dialect.encode_response(events, answering)
 
 

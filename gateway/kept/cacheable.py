@@ -113,7 +113,7 @@ def entry_of(job: Job, tape: Tape) -> Entry | None:
 def _could_not_afford(job: Job) -> bool:
     """A budget left the dearest of its targets out: who can afford them is not given what it had to make do with."""
     affordable = job.affordable
-    return affordable is not None and affordable.most_nusd < dearest(affordable.costs, admitted_by(job.rule, job.route))
+    return affordable is not None and affordable.most_nusd < (dearest(affordable.costs, admitted_by(job.rule, job.route)) or 0)
 
 
 def shared(headers: HeaderList) -> tuple[tuple[bytes, bytes], ...]:

@@ -25,7 +25,16 @@ from policy.residency import Admitted
 DEGRADED = (b"x-turnout-degraded", b"limiter")
 
 
-Counted = tuple[bool, int | None]  # whether some scope has a budget; the least tokens a minute of those that limit them
+class _Counted:
+    """What a key's scopes have in common: whether one has a budget, the least tokens a minute of those that limit them, whether one lets wait."""
+
+    __slots__ = ("least_tpm", "lets_wait", "money", "scopes")
+
+    def __init__(self, scopes: tuple[Scope, ...]) -> None:
+        self.scopes = scopes
+        self.money = any(scope.budgets for scope in scopes)
+        self.least_tpm = min([scope.limits.tpm for scope in scopes if scope.limits.tpm is not None], default=None)
+        self.lets_wait = any(scope.limits.max_wait_s for scope in scopes)
 
 
 class Admission:
@@ -36,36 +45,37 @@ class Admission:
         self._recorder = recorder
         self._alerts = alerts
         self._lines = Lines()
-        self._known: dict[int, tuple[tuple[Scope, ...], Counted]] = {}  # by the identity of a key's scopes, which are kept with it
+        self._known: dict[int, _Counted] = {}  # by the identity of a key's scopes, which are kept with it
 
     async def admit(self, job: Job, free: bool = False) -> None:
         """Reserves; `settle` must follow. `free`: a kept answer is there, so that it counts as a request and nothing more.
 
         Raises InvalidRequest, LimitExceeded, BudgetExhausted, StoreUnavailable, LedgerUnavailable.
         """
-        counts_money, least_tpm = self._counted(job.principal.scopes)
-        bounds = NOTHING if free else bounds_of(job.call, job.route, job.rule, counts_money)
-        cost = self._afford(job, bounds) if counts_money and not free else 0
-        want = Want(bounds.most_tokens if least_tpm is None else min(bounds.most_tokens, max(bounds.likely_tokens, least_tpm)), cost)
-        scopes = job.principal.scopes
-        answer = None if self._lines.behind(scopes) else self.meter.at_once(job.call.request_id, scopes, want)
+        call, scopes = job.call, job.principal.scopes
+        counted = self._known.get(id(scopes))
+        if counted is None or counted.scopes is not scopes:
+            counted = self._counted(scopes)
+        bounds = NOTHING if free else bounds_of(call, job.route, job.rule, counted.money)
+        tokens, least_tpm = bounds.most_tokens, counted.least_tpm
+        if least_tpm is not None and tokens > least_tpm:
+            tokens = min(tokens, max(bounds.likely_tokens, least_tpm))
+        want = Want(tokens, self._afford(job, bounds) if counted.money and not free else 0)
+        answer = None if counted.lets_wait and self._lines.behind(scopes) else self.meter.at_once(call.request_id, scopes, want)
         if not isinstance(answer, Granted):
-            answer = await self._reserve(job, want)
-        if isinstance(answer, Refused) and answer.budget is not None:
-            answer = await self._cheaper(job, bounds, want, answer, answer.budget)
-        if isinstance(answer, Refused):
-            error = _refusal(job, answer)
-            self._recorder.refused(job, error.reason, status_of(error)[0])
-            raise error
-        job.granted, job.granted_at = answer, monotonic()
+            answer = await self._granted(job, bounds, want)
+        job.granted = answer
+        if counted.lets_wait:
+            job.granted_at = monotonic()
 
     def settle(self, job: Job) -> None:
         """Once the request's rows are in the ledger's hands."""
         granted = job.granted
         if granted is None:
             return
-        self.meter.settle(granted, Used(job.used_tokens, job.used_nusd, answered=job.client.status == 200))
-        self._lines.freed(granted.scopes, monotonic() - job.granted_at)
+        self.meter.settle(granted, Used(job.used_tokens, job.used_nusd, job.client.status == 200))
+        if job.granted_at is not None:
+            self._lines.freed(granted.scopes, monotonic() - job.granted_at)
         if self._alerts is not None and job.used_nusd:
             self._alerts.spent(granted.scopes)
 
@@ -88,17 +98,24 @@ class Admission:
         finally:
             self.meter.settle(granted, Used(0, job.used_nusd))
 
-    def _counted(self, scopes: tuple[Scope, ...]) -> Counted:
-        known = self._known.get(id(scopes))
-        if known is None or known[0] is not scopes:
-            if len(self._known) >= MOST_TOGETHER:
-                self._known.clear()
-            tpms = [scope.limits.tpm for scope in scopes if scope.limits.tpm is not None]
-            counted = any(scope.budgets for scope in scopes), min(tpms, default=None)
-            known = self._known[id(scopes)] = scopes, counted
-        return known[1]
+    def _counted(self, scopes: tuple[Scope, ...]) -> _Counted:
+        if len(self._known) >= MOST_TOGETHER:
+            self._known.clear()
+        counted = self._known[id(scopes)] = _Counted(scopes)
+        return counted
 
     # --- in turn ---------------------------------------------------------------------------------------------------------
+    async def _granted(self, job: Job, bounds: Bounds, want: Want) -> Granted:
+        """Where it cannot be said at once, or not as it stands."""
+        answer = await self._reserve(job, want)
+        if isinstance(answer, Refused) and answer.budget is not None:
+            answer = await self._cheaper(job, bounds, want, answer, answer.budget)
+        if isinstance(answer, Refused):
+            error = _refusal(job, answer)
+            self._recorder.refused(job, error.reason, status_of(error)[0])
+            raise error
+        return answer
+
     async def _reserve(self, job: Job, want: Want) -> Granted | Refused:
         scopes = job.principal.scopes
         waiting = self._lines.behind(scopes)
@@ -124,16 +141,16 @@ class Admission:
         Raises InvalidRequest where that is so of all of them for the service tier that is asked for.
         """
         admitted = admitted_by(job.rule, job.route)
-        if all(bounds.costs[kind] is None for kind in admitted.price_kinds) and (tier := tier_asked(job.call)) and _priced(job, admitted):
+        most = dearest(bounds.costs, admitted)
+        if most is None and (tier := tier_asked(job.call)) and _priced(job, admitted):
             raise InvalidRequest(
                 f"`service_tier` {tier!r} has no price at any target of {job.call.model!r}, and a budget pays for this key: leave it out, "
                 "or have `price.service_tiers` say in the gateway's configuration what it costs",
                 param="service_tier",
                 code="service_tier_unpriced",
             )
-        most = dearest(bounds.costs, admitted)
-        job.affordable = Affordable(bounds.costs, most, True)
-        return most
+        job.affordable = Affordable(bounds.costs, most or 0, True)
+        return most or 0
 
     async def _cheaper(self, job: Job, bounds: Bounds, want: Want, refused: Refused, budget: Budget) -> Granted | Refused:
         """Where there is too little left for the dearest target: the cheapest, then those that cost nothing, if the budget says so."""

@@ -10,7 +10,7 @@ from contract.errors import InvalidRequest
 from gateway.accounting import tier_asked
 from gateway.asking import LIMITS, most_prompt_tokens
 from gateway.routes import Route, Target
-from ledger.prices import MILLION, most_factor, most_nusd, tools_nusd
+from ledger.prices import MILLION, most_factor, most_nusd, most_of_a_token, tools_nusd
 from policy.residency import Admitted
 from policy.rule import Rule
 
@@ -46,6 +46,7 @@ class ToolCalls(NamedTuple):
 
 NO_CALLS = ToolCalls()
 _RUNNING = frozenset({"web_search_options", "tools"})
+_CHARGED = _RUNNING | {"service_tier"}  # what a request may cost by, beside its tokens
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -71,7 +72,7 @@ def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bound
     costs: tuple[int | None, ...] = ()
     if counts_money:
         times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
-        tools, tier = tool_calls_of(call), tier_asked(call)
+        tools, tier = (NO_CALLS, None) if _CHARGED.isdisjoint(call.fields) else (tool_calls_of(call), tier_asked(call))
         for target in route.priced:
             costs += (_cost(target, prompt, answer, times, tools, tier),)
     return Bounds(prompt // 4 + told, prompt + told, costs)
@@ -95,8 +96,9 @@ def told_limit(call: Call) -> tuple[str, int] | None:
         if not text.isdigit() or len(text) > MOST_DIGITS:
             shown = text[:40].decode(errors="replace")
             raise InvalidRequest(f"`{name}` is {shown}; this key's limits need a whole number of tokens of {MOST_DIGITS} digits at most", param=name)
-        if told is None or int(text) > told[1]:
-            told = name, int(text)
+        most = int(text)
+        if told is None or most > told[1]:
+            told = name, most
     return told
 
 
@@ -122,28 +124,30 @@ def tool_calls_of(call: Call) -> ToolCalls:
 
 
 def _cost(target: Target, prompt: int, answer: int | None, times: int, calls: ToolCalls, tier: str | None) -> int | None:
+    price, context = target.price, target.context_tokens
     if target.owned:
         return 0
-    if target.price is None:
+    if price is None:
         return None
-    context = target.context_tokens
     if context is not None and prompt > context:
         prompt = context  # what exceeds it is refused
     out = min(UNTOLD_MOST, context or UNTOLD_MOST) if answer is None else answer
-    tokens, factor = most_nusd(target.price, prompt * times, out), most_factor(target.price, tier)
+    if calls is NO_CALLS and not tier and (rates := most_of_a_token(price)) is not None:
+        return -(-(prompt * times * rates[0] + out * rates[1]) // MILLION) + price.request_nusd
+    tokens, factor = most_nusd(price, prompt * times, out), most_factor(price, tier)
     if tokens is not None and calls is not NO_CALLS:
-        tokens += tools_nusd(target.price.rates, *calls)
+        tokens += tools_nusd(price.rates, *calls)
     if not tokens or factor == MILLION:
         return tokens
     return None if factor is None else -(-tokens * factor // MILLION)
 
 
-def dearest(costs: Sequence[int | None], admitted: Admitted) -> int:
-    """Of the targets that may answer, what the dearest costs at most; 0 where none costs anything."""
-    most = 0
+def dearest(costs: Sequence[int | None], admitted: Admitted) -> int | None:
+    """Of the targets that may answer, what the dearest costs at most; 0 where none costs anything. None: of none of them the price is known."""
+    most = None
     for kind in admitted.price_kinds:
         cost = costs[kind]
-        if cost is not None and cost > most:
+        if cost is not None and (most is None or cost > most):
             most = cost
     return most
 

@@ -91,7 +91,7 @@ class Admission:
 
     @classmethod
     def of(cls, spec: EngineSpec) -> "Admission":
-        return cls(spec.slots, spec.max_queue, spec.max_wait_s, Prefills(spec.ttft_s, spec.batch_prompt_tokens))
+        return cls(spec.slots, spec.max_queue, spec.max_wait_s, Prefills(spec.ttft_s, spec.batch_prompt_tokens, spec.step))
 
     @property
     def running(self) -> int:
@@ -211,6 +211,8 @@ class Admission:
         self._running -= held.slots
         if held.read_at is None:
             self.prefills.leave(now, want.tokens, want.is_batch, read=False)
+        else:
+            self.prefills.ended(now)
         at = self.work.changed(now, len(self._held))
         self._turns.settle(want.flow, at - held.began - size)
         self._typical.took(want.flow, at - held.began)

@@ -13,11 +13,10 @@ import msgspec
 
 from providers.local.child import READY, Terminated, die_with, remove_socket, settle_in, terminate, wait_until_it_answers
 
-PROMPT_ROOM = 4  # tokens of each step that decoding slots leave to prompts
-# Looks of a compute thread at whether the others are done, a few microseconds, before it sleeps until they are; OpenMP's own are 300,000, in which
-# whoever else has work gets no processor. Measured with 2 threads on 2 processors that others kept busy: 12 tokens were read in 0.1 s, not in 1.0,
-# and 49 made a second, not 7 to 27; in a quiet moment 86 were.
-SPINS = "100"
+# Looks of a compute thread at whether the others are done, some microseconds, before it sleeps until they are; OpenMP's own are 300,000, in which
+# whoever else has work gets no processor. Measured with 2 threads on 2 processors: 12 tokens are read in 47 to 52 ms, and in 58 to 62 with 100 looks,
+# where nobody else has work; beside others that keep both busy 8 are read as fast as with 100, for an eighth more processor time; with 3,000 slower.
+SPINS = "1000"
 LOG_WARNINGS = 2  # llama.cpp's log levels: 1 errors, 2 warnings, 3 information, prompts among it
 
 
@@ -65,7 +64,7 @@ def _serve(orders: ChildOrders) -> object:
     params.api_keys = [orders.api_key]
     params.n_parallel = orders.slots
     params.n_ctx = orders.ctx_per_slot * orders.slots  # the whole, which llama.cpp divides among the slots
-    params.n_batch = params.n_ubatch = max(orders.step_tokens, orders.slots + PROMPT_ROOM)
+    params.n_batch = params.n_ubatch = orders.step_tokens
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = orders.threads
     params.cache_ram_mib = 0  # 8 GiB by default, of prompts kept beside the slots: measured, it grew by 460 MiB in 60 requests
     params.cache_idle_slots = False  # needs that cache

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from contract.finish import Finish
-from contract.usage import MOST_TOKENS, Usage, tokens_about
+from contract.usage import MOST_TOKENS, Usage, tells_tier_alone, tokens_about
 from providers.wires.port import UnaryAnswer
 
 OUTPUT = ("choices", "content", "output")  # where each dialect's answer has what the model said
@@ -25,7 +25,7 @@ class WholeAnswer(msgspec.Struct):
 def tokens_in_answer(answer: UnaryAnswer) -> int:
     """Of its output, about, by its length where its provider tells no usage that can be; 0 for an answer that is no text."""
     usage = answer.usage
-    if usage is None:
+    if usage is None or tells_tier_alone(usage):
         return output_about(answer.body)
     if _may_be(usage.input_uncached) and _may_be(usage.output_visible):
         return answer.tokens_seen

@@ -18,7 +18,7 @@ from gateway.metering.bounds import UNTOLD_CALLS, ToolCalls, tool_calls_of
 from ledger.spent import spent_nusd
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.redis_server import RedisServer
-from tests.gateway.upstream import Exchange, Seen, Upstream, completion, good, silent, status
+from tests.gateway.upstream import Exchange, Seen, Upstream, chunk, completion, good, silent, status
 
 ASK = [{"role": "user", "content": "Hi"}]
 COST = 20 * 1000 + 5 * 2000  # nano-dollars: what `good` tells of its usage, 8 of its 20 tokens cached at the same price
@@ -284,6 +284,32 @@ async def test_a_tier_is_reserved_at_its_price_and_at_the_dearest_where_the_prov
         assert (await gateway.post(told)).status_code == 402
     async with serve(f"budget: {{usd: {usd(most)}, window: day}}", targets=tiers) as gateway:
         assert (await gateway.post(told)).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
+async def test_an_answer_in_a_dearer_tier_than_was_asked_for_is_charged_at_its_price(serve: Serve, one: Upstream, stream: bool) -> None:
+    """It is reserved at the standard price, and spent at the truth: beyond the reservation too."""
+
+    async def play(x: Exchange) -> None:
+        if not stream:
+            await x.respond(200, json.dumps(completion(service_tier="priority")).encode())
+            return
+        await x.start_stream()
+        await x.event(chunk({"content": "Hello"}, service_tier="priority"))
+        await x.event(chunk({}, finish="stop", service_tier="priority"))
+        await x.event("[DONE]")
+        await x.end_stream()
+
+    one.plays["m1"] = play
+    tiers = TARGET.replace("price: {", "price: {service_tiers: {flex: 0.5, priority: 30}, ")
+    told = body(service_tier="flex", stream=stream)
+    most = len(json.dumps(told, separators=(",", ":"))) * 1000 + 10 * 2000
+    true = 30 * (len(json.dumps(told, separators=(",", ":"))) // 4 * 1000 + 2000) if stream else 30 * COST
+    async with serve(f"budget: {{usd: {usd(most)}, window: total}}", targets=tiers) as gateway:
+        answer = await gateway.post(told)
+        (row,) = await gateway.rows(answer.headers["x-request-id"])
+        assert (row.cost_nusd, await spent(gateway)) == (true, true) and true > most
+        assert (await gateway.post(told)).status_code == 402
 
 
 async def test_who_asks_for_a_dear_tier_and_leaves_pays_for_it(serve: Serve, one: Upstream) -> None:

@@ -16,7 +16,7 @@ CONFIG = """
 state: {{database: "sqlite:///{folder}/turnout.db"}}
 providers: {{one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}}}
 models:
-  solo: {{targets: [{{provider: one, model: m1, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 2, service_tiers: {{flex: 0.5}}}}}}]}}
+  solo: {{targets: [{{provider: one, model: m1, price: {{input_usd_per_mtok: 1, output_usd_per_mtok: 2, service_tiers: {{flex: 0.5, dear: 3}}}}}}]}}
   free: {{targets: [{{provider: one, model: m1, price: free}}]}}
 teams: {{search: {{keys: [sk-search]}}}}
 """
@@ -82,3 +82,53 @@ async def test_what_has_no_price_is_listed(served: tuple[Gateway, Upstream]) -> 
 async def unpriced(gateway: Gateway) -> int:
     told = (await gateway.http.get("/v1/reports/cost", headers={"authorization": "Bearer sk-search"})).json()["unpriced"]
     return sum(line["attempts"] for line in told if line["target"] == "one/m1")
+
+
+# --- told, but without its usage ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("asked", "told", "times", "tier"),
+    [
+        (None, "priority", None, "priority"),
+        (None, "dear", 3, "dear"),
+        (None, "default", 1, None),
+        ("dear", "default", 1, None),
+        ("flex", "auto", 0.5, "flex"),
+        ("flex", None, 0.5, "flex"),
+    ],
+)
+@pytest.mark.parametrize("ends", ["whole", "usage: null", "cut"])
+async def test_a_tier_is_charged_as_it_was_told_where_no_usage_came(
+    served: tuple[Gateway, Upstream], asked: str | None, told: str | None, times: float | None, tier: str | None, ends: str
+) -> None:
+    """By the estimate: a token for four bytes of the request, and one for "Hello"."""
+    gateway, upstream = served
+
+    async def play(x: Exchange) -> None:
+        await x.start_stream()
+        await x.event(chunk({"role": "assistant", "content": ""}))
+        await x.event(chunk({"content": "Hello"}, **({} if told is None else {"service_tier": told})))
+        if ends != "cut":
+            await x.event(chunk({}, finish="stop", **({"usage": None} if ends == "usage: null" else {})))
+            await x.event("[DONE]")
+        await x.end_stream()
+
+    upstream.plays["m1"] = play
+    body = {"model": "solo", "stream": True, **ASKED, **({} if asked is None else {"service_tier": asked})}
+    gateway.heal()
+    answer = await gateway.post(body, key="sk-search")
+    (row,) = await gateway.rows(answer.headers["x-request-id"])
+    standard = len(json.dumps(body, separators=(",", ":"))) // 4 * 1000 + 2000
+    assert (row.cost_nusd, row.usage.service_tier, row.usage.source) == (None if times is None else standard * times, tier, "estimated")
+
+
+async def test_so_is_that_of_a_whole_answer_without_usage_and_of_one_that_is_translated(served: tuple[Gateway, Upstream]) -> None:
+    gateway, upstream = served
+
+    async def play(x: Exchange) -> None:
+        await x.respond(200, json.dumps({**completion(service_tier="priority"), "usage": None}).encode())
+
+    upstream.plays["m1"] = play
+    rows = [(await gateway.rows((await gateway.post({"model": "solo", **ASKED}, key="sk-search")).headers["x-request-id"]))[0]]
+    messages = {"model": "solo", "max_tokens": 9, **ASKED}
+    rows += await gateway.rows((await gateway.post(messages, key="sk-search", path="/v1/messages")).headers["x-request-id"])
+    assert [(row.cost_nusd, row.usage.service_tier, row.usage.source) for row in rows] == [(None, "priority", "estimated")] * 2

@@ -56,7 +56,7 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
     try:
         given = _decoder.decode(kept)
     except msgspec.DecodeError:
-        return Usage(raw=kept)
+        return Usage(raw=kept, service_tier=_tier_of_strange(kept))
     thinking = given.output_tokens_details.thinking_tokens if given.output_tokens_details else None
     # what it took to shorten the context is billed, and not in the sums (SDK: BetaUsage.iterations)
     more = [each for each in given.iterations or () if each.type == "compaction"]
@@ -76,6 +76,13 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
     )
 
 
+def _tier_of_strange(raw: msgspec.Raw) -> str | None:
+    try:
+        return tier_of(_members.decode(raw).get("service_tier", msgspec.Raw()))
+    except msgspec.DecodeError:
+        return None
+
+
 def _searches(told: dict[str, object] | None) -> int | None:
     count = (told or {}).get("web_search_requests")
     return count if isinstance(count, int) else None
@@ -87,7 +94,10 @@ def _writes(counts: _Counts) -> tuple[int | None, int | None]:
     if split is None:
         return total, None
     long = split.ephemeral_1h_input_tokens
-    return split.ephemeral_5m_input_tokens if total is None else max(0, total - (long or 0)), long
+    if total is None:
+        return split.ephemeral_5m_input_tokens, long
+    long = None if long is None else min(long, total)
+    return total - (long or 0), long
 
 
 def _sum(*counts: int | None) -> int | None:

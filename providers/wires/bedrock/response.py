@@ -19,7 +19,7 @@ from providers.wires.bedrock.models import NAME
 from providers.wires.bedrock.native import NativeBlock
 from providers.wires.decoding import Decoding
 from providers.wires.failure import failure
-from providers.wires.tiers import tier_in
+from providers.wires.tiers import tier_in, without_counts_in
 
 _NULL = Raw(b"null")
 _EMPTY = Raw(b"{}")
@@ -159,10 +159,11 @@ def decode_usage(raw: Raw, tier: Raw = _NULL) -> Usage:
         return Usage(raw=kept, service_tier=tier_in(tier))
     hour = sum(detail.input_tokens for detail in given.cache_details or () if detail.ttl == "1h")
     write = given.cache_write_input_tokens
+    hour = hour if write is None else min(hour, write)
     return Usage(
         input_uncached=given.input_tokens,
         cache_read=given.cache_read_input_tokens,
-        cache_write_5m=None if write is None else max(0, write - hour),
+        cache_write_5m=None if write is None else write - hour,
         cache_write_1h=hour if given.cache_details else None,
         output_visible=given.output_tokens,
         raw=kept,
@@ -238,9 +239,9 @@ def decode_response(body: bytes) -> list[ev.Event]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedResponse("the upstream's answer is not a Converse response") from exc
     events.append(finished(answer.stop_reason, answer.additional_model_response_fields))
-    if bytes(answer.usage)[:1] == b"{":
-        events.append(ev.UsageReported(usage=decode_usage(answer.usage, answer.service_tier)))
-    return [*events, ev.Ended()]
+    if bytes(answer.usage)[:1] != b"{":
+        return [*events, ev.Ended(without_counts_in(answer.service_tier))]
+    return [*events, ev.UsageReported(usage=decode_usage(answer.usage, answer.service_tier)), ev.Ended()]
 
 
 class BedrockStreamDecoder(Decoding[EventStreamMessage]):
@@ -255,6 +256,10 @@ class BedrockStreamDecoder(Decoding[EventStreamMessage]):
         self._unsigned: set[int] = set()
         self._started = False
         self._finished = False
+        self._tier = _NULL
+
+    def told_usage(self) -> Usage | None:
+        return without_counts_in(self._tier)
 
     def _take(self, message: EventStreamMessage, events: list[ev.Event]) -> None:
         if message.headers.get(":message-type", "event") != "event":
@@ -284,6 +289,7 @@ class BedrockStreamDecoder(Decoding[EventStreamMessage]):
                 events.append(finished(told.stop_reason or "", told.additional_model_response_fields))
                 self._finished = True
             case "metadata":
+                self._tier = Raw(bytes(told.service_tier))
                 if bytes(told.usage)[:1] == b"{":
                     events.append(ev.UsageReported(usage=decode_usage(told.usage, told.service_tier)))
                 if self._finished:

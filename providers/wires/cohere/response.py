@@ -15,6 +15,7 @@ from contract.finish import Finish, FinishReason
 from contract.raw import ABSENT
 from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
+from providers.wires.classes import input_of
 from providers.wires.decoding import Decoding
 from providers.wires.failure import failure
 
@@ -143,9 +144,8 @@ def decode_usage(raw: Raw) -> Usage:
     if billed is not None and (billed.input_tokens is not None or billed.output_tokens is not None):
         return Usage(input_uncached=_whole(billed.input_tokens), output_visible=_whole(billed.output_tokens), raw=kept)
     tokens = given.tokens or _Tokens()
-    total, cached = _whole(tokens.input_tokens), _whole(given.cached_tokens)
-    fresh = None if total is None else max(0, total - (cached or 0))
-    return Usage(input_uncached=fresh, cache_read=cached, output_visible=_whole(tokens.output_tokens), raw=kept)
+    read = input_of(_whole(tokens.input_tokens), _whole(given.cached_tokens))
+    return Usage(read.uncached, read.cache_read, output_visible=_whole(tokens.output_tokens), source=read.source, raw=kept)
 
 
 def _whole(count: float | None) -> int | None:

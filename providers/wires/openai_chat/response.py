@@ -16,6 +16,7 @@ from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import MessageState, call_signature, state_text
 from providers.wires.openai_chat.usage import decode_usage, with_thoughts
+from providers.wires.tiers import is_told, without_counts
 
 NAME = "openai_chat"
 _KNOWN = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
@@ -82,7 +83,7 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 def _read(data: bytes) -> _Answer:
     try:
         answer = _answer.decode(data)
-        if bytes(answer.error) != b"null" or answer.object == "error":
+        if (answer.error is not _NULL and bytes(answer.error) != b"null") or answer.object == "error":
             raise in_band_error(data)
         if not data.isascii():
             data.decode()  # what stays JSON is read later
@@ -125,8 +126,11 @@ class Reader:
         answer = _read(data)
         if self._answer_id is None:
             self._start(answer, data, events)
+        if self.tier is _NULL and answer.service_tier is not _NULL and is_told(answer.service_tier):
+            self.tier = answer.service_tier
         if bytes(answer.usage) != b"null":
-            self.usage, self.tier = answer.usage, answer.service_tier
+            self.usage = answer.usage
+            self.tier = answer.service_tier if is_told(answer.service_tier) else self.tier
         for choice in answer.choices or ():
             output = choice.message or choice.delta
             if output is not None:
@@ -158,13 +162,17 @@ class Reader:
         return [make(text=text, choice=choice, part=part) for text in texts if text]
 
     def end(self, events: list[ev.Event]) -> None:
-        """Adds the usage, which several chunks may have told: the last is the truth."""
-        if bytes(self.usage) != b"null":
-            events.append(ev.UsageReported(usage=self.decoded_usage()))
-            self.usage = _NULL
+        """Adds the usage, which several chunks may have told (the last is the truth), and the answer's end."""
+        told = self.told_usage()
+        if bytes(self.usage) != b"null" and told is not None:
+            events.append(ev.UsageReported(usage=told))
+            self.usage, told = _NULL, None
+        events.append(ev.Ended(told))
 
-    def decoded_usage(self) -> Usage:
-        """Of the answer so far, which has told it."""
+    def told_usage(self) -> Usage | None:
+        """Of the answer so far, as far as it has told it."""
+        if bytes(self.usage) == b"null":
+            return without_counts(self.tier)
         usage = decode_usage(self.usage, self.tier)
         return with_thoughts(usage) if self._thought else usage
 
@@ -287,4 +295,4 @@ def decode_response(body: bytes) -> list[ev.Event]:
     if not reader.finished:
         raise MalformedResponse("the upstream's answer holds no finished choice")
     reader.end(events)
-    return [*events, ev.Ended()]
+    return events

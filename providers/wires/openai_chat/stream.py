@@ -105,10 +105,9 @@ class ChatStreamDecoder(Decoding[SseEvent]):
     def _end(self, events: list[ev.Event]) -> None:
         self._ended = True
         self._reader.end(events)
-        events.append(ev.Ended())
 
     def told_usage(self) -> Usage | None:
-        return self._reader.decoded_usage() if bytes(self._reader.usage) != b"null" else None
+        return self._reader.told_usage()
 
     def _close(self, events: list[ev.Event]) -> None:
         if self._reader.finished < self._choices:

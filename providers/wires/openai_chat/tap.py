@@ -6,7 +6,7 @@ import msgspec
 
 from contract.call import Call
 from contract.errors import AttemptError, MalformedResponse, UpstreamError
-from contract.usage import BYTES_PER_TOKEN, tokens_about
+from contract.usage import BYTES_PER_TOKEN, Usage, tokens_about
 from providers.sse import SseEvent
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
@@ -17,6 +17,7 @@ from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import bound_in
 from providers.wires.openai_chat.usage import decode_usage, with_thoughts
 from providers.wires.tapping import Tapping
+from providers.wires.tiers import is_told, without_counts
 
 DONE = b"data: [DONE]\n\n"
 _TRUE = msgspec.Raw(b"true")
@@ -125,6 +126,8 @@ class ChatStreamTap(Tapping):
         self._thought = False
         self._frame: Frame | None = None
         self._frames = 0  # that were taken or given up
+        self._tier = _NULL  # the last that was told
+        self._heads = True  # what each chunk repeats is read: up to the first output, and of the last
         self._uncounted = 0  # bytes of a frame's string that are none of its output's size
 
     def in_band(self, body: bytes) -> bytes:
@@ -232,15 +235,26 @@ class ChatStreamTap(Tapping):
                 self._frame = frame if frame is not None and _holds_only(frame, member) else None
                 return
 
+    def told_usage(self) -> Usage | None:
+        return self.usage or without_counts(self._tier)
+
     def _count(self, chunk: _Chunk) -> None:
-        usage = decode_usage(chunk.usage, chunk.service_tier)
+        usage = decode_usage(chunk.usage, chunk.service_tier if is_told(chunk.service_tier) else self._tier)
         self.usage = with_thoughts(usage) if self._thought else usage
 
     def _look(self, chunk: _Chunk) -> None:
-        if self.upstream_id is None and chunk.id:
-            self.upstream_id = chunk.id
         for choice in chunk.choices or ():
             self._see(choice)
+        if self._heads:
+            self._head(chunk)
+
+    def _head(self, chunk: _Chunk) -> None:
+        """Reads what every chunk of a stream repeats."""
+        if self.upstream_id is None and chunk.id:
+            self.upstream_id = chunk.id
+        if chunk.service_tier is not _NULL and is_told(chunk.service_tier):
+            self._tier = chunk.service_tier
+        self._heads = self.upstream_id is None or not self.content_seen
 
     def _keep_strange(self, event: SseEvent, data: bytes) -> bool:
         """JSON of a shape we do not know: the client may. But what says that it is an error is one."""
@@ -270,7 +284,7 @@ class ChatStreamTap(Tapping):
             self.tokens_seen += tokens_about(len(choice.text))
             self.content_seen = self.progressed = True
         if choice.finish_reason:  # some send an empty one until there is one
-            self.content_seen = self.progressed = True
+            self.content_seen = self.progressed = self._heads = True
             self._finished |= {choice.index}
             self.finished = len(self._finished) >= self._choices
             if choice.index == 0:
@@ -317,5 +331,5 @@ def read_unary(body: bytes) -> WholeAnswer:
             raise failed(choice)
         if choice.index == 0 and native is None:
             native = choice.finish_reason
-    usage = decode_usage(answer.usage, answer.service_tier) if _told(answer.usage) else None
+    usage = decode_usage(answer.usage, answer.service_tier) if _told(answer.usage) else without_counts(answer.service_tier)
     return WholeAnswer(body, usage, answer.id, decode_finish(native) if native else None, bound=bound_in(body))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from contract.usage import Usage
+from providers.wires.classes import input_of
 from providers.wires.tiers import tier_of
 
 _NONE = msgspec.Raw()
@@ -61,18 +62,20 @@ def decode_usage(raw: msgspec.Raw, tier: msgspec.Raw = _NONE) -> Usage:
     cached = into.cached_tokens
     if cached is None:
         cached = given.num_cached_tokens if given.prompt_cache_hit_tokens is None else given.prompt_cache_hit_tokens
+    read = input_of(given.prompt_tokens, cached, into.cache_write_tokens, into.audio_tokens, into.image_tokens)
     return Usage(
-        input_uncached=_less(given.prompt_tokens, (cached, into.cache_write_tokens, into.audio_tokens, into.image_tokens)),
-        cache_read=cached,
-        cache_write_5m=into.cache_write_tokens,
-        audio_input=into.audio_tokens,
-        image_input=into.image_tokens,
+        input_uncached=read.uncached,
+        cache_read=read.cache_read,
+        cache_write_5m=read.cache_write,
+        audio_input=read.audio,
+        image_input=read.images,
         output_visible=_less(completion, (thought, out.audio_tokens, out.image_tokens)),
         reasoning=thought,
         audio_output=out.audio_tokens,
         image_output=out.image_tokens,
         server_tool_calls=given.num_sources_used or None,
         web_searches=given.num_search_queries if given.server_tool_use is None else given.server_tool_use.web_search_requests,
+        source=read.source,
         raw=kept,
         service_tier=None if tier is _NONE else tier_of(tier),
     )

@@ -9,6 +9,7 @@ from providers.wires.answer import WholeAnswer
 from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import decode_finish
 from providers.wires.openai_chat.usage import decode_usage
+from providers.wires.tiers import without_counts
 
 
 class _Choice(msgspec.Struct):
@@ -23,6 +24,7 @@ class _Answer(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: msgspec.Raw = msgspec.Raw(b"null")
     error: msgspec.Raw = msgspec.Raw(b"null")
+    service_tier: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _answer = msgspec.json.Decoder(_Answer)
@@ -49,5 +51,6 @@ def read_unary(body: bytes) -> WholeAnswer:
     if not answer.choices:
         raise MalformedResponse("the upstream's answer holds no choices")
     native = next((choice.finish_reason for choice in answer.choices if choice.index == 0), None)
-    usage: Usage | None = decode_usage(answer.usage) if bytes(answer.usage)[:1] == b"{" else None
+    tier = answer.service_tier
+    usage: Usage | None = decode_usage(answer.usage, tier) if bytes(answer.usage)[:1] == b"{" else without_counts(tier)
     return WholeAnswer(body, usage, answer.id, decode_finish(native) if native else None)

@@ -12,10 +12,12 @@ from contract import events as ev
 from contract.errors import AttemptError, MalformedResponse
 from contract.finish import Finish
 from contract.raw import ABSENT
+from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
 from providers.wires.decoding import Decoding
 from providers.wires.openai_responses.errors import in_band_error
 from providers.wires.openai_responses.usage import decode_usage
+from providers.wires.tiers import is_told, without_counts
 
 NAME = "openai_responses"
 _NULL = Raw(b"null")
@@ -251,11 +253,12 @@ def _started(head: ResponseHead) -> ev.Started:
     return ev.Started(id=head.id or "", model=head.model or "", created_s=int(head.created_at or 0))
 
 
-def _last(head: ResponseHead, has_calls: bool) -> list[ev.Event]:
-    events: list[ev.Event] = [ev.Finished(finish=finish_of(head, has_calls))]
-    if bytes(head.usage)[:1] == b"{":
-        events.append(ev.UsageReported(usage=decode_usage(head.usage, head.output, head.service_tier)))
-    return [*events, ev.Ended()]
+def _last(head: ResponseHead, has_calls: bool, tier: Raw) -> list[ev.Event]:
+    """`tier`: the last that was told."""
+    finished = ev.Finished(finish=finish_of(head, has_calls))
+    if bytes(head.usage)[:1] != b"{":
+        return [finished, ev.Ended(without_counts(tier))]
+    return [finished, ev.UsageReported(usage=decode_usage(head.usage, head.output, tier)), ev.Ended()]
 
 
 def read_head(body: bytes) -> ResponseHead:
@@ -285,7 +288,7 @@ def decode_response(body: bytes) -> list[ev.Event]:
             items.item(index, raw, events)
     except _UNREADABLE as exc:
         raise MalformedResponse("the upstream's answer is not a response") from exc
-    return [*events, *_last(head, items.has_calls)]
+    return [*events, *_last(head, items.has_calls, head.service_tier)]
 
 
 _CONTENT = {
@@ -312,6 +315,10 @@ class ResponsesStreamDecoder(Decoding[SseEvent]):
         super().__init__(SseDecoder())
         self._items = _Items()
         self._started = False
+        self._tier = _NULL  # the last that was told
+
+    def told_usage(self) -> Usage | None:
+        return without_counts(self._tier)
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
         data = event.data
@@ -341,6 +348,8 @@ class ResponsesStreamDecoder(Decoding[SseEvent]):
             self._start(told, events)
         if content is not None:
             content(self._items, told, events)
+        elif told.type in PROGRESS and bytes(told.response) != b"null":
+            self._hear(head_decoder.decode(told.response))
         elif told.type in TERMINAL:
             self._end(head_decoder.decode(told.response), events)
 
@@ -348,11 +357,16 @@ class ResponsesStreamDecoder(Decoding[SseEvent]):
         self._started = True
         events.append(_started(head_decoder.decode(told.response) if bytes(told.response) != b"null" else ResponseHead()))
 
+    def _hear(self, head: ResponseHead) -> None:
+        if is_told(head.service_tier):
+            self._tier = head.service_tier
+
     def _end(self, head: ResponseHead, events: list[ev.Event]) -> None:
         if self._items.empty:  # some send all of it at once
             for index, raw in enumerate(head.output or ()):
                 self._items.item(index, raw, events)
-        events += _last(head, self._items.has_calls)
+        self._hear(head)
+        events += _last(head, self._items.has_calls, self._tier)
         self._ended = True
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from contract.call import Call
 from contract.errors import MalformedResponse
-from contract.usage import tokens_about
+from contract.usage import Usage, tokens_about
 from providers.sse import SseEvent
 from providers.wires.answer import WholeAnswer
 from providers.wires.facts import Facts
@@ -30,9 +30,11 @@ from providers.wires.openai_responses.response import (
 )
 from providers.wires.openai_responses.usage import decode_usage
 from providers.wires.tapping import Tapping
+from providers.wires.tiers import is_told, without_counts
 
 _TRUE = msgspec.Raw(b"true")
 _FALSE = msgspec.Raw(b"false")
+_NULL = msgspec.Raw(b"null")
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _QUIET = frozenset({"message", "reasoning"})  # items that begin before there is any output in them
 
@@ -64,6 +66,7 @@ class ResponsesStreamTap(Tapping):
         self._kept = kept
         self._has_calls = False
         self._sequence = -1
+        self._tier = _NULL  # the last that was told
         self._begun = b"{}"  # the response as the stream's first event had it
         self.whole = b""
 
@@ -114,6 +117,11 @@ class ResponsesStreamTap(Tapping):
         head = head_decoder.decode(told.response)
         self.upstream_id = head.id or self.upstream_id
         self._begun = bytes(told.response)
+        if is_told(head.service_tier):
+            self._tier = head.service_tier
+
+    def told_usage(self) -> Usage | None:
+        return self.usage or without_counts(self._tier)
 
     def _item_begun(self, item: Item) -> None:
         if item.type in CALLS:
@@ -151,8 +159,10 @@ class ResponsesStreamTap(Tapping):
     def _read_last(self, told: StreamEvent) -> ResponseHead:
         head = head_decoder.decode(told.response) if bytes(told.response) != b"null" else ResponseHead()
         self.upstream_id = head.id or self.upstream_id
+        if is_told(head.service_tier):
+            self._tier = head.service_tier
         if bytes(head.usage)[:1] == b"{":
-            self.usage = decode_usage(head.usage, head.output, head.service_tier)
+            self.usage = decode_usage(head.usage, head.output, self._tier)
         return head
 
     def in_band(self, body: bytes) -> bytes:
@@ -189,7 +199,7 @@ def read_unary(body: bytes) -> WholeAnswer:
         raise MalformedResponse("the upstream's answer is not a response") from exc
     ended = head.status not in (None, "queued", "in_progress")
     finish = finish_of(head, any(item.type in CALLS for item in items)) if ended else None
-    usage = decode_usage(head.usage, head.output, head.service_tier) if bytes(head.usage)[:1] == b"{" else None
+    usage = decode_usage(head.usage, head.output, head.service_tier) if bytes(head.usage)[:1] == b"{" else without_counts(head.service_tier)
     bound = [item.encrypted_content for item in items if item.encrypted_content]
     if head.id and head.store is not False:  # an answer says whether it is kept
         bound.append(head.id)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from contract.usage import Usage
+from providers.wires.classes import input_of
 from providers.wires.tiers import tier_of
 
 _NONE = msgspec.Raw()
@@ -71,17 +72,19 @@ def decode_usage(raw: msgspec.Raw, output: Iterable[msgspec.Raw] | None = None, 
     into, out = given.input_tokens_details or _NO_INPUT, given.output_tokens_details or _NO_OUTPUT
     tools = given.server_side_tool_usage_details
     web, files, others = _charged(output or ()) if tools is None else _told(tools)
+    read = input_of(given.input_tokens, into.cached_tokens, into.cache_write_tokens, into.audio_tokens)
     return Usage(
-        input_uncached=_less(given.input_tokens, into.cached_tokens, into.cache_write_tokens, into.audio_tokens),
-        cache_read=into.cached_tokens,
-        cache_write_5m=into.cache_write_tokens,
-        audio_input=into.audio_tokens,
+        input_uncached=read.uncached,
+        cache_read=read.cache_read,
+        cache_write_5m=read.cache_write,
+        audio_input=read.audio,
         output_visible=_less(given.output_tokens, out.reasoning_tokens, out.audio_tokens),
         reasoning=out.reasoning_tokens,
         audio_output=out.audio_tokens,
         server_tool_calls=web + files + others or None,
         web_searches=web or None,
         file_searches=files or None,
+        source=read.source,
         raw=kept,
         service_tier=tier_of(tier),
     )

@@ -1,0 +1,34 @@
+"""The input that a provider counts as a whole, taken apart into disjoint classes."""
+
+from typing import NamedTuple
+
+from contract.usage import UsageSource
+
+
+class Input(NamedTuple):
+    """Tokens of each class; None: not known. `source`: estimated where what was told cannot be, or counts tokens twice."""
+
+    uncached: int | None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    audio: int | None = None
+    images: int | None = None
+    source: UsageSource = "provider"
+
+
+def input_of(
+    total: int | None, cache_read: int | None = None, cache_write: int | None = None, audio: int | None = None, images: int | None = None
+) -> Input:
+    """`total` has the others in it. Of a prompt that is said to have more cached tokens than tokens only the tokens are believed. Audio and images
+    that do not fit beside the cached tokens are cached ones too, and count there. A negative total says nothing."""
+    if total is None or total < 0:
+        return Input(None, cache_read, cache_write, audio, images)
+    left = total - (cache_read or 0) - (cache_write or 0)
+    if left < 0:
+        return Input(total, source="estimated")
+    rest = left - (audio or 0) - (images or 0)
+    if rest >= 0:
+        return Input(rest, cache_read, cache_write, audio, images)
+    heard = None if audio is None else min(audio, left)
+    seen = None if images is None else min(images, left - (heard or 0))
+    return Input(0, cache_read, cache_write, heard, seen, "estimated")

@@ -1,0 +1,92 @@
+"""A promised time to the first token on a real engine of two slots, one of which decodes while the other reads."""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+import pytest
+
+from contract.errors import EngineBusy
+from providers.local.prefills import Prefills
+from providers.local.spec import EngineSpec
+from tests.providers.local.test_engine_backend import Engine, own_engine, pieces  # noqa: F401 - a fixture
+
+PROMPT = "a prompt that no other request has computed, of some length "
+
+
+def reads(prefills: Prefills, tokens_per_s: float) -> None:
+    prefills.enter(0.0, 1000, False)
+    prefills.leave(1000 / tokens_per_s, 1000, False, read=True)
+    prefills.ended(1000 / tokens_per_s)
+
+
+def test_who_decodes_takes_its_share_of_each_step_from_who_is_read() -> None:
+    prefills = Prefills(ttft_s=1.0, step_tokens=8)
+    reads(prefills, 1000)
+    assert prefills.wait_s(700) == 0.7
+    prefills.enter(10.0, 0, False)
+    prefills.leave(10.0, 0, False, read=True)
+    assert prefills.decoding == 1 and prefills.wait_s(700) == pytest.approx(0.8)
+    assert prefills.has_room(875, batch=False) and not prefills.has_room(876, batch=False)
+    assert not prefills.too_late(876, False, 0.0), "it waits until nobody decodes, as long as that may be in time"
+    assert prefills.has_room(1001, batch=False) and prefills.has_room(5000, batch=True), "no promise to either can be kept"
+    prefills.ended(11.0)
+    assert prefills.has_room(1000, batch=False)
+
+
+def test_the_speed_is_that_of_steps_that_are_all_the_prompts() -> None:
+    prefills = Prefills(ttft_s=1.0, step_tokens=4)
+    prefills.enter(0.0, 0, False)
+    prefills.leave(0.0, 0, False, read=True)
+    prefills.enter(0.0, 300, False)
+    assert prefills.reading == 1
+    prefills.leave(1.0, 300, False, read=True)
+    assert prefills.tokens_per_s == 400, "three of four tokens in each step"
+
+
+def test_who_is_read_now_decodes_beside_who_comes_after() -> None:
+    prefills = Prefills(ttft_s=1.0, step_tokens=2)
+    reads(prefills, 1000)
+    prefills.enter(2.0, 100, False)
+    assert prefills.wait_s(100) == pytest.approx(0.1 + 0.2)
+
+
+def test_llama_cpp_s_steps_have_room_for_a_prompt_however_many_decode() -> None:
+    def step(**fields: int) -> int | None:
+        return EngineSpec(name="cpu", model_path="/m.gguf", **fields).step  # type: ignore[arg-type]
+
+    assert step(slots=2) == 8 and step(slots=8) == 12 and step(slots=2, step_tokens=64) == 64
+
+
+async def test_promises_are_kept_by_a_real_engine_under_load(own_engine: Callable[..., Engine]) -> None:  # noqa: F811
+    """Its own measured speed sets the promise, so that the machine's load does not; four ask all the time for 32 tokens each."""
+    engine = own_engine(max_queue=16)
+    await engine.supervisor.start()
+    began = monotonic()
+    await engine.ask(PROMPT * 12, stream=True, max_tokens=1)
+    promised_s = 2 * (monotonic() - began)
+    queue = engine.backend.admission
+    queue.prefills = Prefills(promised_s, step_tokens=engine.supervisor.spec.step)  # type: ignore[union-attr]
+    told: list[bool | None] = []
+
+    async def one(number: int) -> None:
+        asked = monotonic()
+        try:
+            exchange = await engine.open(f"{number} {PROMPT * 12}", stream=True, max_tokens=32, ignore_eos=True)
+            await exchange.next()
+        except EngineBusy:
+            told.append(None)
+            await asyncio.sleep(promised_s / 4)
+            return
+        told.append(monotonic() - asked <= promised_s)
+        async for _ in pieces(exchange):
+            pass
+
+    async def client(which: int) -> None:
+        for turn in range(10):
+            await one(which * 100 + turn)
+
+    await asyncio.gather(*map(client, range(4)))
+    admitted = [kept for kept in told if kept is not None]
+    assert len(admitted) >= 8, told
+    assert sum(admitted) >= 0.75 * len(admitted), told
