@@ -10,22 +10,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine
 
-from ledger.engine_time import Effective, Recent, Uptime, asked_before, known_from_us, recent, uptimes
-from ledger.engine_time import usd_per_hour as known_usd_per_hour
-from ledger.observed import INPUTS, OUTPUTS
-from ledger.reports import tokens_of
-from ledger.retention import kept, purged_us
-from ledger.rollups import DAY, HOUR, US
-from ledger.schema import attempts, usage_rollups
-from ledger.summed import Sums, summed
+from ledger.engine_time import Effective, Recent, Uptime, recent, uptimes
+from ledger.retention import kept
+from ledger.rollups import DAY, US
 from ledger.trend import AHEAD, Trend, trend
-from ledger.window import Window
+from ledger.volumes import Machine, Volume, began_us, of_engines, per_provider, volumes
+from ledger.window import Window, label_of
 
 DAY_H = 24.0
 NUSD_PER_USD = 1e9
-BUSIEST = 3  # hours of a day whose minutes are looked at
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -84,22 +79,25 @@ def breakeven(engine: Engine, window: Window, usd_per_hour: Mapping[str, float],
     Engines that the window's traffic did not reach are left out.
     """
     window = kept(engine, window)
-    found = summed(engine, window, ("provider", "model_sent", "target"), now_s)
+    found = volumes(engine, window, now_s)
     until_us = min(window.to_us, int(now_s * US))
     up = uptimes(engine, Window(window.from_us, until_us))
-    owned = {sums.group[0]: _tokens(sums) for sums in found if _is_owned(sums, up)}
-    managed = _managed(sums for sums in found if not _is_owned(sums, up))
-    traffic = (_days(max(window.from_us, _began_us(engine)), until_us), sum(map(_tokens, found)))
-    lines = []
-    known = known_usd_per_hour(engine, window)
-    goes, all_go = _trends(engine, window, owned, now_s) if owned and managed else ({}, None)
+    owned = {target[0]: volume.tokens for target, volume in found.items() if _is_owned(target, volume, up)}
+    managed = _managed({target: volume for target, volume in found.items() if not _is_owned(target, volume, up)})
+    if not owned or not managed:
+        return []
+    per_day = per_provider(found)
+    traffic = (_days(max(window.from_us, began_us(engine)), until_us), sum(per_day[""].values()))
+    of_all = of_engines(engine, window, owned, now_s) if window.filters else per_day
+    goes = _trends({name: per_day[name] for name in ("", *owned)}, window, now_s)
     costs = {} if "team" in window.filters else recent(engine, until_us, now_s)
+    lines = []
     for name, tokens in owned.items():
-        since_us = _since_us(engine, window, name, up.get(name), now_s)
-        work = Work(tokens, _days(max(window.from_us, since_us), until_us), _most_per_s(engine, window, name, up.get(name), now_s))
-        hourly = usd_per_hour.get(name, usd_per_hour.get("", known.get(name)))
+        machine = Machine(engine, window, name, up.get(name), of_all[name], now_s)
+        work = Work(tokens, _days(max(window.from_us, machine.since_us()), until_us), machine.most_per_s())
+        hourly = usd_per_hour.get(name, usd_per_hour.get("", up[name].usd_per_hour if name in up else None))
         found_now = (against(name, work, hourly, each, traffic) for each in managed)
-        lines += [msgspec.structs.replace(projected(each, work, goes.get(name), all_go), recent=costs.get(name)) for each in found_now]
+        lines += [msgspec.structs.replace(projected(each, work, goes.get(name), goes.get("")), recent=costs.get(name)) for each in found_now]
     return lines
 
 
@@ -133,20 +131,11 @@ def _either(*answers: bool) -> bool | None:
     return answers[0] if len(set(answers)) == 1 else None
 
 
-def _trends(engine: Engine, window: Window, owned: Iterable[str], now_s: float) -> tuple[dict[str, Trend | None], Trend | None]:
-    """Of each engine's and of all tokens in the whole days of UTC, from the first that had any on; millions a day."""
+def _trends(per_day: Mapping[str, Mapping[int, int]], window: Window, now_s: float) -> dict[str, Trend | None]:
+    """Of each one's tokens in the whole days of UTC, from the first that had any on; millions a day."""
     first, last = -(-window.from_us // (DAY * US)) * DAY, min(window.to_us // US, int(now_s)) // DAY * DAY
-    found = summed(engine, Window(first * US, last * US, window.filters), ("day", "provider"), now_s) if first < last else []
-    if not found:
-        return {}, None
-    per_day: dict[str, dict[int, float]] = {"": {}}
-    for sums in found:
-        day, provider = sums.group
-        for name in ("", provider) if provider in owned else ("",):
-            days = per_day.setdefault(name, {})
-            days[day] = days.get(day, 0.0) + _tokens(sums) / 1e6
-    trends = {name: trend([days.get(start, 0.0) for start in range(min(days), last, DAY)]) for name, days in per_day.items()}
-    return trends, trends[""]
+    whole = {name: {day: tokens for day, tokens in days.items() if first <= day < last} for name, days in per_day.items()}
+    return {name: trend([days.get(day, 0) / 1e6 for day in range(min(days), last, DAY)]) for name, days in whole.items() if days}
 
 
 def against(name: str, work: Work, usd_per_hour: float | None, other: Managed, traffic: tuple[float, int]) -> BreakEven:
@@ -172,88 +161,24 @@ def against(name: str, work: Work, usd_per_hour: float | None, other: Managed, t
     )
 
 
-def _is_owned(sums: Sums, up: Mapping[str, Uptime]) -> bool:
+def _is_owned(target: tuple[str, str], volume: Volume, up: Mapping[str, Uptime]) -> bool:
     """An engine was up or worked; its model bears its own name. A request that was refused has neither target nor model."""
-    provider, model, _ = sums.group
-    return bool(provider) and provider == model and (provider in up or sums.engine_us is not None)
+    provider, model = target
+    return bool(provider) and provider == model and (provider in up or volume.ran)
 
 
-def _managed(found: Iterable[Sums]) -> list[Managed]:
+def _managed(found: Mapping[tuple[str, str], Volume]) -> list[Managed]:
     """Those that were paid for, at what the attempts with a known cost came to."""
     lines = []
-    for sums in found:
-        paid = (sums.cost_nusd or 0) + (sums.absorbed_nusd or 0)
-        tokens = _tokens(sums) - (sums.unpriced_tokens or 0)
-        if paid and tokens > 0:
-            lines.append(Managed(sums.group[2], paid / NUSD_PER_USD / tokens * 1e6, sums.unpriced))
+    for target, volume in found.items():
+        tokens = volume.tokens - volume.unpriced_tokens
+        if volume.paid_nusd and tokens > 0:
+            lines.append(Managed(label_of(*target), volume.paid_nusd / NUSD_PER_USD / tokens * 1e6, volume.unpriced))
     return lines
-
-
-def _most_per_s(engine: Engine, window: Window, name: str, up: Uptime | None, now_s: float) -> float:
-    """Of all teams, for it is one machine. A minute has idle seconds in it, where few ask; its busy seconds have not."""
-    of_it, most, purged_s = {"provider": name}, 0.0, purged_us(engine) // US
-    days = sorted(summed(engine, Window(window.from_us, window.to_us, of_it), ("day",), now_s), key=_tokens)
-    kept_days = [each for each in days if each.group[0] >= purged_s]
-    for day_s in {each.group[0] for each in (*days[-1:], *kept_days[-1:])}:
-        most = max(most, _most_of_day(engine, window, of_it, day_s, purged_s, now_s))
-    if up is None or not up.busy_us:
-        return most
-    lost = asked_before(engine, window, name, up.since_us, now_s)
-    from_us = known_from_us(engine, up.since_us) if lost else window.from_us
-    meanwhile = sum(map(_tokens, summed(engine, Window(from_us, up.until_us, of_it), (), now_s)))
-    return max(most, meanwhile / up.busy_us * US)
-
-
-def _most_of_day(engine: Engine, window: Window, of_it: Mapping[str, str], day_s: int, purged_s: int, now_s: float) -> float:
-    """Tokens a second of its busiest hours' busiest minute. Of hours whose rows were deleted no minute is known, but the hour is."""
-
-    def within(start_s: int, long_s: int) -> Window:
-        return Window(max(window.from_us, start_s * US), min(window.to_us, (start_s + long_s) * US), of_it)
-
-    hours = sorted(summed(engine, within(day_s, DAY), ("hour",), now_s), key=_tokens)
-    most = max((_tokens(each) / HOUR for each in hours), default=0.0)
-    for each in [each for each in hours if each.group[0] >= purged_s][-BUSIEST:]:
-        minutes = summed(engine, within(each.group[0], HOUR), ("minute",), now_s)
-        most = max([most, *(_tokens(sums) / 60 for sums in minutes)])
-    return most
-
-
-def _began_us(engine: Engine) -> int:
-    """When the ledger's first attempt began; to the hour where its row was deleted."""
-    c = usage_rollups.c
-    with engine.connect() as connection:
-        row_us = connection.execute(select(func.min(attempts.c.started_at_us))).scalar()
-        hour_s = connection.execute(select(func.min(c.start_s)).where(c.span_s == HOUR)).scalar()
-    told = [each for each in (row_us, None if hour_s is None else hour_s * US) if each is not None]
-    if len(told) == 2 and told[0] < told[1] + HOUR * US:
-        return int(told[0])
-    return int(min(told, default=0))
-
-
-def _since_us(engine: Engine, window: Window, name: str, up: Uptime | None, now_s: float) -> int:
-    """Its first minute; when it was first asked where that was earlier, for its first hours may be lost."""
-    if up is not None and not asked_before(engine, window, name, up.since_us, now_s):
-        return up.since_us
-    return _first_us(engine, window, name, now_s)
-
-
-def _first_us(engine: Engine, window: Window, name: str, now_s: float) -> int:
-    """Of an engine of which no minute is written from then: when it was first asked."""
-    hours = summed(engine, Window(window.from_us, window.to_us, {"provider": name}), ("hour",), now_s)
-    if not hours:
-        return window.from_us
-    from_us, c = max(window.from_us, hours[0].group[0] * US), attempts.c
-    query = select(func.min(c.started_at_us)).where(c.started_at_us >= from_us, c.started_at_us < from_us + HOUR * US, c.target == name)
-    with engine.connect() as connection:
-        return int(connection.execute(query).scalar() or from_us)
 
 
 def _days(from_us: int, to_us: int) -> float:
     return max(1e-9, (to_us - from_us) / US / DAY)
-
-
-def _tokens(sums: Sums) -> int:
-    return (tokens_of(sums, INPUTS) or 0) + (tokens_of(sums, OUTPUTS) or 0)
 
 
 _WHOLE = Effective(None, None, None, 0.0)

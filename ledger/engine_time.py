@@ -7,14 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import BigInteger, Engine, Float, and_, case, cast, func, insert, select
+from sqlalchemy import BigInteger, ColumnElement, Engine, Float, and_, case, cast, func, insert, select
 
-from ledger.observed import INPUTS, OUTPUTS
 from ledger.prices import NUSD_PER_USD
-from ledger.reports import tokens_of
 from ledger.retention import HOUR_US, kept, purged_us
 from ledger.schema import engine_minutes
-from ledger.summed import NO_SUMS, Sums, summed
+from ledger.summed import sums_of
 from ledger.units import usd
 from ledger.window import Window
 
@@ -69,43 +67,78 @@ def write(engine: Engine, times: Sequence[EngineTime]) -> None:
         connection.execute(insert(engine_minutes), [{"id": uuid4().hex, **msgspec.structs.asdict(each)} for each in times])
 
 
-def usd_per_hour(engine: Engine, window: Window) -> dict[str, float]:
-    """What each engine's hour cost in that time, at most, where it was known."""
-    c = engine_minutes.c
-    within = (c.ended_at_us > window.from_us) & (c.ended_at_us <= window.to_us) & c.nusd_per_hour.is_not(None)
-    with engine.connect() as connection:
-        found = connection.execute(select(c.engine, func.max(c.nusd_per_hour)).where(within).group_by(c.engine))
-        return {name: nusd / NUSD_PER_USD for name, nusd in found}
-
-
 class Uptime(msgspec.Struct, frozen=True):
     """Of an engine that was up in a time: since when there is it, or the time's begin where it was up before that; until when it is written; how long
-    it was busy."""
+    it was busy; what its hour cost at most, where that was known."""
 
     since_us: int
     until_us: int
     busy_us: int
+    nusd_per_hour: int | None = None
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        return None if self.nusd_per_hour is None else self.nusd_per_hour / NUSD_PER_USD
+
+
+_c = engine_minutes.c
+_UPTIME = (
+    cast(func.min(_c.ended_at_us - _c.up_us - func.coalesce(_c.asleep_us, 0)), BigInteger),
+    cast(func.max(_c.ended_at_us), BigInteger),
+    cast(func.sum(_c.busy_us), BigInteger),
+    cast(func.max(_c.nusd_per_hour), BigInteger),
+)
+_HOURLY = cast(_c.nusd_per_hour, Float) / US_PER_HOUR
+_PRICED, _SLEPT = func.count() == func.count(_c.nusd_per_hour), func.count() == func.count(_c.asleep_us)
+_SPENT = (
+    cast(func.sum(_c.up_us), BigInteger),
+    case((func.count() == func.count(_c.energy_mj), cast(func.sum(_c.energy_mj), BigInteger))),
+    case((_PRICED, func.sum(_HOURLY * (_c.up_us + func.coalesce(_c.asleep_us, 0))))),
+    case((_PRICED, func.sum(_HOURLY * (_c.up_us - _c.busy_us)))),
+    case((_SLEPT, cast(func.sum(_c.asleep_us), BigInteger))),
+    case((and_(_PRICED, _SLEPT), func.sum(_HOURLY * _c.asleep_us))),
+)
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What an engine's rows of a time come to; None: not known of all of them. Costs in nano-dollars."""
+
+    up_us: int
+    energy_mj: int | None
+    cost: float | None
+    idle: float | None
+    asleep_us: int | None
+    asleep: float | None
 
 
 def uptimes(engine: Engine, window: Window) -> dict[str, Uptime]:
     """Each engine that was up in that time."""
-    c = engine_minutes.c
-    within = (c.ended_at_us > window.from_us) & (c.ended_at_us <= window.to_us)
-    told = (func.min(c.ended_at_us - c.up_us - func.coalesce(c.asleep_us, 0)), func.max(c.ended_at_us), func.sum(c.busy_us))
-    query = select(c.engine, *(cast(each, BigInteger) for each in told)).where(within).group_by(c.engine)
+    return {name: up for name, (up, _) in _times(engine, window, ()).items()}
+
+
+def _times(engine: Engine, window: Window, more: Sequence[ColumnElement[Any]]) -> dict[str, tuple[Uptime, Sequence[Any]]]:
+    """Each engine's that was up in that time, and `more` of its rows; in the order of names. An engine at a time, for an index has that together."""
+    found: dict[str, tuple[Uptime, Sequence[Any]]] = {}
+    name: str | None = ""
     with engine.connect() as connection:
-        found = {name: Uptime(*times) for name, *times in connection.execute(query)}
-        for name, up in found.items():
-            older = select(c.engine).where(c.ended_at_us <= window.from_us, c.engine == name).limit(1)
-            if up.since_us > window.from_us and connection.execute(older).first() is not None:
-                found[name] = msgspec.structs.replace(up, since_us=window.from_us)
+        while (name := connection.execute(select(func.min(_c.engine)).where(_c.engine > name)).scalar()) is not None:
+            of_it = (_c.engine == name, _c.ended_at_us > window.from_us, _c.ended_at_us <= window.to_us)
+            since_us, until_us, busy_us, nusd, *rest = connection.execute(select(*_UPTIME, *more).where(*of_it)).one()
+            if until_us is None:
+                continue
+            if since_us > window.from_us:
+                older = select(_c.engine).where(_c.engine == name, _c.ended_at_us <= window.from_us).limit(1)
+                since_us = since_us if connection.execute(older).first() is None else window.from_us
+            found[name] = Uptime(since_us, until_us, busy_us, nusd), rest
     return found
 
 
 def asked_before(engine: Engine, window: Window, name: str, since_us: int, now_s: float) -> bool:
     """Whether the ledger has attempts at that engine from hours before its first minute: it was there then, and its hours are lost."""
     until_us = since_us // HOUR_US * HOUR_US
-    return window.from_us < until_us and bool(summed(engine, Window(window.from_us, until_us, {"provider": name}), (), now_s))
+    if window.from_us >= until_us:
+        return False
+    return any(rows for (rows,) in sums_of(engine, [Window(window.from_us, until_us, {"provider": name})], (), ("rows",), now_s))
 
 
 def known_from_us(engine: Engine, since_us: int) -> int:
@@ -122,15 +155,14 @@ def engine_lines(engine: Engine, window: Window, now_s: float) -> list[dict[str,
     """
     costs = recent(engine, min(window.to_us, int(now_s * 1e6)), now_s)
     never = Recent(None, None, None)
-    return [line | {"last": msgspec.to_builtins(costs.get(line["engine"], never))} for line in _lines(engine, window, now_s)]
+    (lines,) = _lines(engine, [window], now_s)
+    return [line | {"last": msgspec.to_builtins(costs.get(line["engine"], never))} for line in lines]
 
 
 def recent(engine: Engine, until_us: int, now_s: float) -> dict[str, Recent]:
     """Each engine's that was up or asleep in the week before then (Unix time)."""
-    found = {
-        span: {line["engine"]: line for line in _lines(engine, Window(until_us - hours * US_PER_HOUR, until_us), now_s)}
-        for span, hours in LAST_H.items()
-    }
+    lines = _lines(engine, [Window(until_us - hours * US_PER_HOUR, until_us) for hours in LAST_H.values()], now_s)
+    found = {span: {line["engine"]: line for line in told} for span, told in zip(LAST_H, lines, strict=True)}
     return {name: Recent(**{span: _effective(lines.get(name)) for span, lines in found.items()}) for name in found["week"]}
 
 
@@ -143,60 +175,63 @@ def _effective(line: dict[str, Any] | None) -> Effective | None:
     return Effective(whole, None if busy is None else round(busy, 6), line["idle_share"], tokens / 1e6)
 
 
-def _tokens(engine: Engine, window: Window, now_s: float) -> dict[str, Sums]:
-    """What each engine did in the time of which its hours are known."""
-    ups = uptimes(engine, window)
-    of_them = Window(window.from_us, window.to_us, {**window.filters, "provider": tuple(ups)})
-    found = {sums.group[0]: sums for sums in summed(engine, of_them, ("provider",), now_s)} if ups else {}
-    for name, up in ups.items():
-        if up.since_us > window.from_us and asked_before(engine, window, name, up.since_us, now_s):
-            own = Window(known_from_us(engine, up.since_us), window.to_us, {**window.filters, "provider": name})
-            found[name] = next(iter(summed(engine, own, (), now_s)), NO_SUMS)
+class Done(msgspec.Struct, frozen=True):
+    """What an engine did; None: not known."""
+
+    requests: int = 0
+    tokens: int = 0
+    output_tokens: int | None = None
+
+    def __add__(self, other: "Done") -> "Done":
+        known = [each for each in (self.output_tokens, other.output_tokens) if each is not None]
+        return Done(self.requests + other.requests, self.tokens + other.tokens, sum(known) if known else None)
+
+
+def _done(engine: Engine, windows: Sequence[Window], names: Sequence[str], now_s: float) -> list[dict[str, Done]]:
+    """What those engines did in each of the windows, the shortest first, which end alike: each moment is read once."""
+    found: list[dict[str, Done]] = []
+    to_us = windows[0].to_us
+    for window in windows:
+        of_them = Window(window.from_us, to_us, {**window.filters, "provider": tuple(names)})
+        done = dict(found[-1]) if found else {}
+        for name, *sums in sums_of(engine, [of_them], ("provider",), Done.__struct_fields__, now_s) if names else ():
+            done[name] = done.get(name, Done()) + Done(*sums)
+        found.append(done)
+        to_us = window.from_us
     return found
 
 
-def _lines(engine: Engine, window: Window, now_s: float) -> list[dict[str, Any]]:
-    window, c = kept(engine, window), engine_minutes.c
-    hourly, priced = cast(c.nusd_per_hour, Float) / US_PER_HOUR, func.count() == func.count(c.nusd_per_hour)
-    slept = func.count() == func.count(c.asleep_us)
-    query = (
-        select(
-            c.engine,
-            cast(func.sum(c.up_us), BigInteger),
-            cast(func.sum(c.busy_us), BigInteger),
-            case((func.count() == func.count(c.energy_mj), cast(func.sum(c.energy_mj), BigInteger))),
-            case((priced, func.sum(hourly * (c.up_us + func.coalesce(c.asleep_us, 0))))),
-            case((priced, func.sum(hourly * (c.up_us - c.busy_us)))),
-            case((slept, cast(func.sum(c.asleep_us), BigInteger))),
-            case((and_(priced, slept), func.sum(hourly * c.asleep_us))),
-        )
-        .where(c.ended_at_us > window.from_us, c.ended_at_us <= window.to_us)
-        .group_by(c.engine)
-        .order_by(c.engine)
-    )
-    tokens = _tokens(engine, window, now_s)
-    lines = []
-    with engine.connect() as connection:
-        for name, up_us, busy_us, energy_mj, cost, idle, asleep_us, asleep in connection.execute(query):
-            sums = tokens.get(name)
-            output = None if sums is None else tokens_of(sums, OUTPUTS)
-            total = None if sums is None else (tokens_of(sums, INPUTS) or 0) + (output or 0)
-            lines.append(
-                {
-                    "engine": name,
-                    "up_h": round(up_us / US_PER_HOUR, 4),
-                    "busy_h": round(busy_us / US_PER_HOUR, 4),
-                    "asleep_h": None if asleep_us is None else round(asleep_us / US_PER_HOUR, 4),
-                    "idle_share": round(1 - busy_us / up_us, 4) if up_us else None,
-                    "requests": None if sums is None else sums.requests,
-                    "tokens": total,
-                    "output_tokens": output,
-                    "busy_tokens_per_s": round(output / busy_us * 1e6, 1) if output and busy_us else None,
-                    "kwh": None if energy_mj is None else round(energy_mj / MJ_PER_KWH, 6),
-                    "usd": usd(None if cost is None else round(cost)),
-                    "idle_usd": usd(None if idle is None else round(idle)),
-                    "asleep_usd": usd(None if asleep is None else round(asleep)),
-                    "usd_per_mtok": round(cost / total / 1_000, 6) if cost is not None and total else None,
-                }
-            )
+def _lines(engine: Engine, windows: Sequence[Window], now_s: float) -> list[list[dict[str, Any]]]:
+    """Each window's, the shortest first, which end alike. Tokens are of the time of which an engine's hours are known."""
+    windows = [kept(engine, window) for window in windows]
+    times = [_times(engine, window, _SPENT) for window in windows]
+    lines: list[list[dict[str, Any]]] = []
+    for window, found, done in zip(windows, times, _done(engine, windows, list(times[-1]), now_s), strict=True):
+        lines.append([])
+        for name, (up, spent) in found.items():
+            known = done.get(name)
+            if up.since_us > window.from_us and asked_before(engine, window, name, up.since_us, now_s):
+                own = Window(known_from_us(engine, up.since_us), window.to_us, {**window.filters, "provider": name})
+                known = Done(*next((sums for sums in sums_of(engine, [own], (), Done.__struct_fields__, now_s) if sums[0] is not None), (0, 0, 0)))
+            lines[-1].append(_line(name, up.busy_us, Spent(*spent), known))
     return lines
+
+
+def _line(name: str, busy_us: int, spent: Spent, done: Done | None) -> dict[str, Any]:
+    output, total = (None, None) if done is None else (done.output_tokens, done.tokens)
+    return {
+        "engine": name,
+        "up_h": round(spent.up_us / US_PER_HOUR, 4),
+        "busy_h": round(busy_us / US_PER_HOUR, 4),
+        "asleep_h": None if spent.asleep_us is None else round(spent.asleep_us / US_PER_HOUR, 4),
+        "idle_share": round(1 - busy_us / spent.up_us, 4) if spent.up_us else None,
+        "requests": None if done is None else done.requests,
+        "tokens": total,
+        "output_tokens": output,
+        "busy_tokens_per_s": round(output / busy_us * 1e6, 1) if output and busy_us else None,
+        "kwh": None if spent.energy_mj is None else round(spent.energy_mj / MJ_PER_KWH, 6),
+        "usd": usd(None if spent.cost is None else round(spent.cost)),
+        "idle_usd": usd(None if spent.idle is None else round(spent.idle)),
+        "asleep_usd": usd(None if spent.asleep is None else round(spent.asleep)),
+        "usd_per_mtok": round(spent.cost / total / 1_000, 6) if spent.cost is not None and total else None,
+    }

@@ -1,9 +1,10 @@
 """The ledger's tables. `attempts` is append-only; `schema_version` names the shape a database was made with.
 
-Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the
-cache, version 5 `admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups, version 9 what
-engines of ours did, version 10 summaries of roll-ups, images and searches, version 11 what predictions came to in roll-ups, version 12 how long
-engines slept, version 15 what budgets are charged where a cost is not known; an older database gets what it lacks when it is opened.
+Version 2 added `bindings` and `kept_answers`, version 3 what was predicted and decided, version 4 organisations and the cache, version 5
+`admin_sessions`, version 6 `alerts`, version 7 keys made at run time, version 8 the policy, its SLO and roll-ups, version 9 what engines of ours did,
+version 10 summaries of roll-ups, images and searches, version 11 what predictions came to in roll-ups, version 12 how long engines slept, version 15
+what budgets are charged where a cost is not known, version 16 indexes of targets' roll-ups and of engines' minutes; an older database gets what it
+lacks when it is opened.
 """
 
 from sqlalchemy import (
@@ -29,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-VERSION = 15
+VERSION = 16
 UPGRADED = frozenset(range(1, VERSION))  # older versions that lack nothing but tables and columns
 
 metadata = MetaData()
@@ -213,6 +214,7 @@ usage_rollups = Table(
     *(Column(name, BigInteger) for name in USAGE_MEASURES),
     Index("usage_rollups_by_span", "span_s", "start_s"),
     Index("usage_rollups_by_team", "team", "span_s", "start_s"),
+    Index("usage_rollups_by_target", "target", "span_s", "start_s"),
 )
 
 # `prompt`: which of contract.scale.PROMPTS; -1: not known. `counts`: ledger/histogram.py. `predictions`: ledger/predictions.py.
@@ -282,6 +284,7 @@ engine_minutes = Table(
     Column("nusd_per_hour", BigInteger),
     Column("asleep_us", BigInteger),
     Index("engine_minutes_by_time", "ended_at_us"),
+    Index("engine_minutes_by_engine", "engine", "ended_at_us", "up_us", "busy_us", "energy_mj", "nusd_per_hour", "asleep_us"),  # all that is asked
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))

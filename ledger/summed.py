@@ -1,11 +1,12 @@
 """Sums of usage and cost by group: from the roll-ups, and from the rows of the moments that have none yet. SQL sums, Python shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Engine, cast, func, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, Engine, Select, Table, case, cast, func, select, union_all
 
+from ledger.observed import INPUTS, OUTPUTS
 from ledger.rollups import ROW
 from ledger.schema import USAGE_MEASURES, attempts, usage_rollups, usage_summaries
 from ledger.summaries import USAGE_DETAILS, detail_of, failed
@@ -56,22 +57,46 @@ _FIELDS = Sums.__struct_fields__[1:]
 
 def summed(engine: Engine, window: Window, groups: Sequence[str], now_s: float) -> list[Sums]:
     """The groups in their own order. Raises KeyError for an unknown one (window.GROUPS). rollups.roll_up makes anew what is stale, not this."""
-    chosen, rest = parts(window, now_s, coarsest(groups))
-    detail = None if "team" in window.filters else detail_of(USAGE_DETAILS, dimensions_of((*groups, *window.filters)))
-    selects = []
-    for table, within in (*sources(chosen, usage_rollups, usage_summaries, detail), *((attempts, each) for each in raw(rest))):
-        columns = table.c
-        measures = ROW if table is attempts else {"failed": failed(columns), **{name: columns[name] for name in USAGE_MEASURES}}
-        if table is usage_summaries:
-            measures["failed"] = columns.failed
-        named = [group_of(name, columns).label(f"g_{name}") for name in groups]
-        values = [measures[name].label(f"m_{name}") for name in _FIELDS]
-        selects.append(select(*named, *values).where(within, *matching(window, columns)))
+    found = (Sums(tuple(row[: len(groups)]), *row[len(groups) :]) for row in sums_of(engine, [window], groups, _FIELDS, now_s))
+    return [each for each in found if each.rows]  # without groups there is always one, of nothing
+
+
+def sums_of(engine: Engine, windows: Iterable[Window], groups: Sequence[str], names: Sequence[str], now_s: float) -> list[tuple[Any, ...]]:
+    """(groups…, sums…) of these measures only, which takes less; of windows that share no moment, in the groups' own order. `names`: of Sums, and
+    "tokens" and "output_tokens". Without groups: one, of None where there is nothing, or none. Raises KeyError for what does not exist."""
+    selects = [each for window in windows for each in _selects(window, groups, names, now_s)]
     if not selects:
         return []
     both = union_all(*selects).subquery()
     by = [both.c[f"g_{name}"] for name in groups]
-    query = select(*by, *(cast(func.sum(both.c[f"m_{name}"]), BigInteger) for name in _FIELDS)).group_by(*by).order_by(*by)
+    query = select(*by, *(cast(func.sum(both.c[f"m_{name}"]), BigInteger) for name in names)).group_by(*by).order_by(*by)
     with engine.connect() as connection:
-        found = [Sums(tuple(row[: len(by)]), *row[len(by) :]) for row in connection.execute(query)]
-    return [each for each in found if each.rows]  # without groups there is always one, of nothing
+        return [tuple(row) for row in connection.execute(query)]
+
+
+def _selects(window: Window, groups: Sequence[str], names: Sequence[str], now_s: float) -> Iterator[Select[Any]]:
+    """What is to be added up, a part of the window each."""
+    chosen, rest = parts(window, now_s, coarsest(groups))
+    detail = None if "team" in window.filters else detail_of(USAGE_DETAILS, dimensions_of((*groups, *window.filters)))
+    for table, within in (*sources(chosen, usage_rollups, usage_summaries, detail), *((attempts, each) for each in raw(rest))):
+        by = [group_of(name, table.c).label(f"g_{name}") for name in groups]
+        yield select(*by, *(_MEASURES[table][name].label(f"m_{name}") for name in names)).where(within, *matching(window, table.c))
+
+
+def _tokens(table: Table) -> dict[str, ColumnElement[Any]]:
+    """Of all that is known; output is NULL where nothing of it is."""
+    known = {name: func.coalesce(table.c[name], 0) for name in (*INPUTS, *OUTPUTS)}
+    output: Any = sum((known[name] for name in OUTPUTS[1:]), known[OUTPUTS[0]])
+    told = func.coalesce(*(table.c[name] for name in OUTPUTS)).is_not(None)
+    return {"tokens": sum((known[name] for name in INPUTS), output), "output_tokens": case((told, output))}
+
+
+def _measures(table: Table) -> dict[str, ColumnElement[Any]]:
+    return {name: table.c[name] for name in USAGE_MEASURES} | _tokens(table)
+
+
+_MEASURES: dict[Table, dict[str, ColumnElement[Any]]] = {
+    attempts: ROW | _tokens(attempts),
+    usage_rollups: {"failed": failed(usage_rollups.c)} | _measures(usage_rollups),
+    usage_summaries: {"failed": usage_summaries.c.failed} | _measures(usage_summaries),
+}

@@ -33,6 +33,11 @@ def label(columns: Columns) -> ColumnElement[str]:
     return case((alone, columns.target), else_=columns.target + "/" + columns.model_sent)
 
 
+def label_of(provider: str, model_sent: str) -> str:
+    """The same of one target."""
+    return provider if model_sent in (provider, "") else f"{provider}/{model_sent}"
+
+
 def group_of(name: str, columns: Columns) -> ColumnElement[Any]:
     """Raises KeyError for a group that does not exist."""
     if name == "target":
@@ -52,8 +57,7 @@ def told_by(groups: Sequence[str]) -> Callable[[Sequence[Any], int], tuple[Any, 
             return at_us // US // TIMES[name] * TIMES[name]
         if name != "target":
             return dimensions[at[NAMES.get(name, name)]]
-        target, model = dimensions[at["target"]], dimensions[at["model_sent"]]
-        return target if model in (target, "") else f"{target}/{model}"
+        return label_of(dimensions[at["target"]], dimensions[at["model_sent"]])
 
     return lambda dimensions, at_us: tuple(told(name, dimensions, at_us) for name in groups)
 

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select
 
 from contract.usage import Usage
 from ledger.database import open_engine
-from ledger.engine_time import LIKE, EngineTime, engine_lines, recent, usd_per_hour, write
+from ledger.engine_time import LIKE, EngineTime, engine_lines, recent, uptimes, write
 from ledger.reports import report
 from ledger.rollups import roll_up
 from ledger.schema import VERSION, engine_minutes
@@ -68,7 +68,7 @@ def test_an_hour_costs_the_same_busy_or_not_and_its_idle_part_is_told_apart(engi
         "last": {"hour": {**cost, "usd_per_mtok": None, "busy_usd_per_mtok": None, "mtok": 0.0}, "day": cost, "week": cost},
     }
     assert (cpu["busy_h"], cpu["kwh"], cpu["usd"], cpu["idle_usd"], cpu["usd_per_mtok"]) == (0.5, None, None, None, None), "unknown is null"
-    assert usd_per_hour(engine, WINDOW) == {"gpu": 4.0}
+    assert {name: up.usd_per_hour for name, up in uptimes(engine, WINDOW).items()} == {"cpu": None, "gpu": 4.0}
     ((line,), whole) = report(engine, "cost", WINDOW, ("target",), NOW_S)
     assert whole and (line["cost_usd"], line["engine_usd"], line["unpriced"], line["usd_per_mtok"]) == (None, "0.500000000", 0, 0.5)
 
@@ -107,6 +107,7 @@ def test_what_an_engine_slept_is_not_known_of_rows_that_did_not_count_it(engine:
 def test_engines_hours_of_version_11_are_kept(engine: Engine, database: str) -> None:
     write(engine, [EngineTime("gpu", END_US, HOUR_US // 4, 0, None, 4_000_000_000, 5)])
     with engine.begin() as connection:
+        connection.exec_driver_sql("DROP INDEX engine_minutes_by_engine")
         connection.exec_driver_sql("ALTER TABLE engine_minutes DROP COLUMN asleep_us")
         connection.exec_driver_sql("UPDATE schema_version SET version = 11")
     new = open_engine(database)
