@@ -19,13 +19,13 @@ class Input(NamedTuple):
 def input_of(
     total: int | None, cache_read: int | None = None, cache_write: int | None = None, audio: int | None = None, images: int | None = None
 ) -> Input:
-    """`total` has the others in it. Of a prompt that is said to have more cached tokens than tokens only the tokens are believed. Audio and images
-    that do not fit beside the cached tokens are cached ones too, and count there. A negative total says nothing."""
+    """`total` has the others in it. Of a prompt that is said to have more cached tokens than tokens only the tokens are believed; what was read
+    and is written anew counts in both, as OpenRouter bills it (recorded, Gemini). Audio and images that do not fit beside the cached tokens are cached ones too, and count there. A negative total says nothing."""
     if total is None or total < 0:
         return Input(None, cache_read, cache_write, audio, images)
-    left = total - (cache_read or 0) - (cache_write or 0)
-    if left < 0:
+    if max(cache_read or 0, cache_write or 0) > total:
         return Input(total, source="estimated")
+    left = max(0, total - (cache_read or 0) - (cache_write or 0))
     rest = left - (audio or 0) - (images or 0)
     if rest >= 0:
         return Input(rest, cache_read, cache_write, audio, images)

@@ -19,9 +19,9 @@ from providers.wires.openai_responses.usage import decode_usage as responses
 
 READERS: list[tuple[Callable[[Raw], Usage | None], dict[str, object]]] = [
     (chat, {"prompt_tokens": 20, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 50}}),
-    (chat, {"prompt_tokens": 20, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 15, "cache_write_tokens": 10}}),
+    (chat, {"prompt_tokens": 20, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 15, "cache_write_tokens": 21}}),
     (chat, {"prompt_tokens": 20, "completion_tokens": 5, "prompt_cache_hit_tokens": 21}),
-    (responses, {"input_tokens": 20, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 15, "cache_write_tokens": 10}}),
+    (responses, {"input_tokens": 20, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 21, "cache_write_tokens": 10}}),
     (gemini, {"promptTokenCount": 20, "candidatesTokenCount": 5, "cachedContentTokenCount": 50}),
     (cohere, {"tokens": {"input_tokens": 20, "output_tokens": 5}, "cached_tokens": 50}),
     (passed, {"input_tokens": 20, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 50}}),
@@ -51,7 +51,8 @@ def test_more_written_for_an_hour_than_written_is_all_of_it() -> None:
         ((100, 40, 10, 30, 5), Input(15, 40, 10, 30, 5)),
         ((100, 80, None, 60, None), Input(0, 80, None, 20, None, "estimated")),
         ((100, None, None, 60, 60), Input(0, None, None, 60, 40, "estimated")),
-        ((100, 60, 60, 5, None), Input(100, source="estimated")),
+        ((100, 60, 101, 5, None), Input(100, source="estimated")),
+        ((100, 98, 97, None, None), Input(0, 98, 97)),  # read, and written anew
         ((0, 0, None, None, None), Input(0, 0)),
         ((None, 5, None, None, None), Input(None, 5)),
         ((-1, 5, None, None, None), Input(None, 5)),
