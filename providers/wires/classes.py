@@ -19,8 +19,9 @@ class Input(NamedTuple):
 def input_of(
     total: int | None, cache_read: int | None = None, cache_write: int | None = None, audio: int | None = None, images: int | None = None
 ) -> Input:
-    """`total` has the others in it. Of a prompt that is said to have more cached tokens than tokens only the tokens are believed; what was read
-    and is written anew counts in both, as OpenRouter bills it (recorded, Gemini). Audio and images that do not fit beside the cached tokens are cached ones too, and count there. A negative total says nothing."""
+    """`total` has the others in it. Of a prompt that is said to have more cached tokens than tokens only the tokens are believed; what was read and
+    is written anew counts in both, as OpenRouter bills it (recorded, of Gemini). Audio and images that do not fit beside the cached tokens are cached
+    ones too, and count there. A negative total says nothing."""
     if total is None or total < 0:
         return Input(None, cache_read, cache_write, audio, images)
     if max(cache_read or 0, cache_write or 0) > total:
