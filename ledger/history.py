@@ -15,7 +15,17 @@ _c = attempts.c
 _PLAIN = (
     *(_c.request_id, _c.attempt, _c.started_at_us, _c.team, _c.organisation, _c.stream, _c.model_asked, _c.target, _c.model_sent),
     *(_c.status, _c.reason, _c.error_code, _c.queue_us, _c.first_token_us, _c.end_us, _c.prompt_tokens_estimated, _c.predicted_ttft_us),
-    *(_c.cost_nusd, _c.billed, _c.bytes_request, _c.engine_prefill_us, _c.input_uncached, _c.cache_read, _c.cache_write_5m, _c.cache_write_1h),
+    *(
+        _c.cost_nusd,
+        _c.held_nusd,
+        _c.billed,
+        _c.bytes_request,
+        _c.engine_prefill_us,
+        _c.input_uncached,
+        _c.cache_read,
+        _c.cache_write_5m,
+        _c.cache_write_1h,
+    ),
 )
 _MORE_INPUTS = (_c.audio_input, _c.image_input)
 _OUTPUTS = (_c.output_visible, _c.reasoning, _c.audio_output, _c.image_output)
@@ -44,6 +54,7 @@ class Recorded(msgspec.Struct, frozen=True):
     prompt_tokens_estimated: int | None
     predicted_ttft_us: int | None
     cost_nusd: int | None
+    held_nusd: int | None
     billed: str
     bytes_request: int
     engine_prefill_us: int | None

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, known_or_exit, open_ledger, since_or_exit
+from gateway.cli.ledger_file import (
+    ConfigOption,
+    DatabaseOption,
+    JsonOption,
+    SinceOption,
+    known_or_exit,
+    open_ledger,
+    since_or_exit,
+    tell_deleted_rows,
+)
 from gateway.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -42,6 +51,7 @@ def export(
     except OSError as error:
         typer.echo(f"{file} cannot be written: {error.strerror or error}", err=True)
         raise typer.Exit(1) from error
+    tell_deleted_rows(engine, window)
     typer.echo(f"{count} attempts written to {file}")
 
 

@@ -17,7 +17,7 @@ REFUSED = frozenset(each.code for each in (UpstreamRejected, ContextLengthExceed
 class Outcome(msgspec.Struct, frozen=True):
     """Seconds from the request's begin. `ttft_s` None: not streamed, or not answered. `cost_nusd` None: not known; an owned engine's is 0.
 
-    `judged` False: its client left, so that nothing says whether it would have been in time. `team_nusd`: what its team pays, as far as it is known.
+    `judged` False: its client left, so that nothing says whether it would have been in time. `team_nusd`: what its team's budgets pay.
     `failed_first`: its first attempt did.
     """
 
@@ -58,7 +58,7 @@ def recorded_outcome(rows: Sequence[Recorded], owned: frozenset[str]) -> Outcome
         total_s=(ended_us - began_us) / 1e6,
         output_tokens=answered[-1].output_tokens if answered else None,
         cost_nusd=sum(known) if len(known) == len(costs) else None,
-        team_nusd=sum(cost for row, cost in zip(rows, costs, strict=True) if row.billed == "team" and cost),
+        team_nusd=sum((row.held_nusd or 0) if cost is None else cost for row, cost in zip(rows, costs, strict=True) if row.billed == "team"),
         failed_first=rows[0].status in ("failed", "cut"),
     )
 

@@ -146,7 +146,8 @@ def cursor_of(page: Page, after: tuple[int, str] | int | None) -> str | None:
 
 
 def answer(asked: Asked, lines: Sequence[dict[str, Any]], like: dict[str, Any], next_cursor: str | None, **beside: Any) -> Response:
-    """JSON: `data`, `next_cursor`, and what stands beside them. CSV: a line each, nested names with dots, the cursor in `x-next-cursor`.
+    """JSON: `data`, `next_cursor`, and what stands beside them. CSV: a line each, nested names with dots, the cursor in
+    `x-next-cursor`, `whole` in `x-whole`.
 
     `like`: a line that has everything in it.
     """
@@ -154,6 +155,8 @@ def answer(asked: Asked, lines: Sequence[dict[str, Any]], like: dict[str, Any], 
         body = msgspec.json.encode({"data": lines, "next_cursor": next_cursor, **beside})
         return Response(body, media_type="application/json")
     headers = {} if next_cursor is None else {"x-next-cursor": next_cursor}
+    if "whole" in beside:
+        headers["x-whole"] = "true" if beside["whole"] else "false"
     return Response(as_csv(lines, like), media_type="text/csv; charset=utf-8", headers=headers)
 
 

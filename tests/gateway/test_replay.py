@@ -223,6 +223,20 @@ def test_a_cost_that_is_not_known_is_in_neither_sum(tmp_path: Path) -> None:
 
 
 # --- budgets ---------------------------------------------------------------------------------------------------------------
+def test_what_is_held_for_an_answer_of_unknown_cost_is_spent(tmp_path: Path) -> None:
+    plain = {"team": "search", "model_asked": "chat", "route": "chat", "target": "cheap", "model_sent": "small", "end_us": 500_000}
+    used = Usage(input_uncached=100, output_visible=10)
+    url = fill(tmp_path / "some.db", row("req_a", started_at_us=ago(60), usage=used, held_nusd=10**12, **plain))
+    (tmp_path / "new.yaml").write_text(config("cheap-first"))
+    done = command("replay", "new.yaml", "--database", url, "--json", "--fail-if", "breaches>0", cwd=tmp_path)
+    (beyond,) = json.loads(done.stdout)["budgets"]
+    assert done.returncode == 1 and (beyond["scope"], beyond["recorded_usd"], beyond["replayed_usd"]) == (
+        "team:search",
+        "1000.000000000",
+        "1000.000000000",
+    )
+
+
 def test_a_budget_that_the_replayed_spending_exceeds_is_told_with_the_moment(spread: Lived) -> None:
     """Everything at the dearest target: its team's day is over sooner, and on more days."""
     text = config("own-first").replace("      - {engine: cpu}\n", "")

@@ -55,6 +55,8 @@ async def test_requests_of_a_time_whose_rows_were_deleted_are_not_told_as_the_wh
         for day, whole in ((GONE_S, False), (GONE_S + DAY, True)):
             told = await get(gateway, "/v1/requests", **{"from": iso(day * US), "to": iso((day + DAY) * US)})
             assert (told.json()["data"], told.json()["whole"]) == ([], whole), told.text
+            told = await get(gateway, "/v1/requests", format="csv", **{"from": iso(day * US), "to": iso((day + DAY) * US)})
+            assert told.headers["x-whole"] == ("true" if whole else "false")
 
 
 async def get(gateway: Gateway, path: str, **params: Any) -> httpx2.Response:

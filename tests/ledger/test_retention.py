@@ -116,3 +116,13 @@ def test_the_commands_say_so(tmp_path: Path) -> None:
     assert done.returncode == 0 and "rows of a part of this time were deleted" in done.stderr
     done = turnout("report", "usage", "--since", "36500d", "--database", url, cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
+    done = turnout("export", "rows.csv", "--since", "36500d", "--database", url, cwd=tmp_path)
+    assert done.returncode == 0 and "they are not in it" in done.stderr
+    (tmp_path / "policy.yaml").write_text(
+        "teams: {red: {keys: [sk-red]}}\nproviders: {one: {kind: openai-compatible, base_url: 'http://127.0.0.1:9', api_key: k}}\n"
+        "models: {m: {targets: [{provider: one, model: m}]}}\n"
+    )
+    done = turnout("replay", "policy.yaml", "--since", "36500d", "--database", url, cwd=tmp_path)
+    assert done.returncode == 0 and "they are not in it" in done.stderr, done.stderr
+    done = turnout("replay", "policy.yaml", "--since", "1h", "--database", url, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
