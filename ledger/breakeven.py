@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine
 
+from ledger.capacity import Capacity
 from ledger.engine_time import Effective, Recent, Uptime, recent, uptimes
 from ledger.retention import kept
 from ledger.rollups import DAY, US
 from ledger.trend import AHEAD, Trend, trend
-from ledger.volumes import Machine, Volume, began_us, of_engines, per_provider, volumes
+from ledger.volumes import Volume, began_us, of_engines, per_provider, volumes
 from ledger.window import Window, label_of
 
 DAY_H = 24.0
@@ -93,8 +94,8 @@ def breakeven(engine: Engine, window: Window, usd_per_hour: Mapping[str, float],
     costs = {} if "team" in window.filters else recent(engine, until_us, now_s)
     lines = []
     for name, tokens in owned.items():
-        machine = Machine(engine, window, name, up.get(name), of_all[name], now_s)
-        work = Work(tokens, _days(max(window.from_us, machine.since_us()), until_us), machine.most_per_s())
+        capacity = Capacity(engine, window, name, up.get(name), of_all[name], now_s)
+        work = Work(tokens, _days(max(window.from_us, capacity.since_us()), until_us), capacity.most_per_s())
         hourly = usd_per_hour.get(name, usd_per_hour.get("", up[name].usd_per_hour if name in up else None))
         found_now = (against(name, work, hourly, each, traffic) for each in managed)
         lines += [msgspec.structs.replace(projected(each, work, goes.get(name), goes.get("")), recent=costs.get(name)) for each in found_now]

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import (
-    ConfigOption,
-    DatabaseOption,
-    JsonOption,
-    SinceOption,
-    known_or_exit,
-    open_ledger,
-    since_or_exit,
-    tell_deleted_rows,
-)
+from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, known_or_exit, open_ledger, since_or_exit, tell_deleted
 from gateway.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -39,6 +30,7 @@ def export(
 ) -> None:
     """Write the attempts of a time into a Parquet or CSV file."""
     from ledger import exporting
+    from ledger.retention import is_whole
     from ledger.window import Window
 
     if file.suffix not in exporting.FORMATS:
@@ -51,7 +43,7 @@ def export(
     except OSError as error:
         typer.echo(f"{file} cannot be written: {error.strerror or error}", err=True)
         raise typer.Exit(1) from error
-    tell_deleted_rows(engine, window)
+    tell_deleted(is_whole(engine, window, by_rows=True), "they are not in it")
     typer.echo(f"{count} attempts written to {file}")
 
 

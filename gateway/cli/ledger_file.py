@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ledger.row import AttemptRow
-    from ledger.window import Window
 
 DatabaseOption = Annotated[str | None, typer.Option(help="the ledger's URL [default: the configuration's]")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the YAML file whose state.database is read")]
@@ -67,18 +66,10 @@ def open_ledger(database: str | None, config: Path | None) -> "Engine":
     return ledger
 
 
-def tell_deleted(whole: bool) -> None:
-    """On stderr, where what was printed lacks deleted rows."""
+def tell_deleted(whole: bool, left: str = "at most the sums of their whole hours are in it") -> None:
+    """On stderr, where what was printed lacks deleted rows. `left`: what there is of them."""
     if not whole:
-        typer.echo("rows of a part of this time were deleted (ledger.retention_days): at most the sums of their whole hours are in it", err=True)
-
-
-def tell_deleted_rows(engine: "Engine", window: "Window") -> None:
-    """The same where rows alone can be told."""
-    from ledger.retention import is_whole
-
-    if not is_whole(engine, window, by_rows=True):
-        typer.echo("rows of a part of this time were deleted (ledger.retention_days): they are not in it", err=True)
+        typer.echo(f"rows of a part of this time were deleted (ledger.retention_days): {left}", err=True)
 
 
 def ledger_at(url: str) -> "Engine | None":

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.ledger_file import (
-    ConfigOption,
-    DatabaseOption,
-    JsonOption,
-    SinceOption,
-    known_or_exit,
-    open_ledger,
-    since_or_exit,
-    tell_deleted_rows,
-)
+from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, SinceOption, known_or_exit, open_ledger, since_or_exit, tell_deleted
 from gateway.cli.tables import plain, print_table
 
 if TYPE_CHECKING:
@@ -44,7 +35,6 @@ def replay(  # noqa: PLR0913 - a command's options are its parameters
     from gateway.cli.settings import load_or_exit
     from gateway.replay.replaying import Span
     from gateway.replay.run import replay as replayed
-    from ledger.window import FOR_EVER_US, Window
     from providers.local.weights import WeightsNotFound
 
     conditions = [_condition(text) for text in fail_if or ()]
@@ -58,7 +48,7 @@ def replay(  # noqa: PLR0913 - a command's options are its parameters
     except WeightsNotFound as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    tell_deleted_rows(ledger, Window(since_us, FOR_EVER_US, {} if team is None else {"team": team}))
+    tell_deleted(told["whole"], "they are not in it")
     failures = [why for each in conditions if (why := each.fails(told)) is not None]
     if as_json:
         typer.echo(json.dumps(told | {"failures": failures}))

@@ -17,6 +17,8 @@ from gateway.replay.replaying import Replay, Span
 from gateway.replay.sums import Sums
 from ledger.database import open_engine
 from ledger.history import Recorded, history, starts_of
+from ledger.retention import is_whole
+from ledger.window import Window
 from policy.evidence import Evidence
 
 EVIDENCE_S = 3600.0
@@ -29,7 +31,8 @@ Seen = Callable[[float], None]
 def replay(
     settings: Settings, ledger: Engine, span: Span, evidence_s: float = EVIDENCE_S, part_rows: int = PART_ROWS, seen: Seen | None = None
 ) -> dict[str, Any]:
-    """The figures of `Sums.told`. `evidence_s`: how long before and after a request a recorded attempt may stand for one.
+    """The figures of `Sums.told`, and `whole`: no row of the span was deleted. `evidence_s`: how long before and after a request a recorded attempt may
+    stand for one.
 
     `seen` is told now and then how far it is, 0 to 1, and all is then done in this process.
     A part begins with what the hour before it teaches, as a gateway does that is started there. Nothing is written, nobody is asked.
@@ -48,7 +51,9 @@ def replay(
     whole, *others = parts
     for each in others:
         whole.merge(each)
-    return whole.told(frozenset(settings.engine_replicas), whole.budgets.exceeded(ledger, span.from_us))
+    window = Window(span.from_us, span.to_us, {} if span.team is None else {"team": span.team})
+    figures = whole.told(frozenset(settings.engine_replicas), whole.budgets.exceeded(ledger, span.from_us))
+    return figures | {"whole": is_whole(ledger, window, by_rows=True)}
 
 
 Watch = Callable[[Iterator[Recorded]], Iterator[Recorded]]

@@ -23,31 +23,29 @@ FILTERS = tuple(name for name in (*NAMES, "target") if name not in ("team", "org
 MOST_LINES = 1_000
 SINCE = "7d"
 PricePerHour = Annotated[float | None, Query(gt=0, le=MOST_USD_PER_HOUR, allow_inf_nan=False)]  # US dollars
+Times = tuple[str | None, str | None, str | None]  # `since`, `from`, `to`, as they were written
 STATUSES: tuple[str, ...] = get_args(Status)
 LAST_US = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1e6)  # moments that are told have a year in each zone
 
 
-Times = tuple[str | None, str | None, str | None]  # `since`, `from`, `to`, as they were written
-
-
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
-    """Where the next page begins, in the same time as the first. `after`: a place in the list, or how many lines were told. `of`, `asked`: Page's."""
+    """Where the next page begins, in the same time as the first. `after`: a place in the list, or how many lines were told. `of`, `times`: Page's."""
 
     from_us: int
     to_us: int
     after: tuple[int, str] | int
     of: str
-    asked: Times
+    times: Times
 
 
 class Page(msgspec.Struct, frozen=True):
-    """`of`: what list it is of, in whichever time: its path, groups and filters. `asked`: the time as the first page's query wrote it."""
+    """`of`: what list it is of, in whichever time: its path, groups and filters. `times`: as the first page's query wrote them."""
 
     window: Window
     limit: int
     after: tuple[int, str] | int | None
     of: str
-    asked: Times
+    times: Times
 
 
 class Asked:
@@ -93,12 +91,12 @@ class Asked:
             told = _read_cursor(self.cursor)
             if told.of != of:
                 raise InvalidRequest("this cursor is of another list, groups or filters; repeat the query that it came with", param="cursor")
-            for name, time_now, time_then in zip(("since", "from", "to"), self._times, told.asked, strict=True):
-                if time_now not in (None, time_then):
+            for name, given, first in zip(("since", "from", "to"), self._times, told.times, strict=True):
+                if given not in (None, first):
                     raise InvalidRequest(
                         f"this cursor goes on in the time that its first page asked for; leave `{name}` as it was there, or out", param=name
                     )
-            return Page(Window(told.from_us, told.to_us, filters), self.limit, told.after, of, told.asked)
+            return Page(Window(told.from_us, told.to_us, filters), self.limit, told.after, of, told.times)
         try:
             from_us = since_us(self.since, now) if self.from_ is None else _moment_us(self.from_)
         except ValueError as exc:
@@ -142,7 +140,7 @@ def groups_or_refuse(told: str | None, report: Report) -> list[str]:
 def cursor_of(page: Page, after: tuple[int, str] | int | None) -> str | None:
     if after is None:
         return None
-    return urlsafe_b64encode(msgspec.json.encode(Cursor(page.window.from_us, page.window.to_us, after, page.of, page.asked))).decode().rstrip("=")
+    return urlsafe_b64encode(msgspec.json.encode(Cursor(page.window.from_us, page.window.to_us, after, page.of, page.times))).decode().rstrip("=")
 
 
 def answer(asked: Asked, lines: Sequence[dict[str, Any]], like: dict[str, Any], next_cursor: str | None, **beside: Any) -> Response:

@@ -91,7 +91,7 @@ class Admission:
 
     @classmethod
     def of(cls, spec: EngineSpec) -> "Admission":
-        return cls(spec.slots, spec.max_queue, spec.max_wait_s, Prefills(spec.ttft_s, spec.batch_prompt_tokens, spec.step))
+        return cls(spec.slots, spec.max_queue, spec.max_wait_s, Prefills(spec.ttft_s, spec.batch_prompt_tokens, spec.shared_step))
 
     @property
     def running(self) -> int:

@@ -106,7 +106,7 @@ class EngineProcess:
                 slots=spec.slots,
                 ctx_per_slot=spec.ctx_per_slot,
                 threads=spec.threads or usable_cpus(),
-                step_tokens=spec.step or spec.step_tokens,
+                step_tokens=spec.whole_step,
                 parent_pid=me,
             )
         assert self._process.stdin is not None  # asked for above

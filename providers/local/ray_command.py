@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from providers.local.llamacpp_child import SPINS
 from providers.local.spec import EngineSpec, usable_cpus
 from providers.local.vllm_command import serve_command
 
@@ -18,7 +19,8 @@ def ray_command(spec: EngineSpec, socket_path: str) -> tuple[str, ...]:
         "slots": spec.slots,
         "context": spec.ctx_per_slot,
         "threads": spec.threads or usable_cpus(),
-        "step_tokens": spec.step_tokens,
+        "step_tokens": spec.whole_step,
+        "spins": SPINS,
         "least": spec.replicas,
         "most": spec.max_replicas,
         "cpus": spec.threads or 1,

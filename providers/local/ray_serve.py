@@ -41,14 +41,14 @@ class Replica:
         self._wait(START_S)
 
     def _llamacpp(self, orders: dict[str, Any]) -> Any:
-        os.environ["GOMP_SPINCOUNT"] = "100"  # as of the embedded engine
+        os.environ["GOMP_SPINCOUNT"] = orders["spins"]
         import xllamacpp
 
         params = xllamacpp.CommonParams()
         params.model.path, params.model_alias = orders["model"], {orders["name"]}
         params.hostnames, params.n_parallel = [self._socket], orders["slots"]
         params.n_ctx = orders["context"] * orders["slots"]
-        params.n_batch = params.n_ubatch = max(orders["step_tokens"], orders["slots"] + 4)  # as for the embedded engine
+        params.n_batch = params.n_ubatch = orders["step_tokens"]
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = orders["threads"]
         params.cache_ram_mib, params.cache_idle_slots, params.fit_params, params.ui, params.verbosity = 0, False, False, False, 2
         params.endpoint_slots = params.endpoint_metrics = True

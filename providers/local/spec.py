@@ -81,9 +81,14 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.serves if self.kind == "ray-serve" else self.kind
 
     @property
-    def step(self) -> int | None:
+    def whole_step(self) -> int:
+        """Tokens of llama.cpp's step: one for each slot that decodes, and room for prompts."""
+        return max(self.step_tokens, self.slots + PROMPT_ROOM)
+
+    @property
+    def shared_step(self) -> int | None:
         """Tokens of one step that decoding takes from prompts; None: so large a step, or so many engines, that it hardly does."""
-        return max(self.step_tokens, self.slots + PROMPT_ROOM) if self.kind == "llamacpp" else None
+        return self.whole_step if self.kind == "llamacpp" else None
 
     def __post_init__(self) -> None:
         if not Path(self.model_path).is_absolute():

@@ -14,8 +14,8 @@ from ledger.reports import REPORTS
 from ledger.units import iso
 from tests.gateway.conftest import Gateway, running
 from tests.gateway.upstream import Upstream, status
+from tests.ledger.deleted import DAY, GONE_S, US, fill
 from tests.ledger.rows import url_of
-from tests.ledger.test_retention import DAY, GONE_S, US, fill
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CONFIG = """

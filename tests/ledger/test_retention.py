@@ -10,29 +10,11 @@ from sqlalchemy import Engine, update
 from ledger.database import open_engine
 from ledger.reports import report
 from ledger.retention import narrowed
-from ledger.rollups import roll_up
 from ledger.schema import rollup_state
-from ledger.store import Ledger
-from ledger.upkeep import purge
 from ledger.window import Window
 from tests.command import turnout
-from tests.ledger.rows import emptied, row, url_of
-
-US, HOUR, DAY = 1_000_000, 3_600, 86_400
-NOW_S = 1_790_000_000
-GONE_S = NOW_S // DAY * DAY - 4 * DAY  # a day whose rows are deleted
-
-
-def fill(database: str) -> Engine:
-    """A row every five minutes of 5, 6 and 7 o'clock of that day, predicted; and one of today."""
-    engine, ledger = open_engine(database), Ledger(database)
-    for at_s in (*range(GONE_S + 5 * HOUR, GONE_S + 8 * HOUR, 300), NOW_S - 7_000):
-        ledger.append(row(f"req_{at_s}", started_at_us=at_s * US, end_us=5, predicted_end_us=5))
-    assert ledger.flush()
-    ledger.close()
-    assert roll_up(engine, NOW_S)
-    assert purge(engine, 1, NOW_S) == 36
-    return engine
+from tests.ledger.deleted import DAY, GONE_S, HOUR, NOW_S, US, fill
+from tests.ledger.rows import emptied, url_of
 
 
 @pytest.fixture
@@ -126,3 +108,5 @@ def test_the_commands_say_so(tmp_path: Path) -> None:
     assert done.returncode == 0 and "they are not in it" in done.stderr, done.stderr
     done = turnout("replay", "policy.yaml", "--since", "1h", "--database", url, cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
+    for since, whole in (("36500d", False), ("1h", True)):
+        assert json.loads(turnout("replay", "policy.yaml", "--since", since, "--json", "--database", url, cwd=tmp_path).stdout)["whole"] is whole

@@ -53,7 +53,7 @@ def test_who_is_read_now_decodes_beside_who_comes_after() -> None:
 
 def test_llama_cpp_s_steps_have_room_for_a_prompt_however_many_decode() -> None:
     def step(**fields: int) -> int | None:
-        return EngineSpec(name="cpu", model_path="/m.gguf", **fields).step  # type: ignore[arg-type]
+        return EngineSpec(name="cpu", model_path="/m.gguf", **fields).shared_step  # type: ignore[arg-type]
 
     assert step(slots=2) == 8 and step(slots=8) == 12 and step(slots=2, step_tokens=64) == 64
 
@@ -66,7 +66,7 @@ async def test_promises_are_kept_by_a_real_engine_under_load(own_engine: Callabl
     await engine.ask(PROMPT * 12, stream=True, max_tokens=1)
     promised_s = 2 * (monotonic() - began)
     queue = engine.backend.admission
-    queue.prefills = Prefills(promised_s, step_tokens=engine.supervisor.spec.step)  # type: ignore[union-attr]
+    queue.prefills = Prefills(promised_s, step_tokens=engine.supervisor.spec.shared_step)  # type: ignore[union-attr]
     told: list[bool | None] = []
 
     async def one(number: int) -> None:
