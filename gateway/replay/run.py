@@ -31,8 +31,8 @@ Seen = Callable[[float], None]
 def replay(
     settings: Settings, ledger: Engine, span: Span, evidence_s: float = EVIDENCE_S, part_rows: int = PART_ROWS, seen: Seen | None = None
 ) -> dict[str, Any]:
-    """The figures of `Sums.told`, and `whole`: no row of the span was deleted. `evidence_s`: how long before and after a request a recorded attempt may
-    stand for one.
+    """The figures of `Sums.told`, and `whole`: no row of the span was deleted. `evidence_s`: how long before and after a request a recorded attempt
+    may stand for one.
 
     `seen` is told now and then how far it is, 0 to 1, and all is then done in this process.
     A part begins with what the hour before it teaches, as a gateway does that is started there. Nothing is written, nobody is asked.
