@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from time import monotonic
 
 from cache.port import MAX_ANSWER
+from contract.head import HeaderList, pairs_of
 
-HeaderList = list[tuple[bytes, bytes]]
 BEHIND = 64 << 10  # bytes that the slowest may be behind, once there is more than is kept
 
 
@@ -33,6 +33,9 @@ class Tape:
     async def start(self, status: int, headers: HeaderList) -> None:
         self.status, self.headers = status, headers
         self._tell()
+
+    async def begin(self, status: int, lines: bytes, length: int | None) -> None:
+        await self.start(status, pairs_of(lines))
 
     async def write(self, data: bytes) -> None:
         self._take(data)

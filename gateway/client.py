@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from contract.errors import ClientClosed, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from contract.head import HeaderList, pairs_of
 from gateway.cycle import Cycle
 
 Scope = MutableMapping[str, Any]
@@ -18,7 +19,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-HeaderList = list[tuple[bytes, bytes]]
 
 WATCH_AFTER_S = 0.02
 DISCARD_BYTES = 1 << 20  # of a request that is refused unread
@@ -36,6 +36,9 @@ class Receiver(Protocol):
     bytes_sent: int
 
     async def start(self, status: int, headers: HeaderList) -> None: ...
+    async def begin(self, status: int, lines: bytes, length: int | None) -> None:
+        """The same where the headers are lines already (contract/head.py). `length`: the body's, as it stands there; None: it does not."""
+
     def write(self, data: bytes) -> Awaitable[None]: ...
     def end(self, data: bytes = b"") -> Awaitable[None]: ...
 
@@ -183,6 +186,13 @@ class Client:
             self._cycle.start(status, headers)
             return
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def begin(self, status: int, lines: bytes, length: int | None) -> None:
+        if self._cycle is not None:
+            self.status = status
+            self._cycle.begin(status, lines, length)
+        else:
+            await self.start(status, pairs_of(lines))
 
     def write(self, data: bytes) -> Awaitable[None]:
         self.bytes_sent += len(data)

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from contract.head import HeaderList, lines_of
+
 if TYPE_CHECKING:
     from gateway.connection import ClientConnection
 
 Message = MutableMapping[str, Any]
-Headers = list[tuple[bytes, bytes]]
 EXTENSION = "turnout.cycle"  # where in an ASGI scope's extensions the inference route finds it
 NO_BODY = (204, 304)
 
-_CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # what no name or value may hold; CR and LF only end lines
-_TO_LF = bytes.maketrans(_CONTROLS, b"\n" * len(_CONTROLS))
+CHUNKED = b"transfer-encoding: chunked\r\n"
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 log = logging.getLogger("uvicorn.error")
 
@@ -122,13 +122,13 @@ class Cycle:
         if self.disconnected:
             on_leaving()
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: HeaderList) -> None:
         """The answer's head; names in lower case. Raises RuntimeError for one that would break out of its line."""
         if self.disconnected:
             return
         self._started = True
-        self._waits_to_continue = False
-        length, chunked, closing = 0, True, False
+        length: int | None = None
+        chunked, closing = True, False
         for name, value in headers:
             if name in _FRAMING:
                 if name == b"content-length":
@@ -137,22 +137,35 @@ class Cycle:
                     closing = closing or b"close" in [token.strip() for token in value.lower().split(b",")]
         if closing:
             self.keep_alive = False
-        lines = [b": ".join(pair) for pair in headers]
+        lines = lines_of(headers)
         if not self.keep_alive and not closing:
-            lines.append(b"connection: close")
+            lines += b"connection: close\r\n"
         if chunked and (self.bodiless or status in NO_BODY):
             chunked = False
         elif chunked and (b"transfer-encoding", b"chunked") not in headers:
-            lines.append(b"transfer-encoding: chunked")
-        lines.append(b"\r\n")
-        told = b"\r\n".join(lines)
-        if told.translate(_TO_LF).count(b"\n") != 2 * len(lines):
-            raise RuntimeError("a response header holds a control character")
-        self._chunked, self._left_bytes = chunked, 0 if self.bodiless else length
-        connection = self._connection
+            lines += CHUNKED
+        self._head_is(status, lines, length)
+        self._chunked = chunked
         if chunked:
-            connection.loop.call_soon(self._flush)
-        self._head = STATUS_LINE[status] + connection.default_lines() + told
+            self._connection.loop.call_soon(self._flush)
+
+    def begin(self, status: int, lines: bytes, length: int | None) -> None:
+        """The same where the headers are lines already, none of them of the framing but `content-length`; None: the body comes in chunks."""
+        if self.disconnected:
+            return
+        self._started = True
+        if not self.keep_alive:
+            lines += b"connection: close\r\n"
+        if length is None and not self.bodiless:
+            lines += CHUNKED
+            self._chunked = True
+            self._connection.loop.call_soon(self._flush)
+        self._head_is(status, lines, length)
+
+    def _head_is(self, status: int, lines: bytes, length: int | None) -> None:
+        self._waits_to_continue = False
+        self._left_bytes = length if length and not self.bodiless else 0
+        self._head = b"%b%b%b\r\n" % (STATUS_LINE[status], self._connection.default_lines(), lines)
 
     async def write(self, data: bytes) -> None:
         if self._connection.flow.write_paused and not self.disconnected:

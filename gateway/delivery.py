@@ -1,22 +1,25 @@
 """What follows the commit point: the answer reaches the client, and what goes wrong now is told in-band or mended by going on elsewhere."""
 
 import asyncio
+from functools import lru_cache
 from time import monotonic
 
 from contract.errors import AttemptError
+from contract.head import HeaderList, lines_of
 from gateway.accounting import settled
 from gateway.attempts import Attempts
-from gateway.client import HeaderList
 from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, ends_all, is_mended
 from gateway.errors import status_of
 from gateway.job import Giving, Job
 from gateway.keeper import Keeper
-from gateway.metering.admission import headers_of
+from gateway.metering.admission import limit_lines
 from gateway.opening import Opened, begin, left
 from gateway.record import Recorder
+from ledger.row import CacheUse
 from ledger.units import usd
 
 STREAM_HEADERS: HeaderList = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+MAX_ALIKE = 1024  # answers whose headers are kept, by what they have alike
 
 
 class Delivery:
@@ -39,7 +42,7 @@ class Delivery:
         job = self._job
         giving = job.giving = Giving(opened.attempt, opened.exchange)
         try:
-            await job.client.start(200, _headers(job, opened, self._attempts.count))
+            await job.client.begin(200, *_head(job, opened, self._attempts.count))
         except asyncio.CancelledError:
             left(job, opened.attempt, self._recorder)
             raise
@@ -151,32 +154,53 @@ class Delivery:
         return None
 
 
-def _headers(job: Job, opened: Opened, attempts: int) -> HeaderList:
-    """`attempts`: how many were begun so far, a second runner that lost among them."""
+def _head(job: Job, opened: Opened, attempts: int) -> tuple[bytes, int | None]:
+    """The answer's headers as lines, and its length where it is one piece. `attempts`: how many were begun so far, a second runner that lost among
+    them."""
     attempt, exchange = opened.attempt, opened.exchange
-    marks, call, target = attempt.marks, job.call, attempt.target
-    now = monotonic()
+    marks, call, streamed = attempt.marks, job.call, exchange.streamed
+    now, began = monotonic(), job.client.started_at
     first_token = marks.first_token or now
-    upstream_until = first_token if exchange.streamed else marks.ended or now
-    overhead_s = attempt.overhead_s = now - job.client.started_at - job.upstream_s - (upstream_until - marks.started)
-    headers = [
-        (b"content-type", exchange.content_type),
-        *(STREAM_HEADERS if exchange.streamed else ()),
-        (b"x-request-id", call.request_id.encode()),
-        target.header,
-        job.route.header,
-        (b"x-turnout-attempts", b"%d" % attempts),
-        (b"x-turnout-decision", attempt.reason.encode()),
-        (b"x-turnout-overhead-ms", b"%.2f" % (overhead_s * 1e3)),
-        (b"x-turnout-ttft-ms", b"%.1f" % ((first_token - job.client.started_at) * 1e3)),
-        *exchange.notes,
-        *(() if job.granted is None else headers_of(job)),
-    ]
-    if job.cache is not None:
-        headers.append((b"x-turnout-cache", job.cache.encode()))
-    if not exchange.streamed:
-        headers.append((b"content-length", b"%d" % len(opened.piece)))
-        cost = usd(attempt.cost_of(settled(exchange.usage, True, len(call.body), exchange.tokens_seen)))
-        if cost is not None:
-            headers.append((b"x-turnout-cost-usd", cost.encode()))
-    return headers
+    upstream_until = first_token if streamed else marks.ended or now
+    overhead_s = attempt.overhead_s = now - began - job.upstream_s - (upstream_until - marks.started)
+    lines = b"%bx-request-id: %b\r\nx-turnout-overhead-ms: %.2f\r\nx-turnout-ttft-ms: %.1f\r\n" % (
+        _alike(exchange.content_type, streamed, attempt.target.header, job.route.header, attempts, attempt.reason, exchange.notes, job.cache),
+        call.request_id.encode(),
+        overhead_s * 1e3,
+        (first_token - began) * 1e3,
+    )
+    if job.granted is not None:
+        lines += limit_lines(job.granted)
+    if streamed:
+        return lines, None
+    length = len(opened.piece)
+    cost = usd(attempt.cost_of(settled(exchange.usage, True, len(call.body), exchange.tokens_seen)))
+    if cost is None:
+        return b"%bcontent-length: %d\r\n" % (lines, length), length
+    return b"%bcontent-length: %d\r\nx-turnout-cost-usd: %b\r\n" % (lines, length, cost.encode()), length
+
+
+@lru_cache(maxsize=MAX_ALIKE)
+def _alike(  # noqa: PLR0913  what it is kept by
+    content_type: bytes,
+    streamed: bool,
+    target: tuple[bytes, bytes],
+    route: tuple[bytes, bytes],
+    attempts: int,
+    reason: str,
+    notes: tuple[tuple[bytes, bytes], ...],
+    cache: CacheUse | None,
+) -> bytes:
+    """What most answers of a target have alike."""
+    return lines_of(
+        [
+            (b"content-type", content_type),
+            *(STREAM_HEADERS if streamed else ()),
+            target,
+            route,
+            (b"x-turnout-attempts", b"%d" % attempts),
+            (b"x-turnout-decision", reason.encode()),
+            *notes,
+            *(() if cache is None else [(b"x-turnout-cache", cache.encode())]),
+        ]
+    )

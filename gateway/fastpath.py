@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from contract.errors import AttemptsExhausted, ClientClosed, MethodNotAllowed, RequestTimeout, TurnoutError
-from gateway.client import Client, HeaderList, Message, Receive, Scope, Send
+from contract.head import HeaderList
+from gateway.client import Client, Message, Receive, Scope, Send
 from gateway.cycle import EXTENSION
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import decision_of, shown

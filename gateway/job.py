@@ -9,9 +9,10 @@ import msgspec
 
 from contract.call import Call
 from contract.errors import AttemptError, AttemptTimeout
+from contract.head import HeaderList
 from contract.usage import Usage
 from gateway.auth import Principal
-from gateway.client import HeaderList, Receiver
+from gateway.client import Receiver
 from gateway.health import Health
 from gateway.routes import Route, Target
 from gateway.telemetry.trace import Trace

@@ -4,9 +4,10 @@ import msgspec
 
 from contract.call import Call
 from contract.errors import AttemptsExhausted, InvalidRequest, TurnoutError, UnsupportedField, UpstreamRejected
+from contract.head import HeaderList
 from gateway.auth import Principal, no_such_model
 from gateway.binding import resolve
-from gateway.client import HeaderList, Receiver
+from gateway.client import Receiver
 from gateway.endpoints import InferenceEndpoint
 from gateway.job import Job
 from gateway.metering.bounds import limited

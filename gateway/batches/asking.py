@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from batch.states import Batch, Leased, Outcome, Used
 from contract.errors import AttemptsExhausted, AuthenticationFailed, TurnoutError
 from contract.flow import Flow
+from contract.head import HeaderList
 from gateway.auth import Principal
 from gateway.batches.books import HeldBooks, Result
 from gateway.batches.kept_plan import target_of
 from gateway.batches.live_room import LiveRoom
 from gateway.batches.row_retry import Again, after
 from gateway.batches.trials import Trial, Trials
-from gateway.client import HeaderList
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
@@ -49,6 +49,9 @@ class RowClient:
         self._parts: list[bytes] = []
 
     async def start(self, status: int, headers: HeaderList) -> None:
+        self.status = status
+
+    async def begin(self, status: int, lines: bytes, length: int | None) -> None:
         self.status = status
 
     async def write(self, data: bytes) -> None:

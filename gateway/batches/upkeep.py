@@ -15,8 +15,8 @@ from batch.output import line_of
 from batch.states import OUTPUT_PURPOSE, Batch, Ended, Fault, File
 from batch.store import Store
 from contract.errors import RequestError
+from contract.head import HeaderList
 from gateway.auth import Principal
-from gateway.client import HeaderList
 from gateway.endpoints import ENDPOINTS
 from gateway.job_making import bounded
 from gateway.runtime import Runtime

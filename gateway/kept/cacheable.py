@@ -8,8 +8,8 @@ import msgspec
 from cache.flight import Tape
 from cache.key import Asked, key_of
 from cache.port import MAX_ANSWER, Entry
+from contract.head import HeaderList
 from gateway.accounting import settled
-from gateway.client import HeaderList
 from gateway.job import Giving, Job
 from gateway.metering.bounds import dearest
 from gateway.planner import admitted_by

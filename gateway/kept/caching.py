@@ -17,7 +17,8 @@ from cache.port import Kept, Lease, Store
 from cache.semantic import Likenesses
 from config.settings import Settings
 from contract.errors import AttemptsExhausted, AttemptTimeout, RequestError, TurnoutError, UpstreamRejected
-from gateway.client import HeaderList, Receiver
+from contract.head import HeaderList
+from gateway.client import Receiver
 from gateway.errors import status_of
 from gateway.job import Job
 from gateway.kept.cacheable import entry_of, key_for, owner_of, saved_by, shared

@@ -6,7 +6,8 @@ from contextlib import aclosing
 from cache.flight import Tape
 from cache.port import Kept
 from contract.errors import ServerShuttingDown
-from gateway.client import HeaderList, Receiver
+from contract.head import HeaderList
+from gateway.client import Receiver
 from gateway.job import Job
 from ledger.row import CacheUse
 

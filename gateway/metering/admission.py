@@ -8,8 +8,8 @@ from time import monotonic
 import msgspec
 
 from contract.errors import BudgetExhausted, InvalidRequest, LimitExceeded, RequestError
+from contract.head import HeaderList, pairs_of
 from gateway.accounting import tier_asked
-from gateway.client import HeaderList
 from gateway.errors import status_of
 from gateway.job import Affordable, Job
 from gateway.metering.alerts import Alerts
@@ -19,10 +19,10 @@ from gateway.metering.waiting import WAITED_FOR, Lines
 from gateway.planner import admitted_by
 from gateway.record import Recorder
 from policy.meter import MOST_TOGETHER
-from policy.quota import NO_LIMITS, Budget, Granted, Left, Refused, Scope, Used, Want
+from policy.quota import NO_LIMITS, Budget, Granted, Refused, Scope, Used, Want
 from policy.residency import Admitted
 
-DEGRADED = (b"x-turnout-degraded", b"limiter")
+DEGRADED = b"x-turnout-degraded: limiter\r\n"
 
 
 class _Counted:
@@ -175,6 +175,11 @@ def _priced(job: Job, admitted: Admitted) -> bool:
 
 
 # --- what the caller hears -----------------------------------------------------------------------------------------------------
+_REQUESTS, _TOKENS = (
+    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n" % (kind, kind, kind)
+    for kind in (b"requests", b"tokens")
+)
+_MILLISECONDS = tuple(b"%dms" % ms for ms in range(1001))
 _UNIT = {"requests": "requests a minute", "tokens": "tokens a minute", "concurrency": "requests at once"}
 
 
@@ -195,43 +200,28 @@ def _refusal(job: Job, refused: Refused) -> RequestError:
             error = LimitExceeded(f"the request is larger than {told}, and never fits", code="request_too_large_for_limit")
         else:
             error = LimitExceeded(f"{told} is reached", retry_after_s=refused.retry_after_s)
-    error.headers = (*limit_headers(refused.requests, refused.tokens), *((DEGRADED,) if refused.degraded else ()))
+    error.headers = tuple(pairs_of(limit_lines(refused)))
     return error
 
 
 def headers_of(job: Job) -> HeaderList:
     """What an answer says of its team's limits, as it was admitted."""
-    granted = job.granted
-    if granted is None:
-        return []
-    headers = limit_headers(granted.requests, granted.tokens)
-    if granted.degraded:
-        headers.append(DEGRADED)
-    return headers
+    return [] if job.granted is None else pairs_of(limit_lines(job.granted))
 
 
-def limit_headers(requests: Left | None, tokens: Left | None) -> HeaderList:
-    """OpenAI's `x-ratelimit-*`, of the tightest level; what nothing limits is not told."""
-    headers: HeaderList = []
-    if requests is not None:
-        headers += (
-            (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
-            (b"x-ratelimit-remaining-requests", b"%d" % requests.remaining),
-            (b"x-ratelimit-reset-requests", _duration(requests.reset_s)),
-        )
-    if tokens is not None:
-        headers += (
-            (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
-            (b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining),
-            (b"x-ratelimit-reset-tokens", _duration(tokens.reset_s)),
-        )
-    return headers
+def limit_lines(answer: Granted | Refused) -> bytes:
+    """OpenAI's `x-ratelimit-*`, of the tightest level, as lines; what nothing limits is not told."""
+    lines = b""
+    for told, left in ((_REQUESTS, answer.requests), (_TOKENS, answer.tokens)):
+        if left is not None:
+            lines += told % (left.limit, left.remaining, _duration(left.reset_s))
+    return lines + DEGRADED if answer.degraded else lines
 
 
 def _duration(seconds: float) -> bytes:
     """As OpenAI tells times: `120ms`, `1.5s`, `6m0s`."""
     if seconds < 1:
-        return b"%dms" % ceil(seconds * 1000)
+        return _MILLISECONDS[ceil(seconds * 1000)]
     minutes, rest = divmod(seconds, 60)
     text = f"{rest:.3f}".rstrip("0").rstrip(".")
     return f"{int(minutes)}m{text}s".encode() if minutes else f"{text}s".encode()
