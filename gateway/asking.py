@@ -1,5 +1,6 @@
 """A call as the policy sees it: its length, its limit, what it needs, and what of it a target may have in its prefix cache. Cheap."""
 
+import re
 from collections.abc import Mapping
 
 from contract.call import Call
@@ -25,6 +26,7 @@ _PARTS = {  # what in a body shows that it holds such a part
 }
 
 _PART_NAMES = frozenset(sign.strip(b'"') for signs in _PARTS.values() for sign in signs)
+_SHOWN = re.compile(rb'"(?:image|file|input_|document")').search  # half of what a search for each of them costs
 AROUND = 32  # bytes of a medium's mark that may stand before its string begins
 
 
@@ -68,9 +70,8 @@ def most_prompt_tokens(call: Call) -> int:
 
 
 def _shows(body: bytes) -> bool:
-    """Whether a part may stand there. `find`: with `in`, CPython tries each of them as a number first."""
-    find = body.find
-    return find(b'"image') >= 0 or find(b'"file') >= 0 or find(b'"input_') >= 0 or find(b'"document"') >= 0
+    """Whether a part may stand there."""
+    return _SHOWN(body) is not None
 
 
 def _media(call: Call) -> tuple[int, int]:

@@ -6,7 +6,6 @@ from time import monotonic
 
 from contract.errors import AttemptError
 from contract.head import HeaderList, lines_of
-from gateway.accounting import settled
 from gateway.attempts import Attempts
 from gateway.continuing import MAX_DELIVERED, Continuation, Seam, can_continue, ends_all, is_mended
 from gateway.errors import status_of
@@ -174,7 +173,7 @@ def _head(job: Job, opened: Opened, attempts: int) -> tuple[bytes, int | None]:
     if streamed:
         return lines, None
     length = len(opened.piece)
-    cost = usd(attempt.cost_of(settled(exchange.usage, True, len(call.body), exchange.tokens_seen)))
+    cost = usd(attempt.cost_of(attempt.used(exchange, len(call.body))))
     if cost is None:
         return b"%bcontent-length: %d\r\n" % (lines, length), length
     return b"%bcontent-length: %d\r\nx-turnout-cost-usd: %b\r\n" % (lines, length, cost.encode()), length

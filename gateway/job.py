@@ -11,6 +11,7 @@ from contract.call import Call
 from contract.errors import AttemptError, AttemptTimeout
 from contract.head import HeaderList
 from contract.usage import Usage
+from gateway.accounting import settled
 from gateway.auth import Principal
 from gateway.client import Receiver
 from gateway.health import Health
@@ -106,6 +107,7 @@ class Attempt:
     __slots__ = (
         "_costs",
         "_held",
+        "_used",
         "abandoned",
         "begun",
         "exchange",
@@ -142,9 +144,17 @@ class Attempt:
         self.overhead_s: float | None = None
         self.load = target.load
         self.predicted = NOTHING_PREDICTED
+        self._used: tuple[Usage | None, Usage | None] | None = None
         self._costs: tuple[Usage | None, int | None] | None = None
         self.health = health
         self._held: int | None = health.begin(self.marks.started)
+
+    def used(self, exchange: Exchange, request_bytes: int) -> Usage | None:
+        """What a whole answer took, by what its provider told; worked out once for the headers and the row."""
+        told, known = exchange.usage, self._used
+        if known is None or known[0] is not told:
+            known = self._used = told, settled(told, True, request_bytes, exchange.tokens_seen)
+        return known[1]
 
     def cost_of(self, usage: Usage | None) -> int | None:
         """Nano-dollars; worked out once for the headers and the row."""

@@ -9,6 +9,8 @@ from gateway.job import Job
 from gateway.metrics.counts import NO_STATUS, Counts
 from gateway.telemetry.trace import Trace
 
+_STATUS = {0: NO_STATUS, 200: "200"}  # of most requests
+
 
 class Request(NamedTuple):
     """A traced request as it is told: plain values, and the ledger's rows of it. `status` None: its client left before it was answered."""
@@ -41,7 +43,7 @@ class Watching:
         """Called once for each request of an inference endpoint, however it ended. `job` None: it was refused before it was one."""
         took_s, status = monotonic() - client.started_at, client.status
         outcome = _outcome(client, job)
-        told = str(status) if status else NO_STATUS
+        told = _STATUS.get(status) or str(status)
         if job is None:
             self.counts.request((endpoint, "", "", "", told, outcome), False, took_s, request_id)
             return

@@ -18,7 +18,7 @@ ANSWERED = ("ok", "cut")  # tokens came, so there was a cost, told or not
 ENDED_WELL = ("ok", "abandoned")  # nobody's failure
 
 
-class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptRow(msgspec.Struct, frozen=True):
     """`status` cut: the answer had begun to reach the client; abandoned: another attempt answered, and nothing of this one was seen.
 
     `reason`: the error's code, or why this target was tried. `billed` gateway: whoever pays, it is not the team.

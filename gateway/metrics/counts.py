@@ -46,9 +46,11 @@ class Histogram:
 class _Cell:
     """Of rows with the same labels. Money in nano-dollars, time in microseconds."""
 
-    __slots__ = ("cost", "decode", "engine_cost", "prefill", "rows", "saved", "tokens", "unpriced")
+    __slots__ = ("cost", "decode", "engine_cost", "overhead", "prefill", "rows", "saved", "times", "tokens", "unpriced")
 
-    def __init__(self) -> None:
+    def __init__(self, times: "_Times", overhead: "Histogram") -> None:
+        self.times = times  # which more cells have
+        self.overhead = overhead
         self.rows = 0
         self.tokens: list[int | None] | None = None  # None: nobody told any
         self.cost: int | None = None
@@ -95,6 +97,16 @@ class _Times:
         self.whole = Histogram(SECONDS)
 
 
+class _Requests:
+    """Of requests with the same labels. `durations`: of more of them."""
+
+    __slots__ = ("count", "durations")
+
+    def __init__(self, durations: Histogram) -> None:
+        self.count = 0
+        self.durations = durations
+
+
 class Counts:
     """For one event loop. Observers: nothing here fails a request."""
 
@@ -105,7 +117,7 @@ class Counts:
         self._errors: dict[Labels, int] = {}
         self._overhead: dict[str, Histogram] = {}
         self._queues: dict[str, Histogram] = {}
-        self._requests: dict[Labels, int] = {}
+        self._requests: dict[tuple[Labels, bool], _Requests] = {}  # by their labels, and whether they were streamed
         self._durations: dict[tuple[str, str, bool], Histogram] = {}
         self._cache: dict[Labels, int] = {}
         self._slo: dict[tuple[str, str, bool], int] = {}
@@ -120,7 +132,7 @@ class Counts:
         key = (row.endpoint, row.route, target, row.policy, row.team, status, row.billed)
         cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells[key] = _Cell()
+            cell = self._cells[key] = self._cell(row)
         cell.rows += 1
         if row.usage is not None:
             cell.use(row.usage)
@@ -141,27 +153,16 @@ class Counts:
             kept = (row.route, row.policy, row.slo_met)
             self._slo[kept] = self._slo.get(kept, 0) + 1
         if status == "ok" or first_s is not None:
-            self._timed(row, first_s)
+            _time(cell, row, first_s)
         if queued and row.queue_us is not None:
             _histogram(self._queues, target, SECONDS).observe(row.queue_us / 1e6, row.request_id, row.started_at_us / 1e6)
 
-    def _timed(self, row: AttemptRow, first_s: float | None) -> None:
-        place, at, request_id = (row.endpoint, row.route, row.target), row.started_at_us / 1e6, row.request_id
+    def _cell(self, row: AttemptRow) -> _Cell:
+        place = (row.endpoint, row.route, row.target)
         times = self._times.get(place)
         if times is None:
             times = self._times[place] = _Times()
-        if first_s is not None:
-            times.first.observe(first_s, request_id, at)
-        if row.overhead_us is not None:
-            overhead = self._overhead.get(row.endpoint) or _histogram(self._overhead, row.endpoint, OVERHEAD)
-            overhead.observe(row.overhead_us / 1e6, request_id, at)
-        end_us = row.end_us
-        if row.status != "ok" or end_us is None:
-            return
-        times.whole.observe(end_us / 1e6, request_id, at)
-        tokens = None if row.usage is None or not row.stream else row.usage.output_total
-        if tokens is not None and tokens > 1 and row.first_token_us is not None:
-            times.between.observe((end_us - row.first_token_us) / (tokens - 1) / 1e6, request_id, at)
+        return _Cell(times, _histogram(self._overhead, row.endpoint, OVERHEAD))
 
     def _engine(self, cell: _Cell, row: AttemptRow) -> None:
         cell.prefill += row.engine_prefill_us or 0
@@ -172,12 +173,11 @@ class Counts:
     def request(self, labels: Labels, stream: bool, took_s: float, request_id: str) -> None:
         """A request's end, however it ended. `labels`: of `turnout_requests_total`."""
         self.changes += 1
-        self._requests[labels] = self._requests.get(labels, 0) + 1
-        place = (labels[0], labels[1], stream)
-        durations = self._durations.get(place)
-        if durations is None:
-            durations = self._durations[place] = Histogram(SECONDS)
-        durations.observe(took_s, request_id, time())
+        requests = self._requests.get((labels, stream))
+        if requests is None:
+            requests = self._requests[labels, stream] = _Requests(_histogram(self._durations, (labels[0], labels[1], stream), SECONDS))
+        requests.count += 1
+        requests.durations.observe(took_s, request_id, time())
 
     # --- what is told ----------------------------------------------------------------------------------------------------
     def snapshot(self) -> Snapshot:
@@ -200,7 +200,8 @@ class Counts:
             add("turnout_engine_busy_seconds_total", (target, "prefill"), cell.prefill or None)
             add("turnout_engine_busy_seconds_total", (target, "decode"), cell.decode or None)
         values["turnout_attempt_errors_total"] = dict(self._errors)
-        values["turnout_requests_total"] = dict(self._requests)
+        for (labels, _), requests in self._requests.items():
+            add("turnout_requests_total", labels, requests.count)
         values["turnout_cache_requests_total"] = dict(self._cache)
         values["turnout_slo_requests_total"] = {(model, policy, _word(met)): count for (model, policy, met), count in self._slo.items()}
         histograms: dict[str, list[tuple[Labels, Buckets]]] = {}
@@ -223,6 +224,21 @@ class Counts:
             yield "turnout_engine_queue_seconds", (target,), histogram
         for endpoint, histogram in self._overhead.items():
             yield "turnout_gateway_overhead_seconds", (endpoint,), histogram
+
+
+def _time(cell: _Cell, row: AttemptRow, first_s: float | None) -> None:
+    times, at, request_id = cell.times, row.started_at_us / 1e6, row.request_id
+    if first_s is not None:
+        times.first.observe(first_s, request_id, at)
+    if row.overhead_us is not None:
+        cell.overhead.observe(row.overhead_us / 1e6, request_id, at)
+    end_us = row.end_us
+    if row.status != "ok" or end_us is None:
+        return
+    times.whole.observe(end_us / 1e6, request_id, at)
+    tokens = None if row.usage is None or not row.stream else row.usage.output_total
+    if tokens is not None and tokens > 1 and row.first_token_us is not None:
+        times.between.observe((end_us - row.first_token_us) / (tokens - 1) / 1e6, request_id, at)
 
 
 def _histogram(known: dict[K, Histogram], key: K, bounds: tuple[float, ...]) -> Histogram:

@@ -354,17 +354,19 @@ class Connection(asyncio.Protocol):
         self._headers = []
 
     def on_status(self, status: bytes) -> None:
-        self._count(len(status))
+        self._head_size += len(status) + LINE_COST
+        if self._head_size > HEAD_LIMIT:
+            self._too_long()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
+        self._head_size = size = self._head_size + len(name) + len(value) + LINE_COST
+        if size > HEAD_LIMIT:
+            self._too_long()
         self._headers.append((name.lower(), value))
 
-    def _count(self, size: int) -> None:
-        self._head_size += size + LINE_COST
-        if self._head_size > HEAD_LIMIT:
-            self._fault = f"the head of the upstream's answer is larger than {HEAD_LIMIT} bytes"
-            raise ValueError
+    def _too_long(self) -> None:
+        self._fault = f"the head of the upstream's answer is larger than {HEAD_LIMIT} bytes"
+        raise ValueError
 
     def on_headers_complete(self) -> None:
         response = self._response
