@@ -25,7 +25,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     `answered`: the text with which the body ends that is the answer's own beginning, told to the client already: it is to be gone on from.
     `content_type`: the body's, where it is not JSON. `may_hold_state`: False where nothing in the body can be of an earlier answer (a signature,
     a kept answer's id …), so that nobody else looks through it. `flow`: whose turn it takes where it has to wait.
-    `names`: of a long body, the short strings in it, its members' names among them; None: nobody looked. `longest`: bytes of its longest string.
+    `names`: of a long body, the short strings in it, its members' names among them; of a short one, none, where none stands in it that anybody looks
+    for. None: nobody looked. `longest`: bytes of a long body's longest string.
     """
 
     request_id: str

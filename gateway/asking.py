@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contract.call import Call
 from contract.usage import BYTES_PER_TOKEN
 from gateway.routes import Route
+from gateway.scan import PARTS, SCHEMA
 from policy.affinity import prefixes
 from policy.ask import NOTHING, Ask
 from policy.rule import Rule
@@ -19,13 +20,7 @@ MEDIUM_TOKENS = 1000  # OpenAI 85-1445 for a picture, Anthropic up to 1600
 MOST_MEDIUM_TOKENS = 5000  # Anthropic's largest picture has 4784
 _MEDIA = (b";base64,", b'"data":"', b'"data": "')  # what stands before a medium's bytes, up to the next quote
 _TOOLS = ("tools", "functions")
-_PARTS = {  # what in a body shows that it holds such a part
-    "images": (b'"image_url"', b'"input_image"', b'"image"'),
-    "audio": (b'"input_audio"',),
-    "files": (b'"input_file"', b'"file"', b'"document"'),
-}
-
-_PART_NAMES = frozenset(sign.strip(b'"') for signs in _PARTS.values() for sign in signs)
+_PART_NAMES = frozenset(sign.strip(b'"') for signs in PARTS.values() for sign in signs)
 _SHOWN = re.compile(rb'"(?:image|file|input_|document")').search  # half of what a search for each of them costs
 AROUND = 32  # bytes of a medium's mark that may stand before its string begins
 
@@ -63,10 +58,11 @@ def most_prompt_tokens(call: Call) -> int:
     body, names = call.body, call.names
     media, size = (0, 0) if len(body) <= SMALL else _media(call)
     if _shows(body) if names is None else not names.isdisjoint(_PART_NAMES):
-        for signs in _PARTS.values():
+        for signs in PARTS.values():
             for sign in signs:
                 media += body.count(sign)
-    return max(0, len(body) - size) + media * MOST_MEDIUM_TOKENS
+    text = len(body) - size
+    return (text if text > 0 else 0) + media * MOST_MEDIUM_TOKENS
 
 
 def _shows(body: bytes) -> bool:
@@ -114,10 +110,10 @@ def _needs(call: Call, lacking: frozenset[str]) -> frozenset[str]:
         needs.append("tools")
     if "n" in lacking and call.choices > 1:
         needs.append("n")
-    for kind, signs in _PARTS.items():
+    for kind, signs in PARTS.items():
         if kind in lacking and _holds(call, signs):
             needs.append(kind)
-    if "json_schema" in lacking and _holds(call, (b'"json_schema"',)):
+    if "json_schema" in lacking and _holds(call, (SCHEMA,)):
         needs.append("json_schema")
     return frozenset(needs)
 

@@ -84,12 +84,13 @@ class Client:
         for name, value in headers:
             if name not in _OF_THE_BODY:
                 continue
-            if name == b"content-length" and int(value) > limit:
-                raise too_large(limit)
-            if name == b"content-type" and value != media and value.split(b";", 1)[0].strip().lower() != media:
+            if name == b"content-length":
+                if int(value) > limit:
+                    raise too_large(limit)
+            elif name == b"content-type" and value != media and value.split(b";", 1)[0].strip().lower() != media:
                 what = "JSON" if media == JSON_TYPE else "a multipart form"
                 wrong = UnsupportedMediaType(f"the body must be {what}; send `content-type: {media.decode()}`")
-            if name == b"content-encoding" and value.strip().lower() != b"identity":
+            elif name == b"content-encoding" and value.strip().lower() != b"identity":
                 raise UnsupportedMediaType("compressed request bodies are not accepted; send the JSON as it is")
         task = self._task = asyncio.current_task() if self._cycle is None or self._cycle.task is None else self._cycle.task
         if self._cycle is not None and (whole := self._cycle.whole_body()) is not None:

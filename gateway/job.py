@@ -28,6 +28,7 @@ from providers.port import Exchange, Marks
 from providers.wires.port import Dialect
 
 Predicted = tuple[int | None, int | None, int | None, int | None, int | None, float | None]  # as a row tells it (gateway/record.py)
+NO_TOTALS = (None, None)
 NOTHING_PREDICTED: Predicted = (None, None, None, None, None, None)
 
 
@@ -101,7 +102,7 @@ class Attempt:
     `rest`: it answers only what is missing of a cut answer, which says nothing of a whole one. `hurried`: it was given so little time that silence
     says nothing of its target's health. `share_s`: of the time to the request's deadline, what it may take while another target is left; None: no
     matter. `stopped_short`: it stalled while nothing was released, and was stopped for the sake of that. `overhead_s`: of the time to its first
-    output, what we took ourselves.
+    output, what we took ourselves. `totals`: of its usage, input and output, once it is recorded.
     """
 
     __slots__ = (
@@ -125,6 +126,7 @@ class Attempt:
         "started_at_us",
         "stopped_short",
         "target",
+        "totals",
     )
 
     def __init__(self, number: int, target: Target, planned: Planned, reason: str, health: Health) -> None:
@@ -144,6 +146,7 @@ class Attempt:
         self.overhead_s: float | None = None
         self.load = target.load
         self.predicted = NOTHING_PREDICTED
+        self.totals: tuple[int | None, int | None] = NO_TOTALS
         self._used: tuple[Usage | None, Usage | None] | None = None
         self._costs: tuple[Usage | None, int | None] | None = None
         self.health = health

@@ -2,7 +2,7 @@
 
 from contract.errors import AttemptError, EngineBusy, RateLimited, UpstreamRejected
 from contract.usage import BYTES_PER_TOKEN, Usage
-from gateway.job import Attempt, Job
+from gateway.job import NO_TOTALS, Attempt, Job
 from ledger.row import Status
 from policy.overtaken import counts_as
 from policy.rule import NO_SLO
@@ -109,6 +109,7 @@ def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None, took_s
     marks, call = attempt.marks, job.call
     started = marks.admitted or marks.started
     cached = None if usage is None else usage.cache_read
+    read, made = NO_TOTALS if usage is None else attempt.totals
     attempt.target.stats.observe(
         now,
         streamed=call.stream,
@@ -116,8 +117,8 @@ def _observe(job: Job, attempt: Attempt, now: float, usage: Usage | None, took_s
         load=attempt.load,
         ttft_s=(took_s or (marks.first_token or now) - started) if call.stream else None,
         total_s=took_s or now - started,
-        output_tokens=usage.output_total if usage else None,
-        input_tokens=None if cached is None or usage is None else usage.input_total,
+        output_tokens=made,
+        input_tokens=None if cached is None else read,
         cached_tokens=cached,
         begun=attempt.begun,
     )

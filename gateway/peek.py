@@ -10,7 +10,7 @@ import msgspec
 
 from contract.call import Call, Dialect
 from contract.errors import InvalidRequest
-from gateway.scan import Scan, scan
+from gateway.scan import LONG, SIGNS, scan
 from providers.multipart import form_fields
 
 MAX_DEPTH = 64
@@ -19,6 +19,7 @@ MAX_MEMBERS = 200_000  # of all objects together: bounds the work that reading t
 MAX_CHOICES = 128
 
 NEVER = rb"(?!)"
+NO_NAMES: frozenset[bytes] = frozenset()
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _string = msgspec.json.Decoder(str)
@@ -181,6 +182,7 @@ class Reader:
         self._needs = tuple((name, name in form.filled) for name in form.required)
         self._sign_fields = form.sign_fields
         self._sign = re.compile(b"|".join(map(re.escape, form.signs)) or NEVER).search
+        self._looked_for = re.compile(b"|".join(map(re.escape, (*SIGNS, *form.signs)))).search
         self._named = frozenset(sign.strip(b'"') for sign in form.signs)
 
     def __call__(self, request_id: str, body: bytes, headers: Headers) -> Call:
@@ -190,6 +192,7 @@ class Reader:
             return self._form_call(request_id, body, headers)
         fields = _decode(body)
         seen = scan(body)
+        names = seen.names if seen is not None else self._names(body)
         if deeper(seen.outside, MAX_DEPTH) if seen is not None else body.count(b"[") + body.count(b"{") > MAX_DEPTH and too_deep(body, MAX_DEPTH):
             raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} levels deep")
         model = _model(fields, form.default_model)
@@ -214,16 +217,20 @@ class Reader:
             fields=fields,
             path=form.path,
             headers=tuple([pair for pair in headers if pair[0] in form.passed_on]) if form.passed_on else (),
-            may_hold_state=self._may_hold_state(fields, body, seen),
-            names=None if seen is None else seen.names,
+            may_hold_state=self._may_hold_state(fields, body, names),
+            names=names,
             longest=0 if seen is None else seen.longest,
         )
 
-    def _may_hold_state(self, fields: dict[str, msgspec.Raw], body: bytes, seen: Scan | None) -> bool:
-        if seen is None:
+    def _names(self, body: bytes) -> frozenset[bytes] | None:
+        """Of a body that was not scanned: none, where it is short and none stands in it that anybody looks for. None: whoever wants one must look."""
+        return NO_NAMES if len(body) < LONG and self._looked_for(body) is None else None
+
+    def _may_hold_state(self, fields: dict[str, msgspec.Raw], body: bytes, names: frozenset[bytes] | None) -> bool:
+        if names is None:
             if self._sign(body) is not None:
                 return True
-        elif not seen.names.isdisjoint(self._named):
+        elif not names.isdisjoint(self._named):
             return True
         return not self._sign_fields.isdisjoint(fields)
 

@@ -40,7 +40,8 @@ class Pipeline:
         if not job.principal.scopes:
             return await self._serve(job)
         kept = None if self._caches is None else await self._caches.kept(job)
-        await self._admission.admit(job, free=kept is not None)
+        if (turn := self._admission.admit(job, kept is not None)) is not None:
+            await turn
         try:
             await self._serve(job, kept)
         except TurnoutError as error:

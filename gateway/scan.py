@@ -9,6 +9,13 @@ import msgspec
 
 LONG = 4096  # bytes, from which on one pass is cheaper than a search for each name
 SHORT = 24  # bytes of a string, below which it may be a name
+PARTS = {  # what in a body shows that it holds such a part
+    "images": (b'"image_url"', b'"input_image"', b'"image"'),
+    "audio": (b'"input_audio"',),
+    "files": (b'"input_file"', b'"file"', b'"document"'),
+}
+SCHEMA = b'"json_schema"'
+SIGNS = (*(sign for signs in PARTS.values() for sign in signs), SCHEMA)
 MANY_ESCAPES = 24  # bytes to an escape, below which it is not: text in \u escapes, say
 _ESCAPED = re.compile(rb'\\["\\]')  # what may hide a quote, or the end of a string
 

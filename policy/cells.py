@@ -4,6 +4,7 @@ A cell of which little is known borrows from its neighbours, each carried to whe
 slow a target is at the moment, beside what its cells say, is its level (policy/level.py), and cells hold what they would have seen without.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import sqrt
@@ -125,8 +126,8 @@ class Mode:
     def take_in(self, answers: Sequence[Answer], landmark: float) -> None:
         """Whole answers of this mode, in their order. `landmark`: when a weight of 1 was given."""
         recent, points = self.recent, self.points
-        waits: dict[int, list[Weighed]] = {}
-        token_s: dict[int, list[Weighed]] = {}
+        waits: dict[int, list[Weighed]] = defaultdict(list)
+        token_s: dict[int, list[Weighed]] = defaultdict(list)
         totals: list[Weighed] = []
         outputs: list[Weighed] = []
         line: list[tuple[int, int, float, float]] = []
@@ -144,8 +145,10 @@ class Mode:
                 if usual_s < LEAST:
                     usual_s = LEAST
                 cell = prompt_at + load_at
-                waits.setdefault(cell, []).append((usual_s, weight))
-                point = points.get(cell) or points.setdefault(cell, [0.0, 0.0, 0.0])
+                waits[cell].append((usual_s, weight))
+                point = points.get(cell)
+                if point is None:
+                    point = points[cell] = [0.0, 0.0, 0.0]
                 point[0] += weight * prompt_tokens / 1000
                 point[1] += weight * load
                 point[2] += weight * load * load
@@ -157,13 +160,15 @@ class Mode:
             if output_tokens:
                 outputs.append((output_tokens, weight))
                 if not streamed:
-                    token_s.setdefault(load_at, []).append((whole_s / output_tokens, weight))
+                    token_s[load_at].append((whole_s / output_tokens, weight))
                 elif ttft_s is not None and output_tokens > 1:
-                    token_s.setdefault(load_at, []).append(((whole_s - ttft_s) / (output_tokens - 1), weight))
+                    token_s[load_at].append(((whole_s - ttft_s) / (output_tokens - 1), weight))
             if input_tokens and cached_tokens is not None:
-                sums = self.tokens.setdefault(prompt_at, [0.0, 0.0])
+                sums = self.tokens.get(prompt_at)
+                if sums is None:
+                    sums = self.tokens[prompt_at] = [0.0, 0.0]
                 sums[0] += input_tokens * weight
-                sums[1] += min(cached_tokens, input_tokens) * weight
+                sums[1] += (cached_tokens if cached_tokens < input_tokens else input_tokens) * weight
         for cell, weighed in waits.items():
             if (kept := self.cached[cell]) is not None:
                 kept.saw(len(weighed))

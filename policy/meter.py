@@ -134,7 +134,7 @@ class Meter:
         )
 
     def settle(self, granted: Granted, used: Used, now: float) -> bool:
-        """False: it was settled before, or was never granted here."""
+        """False: it was settled before, or was never granted here. `now` matters where more was used than reserved, or nothing was answered."""
         held = self._live.pop(granted.id, None)
         if held is None:
             return False

@@ -1,6 +1,6 @@
 """Before a request goes on: its upper bound is reserved at every level that counts it, in its turn; afterwards it is settled at what it used."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from math import ceil, inf
 from time import monotonic
@@ -47,10 +47,11 @@ class Admission:
         self._lines = Lines()
         self._known: dict[int, _Counted] = {}  # by the identity of a key's scopes, which are kept with it
 
-    async def admit(self, job: Job, free: bool = False) -> None:
+    def admit(self, job: Job, free: bool = False) -> Awaitable[None] | None:
         """Reserves; `settle` must follow. `free`: a kept answer is there, so that it counts as a request and nothing more.
 
-        Raises InvalidRequest, LimitExceeded, BudgetExhausted, StoreUnavailable, LedgerUnavailable.
+        None: it is granted. Else it is once what is given has been awaited. Both raise InvalidRequest, LimitExceeded, BudgetExhausted,
+        StoreUnavailable, LedgerUnavailable.
         """
         call, scopes = job.call, job.principal.scopes
         counted = self._known.get(id(scopes))
@@ -63,10 +64,11 @@ class Admission:
         want = Want(tokens, self._afford(job, bounds) if counted.money and not free else 0)
         answer = None if counted.lets_wait and self._lines.behind(scopes) else self.meter.at_once(call.request_id, scopes, want)
         if not isinstance(answer, Granted):
-            answer = await self._granted(job, bounds, want)
+            return self._in_turn(job, bounds, want, counted.lets_wait)
         job.granted = answer
         if counted.lets_wait:
             job.granted_at = monotonic()
+        return None
 
     def settle(self, job: Job) -> None:
         """Once the request's rows are in the ledger's hands."""
@@ -105,6 +107,11 @@ class Admission:
         return counted
 
     # --- in turn ---------------------------------------------------------------------------------------------------------
+    async def _in_turn(self, job: Job, bounds: Bounds, want: Want, lets_wait: bool) -> None:
+        job.granted = await self._granted(job, bounds, want)
+        if lets_wait:
+            job.granted_at = monotonic()
+
     async def _granted(self, job: Job, bounds: Bounds, want: Want) -> Granted:
         """Where it cannot be said at once, or not as it stands."""
         answer = await self._reserve(job, want)

@@ -95,7 +95,8 @@ class MemoryMeter:
         return answer
 
     def settle(self, granted: Granted, used: Used) -> None:
-        self._meter.settle(granted, used, self._clock())
+        drains = used.tokens > granted.want.tokens or not used.answered
+        self._meter.settle(granted, used, self._clock() if drains else 0.0)
 
     async def standing(self, scope: Scope) -> Standing:
         while isinstance(answer := self._meter.standing(scope, self._clock(), self._wall()), Unseeded):

@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(message[0])
         else:
             self.transport.writelines(message)
-        at = min(total_at, response.first_token_at)
+        at = total_at if total_at < response.first_token_at else response.first_token_at
         if clocks.headers_s is not None and now + clocks.headers_s < at:
             at = now + clocks.headers_s
         self._arm(at)

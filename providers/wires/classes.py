@@ -24,9 +24,12 @@ def input_of(
     ones too, and count there. A negative total says nothing."""
     if total is None or total < 0:
         return Input(None, cache_read, cache_write, audio, images)
-    if max(cache_read or 0, cache_write or 0) > total:
+    read, written = cache_read or 0, cache_write or 0
+    if read > total or written > total:
         return Input(total, source="estimated")
-    left = max(0, total - (cache_read or 0) - (cache_write or 0))
+    left = total - read - written
+    if left < 0:
+        left = 0
     rest = left - (audio or 0) - (images or 0)
     if rest >= 0:
         return Input(rest, cache_read, cache_write, audio, images)

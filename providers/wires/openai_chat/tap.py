@@ -1,5 +1,6 @@
 """OpenAI chat to OpenAI chat: bytes pass, and are only watched. The request's few fields of ours, the stream's tap, the unary check."""
 
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -84,10 +85,13 @@ class _Chunk(msgspec.Struct):
 _chunk = msgspec.json.Decoder(_Chunk)
 
 
+MOST_MODELS = 1024  # whose names are kept as JSON
+
+
 def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool, ask_usage: bool) -> bytes:
     """The client's body with our few top-level fields set. A member that stands there twice goes on once, as we read it: the last one."""
     fields = renamed(call.fields, facts) if facts.renames else dict(call.fields)
-    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    fields["model"] = _as_json(model)
     if call.answered:
         fields |= {name: _TRUE if value else _FALSE for name, value in facts.prefill_with.items()}
     if not stream:
@@ -99,6 +103,11 @@ def rewrite_request(call: Call, model: str, facts: Facts, *, stream: bool, ask_u
     if ask_usage:
         fields["stream_options"] = _with_usage(call.fields.get("stream_options"))
     return msgspec.json.encode(fields)
+
+
+@lru_cache(maxsize=MOST_MODELS)
+def _as_json(model: str) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(model))
 
 
 def renamed(fields: dict[str, T], facts: Facts) -> dict[str, T]:

@@ -69,7 +69,7 @@ def decode_usage(raw: msgspec.Raw, tier: msgspec.Raw = _NONE) -> Usage:
         cache_write_5m=read.cache_write,
         audio_input=read.audio,
         image_input=read.images,
-        output_visible=_less(completion, (thought, out.audio_tokens, out.image_tokens)),
+        output_visible=_less(completion, (thought or 0) + (out.audio_tokens or 0) + (out.image_tokens or 0)),
         reasoning=thought,
         audio_output=out.audio_tokens,
         image_output=out.image_tokens,
@@ -86,12 +86,11 @@ def with_thoughts(usage: Usage) -> Usage:
     return msgspec.structs.replace(usage, reasoning=None) if usage.reasoning == 0 else usage
 
 
-def _less(total: int | None, parts: tuple[int | None, ...]) -> int | None:
+def _less(total: int | None, parts: int) -> int | None:
     """What is left of a total; a provider whose parts exceed its total is not believed into the negative. A negative total says nothing."""
     if total is None or total < 0:
         return None
-    rest = total - sum(filter(None, parts))
-    return rest if rest > 0 else 0
+    return total - parts if total > parts else 0
 
 
 def encode_usage(usage: Usage) -> dict[str, Any]:
