@@ -34,8 +34,9 @@ class Tape:
         self.status, self.headers = status, headers
         self._tell()
 
-    async def begin(self, status: int, lines: bytes, length: int | None) -> None:
-        await self.start(status, pairs_of(lines))
+    def begin(self, status: int, lines: bytes, length: int | None) -> None:
+        self.status, self.headers = status, pairs_of(lines)
+        self._tell()
 
     async def write(self, data: bytes) -> None:
         self._take(data)

@@ -75,7 +75,12 @@ class Attempts:
             try:
                 hedges = self._made == 1 and self._job.rule.hedge_after is not None
                 hedge = hedge_for(self._job, self._planning, monotonic()) if hedges else None
-                return await (self._begin(attempt) if hedge is None else self._race(attempt, hedge))
+                if hedge is not None:
+                    return await self._race(attempt, hedge)
+                return await begin(self._job, attempt, self.patience(attempt), self._recorder)
+            except AttemptError as error:
+                error.target = attempt.target.label
+                reason = await self._after(attempt, error)
             except _Lost as lost:
                 reason = await self._after(lost.attempt, lost.error)
 

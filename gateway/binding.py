@@ -32,12 +32,17 @@ class Bound(msgspec.Struct, frozen=True):
     target: str | None = None
 
 
+def may_be_bound(call: Call) -> bool:
+    """Whether something in it may be for one target alone."""
+    return call.may_hold_state and call.dialect != "anthropic_count_tokens"
+
+
 async def resolve(call: Call, team: str, route: Route, continuity: Continuity, alone: bool) -> Bound:
     """Raises InvalidRequest for a `previous_response_id` that is none of this team's, LedgerUnavailable when that cannot be known.
 
     `alone`: there is no other team, and an id that we have not given may be asked of the provider.
     """
-    if not call.may_hold_state or call.dialect == "anthropic_count_tokens":
+    if not may_be_bound(call):
         return Bound(call)
     previous = _previous(call)
     if previous is not None:

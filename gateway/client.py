@@ -36,8 +36,11 @@ class Receiver(Protocol):
     bytes_sent: int
 
     async def start(self, status: int, headers: HeaderList) -> None: ...
-    async def begin(self, status: int, lines: bytes, length: int | None) -> None:
-        """The same where the headers are lines already (contract/head.py). `length`: the body's, as it stands there; None: it does not."""
+    def begin(self, status: int, lines: bytes, length: int | None) -> Awaitable[None] | None:
+        """The same where the headers are lines already (contract/head.py). `length`: the body's, as it stands there; None: it does not.
+
+        Gives None where nothing is to be awaited.
+        """
 
     def write(self, data: bytes) -> Awaitable[None]: ...
     def end(self, data: bytes = b"") -> Awaitable[None]: ...
@@ -54,6 +57,7 @@ class Client:
         "_timer",
         "_too_slow",
         "_watch",
+        "_wrong",
         "bytes_sent",
         "left",
         "read",
@@ -69,16 +73,18 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
         self._too_slow = False
+        self._wrong: UnsupportedMediaType | None = None
         self.left = False
         self.read = False  # the request's body was taken in whole
         self.started_at = monotonic()
         self.status = 0
         self.bytes_sent = 0
 
-    async def body(self, headers: HeaderList, limit: int, idle_s: float, media: bytes = JSON_TYPE) -> bytes:
-        """The request's body. Raises RequestTooLarge (unread, by its declared length), RequestTimeout, ClientClosed, UnsupportedMediaType.
+    def whole_body(self, headers: HeaderList, limit: int, media: bytes = JSON_TYPE) -> bytes | None:
+        """The request's body where all of it is here; None: `rest_of_body` must be awaited, which gives it then.
 
-        One of another media type is taken in first: an answer that comes while a body is on its way may be lost with the connection.
+        Both raise RequestTooLarge (unread, by its declared length) and UnsupportedMediaType. A body of another media type is taken in first: an
+        answer that comes while one is on its way may be lost with the connection.
         """
         wrong = None
         for name, value in headers:
@@ -92,14 +98,20 @@ class Client:
                 wrong = UnsupportedMediaType(f"the body must be {what}; send `content-type: {media.decode()}`")
             elif name == b"content-encoding" and value.strip().lower() != b"identity":
                 raise UnsupportedMediaType("compressed request bodies are not accepted; send the JSON as it is")
-        task = self._task = asyncio.current_task() if self._cycle is None or self._cycle.task is None else self._cycle.task
-        if self._cycle is not None and (whole := self._cycle.whole_body()) is not None:
-            self.read = True
-            if len(whole) > limit:
-                raise too_large(limit)
-            if wrong is not None:
-                raise wrong
-            return whole
+        self._task = asyncio.current_task() if self._cycle is None or self._cycle.task is None else self._cycle.task
+        if self._cycle is None or (whole := self._cycle.whole_body()) is None:
+            self._wrong = wrong
+            return None
+        self.read = True
+        if len(whole) > limit:
+            raise too_large(limit)
+        if wrong is not None:
+            raise wrong
+        return whole
+
+    async def rest_of_body(self, limit: int, idle_s: float) -> bytes:
+        """Also raises RequestTimeout, ClientClosed."""
+        task = self._task
         try:
             body = await self._parts(limit, idle_s)
         except asyncio.CancelledError:
@@ -109,8 +121,8 @@ class Client:
             raise RequestTimeout(f"no byte of the request's body came for {idle_s:g} s") from None
         finally:
             self.unguard()
-        if wrong is not None:
-            raise wrong
+        if self._wrong is not None:
+            raise self._wrong
         return body
 
     async def _parts(self, limit: int, idle_s: float) -> bytes:
@@ -188,12 +200,12 @@ class Client:
             return
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def begin(self, status: int, lines: bytes, length: int | None) -> None:
-        if self._cycle is not None:
-            self.status = status
-            self._cycle.begin(status, lines, length)
-        else:
-            await self.start(status, pairs_of(lines))
+    def begin(self, status: int, lines: bytes, length: int | None) -> Awaitable[None] | None:
+        if self._cycle is None:
+            return self.start(status, pairs_of(lines))
+        self.status = status
+        self._cycle.begin(status, lines, length)
+        return None
 
     def write(self, data: bytes) -> Awaitable[None]:
         self.bytes_sent += len(data)

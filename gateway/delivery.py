@@ -41,7 +41,8 @@ class Delivery:
         job = self._job
         giving = job.giving = Giving(opened.attempt, opened.exchange)
         try:
-            await job.client.begin(200, *_head(job, opened, self._attempts.count))
+            if (sent := job.client.begin(200, *_head(job, opened, self._attempts.count))) is not None:
+                await sent
         except asyncio.CancelledError:
             left(job, opened.attempt, self._recorder)
             raise

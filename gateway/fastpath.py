@@ -69,7 +69,10 @@ class FastPath:
         if scope["method"] != "POST":
             raise MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}")
         limits = runtime.limits
-        call = endpoint.read(request_id, await client.body(headers, limits.max_body_bytes, limits.body_idle_s, endpoint.media), headers)
+        body = client.whole_body(headers, limits.max_body_bytes, endpoint.media)
+        if body is None:
+            body = await client.rest_of_body(limits.max_body_bytes, limits.body_idle_s)
+        call = endpoint.read(request_id, body, headers)
         client.guard()
         job = await job_of(runtime, endpoint, call, principal, client, headers)
         job.trace = trace_of(headers, runtime.observing.watching.sample)

@@ -6,7 +6,7 @@ from contract.call import Call
 from contract.errors import AttemptsExhausted, InvalidRequest, TurnoutError, UnsupportedField, UpstreamRejected
 from contract.head import HeaderList
 from gateway.auth import Principal, no_such_model
-from gateway.binding import resolve
+from gateway.binding import may_be_bound, resolve
 from gateway.client import Receiver
 from gateway.endpoints import InferenceEndpoint
 from gateway.job import Job
@@ -46,8 +46,11 @@ async def job_of(runtime: Runtime, endpoint: InferenceEndpoint, call: Call, prin
         call = msgspec.structs.replace(own_prompt_key(call, principal.team), flow=principal.flow)
     elif principal.flow.priority == "batch":
         call = msgspec.structs.replace(call, flow=principal.flow)
-    bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
-    return Job(bound.call, endpoint.name, principal, route, rule, client, endpoint.words, bound.target, headers=headers)
+    target = None
+    if may_be_bound(call):
+        bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
+        call, target = bound.call, bound.target
+    return Job(call, endpoint.name, principal, route, rule, client, endpoint.words, target, headers=headers)
 
 
 def name_the_fault(call: Call, error: TurnoutError) -> None:

@@ -89,19 +89,19 @@ class HttpBackend:
             raise await read_error(response, prepared.error)
         if key.rests:
             self._keys.succeeded(key, model, marks.started)
+        if prepared.read is not None and prepared.tap is None:
+            return UnaryExchange(response, prepared.read, marks, spec.max_body, prepared.notes)
         return await self._exchange(response, prepared, marks)
 
     async def _exchange(self, response: HttpResponse, prepared: Prepared, marks: Marks) -> Exchange:
-        max_body = self._spec.max_body
+        """Of a stream, or of an answer that nobody reads."""
         if prepared.tap is not None:
             if not media_type(response).startswith(prepared.stream_type):
                 raise await _not_a_stream(response, prepared)
             return StreamExchange(response, prepared.tap, marks, prepared.notes)
-        if prepared.read is not None:
-            return UnaryExchange(response, prepared.read, marks, max_body, prepared.notes)
         kind = media_type(response)
         if kind.startswith(JSON):
-            return UnaryExchange(response, read_passed, marks, max_body, prepared.notes)
+            return UnaryExchange(response, read_passed, marks, self._spec.max_body, prepared.notes)
         if kind.startswith(b"text/html"):  # no endpoint's answer: a page that says that something is wrong
             response.abort()
             raise MalformedResponse("the upstream answered with a page of HTML")

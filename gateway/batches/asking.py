@@ -51,7 +51,7 @@ class RowClient:
     async def start(self, status: int, headers: HeaderList) -> None:
         self.status = status
 
-    async def begin(self, status: int, lines: bytes, length: int | None) -> None:
+    def begin(self, status: int, lines: bytes, length: int | None) -> None:
         self.status = status
 
     async def write(self, data: bytes) -> None:

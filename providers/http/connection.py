@@ -89,6 +89,11 @@ class Response:
     async def read(self, limit: int) -> bytes:
         if self.length is not None and self.length > limit:
             raise self._too_large(limit)
+        if self._done and self._error is None and len(self._parts) == 1:  # it came with its head, as most do
+            [data], self._parts, self._size = self._parts, [], 0
+            if len(data) > limit:
+                raise self._too_large(limit)
+            return data
         parts: list[bytes] = []
         size = 0
         while part := await self.chunk():
