@@ -7,8 +7,9 @@ import ssl
 from time import monotonic
 
 from contract.errors import AttemptTimeout, ConnectFailed, ConnectionLost
-from providers.http.connection import Connection, Response
+from providers.http.connection import Connection
 from providers.http.port import Clocks, Endpoint, Origin
+from providers.http.response import Response
 
 MAX_IDLE = 256  # unused connections kept for one origin
 MAX_CACHED_HEADS = 1024
