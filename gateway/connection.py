@@ -66,7 +66,7 @@ class ClientConnection(HttpToolsProtocol):
             return
         except httptools.HttpParserUpgrade:
             self._unsupported_upgrade_warning()
-        if self.cycle is not None and self.cycle.overfull:
+        if self.cycle is not None and self.cycle.overfull():
             self.flow.pause_reading()
         if self._head_since:
             self._head_size += len(data)

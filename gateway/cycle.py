@@ -85,7 +85,6 @@ class Cycle:
         self._size += len(part)
         self.wake()
 
-    @property
     def overfull(self) -> bool:
         """As much of a body waits to be taken as may, and more is to come."""
         return self._more and self._size > HIGH_WATER_LIMIT
@@ -165,7 +164,7 @@ class Cycle:
     def _head_is(self, status: int, lines: bytes, length: int | None) -> None:
         self._waits_to_continue = False
         self._left_bytes = length if length and not self.bodiless else 0
-        self._head = b"%b%b%b\r\n" % (STATUS_LINE[status], self._connection.default_lines(), lines)
+        self._head = b"".join((STATUS_LINE[status], self._connection.default_lines(), lines, b"\r\n"))
 
     async def write(self, data: bytes) -> None:
         if self._connection.flow.write_paused and not self.disconnected:

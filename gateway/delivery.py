@@ -14,8 +14,8 @@ from gateway.keeper import Keeper
 from gateway.metering.admission import limit_lines
 from gateway.opening import Opened, begin, left
 from gateway.record import Recorder
+from ledger.prices import NUSD_PER_USD
 from ledger.row import CacheUse
-from ledger.units import usd
 
 STREAM_HEADERS: HeaderList = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 MAX_ALIKE = 1024  # answers whose headers are kept, by what they have alike
@@ -174,10 +174,10 @@ def _head(job: Job, opened: Opened, attempts: int) -> tuple[bytes, int | None]:
     if streamed:
         return lines, None
     length = len(opened.piece)
-    cost = usd(attempt.cost_of(attempt.used(exchange, len(call.body))))
+    cost = attempt.cost_of(attempt.used(exchange, len(call.body)))
     if cost is None:
         return b"%bcontent-length: %d\r\n" % (lines, length), length
-    return b"%bcontent-length: %d\r\nx-turnout-cost-usd: %b\r\n" % (lines, length, cost.encode()), length
+    return b"%bcontent-length: %d\r\nx-turnout-cost-usd: %d.%09d\r\n" % (lines, length, *divmod(cost, NUSD_PER_USD)), length
 
 
 @lru_cache(maxsize=MAX_ALIKE)

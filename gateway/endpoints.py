@@ -1,7 +1,10 @@
 """The inference endpoints: path to form and name, and whose words an error is told in there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from contract.call import Call
+from contract.head import HeaderList
 from gateway import peek
 from gateway.peek import Form, Reader, passing
 from providers.registry import IMAGES, RESPONSES_EXTRA, SPEECH, TRANSCRIPTION
@@ -13,19 +16,23 @@ DEFAULT_MODELS = {"/moderations": "omni-moderation-latest"}  # as in OpenAI's AP
 MULTIPART = frozenset({*TRANSCRIPTION, "/images/edits", "/images/variations"})
 
 
+Read = Callable[[str, bytes, HeaderList], Call]  # a request's id, body and headers
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceEndpoint:
     """`name` stands in the ledger. `words`: the dialect that an error is told in. `media`: the content type that a body must have."""
 
     name: str
-    read: Reader
+    form: Form
+    read: Read
     words: Dialect
     media: bytes
 
 
 def _endpoint(name: str, form: Form) -> InferenceEndpoint:
     words: Dialect = ANTHROPIC_MESSAGES if form.dialect.startswith("anthropic") else OPENAI_CHAT
-    return InferenceEndpoint(name, Reader(form), words, b"multipart/form-data" if form.multipart else b"application/json")
+    return InferenceEndpoint(name, form, Reader(form).read, words, b"multipart/form-data" if form.multipart else b"application/json")
 
 
 def _passing(path: str) -> InferenceEndpoint:

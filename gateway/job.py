@@ -144,7 +144,7 @@ class Attempt:
         self.share_s: float | None = None
         self.stopped_short = False
         self.overhead_s: float | None = None
-        self.load = target.load
+        self.load = target.load()
         self.predicted = NOTHING_PREDICTED
         self.totals: tuple[int | None, int | None] = NO_TOTALS
         self._used: tuple[Usage | None, Usage | None] | None = None

@@ -84,7 +84,7 @@ SUMMARIES = {
 
 
 def _body_schema(endpoint: InferenceEndpoint) -> dict[str, Any]:
-    form = endpoint.read.form
+    form = endpoint.form
     properties: dict[str, Any] = {name: _JSON_TYPES[kind] for name, kind in form.kinds.items()}
     if not form.multipart:
         properties[MEMBER] = OVERRIDES
@@ -94,7 +94,7 @@ def _body_schema(endpoint: InferenceEndpoint) -> dict[str, Any]:
 
 
 def _operation(path: str, endpoint: InferenceEndpoint) -> dict[str, Any]:
-    form = endpoint.read.form
+    form = endpoint.form
     error = ANTHROPIC_ERROR if form.dialect.startswith("anthropic") else OPENAI_ERROR
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if "stream" in form.kinds:

@@ -143,7 +143,7 @@ def admitted_by(rule: Rule, route: Route) -> Admitted:
 def snapshot(target: Target, ask: Ask, now: float, batch: str = "") -> Live:
     """`batch`: the team as whose batches' rows find the target."""
     health = target.health.of(batch)
-    backend, load = target.backend, target.load
+    backend, load = target.backend, target.load()
     engine = backend.supervisor if target.owned and isinstance(backend, EngineBackend) else None
     if engine is not None and engine.state == "ready":
         target.health.lives(engine.generation)
@@ -170,7 +170,7 @@ def hedge_for(job: Job, planning: Planning, now: float) -> Hedge | None:
     if job.rule.hedge_after is None:
         return None
     route, made = job.route, planning.plan
-    idle = [each.candidate.name for each in made.attempts if route.targets[each.candidate.index].load == 0]
+    idle = [each.candidate.name for each in made.attempts if route.targets[each.candidate.index].load() == 0]
     return hedge(job.rule, made, idle, now, route.hedges)
 
 

@@ -228,7 +228,7 @@ def _row(  # noqa: PLR0913  what was worked out of the attempt for more than its
         principal.organisation, job.cache,
         None,  # saved_nusd
         job.rule.name, slo_met,
-        None if attempt.overhead_s is None else int(attempt.overhead_s * 1e6 + 0.5),
+        None if attempt.overhead_s is None else round(attempt.overhead_s * 1e6),
         # engine_prefill_us, engine_decode_us, engine_nusd
         *(_NO_ENGINE if marks.prefill_s is None else _engine_time(target, marks)),
         held,
@@ -305,11 +305,11 @@ def _predicted(seen: Prediction) -> Predicted:
     ttft, end, end_p95, cost = seen.ttft_p95_s, seen.finish_s, seen.finish_p95_s, seen.cost_nusd
     known = bool(seen.samples)
     return (
-        None if ttft is None else int(ttft * 1e6 + 0.5),  # `round` would take three times as long
-        None if end is None else int(end * 1e6 + 0.5),
-        None if end_p95 is None else int(end_p95 * 1e6 + 0.5),
-        int(seen.output_tokens + 0.5) if known else None,
-        int(cost + 0.5) if known and cost is not None else None,
+        None if ttft is None else round(ttft * 1e6),
+        None if end is None else round(end * 1e6),
+        None if end_p95 is None else round(end_p95 * 1e6),
+        round(seen.output_tokens) if known else None,
+        round(cost) if known and cost is not None else None,
         seen.p,
     )
 

@@ -42,7 +42,6 @@ class Target:
     engine_nusd_per_s: float | None = None  # of an owned engine's time; None: not known
     spare: bool = False  # the model does not list it (policy.residency.Candidate)
 
-    @property
     def load(self) -> int:
         """Requests that run there: this process's, and whoever else's it tells of."""
         ours, all_ = self.health.running, self.backend.load()

@@ -148,7 +148,7 @@ class Asking:
 
 def _named(endpoint: InferenceEndpoint) -> InferenceEndpoint:
     """The endpoint as rows of batches stand in the ledger."""
-    return InferenceEndpoint(BATCH + endpoint.name, endpoint.read, endpoint.words, endpoint.media)
+    return InferenceEndpoint(BATCH + endpoint.name, endpoint.form, endpoint.read, endpoint.words, endpoint.media)
 
 
 def failed(row: Leased, request_id: str, endpoint: InferenceEndpoint, error: TurnoutError) -> Outcome:

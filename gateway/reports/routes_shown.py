@@ -58,7 +58,7 @@ def _target(target: Target, now: float) -> dict[str, Any]:
         "engine": _engine(target.backend),
         "live": _live(target.backend),
         "breaker": target.health.breaker.state(now),
-        "running": target.load,
+        "running": target.load(),
     }
     return {"target": target.label, "owned": target.owned, **now_shown, **target.stats.summary(now)}
 

@@ -39,7 +39,7 @@ class PooledClient:
             message.append(body)
         while pool:
             connection = pool.pop()
-            if not connection.usable:
+            if not connection.usable():
                 connection.abort()
                 continue
             response = connection.send(message, clocks, total_at)

@@ -66,7 +66,6 @@ class Connection(asyncio.Protocol):
         self._arm(at)
         return response
 
-    @property
     def usable(self) -> bool:
         """Whether a request may be sent on it. One that the peer has closed, or sent something on, is none, though the loop does not know yet."""
         return not self.transport.is_closing() and not self._waiting.poll(0)
@@ -166,7 +165,7 @@ class Connection(asyncio.Protocol):
                 self.transport.abort()
             return
         response.wake()
-        if response.full and not response.paused:
+        if response.full() and not response.paused:
             response.paused = True
             self.transport.pause_reading()
 

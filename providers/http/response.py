@@ -125,7 +125,6 @@ class Response:
             self._parts += parts
             self._size += sum(map(len, parts))
 
-    @property
     def full(self) -> bool:
         return self._size > BUFFER_LIMIT
 

@@ -19,7 +19,7 @@ async def test_every_endpoint_of_the_gateway_is_listed_and_no_other(gateway: Gat
 
 def test_each_conversation_endpoint_names_the_providers_that_speak_it() -> None:
     for path, endpoint in ENDPOINTS.items():
-        dialect = endpoint.read.form.dialect
+        dialect = endpoint.form.dialect
         if dialect != "passthrough":
             kinds = [name for name, row in PROVIDER_KINDS.items() if dialect in row.native]
             assert re.findall(r"`([^`]+)`", ROWS[f"POST {path}"].split(" | ")[-1]) == kinds, path
@@ -27,7 +27,7 @@ def test_each_conversation_endpoint_names_the_providers_that_speak_it() -> None:
 
 def test_each_endpoint_that_passes_through_names_the_providers_that_have_it_and_the_form_of_its_body() -> None:
     for path, endpoint in ENDPOINTS.items():
-        form = endpoint.read.form
+        form = endpoint.form
         if form.dialect == "passthrough":
             body, at = ROWS[f"POST {path}"].split(" | ")
             assert re.findall(r"`([^`]+)`", at) == [name for name, row in PROVIDER_KINDS.items() if form.path in row.passes], path

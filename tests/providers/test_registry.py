@@ -146,7 +146,7 @@ def test_the_configuration_may_say_which_wire_to_translate_to() -> None:
 
 
 def test_every_form_of_conversation_is_read_from_its_own_endpoint() -> None:
-    assert ENDPOINTS["/v1/chat/completions"].read.form is CHAT and ENDPOINTS["/v1/messages"].read.form is MESSAGES
+    assert ENDPOINTS["/v1/chat/completions"].form is CHAT and ENDPOINTS["/v1/messages"].form is MESSAGES
 
 
 # --- what was recorded --------------------------------------------------------------------------------------------------------
