@@ -46,30 +46,32 @@ class _Tally:
     running: int = 0
 
 
-_Limit = tuple[Bucket, float, int]  # what drains out of it each second, and what it holds
+_Limit = tuple[Bucket, float, float, int]  # what drains out of it each second, and what it holds, as both kinds of number
 _Charged = tuple[Account, int]  # and its budget, in nano-dollars
 
 
 class _Path:
     """What a key's requests count at, laid out flat from the organisation down: a request goes along it when it comes and when it ends.
 
-    `running`: each scope's tally, and how many requests it lets run at once. `requests`, `tokens`: the buckets of the scopes that limit them.
+    `tallies`: each scope's. `crowded`: of those that limit how many requests run at once, with that limit. `requests`, `tokens`: the buckets of the
+    scopes that limit them.
     `accounts`: of all budgets' windows on `day`. `held`: what a request that is granted on that day holds until it ends.
     """
 
-    __slots__ = ("accounts", "day", "held", "levels", "requests", "running", "scopes", "tokens")
+    __slots__ = ("accounts", "crowded", "day", "held", "levels", "requests", "scopes", "tallies", "tokens")
 
     def __init__(self, scopes: tuple[Scope, ...], tallies: Sequence[_Tally]) -> None:
         self.scopes = scopes
         self.levels = tuple(zip(scopes, tallies, strict=True))
-        self.running = tuple([(tally, inf if scope.limits.concurrency is None else scope.limits.concurrency) for scope, tally in self.levels])
+        self.tallies = tuple(tallies)
+        self.crowded = tuple([(tally, most) for scope, tally in self.levels if (most := scope.limits.concurrency) is not None])
         self.requests: list[_Limit] = []
         self.tokens: list[_Limit] = []
         for scope, tally in self.levels:
             if (rpm := scope.limits.rpm) is not None:
-                self.requests.append((tally.requests, rpm / MINUTE_S, rpm))
+                self.requests.append((tally.requests, rpm / MINUTE_S, float(rpm), rpm))
             if (tpm := scope.limits.tpm) is not None:
-                self.tokens.append((tally.tokens, tpm / MINUTE_S, tpm))
+                self.tokens.append((tally.tokens, tpm / MINUTE_S, float(tpm), tpm))
         self.accounts: tuple[_Charged, ...] = ()
         self.held: _Held = (self, ())
         self.day = -1.0
@@ -116,11 +118,11 @@ class Meter:
         elif not (room >= 1.0 - SLACK and token_room >= taken - SLACK and _may_run(path, cost)):
             return _refusal(path, want, wall)
         else:
-            for tally, _ in path.running:
+            for tally in path.tallies:
                 tally.running += 1
-            for bucket, _, _ in path.requests:
+            for bucket, _, _, _ in path.requests:
                 bucket.level += 1.0
-            for bucket, _, _ in path.tokens:
+            for bucket, _, _, _ in path.tokens:
                 bucket.level += taken
             for account, _ in path.accounts:
                 account.reserved_nusd += cost
@@ -141,12 +143,12 @@ class Meter:
         path, accounts = held
         want = granted.want
         too_few = used.tokens - want.tokens
-        for tally, _ in path.running:
+        for tally in path.tallies:
             tally.running -= 1
         if not used.answered:
-            for bucket, _, rpm in path.requests:
+            for bucket, _, _, rpm in path.requests:
                 bucket.correct(-1, rpm, now)
-        for bucket, _, tpm in path.tokens:
+        for bucket, _, _, tpm in path.tokens:
             if too_few > 0:
                 bucket.correct(too_few, tpm, now)
             else:  # what is taken out drains no more: it comes to the same before and after draining
@@ -204,20 +206,20 @@ class Meter:
 def _tightest(limits: list[_Limit], now: float) -> tuple[float, int | None]:
     """Brings them up to `now`, as `Bucket.drain` does. What fits into the one with the least room, and its limit; None: there is none."""
     least, its = inf, None
-    for bucket, rate, limit in limits:
+    for bucket, rate, size, limit in limits:
         level = bucket.level
         if (passed_s := now - bucket.at) > 0.0:
             level -= passed_s * rate
             bucket.level = level = level if level > 0.0 else 0.0
             bucket.at = now
-        if (room := limit - level) < least:
+        if (room := size - level) < least:
             least, its = room, limit
     return least, its
 
 
 def _may_run(path: _Path, cost: int) -> bool:
     """Whether every scope has a place and the money. What costs nothing needs no budget."""
-    for tally, most in path.running:
+    for tally, most in path.crowded:
         if tally.running >= most:
             return False
     if cost:
