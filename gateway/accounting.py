@@ -57,9 +57,13 @@ def _cut(told: Usage, request_bytes: int, tokens_seen: int) -> Usage:
 
 def unawaited(call: Call) -> Usage | None:
     """Of a request that was sent, and whose answer was not waited for: its provider charges the prompt, and tells nobody. None: it is no text."""
-    if call.dialect == "passthrough":
-        return None
-    return Usage(input_uncached=len(call.body) // BYTES_PER_TOKEN, source="estimated")
+    tokens = unawaited_tokens(call)
+    return None if tokens is None else Usage(input_uncached=tokens, source="estimated")
+
+
+def unawaited_tokens(call: Call) -> int | None:
+    """Of its prompt, about; None: it is no text."""
+    return None if call.dialect == "passthrough" else len(call.body) // BYTES_PER_TOKEN
 
 
 def tier_asked(call: Call) -> str | None:

@@ -10,13 +10,14 @@ import structlog
 
 from contract.errors import AttemptsExhausted, ClientClosed, MethodNotAllowed, RequestTimeout, TurnoutError
 from contract.head import HeaderList
+from gateway.binding import may_be_bound
 from gateway.client import Client, Message, Receive, Scope, Send
 from gateway.cycle import EXTENSION
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import decision_of, shown
 from gateway.identity import new_request_id
 from gateway.job import Job
-from gateway.job_making import job_of, name_the_fault
+from gateway.job_making import bind, job_of, name_the_fault
 from gateway.runtime import Runtime
 from gateway.telemetry.trace import trace_of
 from providers.wires.port import Dialect
@@ -74,7 +75,9 @@ class FastPath:
             body = await client.rest_of_body(limits.max_body_bytes, limits.body_idle_s)
         call = endpoint.read(request_id, body, headers)
         client.guard()
-        job = await job_of(runtime, endpoint, call, principal, client, headers)
+        job = job_of(runtime, endpoint, call, principal, client, headers)
+        if may_be_bound(job.call):
+            await bind(job, runtime)
         job.trace = trace_of(headers, runtime.observing.watching.sample)
         return job
 

@@ -6,7 +6,7 @@ from contract.call import Call
 from contract.errors import AttemptsExhausted, InvalidRequest, TurnoutError, UnsupportedField, UpstreamRejected
 from contract.head import HeaderList
 from gateway.auth import Principal, no_such_model
-from gateway.binding import may_be_bound, resolve
+from gateway.binding import resolve
 from gateway.client import Receiver
 from gateway.endpoints import InferenceEndpoint
 from gateway.job import Job
@@ -39,18 +39,20 @@ def bounded(runtime: Runtime, call: Call, principal: Principal, headers: HeaderL
     return route, rule, call
 
 
-async def job_of(runtime: Runtime, endpoint: InferenceEndpoint, call: Call, principal: Principal, client: Receiver, headers: HeaderList) -> Job:
-    """Raises RequestError, LedgerUnavailable."""
+def job_of(runtime: Runtime, endpoint: InferenceEndpoint, call: Call, principal: Principal, client: Receiver, headers: HeaderList) -> Job:
+    """To be bound by `bind` where `may_be_bound` says so. Raises RequestError."""
     route, rule, call = bounded(runtime, call, principal, headers)
     if not runtime.keys.one_team:
         call = msgspec.structs.replace(own_prompt_key(call, principal.team), flow=principal.flow)
     elif principal.flow.priority == "batch":
         call = msgspec.structs.replace(call, flow=principal.flow)
-    target = None
-    if may_be_bound(call):
-        bound = await resolve(call, principal.team, route, runtime.continuity, runtime.keys.one_team)
-        call, target = bound.call, bound.target
-    return Job(call, endpoint.name, principal, route, rule, client, endpoint.words, target, headers=headers)
+    return Job(call, endpoint.name, principal, route, rule, client, endpoint.words, headers=headers)
+
+
+async def bind(job: Job, runtime: Runtime) -> None:
+    """To the target that alone understands what its call holds of earlier answers. Raises InvalidRequest, LedgerUnavailable."""
+    bound = await resolve(job.call, job.principal.team, job.route, runtime.continuity, runtime.keys.one_team)
+    job.call, job.bound_to = bound.call, bound.target
 
 
 def name_the_fault(call: Call, error: TurnoutError) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from contract.errors import AttemptError, AttemptTimeout, LedgerUnavailable
 from contract.usage import Usage
-from gateway.accounting import settled, tier_asked, unawaited
+from gateway.accounting import settled, tier_asked, unawaited, unawaited_tokens
 from gateway.job import NOTHING_PREDICTED, Attempt, Job, Planning, Predicted
 from gateway.learning import learn
 from gateway.metrics.counts import Counts
@@ -52,7 +52,7 @@ class Recorder:
     def begins(self, job: Job, attempt: Attempt) -> None:
         """Notes an attempt before anything of it is sent. Should this process die, it stands in the ledger as an estimate: its prompt, or what was
         predicted. Raises LedgerUnavailable."""
-        call, principal, target, planning, usage = job.call, job.principal, attempt.target, job.planning, unawaited(job.call)
+        call, principal, target, planning, tokens = job.call, job.principal, attempt.target, job.planning, unawaited_tokens(job.call)
         attempt.predicted = predicted = NOTHING_PREDICTED if attempt.rest else _predicted(attempt.planned.prediction)
         cost = predicted[4]
         try:
@@ -72,9 +72,9 @@ class Recorder:
                     "failed",
                     attempt.reason,
                     GATEWAY_LOST,
-                    None if usage is None else usage.input_uncached,
-                    None if usage is None else usage.source,
-                    cost_nusd(target.price, usage) if cost is None else cost,
+                    tokens,
+                    None if tokens is None else "estimated",
+                    cost_nusd(target.price, unawaited(call)) if cost is None else cost,
                     "team",
                     None if planning is None else planning.ask.prompt_tokens,
                     *predicted,

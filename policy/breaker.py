@@ -221,5 +221,6 @@ class RetryBudget:
         passed_s = 0.0 if self._at is None else now - self._at
         if passed_s > 0.0:
             self._share *= 2.0 ** (-passed_s / HALF_LIFE_S)
-            self._floor = min(FLOOR_PER_S, self._floor + FLOOR_PER_S * passed_s)
+            floor = self._floor + FLOOR_PER_S * passed_s
+            self._floor = floor if floor < FLOOR_PER_S else FLOOR_PER_S
         self._at = now

@@ -20,10 +20,11 @@ from gateway.batches.kept_plan import target_of
 from gateway.batches.live_room import LiveRoom
 from gateway.batches.row_retry import Again, after
 from gateway.batches.trials import Trial, Trials
+from gateway.binding import may_be_bound
 from gateway.endpoints import ENDPOINTS, InferenceEndpoint
 from gateway.errors import shown
 from gateway.identity import new_request_id
-from gateway.job_making import job_of, name_the_fault
+from gateway.job_making import bind, job_of, name_the_fault
 from gateway.metering.admission import Admission
 from gateway.pipeline import Pipeline
 from gateway.record import Recorder
@@ -108,7 +109,9 @@ class Asking:
         """Raises TurnoutError."""
         endpoint = self.endpoints[batch.endpoint]
         call = endpoint.read(request_id, body, headers)
-        job = await job_of(self._runtime, endpoint, call, self.principal(batch), client, headers)
+        job = job_of(self._runtime, endpoint, call, self.principal(batch), client, headers)
+        if may_be_bound(job.call):
+            await bind(job, self._runtime)
         await self._live_room.keep(job)
         job.batch = batch.team
         job.planned = None if batch.plan is None else target_of(batch.plan, call.model, row.line)

@@ -123,7 +123,7 @@ class Response:
         self.started = self.started or bool(parts)
         if not self.draining:
             self._parts += parts
-            self._size += sum(map(len, parts))
+            self._size += len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
 
     def full(self) -> bool:
         return self._size > BUFFER_LIMIT

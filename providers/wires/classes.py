@@ -1,11 +1,11 @@
 """The input that a provider counts as a whole, taken apart into disjoint classes."""
 
-from typing import NamedTuple
+import msgspec
 
 from contract.usage import UsageSource
 
 
-class Input(NamedTuple):
+class Input(msgspec.Struct, frozen=True):
     """Tokens of each class; None: not known. `source`: estimated where what was told cannot be, or counts tokens twice."""
 
     uncached: int | None
