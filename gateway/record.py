@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from contract.errors import AttemptError, AttemptTimeout, LedgerUnavailable
+from contract.errors import AttemptError, LedgerUnavailable
 from contract.usage import Usage
-from gateway.accounting import settled, tier_asked, unawaited
+from gateway.accounting import may_be_charged, settled, tier_asked, unawaited
 from gateway.job import NOTHING_PREDICTED, Attempt, Job, Planning, Predicted
 from gateway.learning import learn
 from gateway.metrics.counts import Counts
@@ -271,7 +271,7 @@ def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str
     request_bytes = attempt.marks.bytes_sent if attempt.rest else len(job.call.body)  # the first part's text among it
     told = None if exchange is None else exchange.usage
     usage = None if exchange is None else settled(told, status == "ok", request_bytes, exchange.tokens_seen)
-    if usage is None and attempt.marks.bytes_sent and (status in ("abandoned", "client_closed") or isinstance(error, AttemptTimeout)):
+    if usage is None and attempt.marks.bytes_sent and may_be_charged(error, exchange is not None):
         usage = unawaited(job.call)
     if usage is not None and usage is not told and usage.source == "estimated" and usage.service_tier is None:
         tier = tier_asked(job.call) if told is None or told.service_tier is None else told.service_tier
