@@ -273,10 +273,12 @@ def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str
     usage = None if exchange is None else settled(told, status == "ok", request_bytes, exchange.tokens_seen)
     if usage is None and attempt.marks.bytes_sent and may_be_charged(error, exchange is not None):
         usage = unawaited(job.call)
-    if usage is not None and usage is not told and usage.source == "estimated" and usage.service_tier is None:
+    if usage is None:
+        return None
+    tier = usage.service_tier
+    if tier is None and usage is not told and usage.source == "estimated":  # as far as anybody knows
         tier = tier_asked(job.call) if told is None or told.service_tier is None else told.service_tier
-        return msgspec.structs.replace(usage, service_tier=tier) if tier else usage  # as far as anybody knows
-    return usage
+    return usage if usage.service_tier == (tier or None) else msgspec.structs.replace(usage, service_tier=tier or None)
 
 
 def _tokens(usage: Usage | None, planning: Planning | None) -> int:
