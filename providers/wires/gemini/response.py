@@ -167,12 +167,11 @@ def decode_usage(raw: Raw) -> Usage:
         given = _counts.decode(kept)
     except msgspec.ValidationError:
         return Usage(raw=kept)
-    spoken, drawn = (_of_kind(given.candidates_tokens_details, kinds) for kinds in (_AUDIO, _IMAGES))
     prompt, output = given.prompt_token_count, given.candidates_token_count
     if output is None and given.total_token_count is not None and prompt is not None:
         output = max(0, given.total_token_count - prompt - (given.thoughts_token_count or 0) - (given.tool_use_prompt_token_count or 0))
     read = input_of(prompt, given.cached_content_token_count, None, _fresh(given, _AUDIO), _fresh(given, _IMAGES))
-    made = output_of(output, None, spoken, drawn)
+    made = output_of(output, None, *(_of_kind(given.candidates_tokens_details, kinds) for kinds in (_AUDIO, _IMAGES)))
     return Usage(
         input_uncached=None if read.uncached is None else read.uncached + (given.tool_use_prompt_token_count or 0),
         cache_read=read.cache_read,
