@@ -25,12 +25,12 @@ from config.values import (
     Name,
     PlaceName,
     PositiveUsd,
+    PriceUsd,
     RedisUrl,
     Region,
     Seconds,
     Share,
     Url,
-    Usd,
     by_shape,
     client_key,
     drop,
@@ -174,20 +174,20 @@ class ProviderSettings(Section):
 class PriceSettings(Section):
     """US dollars for a million tokens."""
 
-    input_usd_per_mtok: Usd
-    output_usd_per_mtok: Usd
-    cache_read_usd_per_mtok: Usd | None = None
-    cache_write_usd_per_mtok: Usd | None = None
-    request_usd: Usd = 0.0
-    image_input_usd_per_mtok: Usd | None = Field(None, description="default: as any input")
-    image_output_usd_per_mtok: Usd | None = Field(None, description="default: as any output")
-    web_search_usd: Usd | None = Field(None, description="of one search by the provider; default: not known, nor is the cost of what has one")
-    file_search_usd: Usd | None = Field(None, description="the same, of a search in files that the provider keeps")
-    tool_call_usd: Usd | None = Field(None, description="the same, of a call of any other tool that the provider runs and charges for")
-    cache_write_1h_usd_per_mtok: Usd | None = Field(None, description="of what is kept for an hour; default: as cache_write_usd_per_mtok")
-    reasoning_usd_per_mtok: Usd | None = Field(None, description="default: as any output")
-    audio_input_usd_per_mtok: Usd | None = Field(None, description="default: not known, nor is the cost of what has any")
-    audio_output_usd_per_mtok: Usd | None = Field(None, description="the same, of audio that is made")
+    input_usd_per_mtok: PriceUsd
+    output_usd_per_mtok: PriceUsd
+    cache_read_usd_per_mtok: PriceUsd | None = None
+    cache_write_usd_per_mtok: PriceUsd | None = None
+    request_usd: PriceUsd = 0.0
+    image_input_usd_per_mtok: PriceUsd | None = Field(None, description="default: as any input")
+    image_output_usd_per_mtok: PriceUsd | None = Field(None, description="default: as any output")
+    web_search_usd: PriceUsd | None = Field(None, description="of one search by the provider; default: not known, nor is the cost of what has one")
+    file_search_usd: PriceUsd | None = Field(None, description="the same, of a search in files that the provider keeps")
+    tool_call_usd: PriceUsd | None = Field(None, description="the same, of a call of any other tool that the provider runs and charges for")
+    cache_write_1h_usd_per_mtok: PriceUsd | None = Field(None, description="of what is kept for an hour; default: as cache_write_usd_per_mtok")
+    reasoning_usd_per_mtok: PriceUsd | None = Field(None, description="default: as any output")
+    audio_input_usd_per_mtok: PriceUsd | None = Field(None, description="default: not known, nor is the cost of what has any")
+    audio_output_usd_per_mtok: PriceUsd | None = Field(None, description="the same, of audio that is made")
     service_tiers: dict[str, Annotated[float, Field(ge=0, le=1_000)]] = Field(
         default_factory=dict,
         description="what an answer in such a tier costs, as a multiple: {flex: 0.5, priority: 2}; default: not known but of the standard tier",

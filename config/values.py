@@ -165,6 +165,7 @@ def by_shape(words: str) -> Discriminator:
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Usd = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+PriceUsd = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]  # for a million tokens, for a search: so that no sum of costs is too large
 PositiveUsd = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 Name = Annotated[
     str, Like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "it must be a letter or digit, then letters, digits, `_`, `.` and `-`, 100 in all at most")

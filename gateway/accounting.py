@@ -3,6 +3,7 @@
 from msgspec.structs import astuple, replace
 
 from contract.call import Call
+from contract.errors import AttemptError, AttemptTimeout, ConnectionLost, MalformedResponse, StreamCut
 from contract.usage import BYTES_PER_TOKEN, COUNTS, MOST_TOKENS, Usage, tells_tier_alone
 
 STANDARD_TIERS = frozenset({"default", "standard", "standard_only", "on_demand"})  # by their makers' names
@@ -56,14 +57,17 @@ def _cut(told: Usage, request_bytes: int, tokens_seen: int) -> Usage:
 
 
 def unawaited(call: Call) -> Usage | None:
-    """Of a request that was sent, and whose answer was not waited for: its provider charges the prompt, and tells nobody. None: it is no text."""
-    tokens = unawaited_tokens(call)
-    return None if tokens is None else Usage(input_uncached=tokens, source="estimated")
+    """Of a request that was sent, and whose answer never came whole: its provider charges the prompt, and tells nobody. One that is no text has no
+    count that could be told, so that its cost is not known. None: it costs nothing, tokens were only to be counted."""
+    if call.dialect == "anthropic_count_tokens":
+        return None
+    return Usage(input_uncached=None if call.dialect == "passthrough" else len(call.body) // BYTES_PER_TOKEN, source="estimated")
 
 
-def unawaited_tokens(call: Call) -> int | None:
-    """Of its prompt, about; None: it is no text."""
-    return None if call.dialect == "passthrough" else len(call.body) // BYTES_PER_TOKEN
+def may_be_charged(error: AttemptError | str | None, answered: bool) -> bool:
+    """Whether the provider of a request that was sent may charge for it, though its answer never came whole. `error`: what ended the attempt, a plain
+    string where that was no failure of the provider's. `answered`: status 200 had come; from then on what is lost was made."""
+    return isinstance(error, str | AttemptTimeout) or (answered and isinstance(error, StreamCut | ConnectionLost | MalformedResponse))
 
 
 def tier_asked(call: Call) -> str | None:

@@ -37,7 +37,8 @@ def add_errors(app: FastAPI, elsewhere: str) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, exc: RequestValidationError) -> Response:
         first = exc.errors()[0]
-        return answer(request, InvalidRequest(str(first["msg"]), param=".".join(map(str, first["loc"]))))
+        where, *names = map(str, first["loc"])
+        return answer(request, InvalidRequest(str(first["msg"]), param=".".join(names if where in ("query", "path", "header") else (where, *names))))
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, exc: Exception) -> Response:

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from contract.errors import AttemptError, AttemptTimeout, LedgerUnavailable
+from contract.errors import AttemptError, LedgerUnavailable
 from contract.usage import Usage
-from gateway.accounting import settled, tier_asked, unawaited, unawaited_tokens
+from gateway.accounting import may_be_charged, settled, tier_asked, unawaited
 from gateway.job import NOTHING_PREDICTED, Attempt, Job, Planning, Predicted
 from gateway.learning import learn
 from gateway.metrics.counts import Counts
@@ -52,7 +52,7 @@ class Recorder:
     def begins(self, job: Job, attempt: Attempt) -> None:
         """Notes an attempt before anything of it is sent. Should this process die, it stands in the ledger as an estimate: its prompt, or what was
         predicted. Raises LedgerUnavailable."""
-        call, principal, target, planning, tokens = job.call, job.principal, attempt.target, job.planning, unawaited_tokens(job.call)
+        call, principal, target, planning, usage = job.call, job.principal, attempt.target, job.planning, unawaited(job.call)
         attempt.predicted = predicted = NOTHING_PREDICTED if attempt.rest else _predicted(attempt.planned.prediction)
         cost = predicted[4]
         try:
@@ -72,9 +72,9 @@ class Recorder:
                     "failed",
                     attempt.reason,
                     GATEWAY_LOST,
-                    tokens,
-                    None if tokens is None else "estimated",
-                    cost_nusd(target.price, unawaited(call)) if cost is None else cost,
+                    None if usage is None else usage.input_uncached,
+                    None if usage is None else usage.source,
+                    cost_nusd(target.price, usage) if cost is None else cost,
                     "team",
                     None if planning is None else planning.ask.prompt_tokens,
                     *predicted,
@@ -275,12 +275,14 @@ def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str
     usage = None
     if exchange is not None:
         usage = attempt.used(exchange, request_bytes) if status == "ok" else settled(told, False, request_bytes, exchange.tokens_seen)
-    if usage is None and attempt.marks.bytes_sent and (status in ("abandoned", "client_closed") or isinstance(error, AttemptTimeout)):
+    if usage is None and attempt.marks.bytes_sent and may_be_charged(error, exchange is not None):
         usage = unawaited(job.call)
-    if usage is not None and usage is not told and usage.source == "estimated" and usage.service_tier is None:
+    if usage is None:
+        return None
+    tier = usage.service_tier
+    if tier is None and usage is not told and usage.source == "estimated":  # as far as anybody knows
         tier = tier_asked(job.call) if told is None or told.service_tier is None else told.service_tier
-        return msgspec.structs.replace(usage, service_tier=tier) if tier else usage  # as far as anybody knows
-    return usage
+    return usage if usage.service_tier == (tier or None) else msgspec.structs.replace(usage, service_tier=tier or None)
 
 
 def _tokens(attempt: Attempt, usage: Usage | None, planning: Planning | None) -> int:

@@ -17,6 +17,7 @@ from contract.usage import Usage, other_tool_calls
 NUSD_PER_USD = 1_000_000_000
 TOKENS = MILLION = 1_000_000
 TOKEN_CLASSES = 8  # beside plain input and output
+MOST_COST_NUSD = 1_000_000 * NUSD_PER_USD  # of one attempt: beyond it, its usage is a fault of whoever told it
 _UNTOLD = (None,) * TOKEN_CLASSES
 
 
@@ -51,14 +52,15 @@ class Price(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
-    """Nano-dollars, rounded half up; None when a class or a service tier was used whose price is not known, or when nothing is known of the usage."""
+    """Nano-dollars, rounded half up; None when a class or a service tier was used whose price is not known, when nothing is known of the usage, or
+    when it is beyond MOST_COST_NUSD."""
     if price is None or usage is None:
         return None
     if usage.service_tier is not None:
         factor, standard = dict(price.services).get(usage.service_tier), cost_nusd(price, msgspec.structs.replace(usage, service_tier=None))
         if not standard or factor is None:
             return 0 if standard == 0 else None
-        return (standard * factor + MILLION // 2) // MILLION
+        return _believed((standard * factor + MILLION // 2) // MILLION)
     rates = price.rates
     if price.tiers:
         whole = usage.input_total or 0
@@ -86,7 +88,11 @@ def cost_nusd(price: Price | None, usage: Usage | None) -> int | None:
                 if rate is None:
                     return None
                 total += count * rate
-    return (total + TOKENS // 2) // TOKENS + price.request_nusd if known else None
+    return _believed((total + TOKENS // 2) // TOKENS + price.request_nusd) if known else None
+
+
+def _believed(cost: int) -> int | None:
+    return cost if cost <= MOST_COST_NUSD else None
 
 
 @lru_cache(maxsize=4096)

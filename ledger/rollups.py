@@ -13,7 +13,6 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -22,7 +21,6 @@ from sqlalchemy import (
     Table,
     and_,
     case,
-    cast,
     delete,
     func,
     insert,
@@ -33,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable, DropTable
 
 from ledger import histogram, predictions
+from ledger.adding import sum_of
 from ledger.observed import INPUTS, OUTPUTS, Observed, nothing, observed, rolled_up
 from ledger.row import ANSWERED, ENDED_WELL
 from ledger.schema import (
@@ -215,7 +214,7 @@ class Slice:
 
     def _add_sums(self, source: Table, within: ColumnElement[bool], start: ColumnElement[int], measures: Mapping[str, ColumnElement[Any]]) -> None:
         by = [source.c[name] for name in USAGE_DIMENSIONS]
-        sums = select(literal(self._span_s), start.label("begins"), *by, *(_sum(measures[name]) for name in USAGE_MEASURES))
+        sums = select(literal(self._span_s), start.label("begins"), *by, *(sum_of(name, measures[name]) for name in USAGE_MEASURES))
         sums = sums.where(within).group_by("begins", *by)  # by its name: PostgreSQL does not take two bound expressions for the same one
         self._connection.execute(insert(_usage).from_select(["span_s", "start_s", *USAGE_DIMENSIONS, *USAGE_MEASURES], sums))
 
@@ -267,10 +266,6 @@ def _spanned(table: Table, span_s: int, low: int, high: int) -> ColumnElement[bo
 
 def _names(table: Table) -> list[str]:
     return [column.name for column in table.columns]
-
-
-def _sum(value: ColumnElement[Any]) -> ColumnElement[int]:
-    return cast(func.sum(value), BigInteger)
 
 
 def _as_row(span_s: int, key: tuple[Any, ...], each: Observed) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from sqlalchemy import Engine, func, select
 
+from ledger.adding import added_nusd
 from ledger.rollups import DAY, US
 from ledger.schema import attempts, rollup_state, usage_rollups
 
@@ -23,13 +24,13 @@ def spent_nusd(engine: Engine, kind: Literal["organisation", "team", "key", "bat
     Days whose rows are gone are told by their roll-ups; of a team's batches these tell nothing, so that only rows which are kept count.
     """
     columns, days = attempts.c, usage_rollups.c
-    gone = select(func.coalesce(func.sum(func.coalesce(days.cost_nusd, 0) + func.coalesce(days.held_nusd, 0)), 0)).where(
+    gone = select(func.coalesce(added_nusd(func.coalesce(days.cost_nusd, 0) + func.coalesce(days.held_nusd, 0)), 0)).where(
         days[SPENDERS[kind].name] == name,
         days.span_s == DAY,
         days.start_s >= since_s,
         days.start_s < select(rollup_state.c.purged_s).scalar_subquery(),
     )
-    query = select(func.coalesce(func.sum(CHARGED), 0)).where(
+    query = select(func.coalesce(added_nusd(CHARGED), 0)).where(
         SPENDERS[kind] == name,
         columns.started_at_us >= func.coalesce(select(rollup_state.c.purged_s).scalar_subquery(), 0) * US,
         columns.started_at_us >= since_s * US,
@@ -51,7 +52,7 @@ def charged(engine: Engine, request_ids: Sequence[str]) -> dict[str, int]:
     with engine.connect() as connection:
         for start in range(0, len(request_ids), AT_ONCE):
             query = (
-                select(columns.request_id, func.coalesce(func.sum(CHARGED), 0))
+                select(columns.request_id, func.coalesce(added_nusd(CHARGED), 0))
                 .where(columns.request_id.in_(request_ids[start : start + AT_ONCE]), columns.billed == "team")
                 .group_by(columns.request_id)
             )

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Table, case, cast, func, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, Table, case, insert, literal, select
 
+from ledger.adding import sum_of
 from ledger.observed import Observed, nothing
 from ledger.row import ENDED_WELL
 from ledger.schema import LATENCY_DIMENSIONS, USAGE_DIMENSIONS, USAGE_MEASURES
@@ -43,11 +44,11 @@ def failed(columns: Any) -> ColumnElement[int]:
 def summarise_usage(connection: Connection, rollups: Table, summaries: Table) -> None:
     """Of all roll-ups in a table, into another."""
     source = rollups.c
-    measures = [*(source[name] for name in USAGE_MEASURES), failed(source)]
+    measures = [*(sum_of(name, source[name]) for name in USAGE_MEASURES), sum_of("failed", failed(source))]
     columns = ["detail", "span_s", "start_s", *USAGE_DIMENSIONS, *USAGE_MEASURES, "failed"]
     for detail, told in enumerate(USAGE_DETAILS):
         names = [source[name] if name in told else literal("") for name in USAGE_DIMENSIONS]
-        sums = select(literal(detail), source.span_s, source.start_s, *names, *(cast(func.sum(each), BigInteger) for each in measures))
+        sums = select(literal(detail), source.span_s, source.start_s, *names, *measures)
         sums = sums.group_by(source.span_s, source.start_s, *(source[name] for name in told))
         connection.execute(insert(summaries).from_select(columns, sums))
 

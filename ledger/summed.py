@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, ColumnElement, Engine, Select, Table, case, cast, func, select, union_all
+from sqlalchemy import ColumnElement, Engine, Select, Table, case, func, select, union_all
 
+from ledger.adding import sum_of
 from ledger.observed import INPUTS, OUTPUTS
 from ledger.rollups import ROW
 from ledger.schema import USAGE_MEASURES, attempts, usage_rollups, usage_summaries
@@ -69,7 +70,7 @@ def sums_of(engine: Engine, windows: Iterable[Window], groups: Sequence[str], na
         return []
     both = union_all(*selects).subquery()
     by = [both.c[f"g_{name}"] for name in groups]
-    query = select(*by, *(cast(func.sum(both.c[f"m_{name}"]), BigInteger) for name in names)).group_by(*by).order_by(*by)
+    query = select(*by, *(sum_of(name, both.c[f"m_{name}"]) for name in names)).group_by(*by).order_by(*by)
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(query)]
 

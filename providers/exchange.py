@@ -16,6 +16,7 @@ from providers.passed import Tail
 from providers.port import Marks
 from providers.translation import tokens_in
 from providers.wires.answer import tokens_in_answer
+from providers.wires.half import half_of
 from providers.wires.port import StreamDecoder, StreamTap, UnaryAnswer
 
 FINISHED_GRACE_S = 2.0  # how long a terminal event may still come after every choice has its finish reason
@@ -25,9 +26,9 @@ Notes = tuple[tuple[bytes, bytes], ...]
 
 
 class UnaryExchange:
-    """The provider's whole body, checked and read, then given as one piece."""
+    """The provider's whole body, checked and read, then given as one piece. Of one that does not come whole, what came tells its usage, about."""
 
-    __slots__ = ("_answer", "_marks", "_max_body", "_read", "_response", "bound", "finish", "notes", "upstream_id", "usage")
+    __slots__ = ("_answer", "_half_tokens", "_marks", "_max_body", "_read", "_response", "bound", "finish", "notes", "upstream_id", "usage")
     whole = b""
     streamed = False
     progressed = True
@@ -40,6 +41,7 @@ class UnaryExchange:
         self._marks = marks
         self._max_body = max_body
         self._answer: UnaryAnswer | None = None
+        self._half_tokens = 0  # of output, of an answer that was cut
         self.notes = notes
         self.upstream_id: str | None = None  # plain attributes: a property costs a request a call each time that it is looked at
         self.usage: Usage | None = None
@@ -49,13 +51,28 @@ class UnaryExchange:
     async def next(self) -> bytes:
         if self._answer is not None:
             return b""
-        body = await self._response.read(self._max_body)
         marks = self._marks
+        try:
+            body = await self._response.read(self._max_body)
+        except (AttemptError, asyncio.CancelledError):
+            body = b"".join(self._response.taken)
+            marks.bytes_received += len(body)
+            self._is_half(body)
+            raise
         marks.bytes_received += len(body)
         marks.first_token = marks.ended = monotonic()
-        answer = self._answer = self._read(body)
+        try:
+            answer = self._answer = self._read(body)
+        except MalformedResponse:  # it may have ended with the connection, and early
+            self._is_half(body)
+            raise
         self.upstream_id, self.usage, self.finish, self.bound = answer.upstream_id, answer.usage, answer.finish, answer.bound
         return answer.body
+
+    def _is_half(self, body: bytes) -> None:
+        answer, self._half_tokens = half_of(self._read, body)
+        if answer is not None:
+            self.upstream_id, self.usage = answer.upstream_id, answer.usage
 
     def in_band(self, body: bytes) -> bytes:
         return b""  # it is one piece: nothing can go wrong after it has begun
@@ -66,7 +83,7 @@ class UnaryExchange:
     @property
     def tokens_seen(self) -> int:
         """Of an answer whose provider does not tell its usage: by its length."""
-        return 0 if self._answer is None else tokens_in_answer(self._answer)
+        return self._half_tokens if self._answer is None else tokens_in_answer(self._answer)
 
 
 class StreamExchange:

@@ -8,7 +8,7 @@ from msgspec import Raw
 from contract.errors import MalformedResponse, UpstreamError
 from contract.usage import Usage
 from providers.wires.answer import WholeAnswer
-from providers.wires.classes import input_of
+from providers.wires.classes import input_of, output_of, source_of
 from providers.wires.failure import failure
 
 TAIL_BYTES = 64 << 10  # of a stream's end: usage is told in its last event, after what may be a large image
@@ -84,16 +84,16 @@ def _usage(told: _Tokens, raw: Raw) -> Usage:
     details = told.input_tokens_details or told.input_token_details or _Details()
     read = input_of(into, details.cached_tokens, None, details.audio_tokens, details.image_tokens)
     drawn = None if told.output_tokens_details is None else told.output_tokens_details.image_tokens
-    written = output if output is None or drawn is None else max(0, output - drawn)
+    made = output_of(output, images=drawn)
     kept = Raw(bytes(raw))
     return Usage(
         input_uncached=read.uncached,
         cache_read=read.cache_read,
         audio_input=read.audio,
         image_input=read.images,
-        output_visible=written,
-        image_output=drawn,
-        source=read.source,
+        output_visible=made.visible,
+        image_output=made.images,
+        source=source_of(read, made),
         raw=kept,
     )
 

@@ -5,13 +5,12 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Response
 
 from gateway.app_parts import Caller
-from gateway.reports.query import Asked, PricePerHour, answer
+from gateway.reports.query import Asked, PricePerHour
 from gateway.reports.reporting import ABOUT, Reporting
 from gateway.reports.routes_shown import ALL_TEAMS_ONLY, Question, explained, routes_shown, targets_shown, visible
 from gateway.reports.standing_shown import standing_shown
 from gateway.runtime import Runtime
 from ledger.described import describe_decision, describe_request
-from ledger.engine_time import LIKE as ENGINE
 from ledger.reports import REPORTS
 
 
@@ -45,7 +44,7 @@ def add_reports(app: FastAPI, runtime: Runtime) -> None:
     @app.get("/v1/reports/engines", tags=["reports"])
     def get_engines(caller: Caller, asked: Annotated[Asked, Depends()]) -> Response:
         """How long each owned engine was up and busy and what that cost; empty where there are several teams, since its hours are everybody's."""
-        return reporting.engines(asked) if runtime.keys.one_team else answer(asked, [], ENGINE, None)
+        return reporting.engines(asked, may_see=runtime.keys.one_team)
 
     _add_now(app, runtime)
 

@@ -145,7 +145,7 @@ def cursor_of(page: Page, after: tuple[int, str] | int | None) -> str | None:
 
 def answer(asked: Asked, lines: Sequence[dict[str, Any]], like: dict[str, Any], next_cursor: str | None, **beside: Any) -> Response:
     """JSON: `data`, `next_cursor`, and what stands beside them. CSV: a line each, nested names with dots, the cursor in
-    `x-next-cursor`, `whole` in `x-whole`.
+    `x-next-cursor`, `whole`, `from` and `to` in `x-whole`, `x-from` and `x-to`.
 
     `like`: a line that has everything in it.
     """
@@ -155,6 +155,7 @@ def answer(asked: Asked, lines: Sequence[dict[str, Any]], like: dict[str, Any], 
     headers = {} if next_cursor is None else {"x-next-cursor": next_cursor}
     if "whole" in beside:
         headers["x-whole"] = "true" if beside["whole"] else "false"
+    headers |= {f"x-{name}": beside[name] for name in ("from", "to") if name in beside}
     return Response(as_csv(lines, like), media_type="text/csv; charset=utf-8", headers=headers)
 
 

@@ -73,7 +73,7 @@ class Reporting:
         if asked.format == "csv":
             lines = [{**line, "attempts": sum(each["attempt"] > 0 for each in line["attempts"])} for line in lines]
         whole = self._read(lambda engine: is_whole(engine, page.window, by_rows=True))
-        return answer(asked, lines, REQUEST, cursor_of(page, more), whole=whole)
+        return answer(asked, lines, REQUEST, cursor_of(page, more), **_time_of(page), whole=whole)
 
     def report(self, name: str, asked: Asked, group_by: str | None, team: str | None) -> Response:
         """One of `ledger.reports.REPORTS`."""
@@ -87,7 +87,7 @@ class Reporting:
         except KeyError as exc:
             raise InvalidRequest(f"this report cannot be filtered by {exc.args[0]}", param=str(exc.args[0])) from exc
         whole = whole and self._read(lambda engine: all_kept(engine, name, page.window, groups))
-        beside: dict[str, Any] = {"from": iso(page.window.from_us), "to": iso(page.window.to_us), "group_by": groups, "whole": whole}
+        beside: dict[str, Any] = {**_time_of(page), "group_by": groups, "whole": whole}
         if name == "cost":
             beside["unpriced"] = self._read(lambda engine: unpriced(engine, page.window, now))
         return answer(asked, lines[part], like(name, groups), cursor_of(page, part.stop if part.stop < len(lines) else None), **beside)
@@ -97,9 +97,9 @@ class Reporting:
         prices = {} if gpu_usd_per_hour is None else {"": gpu_usd_per_hour}
         return self._of_engines(asked, team, BREAK_EVEN, lambda engine, window, now: as_lines(breakeven(engine, window, prices, now)))
 
-    def engines(self, asked: Asked) -> Response:
-        """How long each engine was up, busy and asleep, and what that cost. Its hours are everybody's."""
-        return self._of_engines(asked, None, ENGINE, engine_lines)
+    def engines(self, asked: Asked, may_see: bool = True) -> Response:
+        """How long each engine was up, busy and asleep, and what that cost. Its hours are everybody's: nothing for who may not see those."""
+        return self._of_engines(asked, None, ENGINE, engine_lines if may_see else _none)
 
     def _of_engines(self, asked: Asked, team: str | None, like: Line, lines_of: Callable[..., list[Line]]) -> Response:
         page, now = asked.page(team), time.time()
@@ -108,7 +108,7 @@ class Reporting:
         whole = self._rolled_up(now)
         lines = self._read(lambda engine: lines_of(engine, page.window, now))
         whole = whole and self._read(lambda engine: is_whole(engine, page.window))
-        beside = {"from": iso(page.window.from_us), "to": iso(page.window.to_us), "whole": whole}
+        beside = {**_time_of(page), "whole": whole}
         return answer(asked, lines[part], like, cursor_of(page, part.stop if part.stop < len(lines) else None), **beside)
 
     def _rolled_up(self, now: float) -> bool:
@@ -127,6 +127,14 @@ class Reporting:
             return query(self._ledger.engine)
         except SQLAlchemyError as exc:
             raise LedgerUnavailable("the ledger cannot be read just now; try again") from exc
+
+
+def _time_of(page: Page) -> dict[str, str]:
+    return {"from": iso(page.window.from_us), "to": iso(page.window.to_us)}
+
+
+def _none(*_: object) -> list[Line]:
+    return []
 
 
 def _part(page: Page) -> slice:

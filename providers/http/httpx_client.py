@@ -149,6 +149,7 @@ class HttpxResponse:
         self._silent = False  # what was read last is no progress
         self._idle_from = started
         self._got_body = False
+        self.taken: list[bytes] = []
         self._ended = False
         self._closing: asyncio.Task[None] | None = None
         self.status = response.status_code
@@ -209,13 +210,14 @@ class HttpxResponse:
     async def read(self, limit: int) -> bytes:
         if (declared := self._response.headers.get("content-length", "")).isdecimal() and int(declared) > limit:
             raise self._too_large(limit)
-        parts: list[bytes] = []
+        parts = self.taken
         size = 0
         while part := await self.chunk():
             size += len(part)
             if size > limit:
                 raise self._too_large(limit)
             parts.append(part)
+        self.taken = []
         return b"".join(parts)
 
     def _too_large(self, limit: int) -> MalformedResponse:

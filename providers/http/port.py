@@ -76,6 +76,7 @@ class HttpResponse(Protocol):
     headers: Headers  # names in lower case
     connected_at: float  # time.monotonic() when the connection stood ready (at once for a pooled one)
     headers_at: float  # time.monotonic() when the head was complete
+    taken: list[bytes]  # what `read` has of a body whose end it has not got
 
     async def chunk(self) -> bytes:
         """The body bytes that came since the last call, at least one; b"" after a clean end. Raises AttemptError."""

@@ -19,7 +19,7 @@ class Response:
     __slots__ = (
         "_connection", "_done", "_error", "_parts", "_progress_at", "_size", "_taken_at", "_token_seen", "_waiter", "clocks", "connected_at",
         "draining", "first_token_at", "headers", "headers_at", "last_read", "length", "paused", "received", "sent_at", "started", "status",
-        "total_at", "until_eof",
+        "taken", "total_at", "until_eof",
     )  # fmt: skip
 
     def __init__(self, connection: "Connection", clocks: Clocks, total_at: float, now: float) -> None:
@@ -27,8 +27,7 @@ class Response:
         self._waiter: asyncio.Future[None] | None = None
         self._parts: list[bytes] = []
         self._size = 0
-        self._done = False
-        self._token_seen = False
+        self._done = self._token_seen = False
         self._error: AttemptError | None = None
         self.clocks = clocks
         self.status = 0
@@ -42,8 +41,8 @@ class Response:
         self.received = False  # any byte of a response at all
         self.started = False  # any byte of its body
         self.until_eof = False
-        self.paused = False
-        self.draining = False
+        self.paused = self.draining = False
+        self.taken: list[bytes] = []
 
     # --- the owner's side --------------------------------------------------------------------------------------------
     async def head(self) -> None:
@@ -84,7 +83,7 @@ class Response:
             if len(data) > limit:
                 raise self._too_large(limit)
             return data
-        parts: list[bytes] = []
+        parts = self.taken
         size = 0
         while part := await self.chunk():
             size += len(part)
@@ -93,6 +92,7 @@ class Response:
             if self._done and not parts and not self._parts and self._error is None:
                 return part
             parts.append(part)
+        self.taken = []
         return b"".join(parts)
 
     def _too_large(self, limit: int) -> MalformedResponse:

@@ -33,6 +33,7 @@ class WithoutProgress:
         self.headers: Headers = inner.headers
         self.connected_at: float = inner.connected_at
         self.headers_at: float = inner.headers_at
+        self.taken: list[bytes] = inner.taken
 
     async def chunk(self) -> bytes:
         while self._begin is not None:

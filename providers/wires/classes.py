@@ -1,4 +1,4 @@
-"""The input that a provider counts as a whole, taken apart into disjoint classes."""
+"""The input and the output that a provider counts as wholes, taken apart into disjoint classes."""
 
 import msgspec
 
@@ -36,3 +36,34 @@ def input_of(
     heard = None if audio is None else min(audio, left)
     seen = None if images is None else min(images, left - (heard or 0))
     return Input(0, cache_read, cache_write, heard, seen, "estimated")
+
+
+class Output(msgspec.Struct, frozen=True):
+    """As `Input`."""
+
+    visible: int | None
+    reasoning: int | None = None
+    audio: int | None = None
+    images: int | None = None
+    source: UsageSource = "provider"
+
+
+def output_of(total: int | None, reasoning: int | None = None, audio: int | None = None, images: int | None = None) -> Output:
+    """`total` has the others in it. Of an output that is said to have more tokens of a class than tokens only the tokens are believed; classes that
+    do not fit beside each other are believed in their order, as far as they do. A negative total says nothing."""
+    if total is None or total < 0:
+        return Output(None, reasoning, audio, images)
+    rest = total - (reasoning or 0) - (audio or 0) - (images or 0)
+    if rest >= 0:
+        return Output(rest, reasoning, audio, images)
+    if max(reasoning or 0, audio or 0, images or 0) > total:
+        return Output(total, source="estimated")
+    left = total - (reasoning or 0)
+    heard = None if audio is None else min(audio, left)
+    drawn = None if images is None else min(images, left - (heard or 0))
+    return Output(0, reasoning, heard, drawn, "estimated")
+
+
+def source_of(read: Input, made: Output) -> UsageSource:
+    """Of both sides: estimated where one is."""
+    return made.source if read.source == "provider" else read.source

@@ -1,6 +1,6 @@
 """The service tier that a provider says it answered in, where that is another than its standard one."""
 
-from msgspec import DecodeError, Raw, json
+from msgspec import DecodeError, Raw, json, structs
 
 from contract.usage import Usage
 
@@ -44,6 +44,11 @@ def without_counts(raw: Raw) -> Usage | None:
 def without_counts_in(raw: Raw) -> Usage | None:
     """The same of Bedrock's `serviceTier`."""
     return _of_tier(tier_in(raw), bytes(raw)) if bytes(raw)[:1] == b"{" else None
+
+
+def so_far(usage: Usage, raw: Raw) -> Usage:
+    """Of an answer that did not come to its end, whose usage did: with the tier "" where it is told to be in the standard one."""
+    return structs.replace(usage, service_tier="") if usage.service_tier is None and is_told(raw) and tier_of(raw) is None else usage
 
 
 def _of_tier(tier: str | None, said: bytes) -> Usage | None:

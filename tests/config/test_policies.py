@@ -178,6 +178,10 @@ WRONG = [
         "models: {m: {targets: [{provider: p, price: gratis}]}}",
         "1:45: `models.m.targets.0.price`: must be free, or {input_usd_per_mtok: …, output_usd_per_mtok: …}",
     ),
+    (
+        "models: {m: {targets: [{provider: p, price: {input_usd_per_mtok: 10001, output_usd_per_mtok: 1}}]}}",
+        "1:66: `models.m.targets.0.price.input_usd_per_mtok`: should be less than or equal to 10000",
+    ),
     ("policies: {p: {explore: 2}}", "1:25: `policies.p.explore`: should be less than or equal to 1"),
     ("policies: {p: {retry: {budget: 1.5}}}", "1:32: `policies.p.retry.budget`: should be less than or equal to 1"),
     ("policies: {p: {timeouts: {total: 3}}}", "1:27: `total` is not a key of policies.p.timeouts; did you mean `total_s`?"),

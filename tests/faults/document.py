@@ -20,6 +20,10 @@ long. Times are bounds. No upstream's text about its failure reaches a caller; e
 - *`recovery: hold`*: as with a fallback, the client's stream running behind the upstream by more than the fault takes.
 
 "In-band" is an error inside a stream that has begun; such a stream never ends as a whole one does.
+
+What is lost after its upstream's status 200 was made, and may be charged: the attempt's row has what was told of its usage before, or else
+an estimate of its prompt and of the text that came, flagged, whether the answer was streamed or unary; of what is no text the cost is not
+known (null, and `unpriced`). So has one that ran into a clock. The gateway bears what nothing was given of (`absorbed_usd`).
 """
 _TITLES: dict[Plan, str] = {"fallback": "With a fallback", "alone": "Without", "hold": "`recovery: hold`, streamed"}
 

@@ -73,7 +73,14 @@ def test_all_of_an_output_may_be_thoughts() -> None:
     assert settled(told, True, 400, 25) is told
 
 
-@pytest.mark.parametrize(("dialect", "tokens"), [("openai_chat", 100), ("passthrough", None)])
-def test_a_prompt_whose_answer_was_not_waited_for_is_estimated_where_it_is_text(dialect: Any, tokens: int | None) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "usage"),
+    [
+        ("openai_chat", Usage(input_uncached=100, source="estimated")),
+        ("passthrough", Usage(source="estimated")),
+        ("anthropic_count_tokens", None),
+    ],
+)
+def test_a_prompt_whose_answer_was_not_waited_for_is_estimated_where_it_is_text(dialect: Any, usage: Usage | None) -> None:
     call = Call(request_id="r", dialect=dialect, model="m", stream=True, include_usage=False, choices=1, body=b" " * 400, fields={})
-    assert unawaited(call) == (None if tokens is None else Usage(input_uncached=tokens, source="estimated"))
+    assert unawaited(call) == usage

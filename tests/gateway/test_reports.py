@@ -199,9 +199,14 @@ async def test_requests_are_filtered_by_what_an_attempt_was(asked: Gateway, filt
         ("/v1/reports/usage", {"since": "1h", "from": "2026-01-01"}, "since"),
         ("/v1/reports/usage", {"model": ["priced", "free"]}, "model"),
         ("/v1/reports/batches", {"since": ["1h", "2h"]}, "since"),
-        ("/v1/reports/breakeven", {"gpu_usd_per_hour": "inf"}, "query.gpu_usd_per_hour"),
-        ("/v1/reports/breakeven", {"gpu_usd_per_hour": "nan"}, "query.gpu_usd_per_hour"),
-        ("/v1/reports/breakeven", {"gpu_usd_per_hour": "1e308"}, "query.gpu_usd_per_hour"),
+        ("/v1/reports/breakeven", {"gpu_usd_per_hour": "inf"}, "gpu_usd_per_hour"),
+        ("/v1/reports/breakeven", {"gpu_usd_per_hour": "nan"}, "gpu_usd_per_hour"),
+        ("/v1/reports/breakeven", {"gpu_usd_per_hour": "1e308"}, "gpu_usd_per_hour"),
+        ("/v1/reports/usage", {"limit": "0"}, "limit"),
+        ("/v1/requests", {"limit": "many"}, "limit"),
+        ("/v1/reports/engines", {"since": "soon"}, "since"),
+        ("/v1/reports/engines", {"from": "2026-02-01", "to": "2026-01-01"}, "from"),
+        ("/v1/reports/engines", {"cursor": "e30"}, "cursor"),
         ("/v1/reports/usage", {"since": ""}, "since"),
         ("/v1/reports/batches", {"since": ""}, "since"),
     ],
@@ -209,3 +214,14 @@ async def test_requests_are_filtered_by_what_an_attempt_was(asked: Gateway, filt
 async def test_a_query_that_cannot_be_heeded_is_named(asked: Gateway, path: str, params: dict[str, Any], param: str) -> None:
     answer = await get(asked, path, **params)
     assert answer.status_code == 400 and answer.json()["error"]["param"] == param, answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/requests", "/v1/reports/cost", "/v1/reports/breakeven", "/v1/reports/engines"])
+async def test_every_answer_tells_the_time_that_it_is_of(asked: Gateway, path: str) -> None:
+    """JSON in its members, CSV in its headers; engines too, though their hours are not shown where there are several teams."""
+    time = {"from": "2026-01-01", "to": "2026-02-01T12:00:00+02:00"}
+    told = {"from": "2026-01-01T00:00:00+00:00", "to": "2026-02-01T10:00:00+00:00"}
+    shown = (await get(asked, path, **time)).json()
+    assert {name: shown[name] for name in told} == told and shown["data"] == [] and shown["whole"] is True
+    headers = (await get(asked, path, format="csv", **time)).headers
+    assert {name: headers[f"x-{name}"] for name in told} == told and headers["x-whole"] == "true"

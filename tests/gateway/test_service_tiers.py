@@ -132,3 +132,29 @@ async def test_so_is_that_of_a_whole_answer_without_usage_and_of_one_that_is_tra
     messages = {"model": "solo", "max_tokens": 9, **ASKED}
     rows += await gateway.rows((await gateway.post(messages, key="sk-search", path="/v1/messages")).headers["x-request-id"])
     assert [(row.cost_nusd, row.usage.service_tier, row.usage.source) for row in rows] == [(None, "priority", "estimated")] * 2
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize(("asked", "told", "tier"), [(None, "dear", "dear"), ("dear", "default", None)])
+@pytest.mark.parametrize("usage", [None, USAGE], ids=["no usage", "usage so far"])
+async def test_a_tier_that_is_told_after_the_first_output_counts_though_the_stream_is_cut(
+    served: tuple[Gateway, Upstream], asked: str | None, told: str, tier: str | None, usage: Any, path: str
+) -> None:
+    gateway, upstream = served
+
+    async def play(x: Exchange) -> None:
+        await x.start_stream()
+        for word in ("Hello", " there", " you"):
+            await x.event(chunk({"content": word}))
+        await x.event(chunk({"content": " all"}, service_tier=told))
+        await x.event(chunk({"content": "."}, **({} if usage is None else {"usage": usage})))
+        await x.end_stream()
+
+    upstream.plays["m1"] = play
+    body = {"model": "solo", "stream": True, "max_tokens": 9, **ASKED, **({} if asked is None or path == "/v1/messages" else {"service_tier": asked})}
+    gateway.heal()
+    answer = await gateway.post(body, key="sk-search", path=path)
+    (row,) = await gateway.rows(answer.headers["x-request-id"])
+    assert (row.status, row.usage.service_tier, row.usage.source) == ("cut", tier, "estimated")
+    if usage is not None:
+        assert row.cost_nusd == STANDARD_NUSD * (3 if tier else 1)

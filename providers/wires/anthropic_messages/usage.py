@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from contract.usage import Usage
+from providers.wires.classes import output_of
 from providers.wires.tiers import tier_of
 
 
@@ -61,16 +62,18 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
     # what it took to shorten the context is billed, and not in the sums (SDK: BetaUsage.iterations)
     more = [each for each in given.iterations or () if each.type == "compaction"]
     output = _sum(given.output_tokens, *(each.output_tokens for each in more))
+    made = output_of(output, thinking)
     writes = [_writes(each) for each in (given, *more)]
     return Usage(
         input_uncached=_sum(given.input_tokens, *(each.input_tokens for each in more)),
         cache_read=_sum(given.cache_read_input_tokens, *(each.cache_read_input_tokens for each in more)),
         cache_write_5m=_sum(*(short for short, _ in writes)),
         cache_write_1h=_sum(*(long for _, long in writes)),
-        output_visible=output if output is None or thinking is None else max(0, output - thinking),
-        reasoning=thinking,
+        output_visible=made.visible,
+        reasoning=made.reasoning,
         server_tool_calls=_sum(*(count for name, count in (given.server_tool_use or {}).items() if isinstance(count, int) and name not in FREE)),
         web_searches=_searches(given.server_tool_use),
+        source=made.source,
         raw=kept,
         service_tier=tier_of(given.service_tier),
     )

@@ -13,7 +13,7 @@ from contract.finish import Finish, FinishReason
 from contract.raw import ABSENT
 from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
-from providers.wires.classes import input_of
+from providers.wires.classes import input_of, output_of, source_of
 from providers.wires.decoding import Decoding
 from providers.wires.failure import failure
 from providers.wires.gemini.errors import in_band_error
@@ -167,21 +167,21 @@ def decode_usage(raw: Raw) -> Usage:
         given = _counts.decode(kept)
     except msgspec.ValidationError:
         return Usage(raw=kept)
-    spoken, drawn = (_of_kind(given.candidates_tokens_details, kinds) for kinds in (_AUDIO, _IMAGES))
     prompt, output = given.prompt_token_count, given.candidates_token_count
     if output is None and given.total_token_count is not None and prompt is not None:
         output = max(0, given.total_token_count - prompt - (given.thoughts_token_count or 0) - (given.tool_use_prompt_token_count or 0))
     read = input_of(prompt, given.cached_content_token_count, None, _fresh(given, _AUDIO), _fresh(given, _IMAGES))
+    made = output_of(output, None, *(_of_kind(given.candidates_tokens_details, kinds) for kinds in (_AUDIO, _IMAGES)))
     return Usage(
         input_uncached=None if read.uncached is None else read.uncached + (given.tool_use_prompt_token_count or 0),
         cache_read=read.cache_read,
         audio_input=read.audio,
         image_input=read.images,
-        output_visible=None if output is None else max(0, output - (spoken or 0) - (drawn or 0)),
+        output_visible=made.visible,
         reasoning=given.thoughts_token_count,
-        audio_output=spoken,
-        image_output=drawn,
-        source=read.source,
+        audio_output=made.audio,
+        image_output=made.images,
+        source=source_of(read, made),
         raw=kept,
     )
 

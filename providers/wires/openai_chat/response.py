@@ -16,7 +16,7 @@ from providers.wires.openai_chat.errors import in_band_error
 from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import MessageState, call_signature, state_text
 from providers.wires.openai_chat.usage import decode_usage, with_thoughts
-from providers.wires.tiers import is_told, without_counts
+from providers.wires.tiers import is_told, so_far, without_counts
 
 NAME = "openai_chat"
 _KNOWN = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
@@ -163,16 +163,19 @@ class Reader:
 
     def end(self, events: list[ev.Event]) -> None:
         """Adds the usage, which several chunks may have told (the last is the truth), and the answer's end."""
-        told = self.told_usage()
-        if bytes(self.usage) != b"null" and told is not None:
-            events.append(ev.UsageReported(usage=told))
-            self.usage, told = _NULL, None
-        events.append(ev.Ended(told))
+        if bytes(self.usage) == b"null":
+            events.append(ev.Ended(without_counts(self.tier)))
+            return
+        events += ev.UsageReported(usage=self._counted()), ev.Ended()
+        self.usage = _NULL
 
     def told_usage(self) -> Usage | None:
         """Of the answer so far, as far as it has told it."""
         if bytes(self.usage) == b"null":
             return without_counts(self.tier)
+        return so_far(self._counted(), self.tier)
+
+    def _counted(self) -> Usage:
         usage = decode_usage(self.usage, self.tier)
         return with_thoughts(usage) if self._thought else usage
 

@@ -18,7 +18,7 @@ from providers.wires.openai_chat.finish import FAILED, decode_finish
 from providers.wires.openai_chat.state import bound_in
 from providers.wires.openai_chat.usage import decode_usage, with_thoughts
 from providers.wires.tapping import Tapping
-from providers.wires.tiers import is_told, without_counts
+from providers.wires.tiers import is_told, so_far, without_counts
 
 DONE = b"data: [DONE]\n\n"
 _TRUE = msgspec.Raw(b"true")
@@ -245,10 +245,15 @@ class ChatStreamTap(Tapping):
                 return
 
     def told_usage(self) -> Usage | None:
-        return self.usage or without_counts(self._tier)
+        usage = self.usage
+        if usage is None:
+            return without_counts(self._tier)
+        return usage if self.complete else so_far(usage, self._tier)
 
     def _count(self, chunk: _Chunk) -> None:
-        usage = decode_usage(chunk.usage, chunk.service_tier if is_told(chunk.service_tier) else self._tier)
+        if is_told(chunk.service_tier):
+            self._tier = chunk.service_tier
+        usage = decode_usage(chunk.usage, self._tier)
         self.usage = with_thoughts(usage) if self._thought else usage
 
     def _look(self, chunk: _Chunk) -> None:
@@ -256,6 +261,8 @@ class ChatStreamTap(Tapping):
             self._see(choice)
         if self._heads:
             self._head(chunk)
+        elif chunk.service_tier is not _NULL and self._tier is _NULL and is_told(chunk.service_tier):  # told late
+            self._tier = chunk.service_tier
 
     def _head(self, chunk: _Chunk) -> None:
         """Reads what every chunk of a stream repeats."""

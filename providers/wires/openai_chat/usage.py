@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from contract.usage import Usage
-from providers.wires.classes import input_of
+from providers.wires.classes import input_of, output_of, source_of
 from providers.wires.tiers import tier_of
 
 _NONE = msgspec.Raw()
@@ -63,19 +63,20 @@ def decode_usage(raw: msgspec.Raw, tier: msgspec.Raw = _NONE) -> Usage:
     if cached is None:
         cached = given.num_cached_tokens if given.prompt_cache_hit_tokens is None else given.prompt_cache_hit_tokens
     read = input_of(given.prompt_tokens, cached, into.cache_write_tokens, into.audio_tokens, into.image_tokens)
+    made = output_of(completion, thought, out.audio_tokens, out.image_tokens)
     return Usage(
         input_uncached=read.uncached,
         cache_read=read.cache_read,
         cache_write_5m=read.cache_write,
         audio_input=read.audio,
         image_input=read.images,
-        output_visible=_less(completion, (thought or 0) + (out.audio_tokens or 0) + (out.image_tokens or 0)),
-        reasoning=thought,
-        audio_output=out.audio_tokens,
-        image_output=out.image_tokens,
+        output_visible=made.visible,
+        reasoning=made.reasoning,
+        audio_output=made.audio,
+        image_output=made.images,
         server_tool_calls=given.num_sources_used or None,
         web_searches=given.num_search_queries if given.server_tool_use is None else given.server_tool_use.web_search_requests,
-        source=read.source,
+        source=source_of(read, made),
         raw=kept,
         service_tier=None if tier is _NONE else tier_of(tier),
     )
@@ -84,13 +85,6 @@ def decode_usage(raw: msgspec.Raw, tier: msgspec.Raw = _NONE) -> Usage:
 def with_thoughts(usage: Usage) -> Usage:
     """Of an answer that holds thoughts: that it has no tokens of them is not believed. vLLM counts none where the prompt's template begins them."""
     return msgspec.structs.replace(usage, reasoning=None) if usage.reasoning == 0 else usage
-
-
-def _less(total: int | None, parts: int) -> int | None:
-    """What is left of a total; a provider whose parts exceed its total is not believed into the negative. A negative total says nothing."""
-    if total is None or total < 0:
-        return None
-    return total - parts if total > parts else 0
 
 
 def encode_usage(usage: Usage) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from contract.usage import Usage
-from providers.wires.classes import input_of
+from providers.wires.classes import input_of, output_of, source_of
 from providers.wires.tiers import tier_of
 
 _NONE = msgspec.Raw()
@@ -73,18 +73,19 @@ def decode_usage(raw: msgspec.Raw, output: Iterable[msgspec.Raw] | None = None, 
     tools = given.server_side_tool_usage_details
     web, files, others = _charged(output or ()) if tools is None else _told(tools)
     read = input_of(given.input_tokens, into.cached_tokens, into.cache_write_tokens, into.audio_tokens)
+    made = output_of(given.output_tokens, out.reasoning_tokens, out.audio_tokens)
     return Usage(
         input_uncached=read.uncached,
         cache_read=read.cache_read,
         cache_write_5m=read.cache_write,
         audio_input=read.audio,
-        output_visible=_less(given.output_tokens, out.reasoning_tokens, out.audio_tokens),
-        reasoning=out.reasoning_tokens,
-        audio_output=out.audio_tokens,
+        output_visible=made.visible,
+        reasoning=made.reasoning,
+        audio_output=made.audio,
         server_tool_calls=web + files + others or None,
         web_searches=web or None,
         file_searches=files or None,
-        source=read.source,
+        source=source_of(read, made),
         raw=kept,
         service_tier=tier_of(tier),
     )
@@ -107,10 +108,6 @@ def _charged(output: Iterable[msgspec.Raw]) -> tuple[int, int, int]:
         files += item.type == "file_search_call"
         others += item.type in _OTHERS
     return web, files, others
-
-
-def _less(total: int | None, *parts: int | None) -> int | None:
-    return None if total is None or total < 0 else max(0, total - sum(part for part in parts if part))
 
 
 def encode_usage(usage: Usage) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Pieces:
 
     def __init__(self, *pieces: bytes) -> None:
         self._pieces = list(pieces)
+        self.taken: list[bytes] = []
         self.heard: list[str] = []
 
     async def chunk(self) -> bytes:

@@ -11,7 +11,7 @@ from ledger.prices import Price, Rates, cost_nusd
 from providers.passed import usage_of as passed
 from providers.wires.anthropic_messages.usage import decode_usage as anthropic
 from providers.wires.bedrock.response import decode_usage as bedrock
-from providers.wires.classes import Input, input_of
+from providers.wires.classes import Input, Output, input_of, output_of
 from providers.wires.cohere.response import decode_usage as cohere
 from providers.wires.gemini.response import decode_usage as gemini
 from providers.wires.openai_chat.usage import decode_usage as chat
@@ -60,3 +60,47 @@ def test_more_written_for_an_hour_than_written_is_all_of_it() -> None:
 )
 def test_classes_are_never_more_than_the_whole(given: tuple[int | None, ...], found: Input) -> None:
     assert input_of(*given) == found
+
+
+MADE: list[tuple[Callable[[Raw], Usage | None], dict[str, object]]] = [
+    (chat, {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25, "completion_tokens_details": {"reasoning_tokens": 50}}),
+    (chat, {"prompt_tokens": 20, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 50}}),
+    (chat, {"prompt_tokens": 20, "completion_tokens": 5, "completion_tokens_details": {"audio_tokens": 6}}),
+    (responses, {"input_tokens": 20, "output_tokens": 5, "output_tokens_details": {"reasoning_tokens": 50}}),
+    (anthropic, {"input_tokens": 20, "output_tokens": 5, "output_tokens_details": {"thinking_tokens": 50}}),
+    (
+        gemini,
+        {"promptTokenCount": 20, "candidatesTokenCount": 5, "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 50}]},
+    ),
+    (passed, {"input_tokens": 20, "output_tokens": 5, "output_tokens_details": {"image_tokens": 50}}),
+]
+
+
+@pytest.mark.parametrize(("read", "told"), MADE, ids=[read.__module__.split(".")[-2] for read, _ in MADE])
+def test_the_output_is_believed_and_no_class_above_it(read: Callable[[Raw], Usage | None], told: dict[str, object]) -> None:
+    raw = Raw(json.encode(told))
+    usage = read(raw)
+    assert usage == Usage(input_uncached=20, output_visible=5, source="estimated", raw=raw)
+    assert settled(usage, True, 4_000, 5) is usage
+
+
+def test_reasoning_that_a_total_tells_beside_the_output_is_no_part_of_it() -> None:
+    """xAI's way."""
+    told = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 75, "completion_tokens_details": {"reasoning_tokens": 50}}
+    usage = chat(Raw(json.encode(told)))
+    assert (usage.output_visible, usage.reasoning, usage.source) == (5, 50, "provider")
+
+
+@pytest.mark.parametrize(
+    ("told", "made"),
+    [
+        ((None, 3), Output(None, 3)),
+        ((-1, 3), Output(None, 3)),
+        ((10, 3, 4, 3), Output(0, 3, 4, 3)),
+        ((10, 10), Output(0, 10)),
+        ((10, 6, 6, 1), Output(0, 6, 4, 0, "estimated")),
+        ((10, 0, 11), Output(10, source="estimated")),
+    ],
+)
+def test_an_output_is_taken_apart_into_no_more_than_it_is(told: tuple[int | None, ...], made: Output) -> None:
+    assert output_of(*told) == made
