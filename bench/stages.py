@@ -36,13 +36,13 @@ LEDGER = "ledger's thread"
 
 # (stage, frames): a sample belongs to the stage of its innermost frame that is listed, as FUNCTION@FILE or all of FILE
 STAGES = (
-    ("parse", "gateway/connection.py gateway/peek.py gateway/scan.py httptools_impl.py take@gateway/cycle.py body@gateway/client.py"),
+    ("parse", "gateway/connection.py gateway/peek.py gateway/scan.py httptools_impl.py take@gateway/cycle.py whole_body@gateway/client.py"),
     ("auth", "gateway/auth.py gateway/job_making.py"),
     ("admit", "gateway/metering/ policy/meter.py policy/gcra.py"),
     ("plan", "gateway/planner.py gateway/asking.py policy/plan.py policy/predict.py forecast@policy/stats.py _forecast@policy/stats.py"),
     ("note", "begins@gateway/record.py ledger/spool.py begin@ledger/store.py"),
     ("upstream write", "send@providers/http/connection.py providers/http/client.py providers/backend.py providers/routes.py rewrite_request@tap.py"),
-    ("upstream read, tap", "providers/http/connection.py providers/exchange.py providers/wires/ providers/sse.py"),
+    ("upstream read, tap", "providers/http/connection.py providers/http/response.py providers/exchange.py providers/wires/ providers/sse.py"),
     ("row", "gateway/record.py gateway/accounting.py append@ledger/store.py"),
     ("statistics", "gateway/learning.py policy/stats.py policy/sketch.py policy/breaker.py gateway/health.py"),
     ("metrics", "gateway/metrics/ gateway/watching.py"),

@@ -32,7 +32,7 @@ ANSWER = (
     + b'"},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":180,"prompt_tokens_details":{"cached_tokens":0}}}'
 )
 WORDS = 50
-READERS = {"openai_chat": read_chat_call, "anthropic_messages": Reader(peek.MESSAGES), "openai_responses": Reader(peek.RESPONSES)}
+READERS = {"openai_chat": read_chat_call, "anthropic_messages": Reader(peek.MESSAGES).read, "openai_responses": Reader(peek.RESPONSES).read}
 SHORT = {"openai_chat": "chat", "anthropic_messages": "messages", "openai_responses": "responses"}
 PAIRS = (
     ("anthropic_messages", "openai_chat"),

@@ -23,9 +23,9 @@ from tests.providers.wires.responses_machine import Machine as ResponseMachine
 
 READERS = {
     "openai_chat": peek.read_chat_call,
-    "openai_completions": peek.Reader(peek.COMPLETIONS),
-    "openai_responses": peek.Reader(peek.RESPONSES),
-    "anthropic_messages": peek.Reader(peek.MESSAGES),
+    "openai_completions": peek.Reader(peek.COMPLETIONS).read,
+    "openai_responses": peek.Reader(peek.RESPONSES).read,
+    "anthropic_messages": peek.Reader(peek.MESSAGES).read,
 }
 QUESTIONS: dict[Dialect, dict[str, Any]] = {
     "openai_chat": {"messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 100, "stream_options": {"include_usage": True}},

@@ -11,8 +11,8 @@ from providers.registry import PROVIDER_KINDS
 AZURE = Chosen(name="a", base_url="https://r.openai.azure.com/openai/", key="k", api_version="2024-10-21")
 READERS = {
     "openai_chat": (read_chat_call, b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'),
-    "anthropic_messages": (Reader(MESSAGES), b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'),
-    "openai_embeddings": (Reader(EMBEDDINGS), b'{"model":"m","input":"Hi"}'),
+    "anthropic_messages": (Reader(MESSAGES).read, b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'),
+    "openai_embeddings": (Reader(EMBEDDINGS).read, b'{"model":"m","input":"Hi"}'),
     "passthrough": (Reader(passing("/images/generations")), b'{"model":"m","prompt":"a cat"}'),
 }
 

@@ -13,7 +13,7 @@ from providers.registry import PROVIDER_KINDS
 from providers.translation import translate
 from providers.wires.table import DIALECTS, UPSTREAMS
 
-READERS = {"openai_chat": read_chat_call, "anthropic_messages": Reader(peek.MESSAGES), "openai_responses": Reader(peek.RESPONSES)}
+READERS = {"openai_chat": read_chat_call, "anthropic_messages": Reader(peek.MESSAGES).read, "openai_responses": Reader(peek.RESPONSES).read}
 KINDS = {
     "openai_chat": "openai",
     "openai_responses": "openai",

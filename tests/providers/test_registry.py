@@ -40,7 +40,9 @@ def chat(**more: Any) -> Call:
 
 
 def messages(**more: Any) -> Call:
-    return Reader(MESSAGES)("r", json.dumps({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], **more}).encode(), [])
+    return Reader(MESSAGES).read(
+        "r", json.dumps({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], **more}).encode(), []
+    )
 
 
 def test_every_provider_that_was_promised_has_a_row() -> None:

@@ -45,7 +45,7 @@ FORMS: dict[str, Form] = {form.dialect: form for form in (CHAT, COMPLETIONS, EMB
 
 
 def call(body: Mapping[str, Any], dialect: str = "openai_chat") -> Call:
-    return Reader(FORMS[dialect])("req-1", json.dumps(body, indent=1).encode(), [])
+    return Reader(FORMS[dialect]).read("req-1", json.dumps(body, indent=1).encode(), [])
 
 
 def question(number: int, **more: Any) -> Call:

@@ -176,7 +176,7 @@ def test_events_of_unknown_types_and_shapes_pass() -> None:
 
 # --- the request -----------------------------------------------------------------------------------------------------
 def call_of(body: str) -> Call:
-    return Reader(RESPONSES)("r1", body.encode(), [])
+    return Reader(RESPONSES).read("r1", body.encode(), [])
 
 
 ODD = '"input":[{"type":"new","x":1.10}],"tools":[{"type":"namespace","n":[true , null]}],"zzz":{"b":1e3, "a":2}'
