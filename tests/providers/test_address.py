@@ -13,7 +13,7 @@ READERS = {
     "openai_chat": (read_chat_call, b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'),
     "anthropic_messages": (Reader(MESSAGES).read, b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'),
     "openai_embeddings": (Reader(EMBEDDINGS).read, b'{"model":"m","input":"Hi"}'),
-    "passthrough": (Reader(passing("/images/generations")), b'{"model":"m","prompt":"a cat"}'),
+    "passthrough": (Reader(passing("/images/generations")).read, b'{"model":"m","prompt":"a cat"}'),
 }
 
 
