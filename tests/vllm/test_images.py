@@ -1,17 +1,23 @@
 """A model that sees, though with random weights: an image in each dialect's words makes the prompt longer by its tokens, and another answer."""
 
+import asyncio
 import base64
 import io
+import json
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from struct import pack
 from typing import Any
 
+import anthropic
+import openai
 import pytest
 import pytest_asyncio
 from anthropic import AsyncAnthropic
 
+from providers.http.client import PooledClient
+from providers.http.port import Endpoint
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.vllm.conftest import HOME, PATIENCE_S, PYTHON, engine_of
 
@@ -32,18 +38,33 @@ class Seer:
     """One question in a dialect's words, about an image or none: the prompt's tokens and the answer."""
 
     def __init__(self, gateway: Gateway, anthropic: AsyncAnthropic) -> None:
-        self._openai = gateway.sdk.with_options(timeout=PATIENCE_S)
+        self._gateway = gateway
+        self.openai = gateway.sdk.with_options(timeout=PATIENCE_S)
         self.anthropic = anthropic
 
     async def ask(self, dialect: str, image: str | None) -> tuple[int, str]:
         told: tuple[int, str] = await getattr(self, f"_{dialect}")(image)
         return told
 
+    async def ask_engine(self, url: str) -> int:
+        """About an image at a URL, past the gateway: the status."""
+        engine, client = engine_of(self._gateway), PooledClient()
+        address = await engine.wait_ready(PATIENCE_S)
+        content = [{"type": "image_url", "image_url": {"url": url}}]
+        body = json.dumps({"model": engine.spec.name, "messages": [{"role": "user", "content": content}], "max_tokens": 1}).encode()
+        headers = ((b"content-type", b"application/json"), (b"authorization", address.authorization))
+        try:
+            response = await client.send(Endpoint(address.origin, "/v1/chat/completions", headers), body, engine.spec.clocks)
+            await response.read(1 << 20)
+            return response.status
+        finally:
+            await client.aclose()
+
     async def _chat(self, image: str | None) -> tuple[int, str]:
         content: list[Any] = [{"type": "text", "text": ASKED}]
         if image is not None:
             content.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}})
-        answer = await self._openai.chat.completions.create(
+        answer = await self.openai.chat.completions.create(
             model="seer", messages=[{"role": "user", "content": content}], max_tokens=MOST, temperature=0
         )
         assert answer.usage is not None
@@ -53,15 +74,34 @@ class Seer:
         content: list[Any] = [{"type": "input_text", "text": ASKED}]
         if image is not None:
             content.append({"type": "input_image", "image_url": f"data:image/png;base64,{image}", "detail": "auto"})
-        answer = await self._openai.responses.create(
-            model="seer", input=[{"role": "user", "content": content}], max_output_tokens=MOST, temperature=0
-        )
+        answer = await self.openai.responses.create(model="seer", input=[{"role": "user", "content": content}], max_output_tokens=MOST, temperature=0)
         assert answer.usage is not None
         return answer.usage.input_tokens, answer.output_text
 
     async def _messages(self, image: str | None) -> tuple[int, str]:
         answer = await self.anthropic.messages.create(model="seer", messages=question(image), max_tokens=MOST, extra_body={"temperature": 0})
         return answer.usage.input_tokens, getattr(answer.content[0], "text", "")
+
+
+class Seen:
+    """A server on this machine that whoever fetches from it finds; it answers nothing."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.port = 0
+
+    async def __aenter__(self) -> "Seen":
+        self._server = await asyncio.start_server(self._met, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
+        writer.close()
 
 
 def question(image: str | None) -> list[Any]:
@@ -104,3 +144,46 @@ async def test_an_image_is_seen(seer: Seer, dialect: str) -> None:
 async def test_an_image_s_tokens_are_counted_before(seer: Seer) -> None:
     counted = [await seer.anthropic.messages.count_tokens(model="seer", messages=question(image)) for image in (None, png(1, 2, 3))]
     assert counted[1].input_tokens - counted[0].input_tokens == IMAGE_TOKENS
+
+
+ELSEWHERE = ["file:///etc/passwd", "http://127.0.0.1:{port}/metrics", "HTTP://169.254.169.254/latest/meta-data/", "/etc/passwd", "ftp://127.0.0.1/x"]
+WORDS = "data: URL"
+
+
+async def ask_about(seer: Seer, dialect: str, url: str) -> None:
+    """About an image at a URL, in the dialect's words."""
+    if dialect == "messages":
+        image: Any = {"type": "image", "source": {"type": "url", "url": url}}
+        await seer.anthropic.messages.create(model="seer", messages=[{"role": "user", "content": [image]}], max_tokens=MOST)
+    elif dialect == "count_tokens":
+        image = {"type": "image", "source": {"type": "url", "url": url}}
+        await seer.anthropic.messages.count_tokens(model="seer", messages=[{"role": "user", "content": [image]}])
+    elif dialect == "responses":
+        content: Any = [{"type": "input_image", "image_url": url, "detail": "auto"}]
+        await seer.openai.responses.create(model="seer", input=[{"role": "user", "content": content}], max_output_tokens=MOST)
+    else:
+        image = {"type": "image_url", "image_url": {"url": url}}
+        await seer.openai.chat.completions.create(model="seer", messages=[{"role": "user", "content": [image]}], max_tokens=MOST)
+
+
+@pytest.mark.parametrize("dialect", ["chat", "responses", "messages", "count_tokens"])
+async def test_what_an_engine_would_have_to_fetch_is_the_sender_s_fault_and_is_not_fetched(seer: Seer, dialect: str) -> None:
+    async with Seen() as seen:
+        for url in ELSEWHERE:
+            with pytest.raises((openai.BadRequestError, anthropic.BadRequestError), match=WORDS):
+                await ask_about(seer, dialect, url.format(port=seen.port))
+    assert not seen.asked and (await seer.ask("chat", None))[1], "and the engine still answers others"
+
+
+@pytest.mark.parametrize("url", ["data:image/png;base64,AAAA", "data:image/png,AAAA", "data:;base64,%%%"])
+async def test_an_image_that_is_none_is_the_sender_s_fault(seer: Seer, url: str) -> None:
+    for _ in range(4):
+        with pytest.raises(openai.BadRequestError):
+            await ask_about(seer, "chat", url)
+    assert (await seer.ask("chat", None))[1], "and the engine still answers others"
+
+
+async def test_the_engine_itself_fetches_nothing_either(seer: Seer) -> None:
+    async with Seen() as seen:
+        answer = await seer.ask_engine(f"http://127.0.0.1:{seen.port}/metrics")
+    assert answer >= 400 and not seen.asked
