@@ -36,8 +36,8 @@ def serve_command(spec: EngineSpec, socket_path: str) -> tuple[str, ...]:
         *("--max-model-len", str(spec.ctx_per_slot)),
         *("--max-num-seqs", str(spec.slots)),
         *("--scheduling-policy", "priority"),
-        "--disable-uvicorn-access-log",
         *("--allowed-media-domains", *(spec.media_domains or (NO_DOMAIN,))),
+        "--disable-uvicorn-access-log",
         *(() if spec.sleep_after_s is None else (SLEEP_MODE,)),
         *spec.args,
     )

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import io
-import json
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,9 +15,8 @@ import pytest
 import pytest_asyncio
 from anthropic import AsyncAnthropic
 
-from providers.http.client import PooledClient
-from providers.http.port import Endpoint
 from tests.gateway.conftest import KEY, Gateway, running
+from tests.providers.local.raw import fetch
 from tests.vllm.conftest import HOME, PATIENCE_S, PYTHON, engine_of
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
@@ -48,17 +46,11 @@ class Seer:
 
     async def ask_engine(self, url: str) -> int:
         """About an image at a URL, past the gateway: the status."""
-        engine, client = engine_of(self._gateway), PooledClient()
-        address = await engine.wait_ready(PATIENCE_S)
+        engine = engine_of(self._gateway)
         content = [{"type": "image_url", "image_url": {"url": url}}]
-        body = json.dumps({"model": engine.spec.name, "messages": [{"role": "user", "content": content}], "max_tokens": 1}).encode()
-        headers = ((b"content-type", b"application/json"), (b"authorization", address.authorization))
-        try:
-            response = await client.send(Endpoint(address.origin, "/v1/chat/completions", headers), body, engine.spec.clocks)
-            await response.read(1 << 20)
-            return response.status
-        finally:
-            await client.aclose()
+        body = {"model": engine.spec.name, "messages": [{"role": "user", "content": content}], "max_tokens": 1}
+        status, _ = await fetch(await engine.wait_ready(PATIENCE_S), "POST", "/v1/chat/completions", body)
+        return status
 
     async def _chat(self, image: str | None) -> tuple[int, str]:
         content: list[Any] = [{"type": "text", "text": ASKED}]
