@@ -15,6 +15,12 @@ REFUSED = [
     ("kind: vllm, model: m, quantization: gguf", "quantization gguf is none that vLLM has; it has auto, int8, nvfp4, fp8, fp8_per_tensor"),
     ("kind: vllm, model: m, gpus: [0], tensor_parallel: 2", "gpus are fewer than tensor_parallel * pipeline_parallel * data_parallel need"),
     ("kind: vllm, model: m, args: [--uds, /tmp/x]", "must not hold --uds: the gateway sets it by a key of its own"),
+    (
+        "kind: vllm, model: m, args: [--allowed-media-domains=a.example]",
+        "must not hold --allowed-media-domains: the gateway sets it by a key of its own",
+    ),
+    ("kind: vllm, model: m, media_domains: ['https://a.example']", "must be a host's name in small letters"),
+    ("kind: llamacpp, model: m, media_domains: [a.example]", "media_domains is nothing that the kind llamacpp has"),
     ("kind: vllm, model: m, tool_parser: 'a b'", "must be a name of vLLM's --tool-call-parser"),
 ]
 

@@ -372,10 +372,10 @@ async def test_what_the_engine_cannot_take_is_the_request_s_fault_and_leaves_the
 
 
 async def test_an_answer_that_is_larger_than_can_be_told_is_the_request_s_fault(own_engine: Callable[..., Engine]) -> None:
-    engine = own_engine(max_answer_bytes=4000)
+    engine = own_engine(max_answer_bytes=8000)
     await engine.supervisor.start()
-    with pytest.raises(EngineRefused, match="larger than 4000 bytes: the engine 'cpu' was asked for more"):
-        await engine.ask(max_tokens=100)
+    with pytest.raises(EngineRefused, match="larger than 8000 bytes: the engine 'cpu' was asked for more"):
+        await engine.ask(max_tokens=20, logprobs=True, top_logprobs=20)
     assert engine.at_rest() and await engine.ask(max_tokens=1)
 
 
