@@ -226,7 +226,9 @@ class EngineBackend:
         error = await read_refusal(response, self.name, self._manner.count_path)
         if response.status < 500:
             return error
-        return EngineRefused(f"the engine {self.name!r} cannot take this request: its messages or their content are not of a kind it knows")
+        return EngineRefused(
+            f"the engine {self.name!r} cannot take this request: its messages or their content are not of a kind it knows, or cannot be read"
+        )
 
     async def judge(self, error: AttemptError, address: EngineAddress) -> AttemptError:
         """The error to raise for one that came from the engine's connection: what the engine's death caused is named so."""

@@ -27,7 +27,9 @@ state: {{{{database: "sqlite:///{{folder}}/turnout.db"}}}}
 engines:
   own: {{{{kind: vllm, python: "{PYTHON}", model: "{HOME}/model/seer", slots: 2, context: 512, max_wait_s: 60, dtype: bfloat16,
          args: [--enforce-eager]}}}}
-models: {{{{seer: {{{{targets: [{{{{engine: own}}}}]}}}}}}}}
+  fetching: {{{{kind: vllm, python: "{PYTHON}", model: "{HOME}/model/seer", slots: 2, context: 512, max_wait_s: 60, dtype: bfloat16,
+              args: [--enforce-eager], media_domains: [localhost]}}}}
+models: {{{{seer: {{{{targets: [{{{{engine: own}}}}]}}}}, fetching: {{{{targets: [{{{{engine: fetching}}}}]}}}}}}}}
 teams: {{{{search: {{{{keys: [{KEY}]}}}}}}}}
 """
 
@@ -76,9 +78,10 @@ class Seer:
 
 
 class Seen:
-    """A server on this machine that whoever fetches from it finds; it answers nothing."""
+    """A server on this machine that notes whoever fetches from it, and answers with such bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: bytes = b"") -> None:
+        self._answer = answer
         self.asked = 0
         self.port = 0
 
@@ -93,6 +96,8 @@ class Seen:
 
     async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(self._answer)
         writer.close()
 
 
@@ -120,7 +125,8 @@ async def seer(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seer]:
     folder: Path = tmp_path_factory.mktemp("seer")
     async with running(CONFIG.format(folder=folder), folder) as gateway:
         gateway.http.timeout = PATIENCE_S
-        await engine_of(gateway).wait_ready(PATIENCE_S)
+        for engine in ("own", "fetching"):
+            await engine_of(gateway, engine).wait_ready(PATIENCE_S)
         async with AsyncAnthropic(base_url=gateway.url, api_key=KEY, max_retries=0, timeout=PATIENCE_S) as client:
             yield Seer(gateway, client)
 
@@ -142,7 +148,7 @@ ELSEWHERE = ["file:///etc/passwd", "http://127.0.0.1:{port}/metrics", "HTTP://16
 WORDS = "data: URL"
 
 
-async def ask_about(seer: Seer, dialect: str, url: str) -> None:
+async def ask_about(seer: Seer, dialect: str, url: str, model: str = "seer") -> None:
     """About an image at a URL, in the dialect's words."""
     if dialect == "messages":
         image: Any = {"type": "image", "source": {"type": "url", "url": url}}
@@ -155,7 +161,7 @@ async def ask_about(seer: Seer, dialect: str, url: str) -> None:
         await seer.openai.responses.create(model="seer", input=[{"role": "user", "content": content}], max_output_tokens=MOST)
     else:
         image = {"type": "image_url", "image_url": {"url": url}}
-        await seer.openai.chat.completions.create(model="seer", messages=[{"role": "user", "content": [image]}], max_tokens=MOST)
+        await seer.openai.chat.completions.create(model=model, messages=[{"role": "user", "content": [image]}], max_tokens=MOST)
 
 
 @pytest.mark.parametrize("dialect", ["chat", "responses", "messages", "count_tokens"])
@@ -179,3 +185,23 @@ async def test_the_engine_itself_fetches_nothing_either(seer: Seer) -> None:
     async with Seen() as seen:
         answer = await seer.ask_engine(f"http://127.0.0.1:{seen.port}/metrics")
     assert answer >= 400 and not seen.asked
+
+
+def http(status: str, *headers: str, body: bytes = b"") -> bytes:
+    return "\r\n".join((f"HTTP/1.1 {status}", *headers, f"content-length: {len(body)}", "connection: close", "", "")).encode() + body
+
+
+async def test_an_engine_fetches_from_the_domains_that_the_operator_lists_and_is_not_led_on(seer: Seer) -> None:
+    async with Seen(http("200 OK", "content-type: image/png", body=base64.b64decode(png(1, 2, 3)))) as there:
+        await ask_about(seer, "chat", f"http://localhost:{there.port}/a.png", "fetching")
+        with pytest.raises(openai.BadRequestError, match="it fetches from localhost alone"):
+            await ask_about(seer, "chat", f"http://127.0.0.1:{there.port}/a.png", "fetching")
+        assert there.asked == 1
+    async with Seen() as inside, Seen(http("302 Found", f"location: http://127.0.0.1:{inside.port}/")) as there:
+        with pytest.raises(openai.BadRequestError):
+            await ask_about(seer, "chat", f"http://localhost:{there.port}/a.png", "fetching")
+        assert there.asked and not inside.asked
+    for _ in range(4):
+        with pytest.raises(openai.BadRequestError):
+            await ask_about(seer, "chat", f"http://localhost:{there.port}/gone.png", "fetching")
+    await ask_about(seer, "chat", f"data:image/png;base64,{png(1, 2, 3)}", "fetching")
