@@ -215,7 +215,10 @@ class EngineBackend:
         error = await read_refusal(response, self.name, asked.path)
         if response.status < 500 or asked.path != CHAT_PATH:
             return error
-        counted = await self._send(self._manner.count_path, asked.body, address)
+        try:
+            counted = await self._send(self._manner.count_path, asked.body, address)
+        except ConnectionLost:  # vLLM closes the connection after an error that it did not expect
+            counted = await self._send(self._manner.count_path, asked.body, address)
         if counted.status == 200:
             counted.release()
             return error
@@ -226,9 +229,8 @@ class EngineBackend:
         error = await read_refusal(response, self.name, self._manner.count_path)
         if response.status < 500:
             return error
-        return EngineRefused(
-            f"the engine {self.name!r} cannot take this request: its messages or their content are not of a kind it knows, or cannot be read"
-        )
+        why = "its messages or their content are not of a kind it knows, or cannot be read"
+        return EngineRefused(f"the engine {self.name!r} cannot take this request: {why}")
 
     async def judge(self, error: AttemptError, address: EngineAddress) -> AttemptError:
         """The error to raise for one that came from the engine's connection: what the engine's death caused is named so."""
