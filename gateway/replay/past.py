@@ -10,8 +10,8 @@ from heapq import heappop, heappush
 import msgspec
 
 from contract.usage import BYTES_PER_TOKEN
-from gateway.warm import NOBODYS
 from gateway.replay.outcome import cost_of
+from gateway.warm import NOBODYS
 from ledger.history import Recorded
 from policy.evidence import Evidence, Seen, Target, load_at
 
