@@ -24,6 +24,8 @@ def input_of(
     the cached tokens are cached ones too, and count there. A negative total says nothing."""
     if total is None or total < 0:
         return Input(None, cache_read, cache_write, audio, images)
+    if not (cache_read or cache_write or audio or images):
+        return Input(total, cache_read, cache_write, audio, images)
     read, written = cache_read or 0, cache_write or 0
     if read > total or written > total or min(read, written, audio or 0, images or 0) < 0:
         return Input(total, source="estimated")
