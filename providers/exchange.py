@@ -238,6 +238,8 @@ class RawExchange:
             self._tail.see(chunk)
         if not chunk:
             marks.ended = monotonic()
+            if not marks.bytes_received and not self.content_type.startswith(b"text/"):  # of a silence the transcript may be empty
+                raise MalformedResponse("the upstream's answer is empty")
             if self._tail is not None:
                 self.usage = self._tail.usage
                 if not self._tail.ended:
