@@ -38,12 +38,14 @@ class Supervisor(Protocol):
 
 
 class Want(NamedTuple):
-    """What a request needs of an engine. `tokens`: of its prompt, about. `leave`: asks it, once, to give its place to who is interactive."""
+    """What a request needs of an engine. `tokens`: of its prompt, about. `leave`: asks it, once, to give its place to who is interactive.
+    `spills`: another target is left for it."""
 
     flow: Flow = NOBODY
     tokens: int = 0
     slots: int = 1
     leave: Callable[[], None] | None = None
+    spills: bool = False
 
     @property
     def is_batch(self) -> bool:
