@@ -186,6 +186,8 @@ class Admission:
         tokens, is_batch, prefills = want.tokens, want.is_batch, self.prefills
         if prefills.slow(tokens, is_batch):
             return self._in_the_way(want, others=self._live_waiting())
+        if want.spills and prefills.unknown(is_batch):
+            return True
         return prefills.too_late(tokens, is_batch, 0.0, self._read_before(want))
 
     def _read_before(self, want: Want) -> int:

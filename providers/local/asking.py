@@ -37,6 +37,11 @@ class Asked(msgspec.Struct):
     path: str = CHAT_PATH
     streams: bool = True
 
+    @property
+    def folds(self) -> bool:
+        """Its client gets a whole answer of what the engine gives piece by piece."""
+        return self.streams and not self.chat.stream
+
 
 def ask(call: Call, name: str, model: str, manner: Manner, max_answer: int, drop: Drop) -> Asked:
     """Raises InvalidRequest, TargetCannot, EngineRefused."""

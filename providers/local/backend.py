@@ -40,6 +40,7 @@ from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.prefill_share import prefill_share
 from providers.local.process import EngineAddress
 from providers.local.refusal import read_refusal
+from providers.local.seen import SeenFirst
 from providers.local.status import EngineStatus
 from providers.port import Exchange, Marks
 from providers.reading import Reading
@@ -135,14 +136,14 @@ class EngineBackend:
                 clocks = within(clocks, _rest(patience, marks.admitted - began), asked.streams)
             marks.bytes_sent = len(asked.body)
             try:
-                return _EngineExchange(await self._begin(asked, address, marks, clocks), self, address, place, marks)
+                return _EngineExchange(await self._begin(asked, address, place, marks, clocks), self, address, place, marks)
             except AttemptError as error:
                 raise await self.judge(error, address) from error
         except BaseException:
             place.leave()
             raise
 
-    async def _begin(self, asked: Asked, address: EngineAddress, marks: Marks, clocks: Clocks) -> Exchange:
+    async def _begin(self, asked: Asked, address: EngineAddress, place: "_Place", marks: Marks, clocks: Clocks) -> Exchange:
         body = asked.body
         if wants_tools(asked.chat):
             await self._check_tools(address)
@@ -151,7 +152,7 @@ class EngineBackend:
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
             raise await self._refusal(response, body, address)
-        return asked.exchange(response, marks)
+        return asked.exchange(SeenFirst(response, place.read) if asked.folds else response, marks)
 
     async def _send(self, path: str, body: bytes, address: EngineAddress, clocks: Clocks | None = None, trace: HeaderTuple = ()) -> HttpResponse:
         headers = ((b"content-type", b"application/json"), (b"authorization", address.authorization), *trace)

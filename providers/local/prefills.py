@@ -85,6 +85,10 @@ class Prefills:
         """Whether no waiting helps: not even alone is it sure to be read in time."""
         return self.spare_s(tokens, batch) <= 0.0
 
+    def unknown(self, batch: bool) -> bool:
+        """Whether nobody can say when one would begin who is promised something: what tells the speed is being read."""
+        return self._ttft_s is not None and not batch and bool(self.tokens) and self.tokens_per_s is None
+
     def hopeless(self, now: float, tokens: int, batch: bool) -> bool:
         """Whether it is known to be slow whatever is allowed for: by what was read in the last minute, for the speed may be another since."""
         rate = self.tokens_per_s
