@@ -202,6 +202,18 @@ async def test_batch_work_makes_room_for_who_is_interactive_and_is_answered_whol
 
 
 @shared_loop
+async def test_two_prompts_in_turn_keep_a_slot_each_though_they_begin_alike(engine: Engine) -> None:
+    alike = "You answer questions about a company's products, briefly and in English. "
+    prompts = [alike + f"{word} and its parts, one after the other. " * 15 for word in ("Steel", "Glass")]
+    for prompt in prompts:
+        await engine.ask(prompt, max_tokens=1)
+    before = await engine.prompt_tokens()
+    for prompt in [*prompts, *prompts]:
+        await engine.ask(prompt, max_tokens=1)
+    assert await engine.prompt_tokens() - before <= 4 * 8
+
+
+@shared_loop
 @pytest.mark.parametrize("include_usage", [False, True])
 async def test_a_streaming_client_gets_the_engine_s_events(engine: Engine, include_usage: bool) -> None:
     exchange = await engine.open(max_tokens=4, stream=True, stream_options={"include_usage": include_usage})
