@@ -217,15 +217,15 @@ class Admission:
         slots = min(want.slots, self._slots)
         self._running += slots
         self._kv_left -= want.tokens + ANSWER_TOKENS  # until the next look shows it
-        due = self.prefills.enter(now, want.tokens, want.is_batch, waited_s)
-        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), due)
+        due = self.prefills.enter(now, want.read_tokens, want.is_batch, waited_s)
+        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), due if want.seen else None)
         self._held[held] = size
         return held
 
     def was_read(self, held: Held) -> float:
         """Its first token came; the engine's divided time."""
         now = self._clock()
-        self.prefills.leave(now, held.want.tokens, held.want.is_batch, read=True, due=held.due)
+        self.prefills.leave(now, held.want.read_tokens, held.want.is_batch, read=True, due=held.due)
         self._hand_over()
         return self.work.at(now)
 
@@ -236,7 +236,7 @@ class Admission:
         size = self._held.pop(held)
         self._running -= held.slots
         if held.read_at is None:
-            self.prefills.leave(now, want.tokens, want.is_batch, read=False)
+            self.prefills.leave(now, want.read_tokens, want.is_batch, read=False)
         else:
             self.prefills.ended(now)
         at = self.work.changed(now, len(self._held))

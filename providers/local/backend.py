@@ -97,7 +97,7 @@ class EngineBackend:
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
         wait_s = spec.max_wait_s if patience is None else min([spec.max_wait_s, *_limits(patience)])
-        want = Want(call.flow, len(body) // BYTES_PER_TOKEN, asked.chat.choices, spills=patience is not None and patience.spills)
+        want = asked.want(call.flow, len(body) // BYTES_PER_TOKEN, patience is not None and patience.spills)
         if want.is_batch and not call.stream:
             return await self._as_room_allows(asked, want, marks, patience, wait_s)
         return await self._placed(asked, want, marks, patience, wait_s)

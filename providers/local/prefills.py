@@ -135,7 +135,7 @@ class Prefills:
         if read:
             self.decoding += 1
             self._read += tokens
-            self._read_at = now
+            self._read_at = now if tokens else self._read_at
             if due is not None:
                 self._told(now > due, tokens)
 

@@ -316,6 +316,18 @@ async def test_who_would_not_be_read_in_time_is_refused_at_once() -> None:
     await asyncio.wait_for(nightly, 10)
 
 
+async def test_a_whole_answer_whose_first_token_is_not_seen_tells_nothing_of_the_speed() -> None:
+    now = [1000.0]
+    queue = Queue(8, 8, 60, Prefills(ttft_s=1.0), clock=lambda: now[0])
+    reads(queue, 1000)
+    places = [await queue.acquire(Want(tokens=900, seen=False)) for _ in range(2)]
+    now[0] += 60.0
+    for place in places:
+        place.read()
+        place.release()
+    assert queue.prefills.tokens_per_s == 1000 and queue.prefills.late_s == 0.0
+
+
 async def test_who_waits_for_a_slot_until_he_would_begin_too_late_is_refused() -> None:
     queue = Queue(1, 8, 60, Prefills(ttft_s=0.3))
     reads(queue, 1000)
