@@ -122,8 +122,9 @@ class Desk:
 
     async def _admit(self, counter: Counter, asked: Acquire) -> None:
         leave = partial(counter.channel.send, MakeRoom(asked.engine, asked.id)) if asked.may_leave else None
+        want = Want(asked.flow, asked.tokens, asked.slots, leave, asked.spills, asked.seen)
         try:
-            held = await self._queues[asked.engine].acquire(Want(asked.flow, asked.tokens, asked.slots, leave), asked.wait_s)
+            held = await self._queues[asked.engine].acquire(want, asked.wait_s)
         except EngineBusy as busy:
             counter.channel.send(Refused(asked.engine, asked.id, busy.message, busy.retry_after_s))
         else:

@@ -41,6 +41,7 @@ from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.prefill_share import prefill_share
 from providers.local.process import EngineAddress
 from providers.local.refusal import TellingRefusal, read_refusal
+from providers.local.seen import SeenFirst
 from providers.local.status import EngineStatus
 from providers.port import Exchange, Marks
 from providers.reading import Reading
@@ -100,7 +101,7 @@ class EngineBackend:
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
         wait_s = spec.max_wait_s if patience is None else min([spec.max_wait_s, *_limits(patience)])
-        want = Want(call.flow, len(body) // BYTES_PER_TOKEN, asked.chat.choices)
+        want = asked.want(call.flow, len(body) // BYTES_PER_TOKEN, patience is not None and patience.spills)
         if want.is_batch and not call.stream:
             return await self._as_room_allows(asked, want, marks, patience, wait_s)
         return await self._placed(asked, want, marks, patience, wait_s)
@@ -139,14 +140,14 @@ class EngineBackend:
                 clocks = within(clocks, _rest(patience, marks.admitted - began), asked.streams)
             marks.bytes_sent = len(asked.body)
             try:
-                return _EngineExchange(await self._begin(asked, address, marks, clocks), self, address, place, marks)
+                return _EngineExchange(await self._begin(asked, address, place, marks, clocks), self, address, place, marks)
             except AttemptError as error:
                 raise await self.judge(error, address) from error
         except BaseException:
             place.leave()
             raise
 
-    async def _begin(self, asked: Asked, address: EngineAddress, marks: Marks, clocks: Clocks) -> Exchange:
+    async def _begin(self, asked: Asked, address: EngineAddress, place: "_Place", marks: Marks, clocks: Clocks) -> Exchange:
         body = asked.body
         if wants_tools(asked.chat):
             await self._check_tools(address)
@@ -157,7 +158,7 @@ class EngineBackend:
             raise await self._refusal(response, asked, address)
         if self._manner.refuses_in_stream and asked.streams:
             response = TellingRefusal(response, self.name)
-        return asked.exchange(response, marks)
+        return asked.exchange(SeenFirst(response, place.read) if asked.folds else response, marks)
 
     async def _send(self, path: str, body: bytes, address: EngineAddress, clocks: Clocks | None = None, trace: HeaderTuple = ()) -> HttpResponse:
         headers = ((b"content-type", b"application/json"), (b"authorization", address.authorization), *trace)
