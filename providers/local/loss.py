@@ -16,7 +16,7 @@ from providers.local.port import Supervisor
 from providers.local.process import EngineAddress
 
 SHOWS_WITHIN_S = 0.5  # how much later than its connections' end an engine's exit, or its core's, may be seen
-ANSWERS_WITHIN_S = 1.0  # who asks waits for it
+ANSWERS_WITHIN_S = 2.0  # who asks waits for it
 
 
 async def judge(error: AttemptError, supervisor: Supervisor, address: EngineAddress, client: HttpClient) -> AttemptError:

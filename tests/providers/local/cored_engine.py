@@ -38,7 +38,9 @@ class Server(ThreadingMixIn, UnixStreamServer):
         return super().get_request()[0], ("gateway", 0)
 
 
-core = subprocess.Popen(["VLLM::EngineCore", "-c", "read line; :"], executable="/bin/sh", stdin=subprocess.PIPE)
+core = subprocess.Popen(["VLLM::EngineCore", "-c", "echo begun; read line; :"], executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+assert core.stdout is not None
+core.stdout.readline()  # before that the kernel may not show its name yet
 server = Server(ORDERS["socket_path"], Handler)
 os.write(1, b'{"ready": true}\n')
 server.serve_forever()

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tel
 GROUP = """
 import os, signal, subprocess, sys
 for title, program in (("VLLM::APIServer", "sleep 600; :"), ("VLLM::EngineCore", "read line; :"), ("VLLM::Worker_TP1", "sleep 600; :")):
-    subprocess.Popen([title, "-c", program], executable="/bin/sh", stdin=subprocess.PIPE if "Core" in title else None)
+    child = subprocess.Popen([title, "-c", "echo begun; " + program], executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()  # before that the kernel may not show its name yet
 print("begun", flush=True)
 signal.pause()
 """

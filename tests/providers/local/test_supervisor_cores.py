@@ -1,6 +1,7 @@
 # ruff: noqa: ASYNC240 - small local files do not block
 """The supervisor over children whose server outlives what computes, as vLLM's does: it is taken for lost all the same, and the whole group ends."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -22,7 +23,9 @@ from tests.providers.local.conftest import PATIENCE_S, QUICK, eventually, is_gon
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells of another's processes")
 CHILD = Path(__file__).with_name("cored_engine.py")
-UNCHECKED = replace(QUICK, first_backoff_s=0.5, max_backoff_s=1.0, stop_grace_s=1.0, health_every_s=PATIENCE_S, core_every_s=0.01, still_s=0.3, silent_s=PATIENCE_S)  # its health is not looked at
+UNCHECKED = replace(
+    QUICK, first_backoff_s=0.5, max_backoff_s=1.0, stop_grace_s=1.0, health_every_s=PATIENCE_S, core_every_s=0.01, still_s=0.3, silent_s=PATIENCE_S
+)  # its health is not looked at
 CLOCKS = Clocks(connect_s=PATIENCE_S, headers_s=PATIENCE_S, first_token_s=PATIENCE_S, idle_s=PATIENCE_S, total_s=PATIENCE_S)
 
 Supervise = Callable[..., EngineSupervisor]
@@ -84,8 +87,8 @@ async def test_one_that_computes_nothing_while_requests_run_is_taken_for_hung(st
 async def test_one_whose_server_says_that_its_core_is_dead_is_lost_at_the_next_look(start: Start, dead: Path) -> None:
     engine = await start(replace(UNCHECKED, health_every_s=0.05))
     dead.touch()
-    await eventually(lambda: engine.generation == 2)
-    assert engine.reason == "its server says that its core is dead"
+    await eventually(lambda: engine.state == "restarting")
+    assert engine.detail == "its server says that its core is dead"
 
 
 async def test_who_fails_in_it_tells_the_supervisor_and_hears_whether_it_is_lost(start: Start, dead: Path, client: PooledClient) -> None:
@@ -94,7 +97,9 @@ async def test_who_fails_in_it_tells_the_supervisor_and_hears_whether_it_is_lost
     failed = UpstreamError("the provider failed in its stream")
     assert await judge(failed, engine, address, client) is failed and engine.state == "ready"
     dead.touch()
-    assert isinstance(await judge(failed, engine, address, client), EngineLost)
+    async with asyncio.timeout(PATIENCE_S):  # a look at its health may take too long on a busy machine
+        while not isinstance(await judge(failed, engine, address, client), EngineLost):
+            pass
     assert engine.state == "restarting" and engine.detail == "its server says that its core is dead"
 
 
