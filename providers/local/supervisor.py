@@ -4,6 +4,8 @@ Any exit that nobody asked for is a crash, exit code 0 too. A request in flight 
 """
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
@@ -124,7 +126,7 @@ class EngineSupervisor(EngineStatus):
                 if reason != ASLEEP:
                     self._enter("restarting", self._given_up or reason, self._start_took_s)
         finally:
-            code = await process.end(self._pace.stop_grace_s)
+            code = await _to_its_end(process.end(self._pace.stop_grace_s))
             self._process = None
         if reason == ASLEEP:
             return reason
@@ -244,3 +246,13 @@ class EngineSupervisor(EngineStatus):
             log.info("engine_state", engine=self.name, state=state, generation=self.generation)
         self.detail = detail
         self.told(state, ready_in_s)
+
+
+async def _to_its_end(ending: Coroutine[Any, Any, int]) -> int:
+    """What it gives; also where who waits is cancelled meanwhile it goes on to its end, and only then is he."""
+    task = asyncio.ensure_future(ending)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
