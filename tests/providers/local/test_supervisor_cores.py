@@ -108,8 +108,10 @@ async def test_an_engine_that_takes_no_connections_is_lost_and_what_was_not_sent
     address, group = await engine.wait_ready(0), engine.pid
     assert group is not None
     Path(str(address.origin.uds)).unlink()
+    newcomer = PooledClient()  # which keeps no connection from before
     with pytest.raises(ConnectFailed) as error:
-        await client.send(Endpoint(address.origin, "/v1/models", method="GET"), b"", CLOCKS)
+        await newcomer.send(Endpoint(address.origin, "/v1/models", method="GET"), b"", CLOCKS)
+    await newcomer.aclose()
     assert isinstance(await judge(error.value, engine, address, client), EngineUnavailable)
     assert engine.detail == "its server takes no connections"
     await until_back(engine, group)
