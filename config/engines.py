@@ -58,7 +58,7 @@ OF_RAY = ("serves", "address", "max_replicas")
 HOURS_A_YEAR = 8766.0
 OWN_FLAGS = (
     *("--uds", "--host", "--port", "--api-key", "--model", "--served-model-name", "--max-model-len", "--max-num-seqs", "--scheduling-policy"),
-    "--allowed-media-domains",
+    *("--allowed-media-domains", "--quantization", "-q"),
 )
 
 
@@ -169,6 +169,8 @@ class EngineSettings(Section):
             yield "max_replicas are fewer than replicas, at which it starts"
         if self.gpu_usd_per_hour is not None and self.purchase is not None:
             yield "gpu_usd_per_hour and purchase both say what its hour costs; keep one"
+        if self.gpus is not None and len(set(self.gpus)) < len(self.gpus):
+            yield "gpus name a GPU twice"
         if self.gpus is not None and len(self.gpus) % self.replicas:
             yield "gpus cannot be shared out evenly among so many replicas"
         if self.gpus is not None and len(self.gpus) // self.replicas < self.tensor_parallel * self.pipeline_parallel * self.data_parallel:

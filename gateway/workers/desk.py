@@ -116,7 +116,7 @@ class Desk:
                 elif (waiting := counter.waits.get(place)) is not None:
                     waiting.cancel()
             case Hang():
-                self._engines[message.engine].report_hang(message.generation, message.reason)
+                self._engines[message.engine].give_up(message.generation, message.reason)
             case Wake():
                 self._engines[message.engine].wake()
 

@@ -72,7 +72,7 @@ class RemoteEngine(EngineStatus):
             self._say(Wake(self.name))
             self.told("waking", self.wakes_in_s)
 
-    def report_hang(self, generation: int, reason: str) -> None:
+    def give_up(self, generation: int, reason: str) -> None:
         self._say(Hang(self.name, generation, reason))
 
 

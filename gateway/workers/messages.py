@@ -146,7 +146,7 @@ class Leave(msgspec.Struct, frozen=True, tag=True):
 
 
 class Hang(msgspec.Struct, frozen=True, tag=True):
-    """The engine's child of that generation hangs."""
+    """The engine's child of that generation hangs, or serves no more."""
 
     engine: str
     generation: int

@@ -317,7 +317,7 @@ class Admission:
 
     def _time_out(self, turn: asyncio.Future[Held], wait_s: float) -> None:
         if not turn.done():
-            turn.set_exception(EngineBusy(f"waited {wait_s:g} s in the engine's queue", retry_after_s=self.retry_after_s))
+            turn.set_exception(EngineBusy(f"waited {wait_s:.3g} s in the engine's queue", retry_after_s=self.retry_after_s))
             self._leave(turn)
 
     def _miss(self, turn: asyncio.Future[Held]) -> None:

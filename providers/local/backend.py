@@ -14,18 +14,13 @@ from msgspec.structs import replace
 
 from contract.call import Call, Drop
 from contract.errors import (
-    AnswerTooLarge,
     AttemptError,
-    AttemptTimeout,
-    ConnectFailed,
     ConnectionLost,
     ContextLengthExceeded,
     EngineBusy,
-    EngineLost,
     EngineRefused,
     EngineUnavailable,
     MalformedResponse,
-    StreamCut,
 )
 from contract.finish import Finish
 from contract.patience import Patience
@@ -36,6 +31,7 @@ from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, with
 from providers.local.admission import Admission
 from providers.local.asking import CHAT_PATH, Asked, ask, ask_count, prioritised
 from providers.local.checking import check_chat, check_media, check_numbers, wants_tools
+from providers.local.loss import judge
 from providers.local.manner import MANNERS
 from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.prefill_share import prefill_share
@@ -53,7 +49,6 @@ PROPS_PATH = "/props"
 PROPS_BODY_LIMIT = 1 << 20
 ABSURD_BYTES_PER_TOKEN = 16  # no text has so few tokens; what is longer is refused uncounted
 LEAST_S = 0.001
-DEATH_SHOWS_WITHIN_S = 0.25  # how much later than its connections' end an engine's exit may be seen
 
 
 _counted = msgspec.json.Decoder(dict[str, Any])
@@ -133,16 +128,19 @@ class EngineBackend:
         spec, began = self._spec, monotonic()
         place = _Place(await self.admission.acquire(want, wait_s), marks)
         try:
-            address = await self._supervisor.wait_ready(began + wait_s - monotonic())
-            marks.admitted = monotonic()
-            clocks = spec.clocks if asked.streams else replace(spec.clocks, first_token_s=spec.clocks.total_s, idle_s=spec.clocks.total_s)
-            if patience is not None:
-                clocks = within(clocks, _rest(patience, marks.admitted - began), asked.streams)
-            marks.bytes_sent = len(asked.body)
-            try:
-                return _EngineExchange(await self._begin(asked, address, place, marks, clocks), self, address, place, marks)
-            except AttemptError as error:
-                raise await self.judge(error, address) from error
+            while True:
+                address = await self._supervisor.wait_ready(began + wait_s - monotonic())
+                marks.admitted = monotonic()
+                clocks = spec.clocks if asked.streams else replace(spec.clocks, first_token_s=spec.clocks.total_s, idle_s=spec.clocks.total_s)
+                if patience is not None:
+                    clocks = within(clocks, _rest(patience, marks.admitted - began), asked.streams)
+                marks.bytes_sent = len(asked.body)
+                try:
+                    return _EngineExchange(await self._begin(asked, address, place, marks, clocks), self, address, place, marks)
+                except AttemptError as error:
+                    judged = await self.judge(error, address)
+                    if not isinstance(judged, EngineUnavailable):
+                        raise judged from error
         except BaseException:
             place.leave()
             raise
@@ -234,19 +232,7 @@ class EngineBackend:
         return EngineRefused(f"the engine {self.name!r} cannot take this request: {why}")
 
     async def judge(self, error: AttemptError, address: EngineAddress) -> AttemptError:
-        """The error to raise for one that came from the engine's connection: what the engine's death caused is named so."""
-        supervisor = self._supervisor
-        if isinstance(error, AttemptTimeout) and error.clock == "idle":
-            supervisor.report_hang(address.generation, f"gave no token for {self._spec.clocks.idle_s:g} s")
-        if isinstance(error, AnswerTooLarge):
-            return EngineRefused(f"{error.message}: the engine {self.name!r} was asked for more than can be told at once")
-        if not isinstance(error, ConnectFailed | ConnectionLost | StreamCut):
-            return error
-        if not await supervisor.is_lost(address.generation, DEATH_SHOWS_WITHIN_S):
-            return error
-        if isinstance(error, ConnectFailed):
-            return EngineUnavailable(f"the engine {self.name!r} is not ready yet", retry_after_s=supervisor.retry_after_s)
-        return EngineLost(f"the engine {self.name!r} died while it answered", retry_after_s=supervisor.retry_after_s)
+        return await judge(error, self._supervisor, address, self._client)
 
     def ready_at(self, model: str, now: float) -> float:
         """Not before an engine that starts is up, where who came now would have given up by then; nor before a full queue has a place."""

@@ -122,7 +122,9 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     After a crash of a child that was ready for `settled_s` the wait is `first_backoff_s` again. `max_starts` in a row of which none became ready:
     it counts as failed, and is tried each `max_backoff_s`. `health_failures` failed checks in a row, or one that is not answered for `still_s` in
-    which the child had no processor time at all: killed and started again. One that is merely slow, on a busy machine, had some.
+    which the child had no processor time at all: killed and started again. One that is merely slow, on a busy machine, had some. vLLM's server
+    answers for itself alone: its core and workers are looked at each `core_every_s`. One that ended is the engine's loss, one that was stopped for
+    `still_s` a hang, and so is no processor time for all of them within `silent_s` while requests run.
     """
 
     first_backoff_s: float = 1.0
@@ -133,6 +135,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     health_timeout_s: float = 5.0
     health_failures: int = 3
     still_s: float = 3.0
+    core_every_s: float = 0.1
+    silent_s: float = 10.0
     stop_grace_s: float = 5.0
 
     def crashes_after(self, crashes: int, lived_s: float | None) -> int:

@@ -166,12 +166,12 @@ async def test_a_healthy_child_passes_its_checks(supervise: Supervise) -> None:
 
 async def test_a_reported_hang_kills_the_child_it_is_about_and_no_later_one(supervise: Supervise) -> None:
     engine = await started(supervise())
-    engine.report_hang(1, "gave no token for 60 s")
+    engine.give_up(1, "gave no token for 60 s")
     await eventually(lambda: engine.generation == 2)
     assert engine.detail.startswith("gave no token for 60 s")
     await engine.wait_ready(PATIENCE_S)
     pid = engine.pid
-    engine.report_hang(1, "an old tale")
+    engine.give_up(1, "an old tale")
     await asyncio.sleep(0.1)
     assert (engine.state, engine.pid) == ("ready", pid)
 
