@@ -27,7 +27,7 @@ AROUND = 32  # bytes of a medium's mark that may stand before its string begins
 
 def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tuple[int, ...], now: float) -> Ask:
     """`found`: the prompt's prefixes (`prefixes_of`)."""
-    prompt_tokens, warm = _prompt_tokens(call), NOTHING
+    prompt_tokens, warm = prompt_tokens_about(call), NOTHING
     if found and (held := route.affinity.warm(found, now)):
         warm = _warm(held, route, prompt_tokens, now)
     needs = _needs(call, route.lacking) if route.lacking and rule.drop != "everything" else NOBODY
@@ -44,8 +44,8 @@ def _warm(held: Mapping[str, int], route: Route, prompt_tokens: int, now: float)
     }
 
 
-def _prompt_tokens(call: Call) -> int:
-    """About. The bytes of a picture or a sound are not text: each counts MEDIUM_TOKENS, however large it is."""
+def prompt_tokens_about(call: Call) -> int:
+    """The bytes of a picture or a sound are not text: each counts MEDIUM_TOKENS, however large it is."""
     length = len(call.body)
     if length <= SMALL:
         return length // BYTES_PER_TOKEN
