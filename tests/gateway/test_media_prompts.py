@@ -1,4 +1,4 @@
-"""What a prompt with a picture, a sound or a file costs where its provider does not tell: what routing and limits take it for, not its base64 as text."""
+"""What a prompt with a picture, a sound or a file costs where its provider does not tell: what routing takes it for, not its base64 as text."""
 
 import asyncio
 import json
