@@ -51,6 +51,18 @@ ASKED = {
     "messages picture": messages({"type": "image", "source": SOURCE}),
     "messages file": messages({"type": "document", "source": {**SOURCE, "media_type": "application/pdf"}}),
     "responses picture": responses({"type": "input_image", "image_url": URL}),
+    "responses drawn picture": (
+        "/v1/responses",
+        {
+            "model": "chat",
+            "max_output_tokens": 500,
+            "store": False,
+            "input": [
+                {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": MEDIUM},
+                {"role": "user", "content": "Larger."},
+            ],
+        },
+    ),
     "responses file": responses({"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{MEDIUM}"}),
 }
 WHOLE = {
