@@ -4,7 +4,7 @@ from msgspec.structs import astuple, replace
 
 from contract.call import Call
 from contract.errors import AttemptError, AttemptTimeout, ConnectionLost, MalformedResponse, StreamCut
-from contract.usage import BYTES_PER_TOKEN, COUNTS, MOST_TOKENS, Usage, tells_tier_alone
+from contract.usage import COUNTS, MOST_TOKENS, Usage, tells_tier_alone
 
 STANDARD_TIERS = frozenset({"default", "standard", "standard_only", "on_demand"})  # by their makers' names
 MOST_TIER = 40  # characters of a tier's name
@@ -15,8 +15,9 @@ _WITH_OUTPUT = ("/images/", "/audio/")  # endpoints that pass unread, whose answ
 _CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("source", "raw", "service_tier"))
 
 
-def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: int) -> Usage | None:
-    """`told`: by the provider, so far. `tokens_seen`: of the output that came, about. None: nothing is known of the attempt's usage.
+def settled(told: Usage | None, whole: bool, prompt_tokens: int, tokens_seen: int | None) -> Usage | None:
+    """`told`: by the provider, so far. `prompt_tokens`: about. `tokens_seen`: of the output that came, about; None: it cannot be told, some of it is
+    no text. Returns None where nothing is known of the attempt's usage.
 
     An answer that was cut, or whose provider told nothing of its input or its output, or nothing that can be, is flagged `estimated`: the counts that
     were told are kept, but for an output count that cannot be of what came. Of one that is no text the half is as good as nothing.
@@ -25,21 +26,30 @@ def settled(told: Usage | None, whole: bool, request_bytes: int, tokens_seen: in
     if whole and told is not None and told.input_uncached is not None and told.output_visible is not None:
         return told
     if told is not None and tells_tier_alone(told):
-        estimate = settled(None, whole, request_bytes, tokens_seen)
+        estimate = settled(None, whole, prompt_tokens, tokens_seen)
         return None if estimate is None else replace(estimate, service_tier=told.service_tier or None)
+    if tokens_seen is None:
+        return _uncounted(told or Usage(), whole)
     if told is None:
-        return Usage(input_uncached=request_bytes // BYTES_PER_TOKEN, output_visible=tokens_seen, source="estimated") if tokens_seen else None
-    return _completed(told, request_bytes, tokens_seen) if whole else _cut(told, request_bytes, tokens_seen)
+        return Usage(input_uncached=prompt_tokens, output_visible=tokens_seen, source="estimated") if tokens_seen else None
+    return _completed(told, prompt_tokens, tokens_seen) if whole else _cut(told, prompt_tokens, tokens_seen)
 
 
-def _completed(told: Usage, request_bytes: int, tokens_seen: int) -> Usage:
+def _uncounted(told: Usage, whole: bool) -> Usage:
+    """Of an answer some of which is no text: what its provider told of both sides, or nothing."""
+    if told.input_total is None or told.output_total is None:
+        return replace(told, **dict.fromkeys(_CLASSES, None), source="estimated")
+    return told if whole else replace(told, source="estimated")
+
+
+def _completed(told: Usage, prompt_tokens: int, tokens_seen: int) -> Usage:
     """Of a whole answer: where text came, it has both input and output."""
     if not tokens_seen:
         half = told.input_total is None and told.output_total is not None
         return replace(told, **dict.fromkeys(_CLASSES, None)) if half else told
     read, made = told.input_uncached, told.output_visible
     if read is None:
-        read = max(0, request_bytes // BYTES_PER_TOKEN - (told.input_total or 0))
+        read = max(0, prompt_tokens - (told.input_total or 0))
     if made is None:
         made = max(0, tokens_seen - (told.output_total or 0))
         if not made and told.input_uncached is not None:
@@ -47,36 +57,36 @@ def _completed(told: Usage, request_bytes: int, tokens_seen: int) -> Usage:
     return replace(told, input_uncached=read, output_visible=made, source="estimated")
 
 
-def _cut(told: Usage, request_bytes: int, tokens_seen: int) -> Usage:
+def _cut(told: Usage, prompt_tokens: int, tokens_seen: int) -> Usage:
     output = told.output_total or 0
     unseen = 0 if output * 2 >= tokens_seen else tokens_seen - output  # Anthropic tells a token at the start, and all of them at the end
     return replace(
         told,
-        input_uncached=request_bytes // BYTES_PER_TOKEN if told.input_total is None else told.input_uncached,
+        input_uncached=prompt_tokens if told.input_total is None else told.input_uncached,
         output_visible=(told.output_visible or 0) + unseen,
         source="estimated",
     )
 
 
-def settled_whole(call: Call, told: Usage | None, request_bytes: int, tokens_seen: int) -> Usage | None:
+def settled_whole(call: Call, told: Usage | None, prompt_tokens: int, tokens_seen: int | None) -> Usage | None:
     """`settled`, of a whole answer to `call`. Embeddings whose tokens are not told are estimated by their prompt, as text is; of an image or a
     transcript whose output is not told nothing is known."""
-    usage = settled(told, True, request_bytes, tokens_seen)
+    usage = settled(told, True, prompt_tokens, tokens_seen)
     if usage is not None and usage.input_uncached is not None and usage.output_visible is not None:
         return usage
     if call.dialect == "openai_embeddings" and (usage is None or usage.input_total is None):
-        return replace(usage or Usage(), input_uncached=request_bytes // BYTES_PER_TOKEN, source="estimated")
+        return replace(usage or Usage(), input_uncached=prompt_tokens, source="estimated")
     if usage is not None and call.path.startswith(_WITH_OUTPUT) and usage.output_total is None:
         return replace(usage, **dict.fromkeys(_CLASSES, None))
     return usage
 
 
-def unawaited(call: Call) -> Usage | None:
+def unawaited(call: Call, prompt_tokens: int) -> Usage | None:
     """Of a request that was sent, and whose answer never came whole: its provider charges the prompt, and tells nobody. One that is no text has no
     count that could be told, so that its cost is not known. None: it costs nothing, tokens were only to be counted."""
     if call.dialect == "anthropic_count_tokens":
         return None
-    return Usage(input_uncached=None if call.dialect == "passthrough" else len(call.body) // BYTES_PER_TOKEN, source="estimated")
+    return Usage(input_uncached=None if call.dialect == "passthrough" else prompt_tokens, source="estimated")
 
 
 def may_be_charged(error: AttemptError | str | None, answered: bool) -> bool:

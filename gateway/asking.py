@@ -19,6 +19,8 @@ SMALL = 4096  # bytes: whatever it is, it does not matter
 MEDIUM_TOKENS = 1000  # OpenAI 85-1445 for a picture, Anthropic up to 1600
 MOST_MEDIUM_TOKENS = 5000  # Anthropic's largest picture has 4784
 _MEDIA = (b";base64,", b'"data":"', b'"data": "')  # what stands before a medium's bytes, up to the next quote
+_DRAWN = (b'"result":"', b'"result": "')  # the same of a picture that an earlier answer drew
+_DRAWING = b"image_generation_call"
 _TOOLS = ("tools", "functions")
 _PART_NAMES = frozenset(sign.strip(b'"') for signs in PARTS.values() for sign in signs)
 _SHOWN = re.compile(rb'"(?:image|file|input_|document")').search  # half of what a search for each of them costs
@@ -27,7 +29,7 @@ AROUND = 32  # bytes of a medium's mark that may stand before its string begins
 
 def ask_of(call: Call, rule: Rule, route: Route, bound_to: str | None, found: tuple[int, ...], now: float) -> Ask:
     """`found`: the prompt's prefixes (`prefixes_of`)."""
-    prompt_tokens, warm = _prompt_tokens(call), NOTHING
+    prompt_tokens, warm = prompt_tokens_about(call), NOTHING
     if found and (held := route.affinity.warm(found, now)):
         warm = _warm(held, route, prompt_tokens, now)
     needs = _needs(call, route.lacking) if route.lacking and rule.drop != "everything" else NOBODY
@@ -44,8 +46,8 @@ def _warm(held: Mapping[str, int], route: Route, prompt_tokens: int, now: float)
     }
 
 
-def _prompt_tokens(call: Call) -> int:
-    """About. The bytes of a picture or a sound are not text: each counts MEDIUM_TOKENS, however large it is."""
+def prompt_tokens_about(call: Call) -> int:
+    """The bytes of a picture or a sound are not text: each counts MEDIUM_TOKENS, however large it is."""
     length = len(call.body)
     if length <= SMALL:
         return length // BYTES_PER_TOKEN
@@ -74,7 +76,8 @@ def _media(call: Call) -> tuple[int, int]:
     """How many pictures and sounds stand in a body of more than SMALL themselves, and their bytes."""
     media, size, body = 0, 0, call.body
     if call.names is None or call.longest >= SMALL - AROUND:
-        for mark in _MEDIA:
+        drawn = _DRAWING in (body if call.names is None else call.names)
+        for mark in _MEDIA + _DRAWN if drawn else _MEDIA:
             at = body.find(mark)
             while at >= 0 and (end := body.find(b'"', at + len(mark))) >= 0:
                 if end - at > SMALL:

@@ -325,7 +325,7 @@ class ContinuedExchange:
         return self._exchange.finish
 
     @property
-    def tokens_seen(self) -> int:
+    def tokens_seen(self) -> int | None:
         return self._exchange.tokens_seen
 
     @property

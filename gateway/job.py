@@ -12,6 +12,7 @@ from contract.errors import AttemptError, AttemptTimeout
 from contract.head import HeaderList
 from contract.usage import Usage
 from gateway.accounting import settled_whole
+from gateway.asking import prompt_tokens_about
 from gateway.auth import Principal
 from gateway.client import Receiver
 from gateway.health import Health
@@ -94,6 +95,12 @@ class Job(msgspec.Struct, eq=False):
     trace: Trace | None = None  # None: its client sent no trace context, and nobody records one
     giving: Giving | None = None  # what its client is given; the newest, where another target went on
 
+    @property
+    def prompt_tokens(self) -> int:
+        """About, as it was planned with."""
+        planning = self.planning
+        return prompt_tokens_about(self.call) if planning is None else planning.ask.prompt_tokens
+
 
 class Attempt:
     """One attempt at one target, while it lasts and for its row. `load`: how many ran there when it began. `abandoned`: another one answers.
@@ -152,11 +159,11 @@ class Attempt:
         self.health = health
         self._held: int | None = health.begin(self.marks.started)
 
-    def used(self, exchange: Exchange, call: Call, request_bytes: int) -> Usage | None:
+    def used(self, exchange: Exchange, call: Call, prompt_tokens: int) -> Usage | None:
         """What a whole answer took, by what its provider told; worked out once for the headers and the row."""
         told, known = exchange.usage, self._used
         if known is None or known[0] is not told:
-            known = self._used = told, settled_whole(call, told, request_bytes, exchange.tokens_seen)
+            known = self._used = told, settled_whole(call, told, prompt_tokens, exchange.tokens_seen)
         return known[1]
 
     def cost_of(self, usage: Usage | None) -> int | None:

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import msgspec
 
 from contract.errors import AttemptError, LedgerUnavailable
-from contract.usage import Usage
+from contract.usage import BYTES_PER_TOKEN, Usage
 from gateway.accounting import may_be_charged, settled, tier_asked, unawaited
-from gateway.job import NOTHING_PREDICTED, Attempt, Job, Planning, Predicted
+from gateway.job import NO_TOTALS, NOTHING_PREDICTED, Attempt, Job, Planning, Predicted
 from gateway.learning import learn
 from gateway.metrics.counts import Counts
 from gateway.routes import Target
@@ -52,7 +52,7 @@ class Recorder:
     def begins(self, job: Job, attempt: Attempt) -> None:
         """Notes an attempt before anything of it is sent. Should this process die, it stands in the ledger as an estimate: its prompt, or what was
         predicted. Raises LedgerUnavailable."""
-        call, principal, target, planning, usage = job.call, job.principal, attempt.target, job.planning, unawaited(job.call)
+        call, principal, target, planning, usage = job.call, job.principal, attempt.target, job.planning, unawaited(job.call, job.prompt_tokens)
         attempt.predicted = predicted = NOTHING_PREDICTED if attempt.rest else _predicted(attempt.planned.prediction)
         cost = predicted[4]
         try:
@@ -270,13 +270,15 @@ def _given_after_s(job: Job, attempt: Attempt) -> float | None:
 
 def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str | None) -> Usage | None:
     exchange = attempt.exchange
-    request_bytes = attempt.marks.bytes_sent if attempt.rest else len(job.call.body)  # the first part's text among it
+    prompt_tokens = job.prompt_tokens
+    if attempt.rest:  # it has the first part's text too
+        prompt_tokens += max(0, attempt.marks.bytes_sent - len(job.call.body)) // BYTES_PER_TOKEN
     told = None if exchange is None else exchange.usage
     usage = None
     if exchange is not None:
-        usage = attempt.used(exchange, job.call, request_bytes) if status == "ok" else settled(told, False, request_bytes, exchange.tokens_seen)
+        usage = attempt.used(exchange, job.call, prompt_tokens) if status == "ok" else settled(told, False, prompt_tokens, exchange.tokens_seen)
     if usage is None and attempt.marks.bytes_sent and may_be_charged(error, exchange is not None):
-        usage = unawaited(job.call)
+        usage = unawaited(job.call, prompt_tokens)
     if usage is None:
         return None
     tier = usage.service_tier
@@ -286,8 +288,8 @@ def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str
 
 
 def _tokens(attempt: Attempt, usage: Usage | None, planning: Planning | None) -> int:
-    """Of an answer whose provider tells nothing: its prompt, about."""
-    if usage is None:
+    """Of an answer of which no count is known: its prompt, about."""
+    if usage is None or attempt.totals == NO_TOTALS:
         return planning.ask.prompt_tokens if planning else 0
     read, made = attempt.totals
     return (read or 0) + (made or 0)

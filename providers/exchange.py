@@ -17,6 +17,7 @@ from providers.port import Marks
 from providers.translation import tokens_in
 from providers.wires.answer import tokens_in_answer
 from providers.wires.half import half_of
+from providers.wires.media import is_medium
 from providers.wires.port import StreamDecoder, StreamTap, UnaryAnswer
 
 FINISHED_GRACE_S = 2.0  # how long a terminal event may still come after every choice has its finish reason
@@ -41,7 +42,7 @@ class UnaryExchange:
         self._marks = marks
         self._max_body = max_body
         self._answer: UnaryAnswer | None = None
-        self._half_tokens = 0  # of output, of an answer that was cut
+        self._half_tokens: int | None = 0  # of output, of an answer that was cut
         self.notes = notes
         self.upstream_id: str | None = None  # plain attributes: a property costs a request a call each time that it is looked at
         self.usage: Usage | None = None
@@ -81,7 +82,7 @@ class UnaryExchange:
         self._response.abort()
 
     @property
-    def tokens_seen(self) -> int:
+    def tokens_seen(self) -> int | None:
         """Of an answer whose provider does not tell its usage: by its length."""
         return self._half_tokens if self._answer is None else tokens_in_answer(self._answer)
 
@@ -164,8 +165,8 @@ class StreamExchange:
         return self._tap.finish
 
     @property
-    def tokens_seen(self) -> int:
-        return self._tap.tokens_seen
+    def tokens_seen(self) -> int | None:
+        return None if self._tap.media_seen else self._tap.tokens_seen
 
     @property
     def bound(self) -> list[str]:
@@ -288,7 +289,12 @@ class FoldedExchange:
         self.upstream_id: str | None = None
         self._usage: Usage | None = None
         self.finish: Finish | None = None
-        self.tokens_seen = 0
+        self._tokens = 0
+        self._media_seen = False
+
+    @property
+    def tokens_seen(self) -> int | None:
+        return None if self._media_seen else self._tokens
 
     @property
     def usage(self) -> Usage | None:
@@ -335,7 +341,8 @@ class FoldedExchange:
                 case Ended():
                     ended = True
                 case _:
-                    self.tokens_seen += tokens_in(event)
+                    self._tokens += tokens_in(event)
+                    self._media_seen = self._media_seen or is_medium(event)
                     if self._marks.first_token is None:
                         self._marks.first_token = monotonic()
                         self._response.first_token()

@@ -58,7 +58,9 @@ class Exchange(Protocol):
     @property
     def finish(self) -> Finish | None: ...
     @property
-    def tokens_seen(self) -> int: ...
+    def tokens_seen(self) -> int | None:
+        """Of output so far, about; None: it cannot be told, some of it is no text."""
+
     @property
     def whole(self) -> bytes:
         """A stream's answer as one body, where its format has that at the end; b"" elsewhere."""

@@ -9,8 +9,7 @@ import msgspec
 
 from contract.errors import AnswerTooLarge, MalformedResponse
 
-LINE_LIMIT = 1 << 20
-EVENT_LIMIT = 4 << 20
+EVENT_LIMIT = 64 << 20  # bytes, as of a whole answer: a picture comes as one event
 BOM = b"\xef\xbb\xbf"
 CR = 13  # as a number: CPython tries bytes as one first, and that costs an event more than the search
 SMALL = 8 << 10  # bytes held that are cheaper read again than kept account of
@@ -29,14 +28,14 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class SseDecoder:
-    """Holds back what is not yet a whole event. Raises MalformedResponse for a line or event beyond its limit, after the good ones before it.
+    """Holds back what is not yet a whole event. Raises MalformedResponse for an event of more than `limit` bytes, after the good ones before it.
 
     What is held (`rest`) is not read again once it is large: an upstream that never ends its event costs no more than what it sends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = EVENT_LIMIT) -> None:
+        self._limit = limit
         self.rest = bytearray()
-        self._line: int | None = None  # length of the last line in `rest`; None: not looked for yet
         self._at_start = True
         self._bad: MalformedResponse | None = None
 
@@ -65,7 +64,7 @@ class SseDecoder:
         that is a line of data with a JSON object does. What is between may be anything. `took` says how many of them were read.
         """
         end = chunk.rfind(b"}\n\n")
-        if end < 0 or self.rest or self._bad is not None or len(chunk) > LINE_LIMIT or not chunk.startswith(b"data: {") or CR in chunk:
+        if end < 0 or self.rest or self._bad is not None or len(chunk) > self._limit or not chunk.startswith(b"data: {") or CR in chunk:
             return []
         objects = chunk.split(BETWEEN)
         last = objects.pop()
@@ -113,28 +112,20 @@ class SseDecoder:
         if not rest:
             self.rest.clear()
             return
-        if len(rest) > LINE_LIMIT:
-            check(rest)
+        if len(rest) > self._limit:
+            raise self._too_large()
         self.rest = bytearray(rest)
-        self._line = None
 
     def _grow(self, chunk: bytes) -> None:
         """Holds what follows in an event that goes on."""
-        before = len(self.rest) - 1 - _last_line_end(self.rest) if self._line is None else self._line
-        found = _LINE_END.search(chunk)
-        first = before + (len(chunk) if found is None else found.start())
-        self._line = first if found is None else len(chunk) - 1 - _last_line_end(chunk)
         self.rest += chunk
-        try:
-            if first > LINE_LIMIT or len(self.rest) > EVENT_LIMIT or len(chunk) > LINE_LIMIT:
-                check(bytes(self.rest))
-        except MalformedResponse as error:
-            self._bad = error
-            raise
+        if len(self.rest) > self._limit:
+            self._bad = self._too_large()
+            raise self._bad
 
     def _event(self, raw: bytes) -> SseEvent:
-        if len(raw) > LINE_LIMIT:
-            check(raw)
+        if len(raw) > self._limit:
+            raise self._too_large()
         text = raw
         if self._at_start:
             self._at_start = False
@@ -154,15 +145,5 @@ class SseDecoder:
                 name = value.removeprefix(b" ")
         return SseEvent(raw, b"\n".join(data) if data else None, name)
 
-
-def _last_line_end(data: bytes | bytearray) -> int:
-    """Where the last line end is; -1 when there is none."""
-    return max(data.rfind(b"\n"), data.rfind(b"\r"))
-
-
-def check(data: bytes) -> None:
-    """Raises AnswerTooLarge when a line or the event is beyond its limit."""
-    if len(data) > EVENT_LIMIT:
-        raise AnswerTooLarge(f"an event of the upstream's stream is larger than {EVENT_LIMIT} bytes")
-    if max(map(len, _LINE_END.split(data))) > LINE_LIMIT:
-        raise AnswerTooLarge(f"a line of the upstream's stream is longer than {LINE_LIMIT} bytes")
+    def _too_large(self) -> AnswerTooLarge:
+        return AnswerTooLarge(f"an event of the upstream's stream is larger than {self._limit} bytes")

@@ -13,6 +13,7 @@ from contract.requests import ChatRequest
 from contract.usage import BYTES_PER_TOKEN, Usage, tokens_about
 from providers.wires.facts import Facts, honoured
 from providers.wires.losses import Losses
+from providers.wires.media import is_medium
 from providers.wires.openai_completions.request import begun
 from providers.wires.port import Answering, Dialect, Named, StreamDecoder, StreamEncoder, Upstream
 from providers.wires.tapping import Findings
@@ -71,7 +72,7 @@ class TranslatedAnswer:
         self.upstream_id: str | None = None
         self.usage: Usage | None = None
         self.finish: Finish | None = None
-        self.tokens_seen = 1
+        self.tokens_seen: int | None = None if any(map(is_medium, events)) else 1
         self.bound: list[str] = []
         for event in events:
             match event:
@@ -126,6 +127,7 @@ class TranslatingTap(Findings):
                 self.content_seen = self.progressed = True
             elif kind in _CONTENT:
                 self.tokens_seen += tokens_in(event)
+                self.media_seen = self.media_seen or is_medium(event)
                 self.content_seen = self.progressed = True
             elif kind is not ev.UsageReported:
                 self._see(event)

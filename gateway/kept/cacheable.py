@@ -82,7 +82,7 @@ def saved_by(job: Job) -> int | None:
     if giving is None or not giving.whole:
         return None
     exchange = giving.exchange
-    return cost_nusd(giving.attempt.target.price, settled_whole(job.call, exchange.usage, len(job.call.body), exchange.tokens_seen))
+    return cost_nusd(giving.attempt.target.price, settled_whole(job.call, exchange.usage, job.prompt_tokens, exchange.tokens_seen))
 
 
 def entry_of(job: Job, tape: Tape) -> Entry | None:

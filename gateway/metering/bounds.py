@@ -17,9 +17,11 @@ from policy.rule import Rule
 # An answer whose request sets no limit (docs/limits.md says why the two differ):
 UNTOLD_TOKENS = 4096  # what its tokens a minute take until it ends; what is beyond, the next minute pays
 UNTOLD_MOST = 32_768  # the same for money, which must hold, where the target's context is not smaller
+MOST_PICTURE_TOKENS = 16_384  # of money too, for each that is drawn: the largest of gpt-image-2 (3584x2048, high) has 12,329
 UNTOLD_CALLS = 5  # of each tool that a provider runs, where the request does not say how often it may be used
 OTHERS = frozenset({"code_interpreter", "image_generation", "x_search"})  # beside searches, what providers charge each call or container of
 MOST_DIGITS = 9
+DRAWING = "/images/generations"
 LIMIT_OF: dict[Dialect, str] = {
     "openai_chat": "max_completion_tokens",
     "openai_completions": "max_tokens",
@@ -73,8 +75,9 @@ def bounds_of(call: Call, route: Route, rule: Rule, counts_money: bool) -> Bound
     if counts_money:
         times = 2 if rule.recovery == "continue" else 1  # who goes on with a cut answer reads the prompt once more
         tools, tier = (NO_CALLS, None) if _CHARGED.isdisjoint(call.fields) else (tool_calls_of(call), tier_asked(call))
+        most = _pictures(call) * MOST_PICTURE_TOKENS or answer
         for target in route.priced:
-            costs += (_cost(target, prompt, answer, times, tools, tier),)
+            costs += (_cost(target, prompt, most, times, tools, tier),)
     return Bounds(prompt // 4 + told, prompt + told, costs)
 
 
@@ -84,6 +87,11 @@ def _answer(call: Call) -> int | None:
         return 0
     told = told_limit(call)
     return None if told is None else told[1] * call.choices
+
+
+def _pictures(call: Call) -> int:
+    """How many the request has drawn."""
+    return call.choices if call.path == DRAWING and call.dialect == "passthrough" else 0
 
 
 def told_limit(call: Call) -> tuple[str, int] | None:

@@ -371,7 +371,7 @@ class _EngineExchange:
         return self._inner.finish
 
     @property
-    def tokens_seen(self) -> int:
+    def tokens_seen(self) -> int | None:
         return self._inner.tokens_seen
 
     @property

@@ -6,6 +6,7 @@ import msgspec
 
 from contract.finish import Finish
 from contract.usage import MOST_TOKENS, Usage, tells_tier_alone, tokens_about
+from providers.wires.media import has_media
 from providers.wires.port import UnaryAnswer
 
 OUTPUT = ("choices", "content", "output")  # where each dialect's answer has what the model said
@@ -18,12 +19,15 @@ class WholeAnswer(msgspec.Struct):
     usage: Usage | None = None
     upstream_id: str | None = None
     finish: Finish | None = None
-    tokens_seen: int = 1
+    tokens_seen: int | None = 1
     bound: list[str] = []
 
 
-def tokens_in_answer(answer: UnaryAnswer) -> int:
-    """Of its output, about, by its length where its provider tells no usage that can be; 0 for an answer that is no text."""
+def tokens_in_answer(answer: UnaryAnswer) -> int | None:
+    """Of its output, about, by its length where its provider tells no usage that can be; 0 for an answer of another kind, None where a picture or a
+    sound is in it."""
+    if answer.tokens_seen is None:
+        return None
     usage = answer.usage
     if usage is None or tells_tier_alone(usage):
         return output_about(answer.body)
@@ -37,11 +41,15 @@ def _may_be(count: int | None) -> bool:
     return count is not None and 0 <= count <= MOST_TOKENS
 
 
-def output_about(body: bytes) -> int:
-    """How many tokens a whole answer's output is, about, by the length of the texts in it; 0 for an answer of another kind."""
+def output_about(body: bytes) -> int | None:
+    """How many tokens a whole answer's output is, about, by the length of the texts in it; 0 for an answer of another kind, None where not all of it
+    is text."""
     try:
         answer = msgspec.json.decode(body)
-        length = sum(_length(answer.get(member)) for member in OUTPUT) if isinstance(answer, dict) else 0
+        output = [answer.get(member) for member in OUTPUT] if isinstance(answer, dict) else []
+        if has_media(output):
+            return None
+        length = sum(map(_length, output))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return 0
     return tokens_about(length) if length else 0

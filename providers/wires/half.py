@@ -8,6 +8,7 @@ import msgspec
 
 from contract.errors import AttemptError
 from contract.usage import tokens_about
+from providers.wires.media import ends_in_a_picture, has_media
 from providers.wires.port import UnaryAnswer
 
 MOST_READ = 1 << 19  # bytes: beyond, the answer is taken to be no longer
@@ -21,17 +22,23 @@ _ARGUMENTS = frozenset({"args", "input"})  # of a tool's call, as an object
 _CLOSING = {b"{": b"}", b"[": b"]"}
 
 
-def half_of(read: Callable[[bytes], UnaryAnswer], body: bytes) -> tuple[UnaryAnswer | None, int]:
-    """What came of an answer that was cut, None where it cannot be read, and how many tokens of output, about. `read`: reads a whole one."""
-    whole = closed(body[:MOST_READ])
+def half_of(read: Callable[[bytes], UnaryAnswer], body: bytes) -> tuple[UnaryAnswer | None, int | None]:
+    """What came of an answer that was cut, None where it cannot be read, and how many tokens of output, about; None of those where some of it is no
+    text. `read`: reads a whole one."""
+    begun = body[:MOST_READ]
+    whole = closed(begun)
     try:
         told = msgspec.json.decode(whole)
-        length = sum(_length(told.get(member)) for member in _OUTPUT) if isinstance(told, dict) else 0
+        output = [told[member] for member in _OUTPUT if member in told] if isinstance(told, dict) else []
+        length = sum(map(_length, output))
+        is_text = not has_media(output) and not (output and ends_in_a_picture(begun))
         answer = read(whole)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None, 0
     except AttemptError:
         answer = None
+    if not is_text:
+        return answer, None
     return answer, tokens_about(length) if length else 0
 
 

@@ -34,7 +34,6 @@ class Seen(Protocol):
     upstream_id: str | None
     usage: Usage | None
     finish: Finish | None  # of choice 0
-    tokens_seen: int  # of output so far, about: by its length, and at least one an event
     bound: list[str]  # signatures, encrypted reasoning, a kept answer's id: what binds a later request to this target
 
 
@@ -45,6 +44,8 @@ class StreamTap(Seen, Protocol):
     what came before is held and goes out with it. Comments and blank lines alone never end the holding.
     """
 
+    tokens_seen: int  # of output so far, about: by its length, and at least one an event
+    media_seen: bool  # some of it is no text, so that its tokens cannot be told
     content_seen: bool
     progressed: bool  # set with each output and step of work, never by a comment, a ping, an empty delta, half an event; who reads it takes it back
     finished: bool  # every choice has its finish reason; only usage and the terminal event may still come
@@ -120,6 +121,7 @@ class UnaryAnswer(Seen, Protocol):
     """A whole same-dialect answer that was checked and read; `body` goes to the client as it came."""
 
     body: bytes
+    tokens_seen: int | None  # of its output, about, at least one; None: some of it is no text
 
 
 class Upstream(Protocol):

@@ -25,6 +25,7 @@ class Findings:
         self.usage: Usage | None = None
         self.finish: Finish | None = None
         self.tokens_seen = 0
+        self.media_seen = False
         self.bound: list[str] = []
 
     def told_usage(self) -> Usage | None:

@@ -21,8 +21,8 @@ def test_every_example_loads(tmp_path: Path, block: str) -> None:
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
-    assert (bounds.UNTOLD_TOKENS, bounds.UNTOLD_MOST, asking.MOST_MEDIUM_TOKENS) == (4096, 32_768, 5000)
-    assert "4,096" in PAGES["limits"] and "5,000" in PAGES["limits"] and "32,768" in PAGES["budgets"]
+    assert (bounds.UNTOLD_TOKENS, bounds.UNTOLD_MOST, bounds.MOST_PICTURE_TOKENS, asking.MOST_MEDIUM_TOKENS) == (4096, 32_768, 16_384, 5000)
+    assert "4,096" in PAGES["limits"] and "5,000" in PAGES["limits"] and "32,768" in PAGES["budgets"] and "16,384" in PAGES["budgets"]
 
 
 def test_the_times_are_those_of_the_code() -> None:

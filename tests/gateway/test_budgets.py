@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from contract.call import Call
-from gateway.metering.bounds import UNTOLD_CALLS, ToolCalls, tool_calls_of
+from gateway.metering.bounds import MOST_PICTURE_TOKENS, UNTOLD_CALLS, ToolCalls, tool_calls_of
 from ledger.spent import spent_nusd
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.redis_server import RedisServer
@@ -109,6 +109,26 @@ async def test_searches_that_a_request_may_make_are_reserved(serve: Serve) -> No
     async with serve(f"budget: {{usd: {usd(2 * worst_nusd() + 20_000_000)}, window: total}}", targets=searching) as gateway:
         assert (await gateway.post(body(web_search_options={}))).status_code == 402
         assert (await gateway.post(body())).status_code == 200
+
+
+async def test_pictures_are_reserved_each_as_large_as_it_may_be(serve: Serve, one: Upstream) -> None:
+    go, asked = asyncio.Event(), {"model": "m", "prompt": "a cat", "n": 3}
+
+    async def held(x: Exchange) -> None:
+        await go.wait()
+        await x.respond(200, json.dumps({"data": [], "usage": {"input_tokens": 9, "output_tokens": 3 * 12_329}}).encode())
+
+    one.plays["m1"] = held
+    async with serve("budget: {usd: 10, window: day}", targets=TARGET) as gateway:
+        asking = asyncio.create_task(gateway.post(asked, path="/v1/images/generations"))
+        while not one.journal:
+            await asyncio.sleep(0.01)
+        (scope,) = gateway.runtime.keys.principal([(b"x-api-key", KEY.encode())]).scopes
+        reserved = (await gateway.runtime.meter.standing(scope)).budgets[0].reserved_nusd
+        go.set()
+        assert (await asking).status_code == 200
+        assert reserved == len(json.dumps(asked, separators=(",", ":"))) * 1000 + 3 * MOST_PICTURE_TOKENS * 2000
+        assert await spent(gateway) == 9 * 1000 + 3 * 12_329 * 2000
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ class _Delta(msgspec.Struct, gc=False):
     refusal: msgspec.Raw = _NULL
     function_call: msgspec.Raw = _NULL
     audio: msgspec.Raw = _NULL
+    images: msgspec.Raw = _NULL
     reasoning_details: msgspec.Raw = _NULL
     extra_content: msgspec.Raw = _NULL
 
@@ -51,10 +52,16 @@ class _Delta(msgspec.Struct, gc=False):
         if self.tool_calls is not _NULL and (calls := bytes(self.tool_calls)) not in _NOTHING:
             return max(1, len(calls) - CALL_FRAME)
         size = 0
-        for value in (self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio):
+        for value in (self.reasoning_content, self.reasoning, self.refusal, self.function_call, self.audio, self.images):
             if value is not _NULL and (raw := bytes(value)) not in _NOTHING:
                 size += len(raw)
         return size
+
+    def has_media(self) -> bool:
+        """Whether a sound or a picture is in it."""
+        if self.audio is _NULL and self.images is _NULL:
+            return bytes(self.content)[:1] == b"[" and b";base64," in bytes(self.content)
+        return bytes(self.audio) not in _NOTHING or bytes(self.images) not in _NOTHING
 
     def bound(self) -> list[str]:
         """What in it binds a later request to the provider."""
@@ -292,6 +299,7 @@ class ChatStreamTap(Tapping):
             if size := delta.output_size():
                 self.tokens_seen += size // BYTES_PER_TOKEN or 1
                 self.content_seen = self.progressed = True
+                self.media_seen = self.media_seen or delta.has_media()
                 if delta.content is _NULL and (delta.reasoning is not _NULL or delta.reasoning_content is not _NULL):
                     self._thought = True
             if delta.tool_calls is not _NULL or delta.reasoning_details is not _NULL or delta.extra_content is not _NULL:

@@ -36,6 +36,8 @@ _TRUE = msgspec.Raw(b"true")
 _FALSE = msgspec.Raw(b"false")
 _NULL = msgspec.Raw(b"null")
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+PICTURE = "image_generation_call"  # an item
+SOUND = "response.audio.delta"  # an event
 _QUIET = frozenset({"message", "reasoning"})  # items that begin before there is any output in them
 
 
@@ -98,6 +100,7 @@ class ResponsesStreamTap(Tapping):
             if told.delta:
                 self.tokens_seen += tokens_about(len(told.delta))
                 self.content_seen = self.progressed = True
+                self.media_seen = self.media_seen or kind == SOUND
         elif kind == "response.output_item.added":
             self._item_begun(item_decoder.decode(told.item))
         elif kind == "response.output_item.done":
@@ -126,6 +129,8 @@ class ResponsesStreamTap(Tapping):
     def _item_begun(self, item: Item) -> None:
         if item.type in CALLS:
             self._has_calls = True
+        if item.type == PICTURE:
+            self.media_seen = True
         if item.type not in _QUIET:
             self.tokens_seen += 1
             self.content_seen = True
@@ -133,6 +138,8 @@ class ResponsesStreamTap(Tapping):
     def _item_done(self, item: Item) -> None:
         if item.type != "reasoning":
             self.content_seen = True
+        if item.type == PICTURE:
+            self.media_seen = True
         if item.type in CALLS:
             self._has_calls = True
         if item.encrypted_content and item.encrypted_content not in self.bound:

@@ -10,7 +10,7 @@ from contract import errors as e
 from contract.call import Call
 from contract.usage import Usage
 from gateway.peek import read_chat_call
-from providers.sse import LINE_LIMIT
+from providers.sse import EVENT_LIMIT
 from providers.wires.facts import Facts
 from providers.wires.openai_chat import OPENAI_CHAT
 from providers.wires.openai_chat.tap import ChatStreamTap, read_unary, rewrite_request
@@ -167,7 +167,7 @@ ERRORS = [
     (b'data: {"id":5,"choices":[\n\n', e.MalformedResponse),
     (b'data: {"id":"\xff"}\n\n', e.MalformedResponse),
     (b'data: {"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n", e.MalformedResponse),
-    (b"data: " + b"x" * LINE_LIMIT + b"\n\n", e.AnswerTooLarge),
+    (b"data: " + b"x" * EVENT_LIMIT + b"\n\n", e.AnswerTooLarge),
     (b'data: {"id":"CANARY"}{"id":"CANARY"}\n\n', e.MalformedResponse),
     (b'data: {"id":"CANARY"\n\ndata: }{}\n\n', e.MalformedResponse),
     (b'data: {"choices":[{}\n\ndata: {}]}\n\n', e.MalformedResponse),
