@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from contract.errors import MalformedResponse
+from contract.errors import AnswerTooLarge, MalformedResponse
 
 LINE_LIMIT = 1 << 20
 EVENT_LIMIT = 4 << 20
@@ -161,8 +161,8 @@ def _last_line_end(data: bytes | bytearray) -> int:
 
 
 def check(data: bytes) -> None:
-    """Raises MalformedResponse when a line or the event is beyond its limit."""
+    """Raises AnswerTooLarge when a line or the event is beyond its limit."""
     if len(data) > EVENT_LIMIT:
-        raise MalformedResponse(f"an event of the upstream's stream is larger than {EVENT_LIMIT} bytes")
+        raise AnswerTooLarge(f"an event of the upstream's stream is larger than {EVENT_LIMIT} bytes")
     if max(map(len, _LINE_END.split(data))) > LINE_LIMIT:
-        raise MalformedResponse(f"a line of the upstream's stream is longer than {LINE_LIMIT} bytes")
+        raise AnswerTooLarge(f"a line of the upstream's stream is longer than {LINE_LIMIT} bytes")

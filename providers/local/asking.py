@@ -115,13 +115,16 @@ def _ask_native(call: Call, model: str, facts: Facts, path: str, max_answer: int
 
 def _ask_chat(call: Call, model: str, manner: Manner, max_answer: int) -> Asked:
     call, progress = with_progress(call) if manner.tells_progress else (call, False)
+    names_tool = bytes(call.fields.get("tool_choice", b""))[:1] == b"{"  # which vLLM ends with `stop`: events tell of a call
 
     def exchange(response: HttpResponse, marks: Marks) -> Exchange:
         response = WithoutProgress(response) if progress else response
-        if call.stream:
+        if call.stream and not names_tool:
             return StreamExchange(response, OPENAI_CHAT.stream_tap(call, not call.include_usage), marks)
         context = answering(call, model)
         decoder = OPENAI_CHAT.stream_decoder(call.choices)
+        if call.stream:
+            return StreamExchange(response, TranslatingTap(decoder, OPENAI_CHAT.stream_encoder(context), call.choices), marks)
         return FoldedExchange(response, decoder, lambda events: OPENAI_CHAT.encode_response(events, context), marks, max_answer)
 
     return Asked(call, OPENAI_CHAT.rewrite_request(call, model, manner.facts, stream=True, ask_usage=True), exchange)

@@ -18,6 +18,12 @@ REFUSED = [
     ("kind: vllm, model: m, args: [--quantization, awq]", "must not hold --quantization: the gateway sets it by a key of its own"),
     ("kind: vllm, model: m, args: [-q=awq]", "must not hold -q: the gateway sets it by a key of its own"),
     ("kind: vllm, model: m, gpus: [0, 0]", "gpus name a GPU twice"),
+    (
+        "kind: vllm, model: m, args: [--allowed-media-domains=a.example]",
+        "must not hold --allowed-media-domains: the gateway sets it by a key of its own",
+    ),
+    ("kind: vllm, model: m, media_domains: ['https://a.example']", "must be a host's name in small letters"),
+    ("kind: llamacpp, model: m, media_domains: [a.example]", "media_domains is nothing that the kind llamacpp has"),
     ("kind: vllm, model: m, tool_parser: 'a b'", "must be a name of vLLM's --tool-call-parser"),
 ]
 

@@ -24,6 +24,10 @@ long. Times are bounds. No upstream's text about its failure reaches a caller; e
 What is lost after its upstream's status 200 was made, and may be charged: the attempt's row has what was told of its usage before, or else
 an estimate of its prompt and of the text that came, flagged, whether the answer was streamed or unary; of what is no text the cost is not
 known (null, and `unpriced`). So has one that ran into a clock. The gateway bears what nothing was given of (`absorbed_usd`).
+
+Of a whole answer whose usage was not told, or cannot be what it took, the row has an estimate as well: of text and embeddings what is missing
+by their length, of counts that contradict each other the whole that was told. Of images and transcripts without their output tokens the cost
+is not known.
 """
 _TITLES: dict[Plan, str] = {"fallback": "With a fallback", "alone": "Without", "hold": "`recovery: hold`, streamed"}
 

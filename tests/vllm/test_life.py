@@ -91,6 +91,8 @@ async def embeds_and_sleeps_and_wakes(gateway: Gateway) -> None:
     gateway.http.timeout = PATIENCE_S
     answer = await gateway.post({"model": "meaning", "input": ["a cat", "a kitten"]}, path="/v1/embeddings")
     assert [len(each["embedding"]) for each in answer.json()["data"]] == [576, 576], answer.text
+    chat = await gateway.post({"model": "meaning", "messages": [{"role": "user", "content": "a cat"}]})
+    assert chat.status_code == 400 and "'meanings' is not one for /chat/completions" in chat.text
     slept = engine.pid
     await eventually(lambda: engine.state == "sleeping" and engine.pid is None)
     assert slept is not None and not group_of(slept), "vLLM has no sleep on a CPU, so its processes are gone"

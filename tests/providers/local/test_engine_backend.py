@@ -371,6 +371,14 @@ async def test_what_the_engine_cannot_take_is_the_request_s_fault_and_leaves_the
     assert await engine.ask(max_tokens=1)
 
 
+async def test_an_answer_that_is_larger_than_can_be_told_is_the_request_s_fault(own_engine: Callable[..., Engine]) -> None:
+    engine = own_engine(max_answer_bytes=8000)
+    await engine.supervisor.start()
+    with pytest.raises(EngineRefused, match="larger than 8000 bytes: the engine 'cpu' was asked for more"):
+        await engine.ask(max_tokens=20, logprobs=True, top_logprobs=20)
+    assert engine.at_rest() and await engine.ask(max_tokens=1)
+
+
 async def test_an_engine_that_is_not_up_says_so_at_once(own_engine: Callable[..., Engine]) -> None:
     engine = own_engine()
     async with asyncio.timeout(1):
