@@ -31,7 +31,8 @@ from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, with
 from providers.local.admission import Admission
 from providers.local.asking import CHAT_PATH, Asked, ask, ask_count, prioritised
 from providers.local.checking import check_chat, check_media, check_numbers, wants_tools
-from providers.local.loss import judge
+from providers.local.health import LOST, health
+from providers.local.loss import ANSWERS_WITHIN_S, judge
 from providers.local.manner import MANNERS
 from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.prefill_share import prefill_share
@@ -221,7 +222,9 @@ class EngineBackend:
         if counted.status == 200:
             counted.release()
             return error
-        return await self._request_error(counted)
+        fault = await self._request_error(counted)
+        lost = isinstance(fault, EngineRefused) and await health(self._client, address, ANSWERS_WITHIN_S) in LOST
+        return error if lost else fault  # one whose core is dead cannot count either
 
     async def _request_error(self, response: HttpResponse) -> AttemptError:
         """What a failed count means: nothing is computed for it, so the request itself is at fault."""
