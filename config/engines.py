@@ -50,12 +50,16 @@ OF_VLLM = (
     "tool_parser",
     "reasoning_parser",
     "chat_template",
+    "media_domains",
     "args",
 )
 OF_LLAMACPP = ("threads", "step_tokens")
 OF_RAY = ("serves", "address", "max_replicas")
 HOURS_A_YEAR = 8766.0
-OWN_FLAGS = ("--uds", "--host", "--port", "--api-key", "--model", "--served-model-name", "--max-model-len", "--max-num-seqs", "--scheduling-policy")
+OWN_FLAGS = (
+    *("--uds", "--host", "--port", "--api-key", "--model", "--served-model-name", "--max-model-len", "--max-num-seqs", "--scheduling-policy"),
+    *("--allowed-media-domains", "--quantization", "-q"),
+)
 
 
 class PurchaseSettings(Section):
@@ -113,6 +117,9 @@ class EngineSettings(Section):
     )
     reasoning_parser: Annotated[str, Like(r"[A-Za-z0-9_]{1,40}", "must be a name of vLLM's --reasoning-parser")] | None = None
     chat_template: str | None = Field(None, description="vllm: a file; default: the tokenizer's own")
+    media_domains: tuple[Annotated[str, Like(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", "must be a host's name in small letters")], ...] = Field(
+        (), description="vllm: hosts from which it may fetch the images, audio and video of requests; default: none, only data: URLs are taken"
+    )
     args: tuple[str, ...] = Field((), description="vllm: more of its flags, as they stand on its command line")
     ttft_ms: Milliseconds | None = Field(
         None, description="from arrival to first token: who would begin later goes to the next target or is refused; default: no limit"
@@ -162,6 +169,8 @@ class EngineSettings(Section):
             yield "max_replicas are fewer than replicas, at which it starts"
         if self.gpu_usd_per_hour is not None and self.purchase is not None:
             yield "gpu_usd_per_hour and purchase both say what its hour costs; keep one"
+        if self.gpus is not None and len(set(self.gpus)) < len(self.gpus):
+            yield "gpus name a GPU twice"
         if self.gpus is not None and len(self.gpus) % self.replicas:
             yield "gpus cannot be shared out evenly among so many replicas"
         if self.gpus is not None and len(self.gpus) // self.replicas < self.tensor_parallel * self.pipeline_parallel * self.data_parallel:

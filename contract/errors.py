@@ -17,7 +17,8 @@
     │   ├── AttemptTimeout              one of the five clocks: connect, headers, first_token, idle, total
     │   ├── ConnectionLost              reset or closed before any byte of the response's body
     │   ├── StreamCut                   the answer ended without its terminal event
-    │   ├── MalformedResponse           not HTTP, not JSON, not an event stream, or beyond a size limit
+    │   ├── MalformedResponse           not HTTP, not JSON, not an event stream
+    │   │   └── AnswerTooLarge          beyond a size limit: a line, an event, the whole
     │   ├── UpstreamError               500, 502, 503, or an error object inside a 200
     │   │   └── UpstreamOverloaded      503 with retry-after, 529
     │   ├── RateLimited                 429
@@ -175,6 +176,10 @@ class StreamCut(AttemptError):
 
 class MalformedResponse(AttemptError):
     code = "upstream_invalid_response"
+
+
+class AnswerTooLarge(MalformedResponse):
+    """A line or an event of the upstream's stream, or its whole answer."""
 
 
 class UpstreamError(AttemptError):

@@ -8,6 +8,7 @@ class Patience(msgspec.Struct, frozen=True):
 
     `first_output_s`: at most so long until the first output, because another target waits. `stall_s`: likewise between two pieces.
     `queue_s`: at most so long in the target's own queue, because another one waits. `left_s`: what is left until the request's deadline.
+    `spills`: whether another target is left, which has the request when this one refuses it.
     """
 
     connect_s: float | None = None
@@ -19,3 +20,4 @@ class Patience(msgspec.Struct, frozen=True):
     stall_s: float | None = None
     left_s: float | None = None
     queue_s: float | None = None
+    spills: bool = False

@@ -10,6 +10,8 @@ STANDARD_TIERS = frozenset({"default", "standard", "standard_only", "on_demand"}
 MOST_TIER = 40  # characters of a tier's name
 _CACHED = ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 _MADE = ("reasoning", "audio_output", "image_output")
+_TOOLS = ("server_tool_calls", "web_searches", "file_searches")
+_WITH_OUTPUT = ("/images/", "/audio/")  # endpoints that pass unread, whose answers have output tokens
 _CLASSES = tuple(name for name in Usage.__struct_fields__ if name not in ("source", "raw", "service_tier"))
 
 
@@ -66,6 +68,19 @@ def _cut(told: Usage, prompt_tokens: int, tokens_seen: int) -> Usage:
     )
 
 
+def settled_whole(call: Call, told: Usage | None, prompt_tokens: int, tokens_seen: int | None) -> Usage | None:
+    """`settled`, of a whole answer to `call`. Embeddings whose tokens are not told are estimated by their prompt, as text is; of an image or a
+    transcript whose output is not told nothing is known."""
+    usage = settled(told, True, prompt_tokens, tokens_seen)
+    if usage is not None and usage.input_uncached is not None and usage.output_visible is not None:
+        return usage
+    if call.dialect == "openai_embeddings" and (usage is None or usage.input_total is None):
+        return replace(usage or Usage(), input_uncached=prompt_tokens, source="estimated")
+    if usage is not None and call.path.startswith(_WITH_OUTPUT) and usage.output_total is None:
+        return replace(usage, **dict.fromkeys(_CLASSES, None))
+    return usage
+
+
 def unawaited(call: Call, prompt_tokens: int) -> Usage | None:
     """Of a request that was sent, and whose answer never came whole: its provider charges the prompt, and tells nobody. One that is no text has no
     count that could be told, so that its cost is not known. None: it costs nothing, tokens were only to be counted."""
@@ -90,8 +105,8 @@ def tier_asked(call: Call) -> str | None:
 
 
 def plausible(usage: Usage) -> Usage:
-    """Without counts below 0 or beyond all reason: those are unknown, as is what is left of a total that one was taken from. `raw` has what was
-    said."""
+    """Without counts below 0 or beyond all reason: those are unknown, as is what is left of a total that one was taken from; without such a count of
+    tools' calls it is an estimate. `raw` has what was said."""
     for count in filter(None, astuple(usage)[:COUNTS]):
         if not 0 < count <= MOST_TOKENS:
             return _believed(usage)
@@ -103,4 +118,6 @@ def _believed(usage: Usage) -> Usage:
     for rest, parts in (("input_uncached", _CACHED), ("output_visible", _MADE)):
         if not absurd.keys().isdisjoint(parts):
             absurd[rest] = None
-    return replace(usage, **absurd) if absurd else usage
+    if not absurd:
+        return usage
+    return replace(usage, **absurd, source=usage.source if absurd.keys().isdisjoint(_TOOLS) else "estimated")

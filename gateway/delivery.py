@@ -174,7 +174,7 @@ def _head(job: Job, opened: Opened, attempts: int) -> tuple[bytes, int | None]:
     if streamed:
         return lines, None
     length = len(opened.piece)
-    cost = attempt.cost_of(attempt.used(exchange, job.prompt_tokens))
+    cost = attempt.cost_of(attempt.used(exchange, call, job.prompt_tokens))
     if cost is None:
         return b"%bcontent-length: %d\r\n" % (lines, length), length
     return b"%bcontent-length: %d\r\nx-turnout-cost-usd: %d.%09d\r\n" % (lines, length, *divmod(cost, NUSD_PER_USD)), length

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import msgspec
 
+from config.home import home
 from config.load import ConfigError, Loaded, load
 from gateway.cli.settings import known_kinds
 from gateway.engine_spec import weights_of
 from gateway.server import bind
 from ledger.database import LedgerError, is_there, shown, state_folder
+from providers.local.environment import installed_python
 from providers.local.spec import usable_cpus
 from providers.local.weights import WeightsNotFound
 
@@ -63,7 +65,15 @@ def _weights(loaded: Loaded) -> Iterator[Result]:
         except WeightsNotFound as exc:
             yield Result(f"engine {name}", False, str(exc))
             continue
+        if engine.kind == "vllm" and engine.python is None and not _has_vllm():
+            yield Result(f"engine {name}", False, "no environment here has vLLM: run `turnout engines install vllm`, or name one's `python`")
+            continue
         yield Result(f"engine {name}", True, f"{engine.model}: {_size(path) / 1e6:.0f} MB")
+
+
+def _has_vllm() -> bool:
+    """Where an engine looks that names no interpreter: what was installed for it, else the gateway's own environment."""
+    return installed_python(home(os.environ) / "engines") is not None or find_spec("vllm") is not None
 
 
 def _size(path: Path) -> int:

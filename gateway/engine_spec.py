@@ -57,6 +57,7 @@ def engine_spec(name: str, engine: EngineSettings) -> EngineSpec:
         usd_per_hour=engine.usd_per_hour,
         tools=engine.tool_parser is not None if vllm else True,
         reasoning=engine.reasoning_parser is not None,
+        media_domains=engine.media_domains,
     )
 
 

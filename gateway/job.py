@@ -11,7 +11,7 @@ from contract.call import Call
 from contract.errors import AttemptError, AttemptTimeout
 from contract.head import HeaderList
 from contract.usage import Usage
-from gateway.accounting import settled
+from gateway.accounting import settled_whole
 from gateway.asking import prompt_tokens_about
 from gateway.auth import Principal
 from gateway.client import Receiver
@@ -159,11 +159,11 @@ class Attempt:
         self.health = health
         self._held: int | None = health.begin(self.marks.started)
 
-    def used(self, exchange: Exchange, prompt_tokens: int) -> Usage | None:
+    def used(self, exchange: Exchange, call: Call, prompt_tokens: int) -> Usage | None:
         """What a whole answer took, by what its provider told; worked out once for the headers and the row."""
         told, known = exchange.usage, self._used
         if known is None or known[0] is not told:
-            known = self._used = told, settled(told, True, prompt_tokens, exchange.tokens_seen)
+            known = self._used = told, settled_whole(call, told, prompt_tokens, exchange.tokens_seen)
         return known[1]
 
     def cost_of(self, usage: Usage | None) -> int | None:

@@ -197,7 +197,8 @@ def patience_of(job: Job, planned: Planned, others: Sequence[Planned], now: floa
                 stall_s = PATIENT_S  # its head has come: the body is made, or somebody else had better make it
             elif rule.recovery != "error":
                 stall_s = STALL_S
-    return msgspec.structs.replace(own or Patience(), first_output_s=first_output_s, stall_s=stall_s, left_s=left_s, queue_s=queue_s)
+    its_own = own or Patience()
+    return msgspec.structs.replace(its_own, first_output_s=first_output_s, stall_s=stall_s, left_s=left_s, queue_s=queue_s, spills=bool(others))
 
 
 def hurried(job: Job, planned: Planned, patience: Patience) -> bool:

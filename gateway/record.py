@@ -276,7 +276,7 @@ def _usage(job: Job, attempt: Attempt, status: Status, error: AttemptError | str
     told = None if exchange is None else exchange.usage
     usage = None
     if exchange is not None:
-        usage = attempt.used(exchange, prompt_tokens) if status == "ok" else settled(told, False, prompt_tokens, exchange.tokens_seen)
+        usage = attempt.used(exchange, job.call, prompt_tokens) if status == "ok" else settled(told, False, prompt_tokens, exchange.tokens_seen)
     if usage is None and attempt.marks.bytes_sent and may_be_charged(error, exchange is not None):
         usage = unawaited(job.call, prompt_tokens)
     if usage is None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Engine, and_, func, or_, select
 
-from ledger.row import ANSWERED
+from ledger.row import costs_something
 from ledger.schema import attempts
 
 AT_ONCE = 5_000
@@ -20,6 +20,7 @@ _PLAIN = (
         _c.held_nusd,
         _c.billed,
         _c.bytes_request,
+        _c.usage_source,
         _c.engine_prefill_us,
         _c.input_uncached,
         _c.cache_read,
@@ -57,6 +58,7 @@ class Recorded(msgspec.Struct, frozen=True):
     held_nusd: int | None
     billed: str
     bytes_request: int
+    usage_source: str | None
     engine_prefill_us: int | None
     input_uncached: int | None
     cache_read: int | None
@@ -73,9 +75,8 @@ class Recorded(msgspec.Struct, frozen=True):
 
     @property
     def priced(self) -> bool:
-        """Whether it costs something, known or not."""
-        told = self.input_tokens is not None or self.output_tokens is not None
-        return told or self.status in ANSWERED or (self.status == "abandoned" and self.bytes_request > 0)
+        """As `AttemptRow.priced`."""
+        return costs_something(self.usage_source is not None, self.status, self.bytes_request)
 
 
 def recorded(row: Sequence[Any], decision: str | None = None) -> Recorded:

@@ -115,7 +115,7 @@ def _of_span(engine: Engine, span: tuple[int, int], told: list[Told], provider: 
             first = _sum(first, row)
         yield _compared(msgspec.structs.replace(first, model=" + ".join(theirs)), _all(same.values()))
     for name, counts in ours.items():
-        if any(counts[each] for each in (*CLASSES, "cost_nusd")):
+        if any(counts[each] for each in (*CLASSES, "requests", "cost_nusd")):
             yield Compared(Told(*span, name), counts, {each: count for each, count in counts.items() if count}, only_ours=True)
 
 

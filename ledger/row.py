@@ -77,4 +77,9 @@ class AttemptRow(msgspec.Struct, frozen=True):
     @property
     def priced(self) -> bool:
         """Whether it costs something, known or not: tokens came, or a request was sent whose answer was not waited for."""
-        return self.usage is not None or self.status in ANSWERED or (self.status == "abandoned" and self.bytes_request > 0)
+        return costs_something(self.usage is not None, self.status, self.bytes_request)
+
+
+def costs_something(told: bool, status: str, bytes_request: int) -> bool:
+    """Of an attempt; `told`: usage is known of it, if only whence. `ledger.rollups.UNPRICED` says the same to a database."""
+    return told or status in ANSWERED or (status == "abandoned" and bytes_request > 0)

@@ -21,7 +21,8 @@ Target = tuple[str, str]  # backend, model
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """One recorded attempt. Times without the target's own queue, seconds. `load`: `load_at` of what ran there. `cost_nusd`: of a failed one.
+    """One recorded attempt. Times without the target's own queue, seconds. `load`: `load_at` of what ran there. `cost_nusd`: of a failed one;
+    None: not known.
 
     `prompt_tokens`: estimated; the counts that follow are the provider's own, None where it told none.
     """
@@ -37,7 +38,7 @@ class Seen(msgspec.Struct, frozen=True):
     cached_tokens: int
     written_tokens: int
     output_tokens: int | None
-    cost_nusd: int
+    cost_nusd: int | None
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -51,7 +52,7 @@ class Estimate(msgspec.Struct, frozen=True):
     cached_tokens: int
     written_tokens: int
     output_tokens: int | None
-    cost_nusd: int
+    cost_nusd: int | None
 
 
 class Question(msgspec.Struct, frozen=True):

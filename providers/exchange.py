@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
 
-from contract.errors import AttemptError, MalformedResponse, StreamCut
+from contract.errors import AnswerTooLarge, AttemptError, MalformedResponse, StreamCut
 from contract.events import Ended, Event, Finished, Started, UsageReported
 from contract.finish import Finish
 from contract.usage import Usage
@@ -239,6 +239,8 @@ class RawExchange:
             self._tail.see(chunk)
         if not chunk:
             marks.ended = monotonic()
+            if not marks.bytes_received and not self.content_type.startswith(b"text/"):  # of a silence the transcript may be empty
+                raise MalformedResponse("the upstream's answer is empty")
             if self._tail is not None:
                 self.usage = self._tail.usage
                 if not self._tail.ended:
@@ -313,7 +315,7 @@ class FoldedExchange:
             marks.bytes_received += len(chunk)
             if marks.bytes_received > self._max_body:
                 self._response.abort()
-                raise MalformedResponse(f"the upstream's answer is larger than {self._max_body} bytes")
+                raise AnswerTooLarge(f"the upstream's answer is larger than {self._max_body} bytes")
             new = self._decoder.feed(chunk)
             if self._read(new, events):
                 self._response.release()

@@ -56,8 +56,12 @@ class Turns(Generic[Who]):
 
     def ahead(self, flow: Flow) -> int:
         """How many would go before one of this flow that came now."""
+        return len(self.before(flow))
+
+    def before(self, flow: Flow) -> list[Who]:
+        """Who would go before one of this flow that came now."""
         mine = self._key(flow)
-        return sum(key < mine for key in self._keys.values())
+        return [who for who, key in self._keys.items() if key < mine]
 
     def served(self, who: Who) -> None:
         """It had its turn."""

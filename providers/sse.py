@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from contract.errors import MalformedResponse
+from contract.errors import AnswerTooLarge, MalformedResponse
 
 EVENT_LIMIT = 64 << 20  # bytes, as of a whole answer: a picture comes as one event
 BOM = b"\xef\xbb\xbf"
@@ -145,5 +145,5 @@ class SseDecoder:
                 name = value.removeprefix(b" ")
         return SseEvent(raw, b"\n".join(data) if data else None, name)
 
-    def _too_large(self) -> MalformedResponse:
-        return MalformedResponse(f"an event of the upstream's stream is larger than {self._limit} bytes")
+    def _too_large(self) -> AnswerTooLarge:
+        return AnswerTooLarge(f"an event of the upstream's stream is larger than {self._limit} bytes")

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from batch.jobs import Job
 from batch.states import Batch, Leased, Outcome
 from contract.errors import AttemptsExhausted
-from gateway.accounting import settled
+from gateway.accounting import settled_whole
 from gateway.asking import prompt_tokens_about
 from gateway.batches.asking import failed, used_of
 from gateway.batches.books import Result
@@ -41,7 +41,7 @@ class Booking:
     def attempt(self, known: Known, result: RowResult, organisation: str) -> AttemptRow:
         job, batch = self._job, self._batch
         answer, error, call = result.answer, result.error, known.call
-        usage = None if answer is None else settled(answer.usage, True, prompt_tokens_about(call), tokens_in_answer(answer))
+        usage = None if answer is None else settled_whole(call, answer.usage, prompt_tokens_about(call), tokens_in_answer(answer))
         well = result.state == "succeeded"
         finish = None if answer is None else answer.finish
         return AttemptRow(

@@ -12,6 +12,9 @@ from gateway.cli.ledger_file import ConfigOption, DatabaseOption, JsonOption, Si
 from gateway.cli.tables import print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ledger.repricing import Repriced
     from ledger.row import AttemptRow
 
 
@@ -82,7 +85,16 @@ def reprice(
         names = ("target", "rows", "changed", "unknown", "before_usd", "after_usd")
         typer.echo(json.dumps([dict(zip(names, line, strict=True)) for line in lines]))
         return
+    if found:
+        lines.append(["(total)", *_totals(found)])
     print_table(["target", "attempts", "changed", "no price", "USD before", "USD after"], lines, f"nothing in the last {since}")
+
+
+def _totals(found: "Sequence[Repriced]") -> list[int | str | None]:
+    from ledger.units import usd
+
+    counts = [sum(getattr(each, name) for each in found) for name in ("rows", "changed", "unknown")]
+    return [*counts, *(usd(sum(getattr(each, name) for each in found)) for name in ("before_nusd", "after_nusd"))]
 
 
 def reconcile(

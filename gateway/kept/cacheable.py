@@ -9,7 +9,7 @@ from cache.flight import Tape
 from cache.key import Asked, key_of
 from cache.port import MAX_ANSWER, Entry
 from contract.head import HeaderList
-from gateway.accounting import settled
+from gateway.accounting import settled_whole
 from gateway.job import Giving, Job
 from gateway.metering.bounds import dearest
 from gateway.planner import admitted_by
@@ -82,7 +82,7 @@ def saved_by(job: Job) -> int | None:
     if giving is None or not giving.whole:
         return None
     exchange = giving.exchange
-    return cost_nusd(giving.attempt.target.price, settled(exchange.usage, True, job.prompt_tokens, exchange.tokens_seen))
+    return cost_nusd(giving.attempt.target.price, settled_whole(job.call, exchange.usage, job.prompt_tokens, exchange.tokens_seen))
 
 
 def entry_of(job: Job, tape: Tape) -> Entry | None:

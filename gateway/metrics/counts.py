@@ -138,7 +138,7 @@ class Counts:
             cell.use(row.usage)
         if row.cost_nusd is not None:
             cell.cost = (cell.cost or 0) + row.cost_nusd
-        elif row.priced and row.engine_prefill_us is None:
+        elif row.priced and row.engine_nusd is None:
             cell.unpriced += 1
         if row.saved_nusd is not None:
             cell.saved = (cell.saved or 0) + row.saved_nusd

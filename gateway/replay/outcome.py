@@ -9,7 +9,7 @@ from gateway.replay.places import Place
 from ledger.history import Recorded
 from policy.evidence import Target
 from policy.plan import Plan
-from policy.rule import Slo
+from policy.rule import NO_SLO, Slo
 
 REFUSED = frozenset(each.code for each in (UpstreamRejected, ContextLengthExceeded, ContentPolicyRefused))  # by whom ever it is asked of
 
@@ -32,7 +32,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     def kept(self, slo: Slo) -> bool | None:
         """None: nothing was promised that it could be held to."""
-        if not self.judged:
+        if not self.judged or slo == NO_SLO:
             return None
         return slo.kept(self.ttft_s, self.total_s, self.output_tokens) if self.answered else False
 
@@ -63,7 +63,7 @@ def recorded_outcome(rows: Sequence[Recorded], owned: frozenset[str]) -> Outcome
     )
 
 
-def cost_of(row: Recorded, owned: frozenset[str]) -> int | None:
+def cost_of(row: Recorded, owned: frozenset[str] = frozenset()) -> int | None:
     """Of one attempt; None: not known."""
     if row.cost_nusd is not None:
         return row.cost_nusd

@@ -10,6 +10,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from contract.usage import BYTES_PER_TOKEN
+from gateway.replay.outcome import cost_of
 from gateway.warm import NOBODYS
 from ledger.history import Recorded
 from policy.evidence import Evidence, Seen, Target, load_at
@@ -106,5 +107,5 @@ def seen_of(row: Recorded, load: int, origin_us: int) -> Seen | None:
         row.cache_read or 0,
         (row.cache_write_5m or 0) + (row.cache_write_1h or 0),
         row.output_tokens,
-        row.cost_nusd or 0,
+        cost_of(row),
     )

@@ -114,7 +114,7 @@ class Road:
         load = self._ground.running[target] if slots is None else slots.there(now)
         wait_s = 0.0
         if not found.answered:
-            self._paid(found.cost_nusd)
+            self._paid(found.cost_nusd if slots is None else found.cost_nusd or 0)
         elif slots is not None:
             turn_s = slots.enter(now, found.total_s)
             if turn_s is None:
@@ -127,9 +127,9 @@ class Road:
         return found.answered, began_s, found.total_s + wait_s, found.output_tokens
 
     def _price(self, target: Target, found: Estimate) -> int | None:
-        if found.input_tokens is None and found.output_tokens is None:
+        if found.input_tokens is None:
             return None
-        into = None if found.input_tokens is None else max(0, found.input_tokens - found.cached_tokens - found.written_tokens)
+        into = max(0, found.input_tokens - found.cached_tokens - found.written_tokens)
         usage = Usage(into, found.cached_tokens, found.written_tokens, output_visible=found.output_tokens, source="estimated")
         return cost_nusd(self._ground.places.price(target, self._place.route.name, self._rows[0].started_at_us), usage)
 

@@ -116,14 +116,15 @@ class Desk:
                 elif (waiting := counter.waits.get(place)) is not None:
                     waiting.cancel()
             case Hang():
-                self._engines[message.engine].report_hang(message.generation, message.reason)
+                self._engines[message.engine].give_up(message.generation, message.reason)
             case Wake():
                 self._engines[message.engine].wake()
 
     async def _admit(self, counter: Counter, asked: Acquire) -> None:
         leave = partial(counter.channel.send, MakeRoom(asked.engine, asked.id)) if asked.may_leave else None
+        want = Want(asked.flow, asked.tokens, asked.slots, leave, asked.spills, asked.seen)
         try:
-            held = await self._queues[asked.engine].acquire(Want(asked.flow, asked.tokens, asked.slots, leave), asked.wait_s)
+            held = await self._queues[asked.engine].acquire(want, asked.wait_s)
         except EngineBusy as busy:
             counter.channel.send(Refused(asked.engine, asked.id, busy.message, busy.retry_after_s))
         else:

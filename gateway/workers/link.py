@@ -72,7 +72,7 @@ class RemoteEngine(EngineStatus):
             self._say(Wake(self.name))
             self.told("waking", self.wakes_in_s)
 
-    def report_hang(self, generation: int, reason: str) -> None:
+    def give_up(self, generation: int, reason: str) -> None:
         self._say(Hang(self.name, generation, reason))
 
 
@@ -122,7 +122,7 @@ class RemoteSlots:
         turn = self._asked[id] = asyncio.get_running_loop().create_future()
         if want.leave is not None:
             self._may_leave[id] = want.leave
-        self.say(Acquire(self.engine, id, wait_s, want.flow, want.tokens, want.slots, want.leave is not None))
+        self.say(Acquire(self.engine, id, wait_s, want.flow, want.tokens, want.slots, want.leave is not None, want.spills, want.seen))
         try:
             await turn
         except BaseException as error:

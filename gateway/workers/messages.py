@@ -117,7 +117,8 @@ class Listening(msgspec.Struct, frozen=True, tag=True):
 
 
 class Acquire(msgspec.Struct, frozen=True, tag=True):
-    """A slot is wanted, or several. `id`: the worker's own, never used again. `tokens`: of the prompt. `may_leave`: it can be asked back."""
+    """A slot is wanted, or several. `id`: the worker's own, never used again. `tokens`: of the prompt. `may_leave`: it can be asked back.
+    `spills`: another target is left for the request. `seen`: its first token will be."""
 
     engine: str
     id: int
@@ -126,6 +127,8 @@ class Acquire(msgspec.Struct, frozen=True, tag=True):
     tokens: int = 0
     slots: int = 1
     may_leave: bool = False
+    spills: bool = False
+    seen: bool = True
 
 
 class Read(msgspec.Struct, frozen=True, tag=True):
@@ -143,7 +146,7 @@ class Leave(msgspec.Struct, frozen=True, tag=True):
 
 
 class Hang(msgspec.Struct, frozen=True, tag=True):
-    """The engine's child of that generation hangs."""
+    """The engine's child of that generation hangs, or serves no more."""
 
     engine: str
     generation: int

@@ -149,8 +149,11 @@ class Admission:
         """A place, waiting in turn; whoever has it releases it. A request that wants more slots than there are takes all.
 
         Raises EngineBusy at once when the queue is full, after `max_wait_s` in it, or `wait_s`, and as soon as its first token cannot come in the
-        promised time. Cancelling leaves nothing behind.
+        promised time. One whose reading takes longer than that goes in only where nobody else who is live waits or is read, and no other target is
+        left for it. Cancelling leaves nothing behind.
         """
+        if self._begins_late(want):
+            raise self._late(want)
         if not self._waiting and self._has_room(want):
             return self._enter(want, self._typical.of(want.flow))
         if len(self._waiting) >= self._max_queue:
@@ -178,6 +181,29 @@ class Admission:
             return False
         return not self._held or (self._has_memory(want) and self.prefills.has_room(want.tokens, want.is_batch, waited_s))
 
+    def _begins_late(self, want: Want) -> bool:
+        """Whether one who comes now is refused at once, whatever else there is room for."""
+        tokens, is_batch, prefills = want.tokens, want.is_batch, self.prefills
+        if prefills.slow(tokens, is_batch):
+            return self._in_the_way(want, others=self._live_waiting())
+        if want.spills and prefills.unknown(is_batch):
+            return True
+        return prefills.too_late(tokens, is_batch, 0.0, self._read_before(want))
+
+    def _read_before(self, want: Want) -> int:
+        """Tokens of prompts that wait and go before it; who is slow gives way."""
+        if not self._waiting:
+            return 0
+        before = [self._waiting[turn].want for turn in self._turns.before(want.flow)]
+        return sum([other.tokens for other in before if not self.prefills.slow(other.tokens, other.is_batch)])
+
+    def _in_the_way(self, want: Want, others: int) -> bool:
+        """Whether one that is too slow for a promise would take from `others`, who are live and wait, or from those who are read."""
+        return others > 0 or self.prefills.live > 0 or (want.spills and self.prefills.hopeless(self._clock(), want.tokens, want.is_batch))
+
+    def _live_waiting(self) -> int:
+        return sum([not waiter.want.is_batch for waiter in self._waiting.values()])
+
     def _missing_slots(self, want: Want) -> int:
         slots = min(want.slots, self._slots)
         most = self._slots - max(1, self._slots // LIVE_SHARE) if want.is_batch and self._slots > 1 else self._slots
@@ -191,15 +217,15 @@ class Admission:
         slots = min(want.slots, self._slots)
         self._running += slots
         self._kv_left -= want.tokens + ANSWER_TOKENS  # until the next look shows it
-        due = self.prefills.enter(now, want.tokens, want.is_batch, waited_s)
-        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), due)
+        due = self.prefills.enter(now, want.read_tokens, want.is_batch, waited_s)
+        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), due if want.seen else None)
         self._held[held] = size
         return held
 
     def was_read(self, held: Held) -> float:
         """Its first token came; the engine's divided time."""
         now = self._clock()
-        self.prefills.leave(now, held.want.tokens, held.want.is_batch, read=True, due=held.due)
+        self.prefills.leave(now, held.want.read_tokens, held.want.is_batch, read=True, due=held.due)
         self._hand_over()
         return self.work.at(now)
 
@@ -210,7 +236,7 @@ class Admission:
         size = self._held.pop(held)
         self._running -= held.slots
         if held.read_at is None:
-            self.prefills.leave(now, want.tokens, want.is_batch, read=False)
+            self.prefills.leave(now, want.read_tokens, want.is_batch, read=False)
         else:
             self.prefills.ended(now)
         at = self.work.changed(now, len(self._held))
@@ -228,9 +254,9 @@ class Admission:
     async def _wait(self, want: Want, wait_s: float) -> Held:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[Held] = loop.create_future()
-        size, spare_s = self._typical.of(want.flow), self.prefills.spare_s(want.tokens, want.is_batch)
+        size, most_s = self._typical.of(want.flow), self.prefills.most_wait_s(want.tokens, want.is_batch)
         self._turns.add(turn, want.flow, size)
-        timer = loop.call_later(*((spare_s, self._miss, turn) if 0.0 < spare_s < wait_s else (wait_s, self._time_out, turn, wait_s)))
+        timer = loop.call_later(*((most_s, self._miss, turn) if most_s < wait_s else (wait_s, self._time_out, turn, wait_s)))
         self._waiting[turn] = _Waiter(self._clock(), want, size, timer)
         self._hand_over()  # a slot may be free that the batch work before it had to leave
         try:
@@ -247,8 +273,8 @@ class Admission:
             waiter = self._waiting[turn]
             given_up = turn.done()  # cancelled, and its task has not run since
             waited_s = self._clock() - waiter.since
-            if not given_up and self.prefills.too_late(waiter.want.tokens, waiter.want.is_batch, waited_s):
-                self._refuse(turn)
+            if not given_up and self._lost(waiter.want, waited_s):
+                turn.set_exception(self._late(waiter.want))
                 given_up = True
             if not given_up and not self._has_room(waiter.want, waited_s):
                 self._ask_to_leave(waiter.want)
@@ -260,6 +286,12 @@ class Admission:
                 continue
             self._turns.served(turn)
             turn.set_result(self._enter(waiter.want, waiter.size, waited_s))
+
+    def _lost(self, want: Want, waited_s: float) -> bool:
+        """Whether the first in the queue would begin too late, or take from those behind it."""
+        if self.prefills.slow(want.tokens, want.is_batch):
+            return self._in_the_way(want, others=self._live_waiting() - 1)
+        return self.prefills.too_late(want.tokens, want.is_batch, waited_s)
 
     def _ask_to_leave(self, want: Want) -> None:
         """Batch work makes room for who is interactive: what came last has the least to lose."""
@@ -285,16 +317,19 @@ class Admission:
 
     def _time_out(self, turn: asyncio.Future[Held], wait_s: float) -> None:
         if not turn.done():
-            turn.set_exception(EngineBusy(f"waited {wait_s:g} s in the engine's queue", retry_after_s=self.retry_after_s))
+            turn.set_exception(EngineBusy(f"waited {wait_s:.3g} s in the engine's queue", retry_after_s=self.retry_after_s))
             self._leave(turn)
 
     def _miss(self, turn: asyncio.Future[Held]) -> None:
         if not turn.done():
-            self._refuse(turn)
+            turn.set_exception(self._late(self._waiting[turn].want))
             self._leave(turn)
 
-    def _refuse(self, turn: asyncio.Future[Held]) -> None:
-        turn.set_exception(EngineBusy("the engine would not begin to answer within its `ttft_ms`", retry_after_s=self.retry_after_s))
+    def _late(self, want: Want) -> EngineBusy:
+        why = "the engine would not begin to answer within its `ttft_ms`"
+        if self.prefills.slow(want.tokens, want.is_batch):
+            why += f": it takes longer to read a prompt of about {want.tokens} tokens, and takes one only while nobody else is waiting"
+        return EngineBusy(why, retry_after_s=max(self.retry_after_s, self.prefills.wait_s()))
 
     def _measure(self, now: float) -> None:
         if self._released_at is not None:

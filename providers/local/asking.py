@@ -7,10 +7,12 @@ from msgspec import Raw
 
 from contract.call import Call, Drop
 from contract.errors import EngineRefused
+from contract.flow import Flow
 from providers.exchange import FoldedExchange, Notes, StreamExchange, UnaryExchange
 from providers.http.port import HttpResponse
 from providers.local.forcing import NOT_FORCED, CallingDecoder, by_schema, is_forced
 from providers.local.manner import Manner
+from providers.local.port import Want
 from providers.local.progress import WithoutProgress, with_progress
 from providers.port import Exchange, Marks
 from providers.routes import dropped_note
@@ -36,6 +38,15 @@ class Asked(msgspec.Struct):
     exchange: Callable[[HttpResponse, Marks], Exchange]
     path: str = CHAT_PATH
     streams: bool = True
+
+    @property
+    def folds(self) -> bool:
+        """Its client gets a whole answer of what the engine gives piece by piece."""
+        return self.streams and not self.chat.stream
+
+    def want(self, flow: Flow, tokens: int, spills: bool) -> Want:
+        """Of a completion that vLLM gives whole the first token is not seen; embeddings are all reading."""
+        return Want(flow, tokens, self.chat.choices, spills=spills, seen=self.streams or self.chat.dialect != "openai_completions")
 
 
 def ask(call: Call, name: str, model: str, manner: Manner, max_answer: int, drop: Drop) -> Asked:
@@ -115,13 +126,16 @@ def _ask_native(call: Call, model: str, facts: Facts, path: str, max_answer: int
 
 def _ask_chat(call: Call, model: str, manner: Manner, max_answer: int) -> Asked:
     call, progress = with_progress(call) if manner.tells_progress else (call, False)
+    names_tool = bytes(call.fields.get("tool_choice", b""))[:1] == b"{"  # which vLLM ends with `stop`: events tell of a call
 
     def exchange(response: HttpResponse, marks: Marks) -> Exchange:
         response = WithoutProgress(response) if progress else response
-        if call.stream:
+        if call.stream and not names_tool:
             return StreamExchange(response, OPENAI_CHAT.stream_tap(call, not call.include_usage), marks)
         context = answering(call, model)
         decoder = OPENAI_CHAT.stream_decoder(call.choices)
+        if call.stream:
+            return StreamExchange(response, TranslatingTap(decoder, OPENAI_CHAT.stream_encoder(context), call.choices), marks)
         return FoldedExchange(response, decoder, lambda events: OPENAI_CHAT.encode_response(events, context), marks, max_answer)
 
     return Asked(call, OPENAI_CHAT.rewrite_request(call, model, manner.facts, stream=True, ask_usage=True), exchange)

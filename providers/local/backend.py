@@ -15,16 +15,12 @@ from msgspec.structs import replace
 from contract.call import Call, Drop
 from contract.errors import (
     AttemptError,
-    AttemptTimeout,
-    ConnectFailed,
     ConnectionLost,
     ContextLengthExceeded,
     EngineBusy,
-    EngineLost,
     EngineRefused,
     EngineUnavailable,
     MalformedResponse,
-    StreamCut,
 )
 from contract.finish import Finish
 from contract.patience import Patience
@@ -33,13 +29,15 @@ from providers.address import HeaderTuple
 from providers.exchange import ReadyExchange
 from providers.http.port import Clocks, Endpoint, HttpClient, HttpResponse, within
 from providers.local.admission import Admission
-from providers.local.asking import Asked, ask, ask_count, prioritised
-from providers.local.forcing import NOT_FORCED
+from providers.local.asking import CHAT_PATH, Asked, ask, ask_count, prioritised
+from providers.local.checking import check_chat, check_media, check_numbers, wants_tools
+from providers.local.loss import judge
 from providers.local.manner import MANNERS
 from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.prefill_share import prefill_share
 from providers.local.process import EngineAddress
-from providers.local.refusal import read_refusal
+from providers.local.refusal import TellingRefusal, read_refusal
+from providers.local.seen import SeenFirst
 from providers.local.status import EngineStatus
 from providers.port import Exchange, Marks
 from providers.reading import Reading
@@ -51,10 +49,10 @@ PROPS_PATH = "/props"
 PROPS_BODY_LIMIT = 1 << 20
 ABSURD_BYTES_PER_TOKEN = 16  # no text has so few tokens; what is longer is refused uncounted
 LEAST_S = 0.001
-DEATH_SHOWS_WITHIN_S = 0.25  # how much later than its connections' end an engine's exit may be seen
 
 
 _counted = msgspec.json.Decoder(dict[str, Any])
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _Capabilities(msgspec.Struct, frozen=True):
@@ -90,13 +88,15 @@ class EngineBackend:
             return await self._count(call, model, marks)
         if self._manner.priorities:
             call = prioritised(call)
+        check_numbers(call, self.name, spec.most_logprobs)
         asked = ask(call, self.name, model, self._manner, spec.max_answer_bytes, drop)
-        self._check_choices(asked.chat)
+        check_chat(asked.chat, self.name, self._manner.choices)
+        check_media(asked.chat, self.name, spec.media_domains)
         body = asked.body
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
         wait_s = spec.max_wait_s if patience is None else min([spec.max_wait_s, *_limits(patience)])
-        want = Want(call.flow, len(body) // BYTES_PER_TOKEN, asked.chat.choices)
+        want = asked.want(call.flow, len(body) // BYTES_PER_TOKEN, patience is not None and patience.spills)
         if want.is_batch and not call.stream:
             return await self._as_room_allows(asked, want, marks, patience, wait_s)
         return await self._placed(asked, want, marks, patience, wait_s)
@@ -128,21 +128,24 @@ class EngineBackend:
         spec, began = self._spec, monotonic()
         place = _Place(await self.admission.acquire(want, wait_s), marks)
         try:
-            address = await self._supervisor.wait_ready(began + wait_s - monotonic())
-            marks.admitted = monotonic()
-            clocks = spec.clocks if asked.streams else replace(spec.clocks, first_token_s=spec.clocks.total_s, idle_s=spec.clocks.total_s)
-            if patience is not None:
-                clocks = within(clocks, _rest(patience, marks.admitted - began), asked.streams)
-            marks.bytes_sent = len(asked.body)
-            try:
-                return _EngineExchange(await self._begin(asked, address, marks, clocks), self, address, place, marks)
-            except AttemptError as error:
-                raise await self.judge(error, address) from error
+            while True:
+                address = await self._supervisor.wait_ready(began + wait_s - monotonic())
+                marks.admitted = monotonic()
+                clocks = spec.clocks if asked.streams else replace(spec.clocks, first_token_s=spec.clocks.total_s, idle_s=spec.clocks.total_s)
+                if patience is not None:
+                    clocks = within(clocks, _rest(patience, marks.admitted - began), asked.streams)
+                marks.bytes_sent = len(asked.body)
+                try:
+                    return _EngineExchange(await self._begin(asked, address, place, marks, clocks), self, address, place, marks)
+                except AttemptError as error:
+                    judged = await self.judge(error, address)
+                    if not isinstance(judged, EngineUnavailable):
+                        raise judged from error
         except BaseException:
             place.leave()
             raise
 
-    async def _begin(self, asked: Asked, address: EngineAddress, marks: Marks, clocks: Clocks) -> Exchange:
+    async def _begin(self, asked: Asked, address: EngineAddress, place: "_Place", marks: Marks, clocks: Clocks) -> Exchange:
         body = asked.body
         if wants_tools(asked.chat):
             await self._check_tools(address)
@@ -150,16 +153,14 @@ class EngineBackend:
         response = await self._send(asked.path, body, address, clocks, marks.trace)
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
-            raise await self._refusal(response, body, address)
-        return asked.exchange(response, marks)
+            raise await self._refusal(response, asked, address)
+        if self._manner.refuses_in_stream and asked.streams:
+            response = TellingRefusal(response, self.name)
+        return asked.exchange(SeenFirst(response, place.read) if asked.folds else response, marks)
 
     async def _send(self, path: str, body: bytes, address: EngineAddress, clocks: Clocks | None = None, trace: HeaderTuple = ()) -> HttpResponse:
         headers = ((b"content-type", b"application/json"), (b"authorization", address.authorization), *trace)
         return await self._client.send(Endpoint(address.origin, path, headers), body, clocks or self._spec.clocks)
-
-    def _check_choices(self, call: Call) -> None:
-        if call.choices > 1 and not self._manner.choices:
-            raise EngineRefused(f"the engine {self.name!r} gives one choice a request; {call.choices} were asked for", param="n")
 
     async def _check_tools(self, address: EngineAddress) -> None:
         """Raises EngineRefused for a model that would answer as if it had been given no tools."""
@@ -180,6 +181,7 @@ class EngineBackend:
     async def _count(self, call: Call, model: str, marks: Marks) -> Exchange:
         """A prompt's tokens, by the engine's own count. It takes no slot: nothing is computed for it."""
         body, notes = ask_count(call, model, self._manner.facts)
+        check_media(replace(call, fields=_members.decode(body)), self.name, self._spec.media_domains)
         address = await self._supervisor.wait_ready(self._spec.max_wait_s)
         marks.admitted, marks.bytes_sent = monotonic(), len(body)
         tokens = await self._tokens(body, address)
@@ -207,12 +209,15 @@ class EngineBackend:
         limit = self._spec.max_prompt_tokens
         return ContextLengthExceeded(f"the prompt is {length} long; the engine {self.name!r} takes {limit} tokens at most", param="messages")
 
-    async def _refusal(self, response: HttpResponse, body: bytes, address: EngineAddress) -> AttemptError:
-        """llama.cpp says 500 also of requests that it cannot parse or has no ears for: then counting their tokens fails as well."""
-        error = await read_refusal(response, self.name)
-        if response.status < 500 or not self._manner.blames_itself:
+    async def _refusal(self, response: HttpResponse, asked: Asked, address: EngineAddress) -> AttemptError:
+        """Both say 500 also of requests that they cannot parse or cannot load the image of: then counting their tokens fails as well."""
+        error = await read_refusal(response, self.name, asked.path)
+        if response.status < 500 or asked.path != CHAT_PATH:
             return error
-        counted = await self._send(self._manner.count_path, body, address)
+        try:
+            counted = await self._send(self._manner.count_path, asked.body, address)
+        except ConnectionLost:  # vLLM closes the connection after an error that it did not expect
+            counted = await self._send(self._manner.count_path, asked.body, address)
         if counted.status == 200:
             counted.release()
             return error
@@ -220,23 +225,14 @@ class EngineBackend:
 
     async def _request_error(self, response: HttpResponse) -> AttemptError:
         """What a failed count means: nothing is computed for it, so the request itself is at fault."""
-        error = await read_refusal(response, self.name)
+        error = await read_refusal(response, self.name, self._manner.count_path)
         if response.status < 500:
             return error
-        return EngineRefused(f"the engine {self.name!r} cannot take this request: its messages or their content are not of a kind it knows")
+        why = "its messages or their content are not of a kind it knows, or cannot be read"
+        return EngineRefused(f"the engine {self.name!r} cannot take this request: {why}")
 
     async def judge(self, error: AttemptError, address: EngineAddress) -> AttemptError:
-        """The error to raise for one that came from the engine's connection: what the engine's death caused is named so."""
-        supervisor = self._supervisor
-        if isinstance(error, AttemptTimeout) and error.clock == "idle":
-            supervisor.report_hang(address.generation, f"gave no token for {self._spec.clocks.idle_s:g} s")
-        if not isinstance(error, ConnectFailed | ConnectionLost | StreamCut):
-            return error
-        if not await supervisor.is_lost(address.generation, DEATH_SHOWS_WITHIN_S):
-            return error
-        if isinstance(error, ConnectFailed):
-            return EngineUnavailable(f"the engine {self.name!r} is not ready yet", retry_after_s=supervisor.retry_after_s)
-        return EngineLost(f"the engine {self.name!r} died while it answered", retry_after_s=supervisor.retry_after_s)
+        return await judge(error, self._supervisor, address, self._client)
 
     def ready_at(self, model: str, now: float) -> float:
         """Not before an engine that starts is up, where who came now would have given up by then; nor before a full queue has a place."""
@@ -297,15 +293,6 @@ def _rest(patience: Patience, waited_s: float) -> Patience:
         stall_s=None,
         idle_s=None,
     )
-
-
-def wants_tools(call: Call) -> bool:
-    """Whether the model is given tools that it may call, or must call one, given or not."""
-    given = [bytes(call.fields[name]).strip() for name in ("tools", "functions") if name in call.fields]
-    choices = [bytes(call.fields[name]) for name in ("tool_choice", "function_call") if name in call.fields]
-    if any(choice not in NOT_FORCED for choice in choices):
-        return True
-    return any(tools not in (b"null", b"[]") for tools in given) and b'"none"' not in choices
 
 
 class _Place:

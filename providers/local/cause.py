@@ -1,37 +1,61 @@
 """Which of an engine's last lines says why it ended, found while they pass."""
 
 import re
+from collections.abc import Callable
+from math import inf
+from time import monotonic
 
 # The last line of a Python traceback, after whatever stands before it in a log: `ValueError: …`, `torch.OutOfMemoryError: …`.
 EXCEPTION = re.compile(r"(?:^|[\])] )(?P<said>(?:\w+\.)*[A-Z]\w*(?:Error|Exception)\b(?:: .*)?)$")
 PASSING = re.compile(r"\b(?:DEBUG|INFO|WARNING)\b")  # what is logged so did not end it
-ELSEWHERE = "root cause above"  # vLLM's last exception names no cause, but says where it stands
+ELSEWHERE = re.compile(r"root cause above|stack trace \(?above")  # vLLM's last exceptions name no cause, but say where it stands
 COMPLAINT = re.compile(r"\berror\b|\bfail(?:ed|ure)?\b|\bcannot\b|\bout of memory\b", re.IGNORECASE)
 MOST_CHARACTERS = 300
+LAST_WORDS_S = 10.0  # what one that was ready said before that did not end it
+NO_VLLM = "No module named 'vllm'"
+GET_VLLM = "`turnout engines install vllm` makes its environment"
 
 
 class Cause:
     """`told`: the exception that ended it; else its last complaint; else its last line; None: it said nothing.
 
-    Of several exceptions the last is the one that was not caught; where that points at one before it, the first is meant.
+    Of several exceptions the last is the one that was not caught; where that points at one before it, the first is meant. Of one that was ready
+    only what it said in its last seconds counts, so of one that was killed in the middle of its work there is nothing to tell.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._within_s = inf
+        self._forget()
+
+    def _forget(self) -> None:
         self._first = self._last = self._complaint = self._line = ""
-        self._points_back = False
+        self._points_back, self._heard_at = False, self._clock()
+
+    def served(self) -> None:
+        """It is ready: nothing of its start ended it."""
+        self._forget()
+        self._within_s = LAST_WORDS_S
 
     def add(self, line: str) -> None:
-        self._line = line
-        self._points_back = self._points_back or ELSEWHERE in line
-        if ELSEWHERE in line:
+        if self._clock() - self._heard_at > self._within_s:
+            self._forget()
+        self._heard_at = self._clock()
+        if ELSEWHERE.search(line):
+            self._points_back = True
             return
-        if COMPLAINT.search(line):
+        passing = PASSING.search(line) is not None
+        if not passing or self._within_s == inf:
+            self._line = line
+        if COMPLAINT.search(line) and not passing:
             self._complaint = line
-        if not PASSING.search(line) and (found := EXCEPTION.search(line)):
+        if not passing and (found := EXCEPTION.search(line)):
             self._first = self._first or found["said"]
             self._last = found["said"]
 
     @property
     def told(self) -> str | None:
-        said = (self._first if self._points_back else self._last) or self._complaint or self._line
-        return said[:MOST_CHARACTERS] or None
+        if self._clock() - self._heard_at > self._within_s:
+            return None
+        said = ((self._first if self._points_back else self._last) or self._complaint or self._line)[:MOST_CHARACTERS]
+        return (f"{said}: {GET_VLLM}" if NO_VLLM in said else said) or None

@@ -9,11 +9,12 @@ PROC = Path("/proc")
 
 def computed_ns(group: int) -> int | None:
     """Of all threads that the group's processes have now, in nanoseconds; None: this system does not tell so exactly (Linux alone does)."""
-    spent = [each for pid in _members(group) if (each := _process_ns(pid)) is not None]
+    spent = [each for pid in members(group) if (each := process_ns(pid)) is not None]
     return sum(spent) if spent else None
 
 
-def _members(group: int) -> list[int]:
+def members(group: int) -> list[int]:
+    """The group's processes, those that ended and were not reaped among them."""
     found = []
     with contextlib.suppress(OSError):
         for pid in [int(each) for each in os.listdir(PROC) if each.isdigit()]:  # noqa: PTH208
@@ -23,7 +24,8 @@ def _members(group: int) -> list[int]:
     return found
 
 
-def _process_ns(pid: int) -> int | None:
+def process_ns(pid: int) -> int | None:
+    """Of one process; None: it is not known, or is gone."""
     spent = []
     with contextlib.suppress(OSError, ValueError):  # it ended meanwhile, or there is no such file
         for thread in (PROC / str(pid) / "task").iterdir():

@@ -14,8 +14,9 @@ from providers.wires.facts import Facts
 class Manner(msgspec.Struct, frozen=True, kw_only=True):
     """`counted`: the member of `count_path`'s answer that has a prompt's tokens. `counts_first`: the prompt's length is looked at before it is
     asked, since its computation is not interrupted. `choices`: it gives several. `asks_props`: it tells whether the model can call tools.
-    `blames_itself`: its 500 may be the request's fault. `priorities`: it takes `priority`, the lower the sooner, and may interrupt who has more.
+    `priorities`: it takes `priority`, the lower the sooner, and may interrupt who has more.
     `strict_when_forced`: the arguments of a call that is forced follow its schema only where the tool is `strict`.
+    `refuses_in_stream`: with status 200, and why in its first event; what it calls when told by name it ends with `stop`.
     `forces_by_schema`: it cannot be made to call a tool, but to answer by a schema (providers/local/forcing.py).
     `tells_progress`: of a prompt, if it is asked to; only then it notices while it reads one that who asked is gone (providers/local/progress.py).
     `natives`: what it is asked in besides chat, and where; what else clients speak is translated.
@@ -27,9 +28,9 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     counts_first: bool
     choices: bool
     asks_props: bool
-    blames_itself: bool
     priorities: bool
     strict_when_forced: bool = False
+    refuses_in_stream: bool = False
     forces_by_schema: bool = False
     tells_progress: bool = False
     natives: Mapping[Dialect, str] = {}
@@ -44,7 +45,6 @@ MANNERS: dict[Speaks, Manner] = {
         counts_first=True,
         choices=False,
         asks_props=True,
-        blames_itself=True,
         priorities=False,
         tells_progress=True,
         forces_by_schema=True,  # its grammar for tools lets a model call none
@@ -56,9 +56,9 @@ MANNERS: dict[Speaks, Manner] = {
         counts_first=False,
         choices=True,
         asks_props=False,
-        blames_itself=False,
         priorities=True,
         strict_when_forced=True,  # seen with 0.32: a named call's arguments were a string, or an object of other members
+        refuses_in_stream=True,
         natives={"openai_completions": "/v1/completions", "openai_embeddings": "/v1/embeddings"},
     ),
 }

@@ -34,20 +34,28 @@ class Supervisor(Protocol):
     async def wait_ready(self, timeout_s: float) -> EngineAddress: ...
     async def is_lost(self, generation: int, within_s: float) -> bool: ...
     def unavailable(self) -> EngineUnavailable: ...
-    def report_hang(self, generation: int, reason: str) -> None: ...
+    def give_up(self, generation: int, reason: str) -> None: ...
 
 
 class Want(NamedTuple):
-    """What a request needs of an engine. `tokens`: of its prompt, about. `leave`: asks it, once, to give its place to who is interactive."""
+    """What a request needs of an engine. `tokens`: of its prompt, about. `leave`: asks it, once, to give its place to who is interactive.
+    `spills`: another target is left for it. `seen`: its first token will be; else nobody knows how long its prompt was read."""
 
     flow: Flow = NOBODY
     tokens: int = 0
     slots: int = 1
     leave: Callable[[], None] | None = None
+    spills: bool = False
+    seen: bool = True
 
     @property
     def is_batch(self) -> bool:
         return self.flow.priority == "batch"
+
+    @property
+    def read_tokens(self) -> int:
+        """Of its prompt, what counts as being read until its first token."""
+        return self.tokens if self.seen else 0
 
 
 NOTHING = Want()

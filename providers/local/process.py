@@ -74,8 +74,8 @@ class EngineProcess:
         """
         folder = SocketFolder()
         key = secrets.token_urlsafe(32)
-        try:
-            process = await asyncio.create_subprocess_exec(
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *(command or CHILDREN[spec.kind]),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -84,6 +84,15 @@ class EngineProcess:
                 cwd="/",
                 env=_environment(spec),
             )
+        )
+        try:
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:  # asyncio forgets a child whose start is cancelled
+            folder.remove()
+            begun = await starting
+            begun.kill()
+            await begun.communicate()
+            raise
         except BaseException:
             folder.remove()
             raise

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Raw
 
 from contract.call import Call
-from providers.http.port import Headers, HttpResponse
+from providers.http.port import HttpResponse
+from providers.local.passing import Passing
 
 FIELD = "return_progress"
 TOLD = b'"prompt_progress":'  # no text of an answer has it unescaped
@@ -23,17 +24,12 @@ def with_progress(call: Call) -> tuple[Call, bool]:
     return msgspec.structs.replace(call, fields=fields, body=msgspec.json.encode(fields)), True
 
 
-class WithoutProgress:
-    """Implements `providers.http.port.HttpResponse`: another's, less the events of progress, which come before all others of a stream."""
+class WithoutProgress(Passing):
+    """Less the events of progress, which come before all others of a stream."""
 
     def __init__(self, inner: HttpResponse) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._begin: bytes | None = b""  # of an event that is not whole yet; None: the answer itself has begun
-        self.status: int = inner.status
-        self.headers: Headers = inner.headers
-        self.connected_at: float = inner.connected_at
-        self.headers_at: float = inner.headers_at
-        self.taken: list[bytes] = inner.taken
 
     async def chunk(self) -> bytes:
         while self._begin is not None:
@@ -48,18 +44,3 @@ class WithoutProgress:
                 return begun
             self._begin = begun
         return await self._inner.chunk()
-
-    async def read(self, limit: int) -> bytes:
-        return await self._inner.read(limit)
-
-    def first_token(self) -> None:
-        self._inner.first_token()
-
-    def no_progress(self) -> None:
-        self._inner.no_progress()
-
-    def release(self) -> None:
-        self._inner.release()
-
-    def abort(self) -> None:
-        self._inner.abort()

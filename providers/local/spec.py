@@ -26,6 +26,7 @@ Speaks = Literal["llamacpp", "vllm"]
 # Measured on a CPU: steps of 8 to 32 read prompts a sixth slower than 64, and 256 are 2 % faster than those; 8 of a 135M model take two processors
 # of 2026 some 37 ms, and who leaves is noticed after two of them at most.
 STEP_TOKENS = 8
+MAX_LOGPROBS, MOST_LOGPROBS = "--max-logprobs", 20
 PROMPT_ROOM = 4  # tokens of each step that decoding slots leave to prompts
 
 
@@ -41,7 +42,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     `usd_per_hour`: what its hour costs, busy or not; None: not known. `sleep_after_s` without a request it sleeps until it is wanted; None: never.
 
     Of vLLM: `python`, the interpreter that has it; `args`, its flags beside those that every engine gets; `tools`, `reasoning`: whether it reads
-    the model's tool calls and thoughts.
+    the model's tool calls and thoughts; `media_domains`, from where it may fetch images, audio and video.
 
     Of Ray Serve: `serves`, the engine of each replica; `address` of the cluster, None: one is started here; from `replicas` to `max_replicas`
     of them, with `slots` and `gpus_each` each; `python`, the interpreter that has Ray and the engine.
@@ -67,6 +68,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[int, ...] | None = None
     tools: bool = True
     reasoning: bool = False
+    media_domains: tuple[str, ...] = ()
     start_timeout_s: float = 120.0
     sleep_after_s: float | None = None
     serves: Speaks = "llamacpp"
@@ -79,6 +81,16 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     def speaks(self) -> Speaks:
         """The engine that answers, whoever runs it."""
         return self.serves if self.kind == "ray-serve" else self.kind
+
+    @property
+    def most_logprobs(self) -> int:
+        """Alternatives told for each token. OpenAI's most, unless vLLM is given another."""
+        told = [each.partition("=") for each in self.args]
+        at = next((at for at, (flag, _, _) in enumerate(told) if flag.replace("_", "-") == MAX_LOGPROBS), None)
+        if at is None:
+            return MOST_LOGPROBS
+        number = told[at][2] or (self.args[at + 1] if at + 1 < len(self.args) else "")
+        return int(number) if number.isdigit() else MOST_LOGPROBS
 
     @property
     def whole_step(self) -> int:
@@ -110,7 +122,9 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     After a crash of a child that was ready for `settled_s` the wait is `first_backoff_s` again. `max_starts` in a row of which none became ready:
     it counts as failed, and is tried each `max_backoff_s`. `health_failures` failed checks in a row, or one that is not answered for `still_s` in
-    which the child had no processor time at all: killed and started again. One that is merely slow, on a busy machine, had some.
+    which the child had no processor time at all: killed and started again. One that is merely slow, on a busy machine, had some. vLLM's server
+    answers for itself alone: its core and workers are looked at each `core_every_s`. One that ended is the engine's loss, one that was stopped for
+    `still_s` a hang, and so is no processor time for all of them within `silent_s` while requests run.
     """
 
     first_backoff_s: float = 1.0
@@ -121,6 +135,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     health_timeout_s: float = 5.0
     health_failures: int = 3
     still_s: float = 3.0
+    core_every_s: float = 0.1
+    silent_s: float = 10.0
     stop_grace_s: float = 5.0
 
     def crashes_after(self, crashes: int, lived_s: float | None) -> int:

@@ -4,12 +4,15 @@ Any exit that nobody asked for is a crash, exit code 0 too. A request in flight 
 """
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
-from contract.errors import AttemptError
-from providers.http.port import Clocks, Endpoint, HttpClient
+from providers.http.port import HttpClient
+from providers.local.cores import Cores
 from providers.local.folders import remove_left_folders
+from providers.local.health import LOST, health
 from providers.local.process import CHILDREN, EngineAddress, EngineProcess
 from providers.local.sleep import fall_asleep, wake_up
 from providers.local.spec import EngineSpec, Pace
@@ -17,7 +20,6 @@ from providers.local.status import EngineState, EngineStatus
 from providers.local.watch import watch
 
 FIRST_START_S = {"llamacpp": 2.0, "vllm": 120.0, "ray-serve": 60.0}  # how long a start is thought to take before one was seen
-HEALTH_BODY_LIMIT = 4096
 EXITED = "exited"  # stands for the exit code, known once the process was reaped
 ASLEEP = "asleep"  # it was stopped because nobody wanted it, and somebody will
 FIRST_WAKE_S = 5.0  # how long one that keeps its process is thought to take to wake before it was seen
@@ -45,7 +47,7 @@ class EngineSupervisor(EngineStatus):
         self._wake_took_s = FIRST_WAKE_S
         self._ready_at: float | None = None  # of this child, or of its last waking
         self._wanted = asyncio.Event()
-        self._hang: str | None = None
+        self._given_up: str | None = None
 
     @property
     def pid(self) -> int | None:
@@ -74,10 +76,11 @@ class EngineSupervisor(EngineStatus):
             await asyncio.wait([task])
         self._enter("stopped", "stopped")
 
-    def report_hang(self, generation: int, reason: str) -> None:
-        """Someone saw the child of that generation hang with a request in it: it is killed, and started again as after any crash."""
+    def give_up(self, generation: int, reason: str) -> None:
+        """Someone saw the child of that generation hang, or serve no more: it is killed, and started again as after any crash."""
         if self._process is not None and generation == self.generation and self.state == "ready":
-            self._hang = reason
+            self._given_up = reason
+            self._enter("restarting", reason, self._start_took_s)  # nobody may take the address from here on
             self._process.kill()
 
     def wake(self) -> None:
@@ -101,7 +104,7 @@ class EngineSupervisor(EngineStatus):
     async def _live_and_die(self) -> str:
         """One child from spawn to end; returns why it ended, with its last words."""
         self.generation += 1
-        self._hang = None
+        self._given_up = None
         self._ready_at = None
         began = asyncio.get_running_loop().time()
         try:
@@ -113,6 +116,7 @@ class EngineSupervisor(EngineStatus):
         try:
             reason = await self._until_ready(process)
             if reason is None:
+                process.cause.served()
                 self._start_took_s = self._serves(process, began)
                 watching = asyncio.create_task(watch(self, self._client), name=f"engine {self.name} metrics")
                 try:
@@ -120,16 +124,16 @@ class EngineSupervisor(EngineStatus):
                 finally:
                     watching.cancel()
                 if reason != ASLEEP:
-                    self._enter("restarting", reason)  # nobody may take the address from here on
+                    self._enter("restarting", self._given_up or reason, self._start_took_s)
         finally:
-            code = await process.end(self._pace.stop_grace_s)
+            code = await _to_its_end(process.end(self._pace.stop_grace_s))
             self._process = None
         if reason == ASLEEP:
             return reason
         if reason == EXITED:
             reason = f"exited with code {code}" if code >= 0 else f"killed by signal {-code}"
-        reason = self._hang or reason
-        self.reason = f"{reason}: {process.cause.told}" if process.cause.told and not self._hang else reason
+        reason = self._given_up or reason
+        self.reason = f"{reason}: {process.cause.told}" if process.cause.told else reason
         return f"{reason}; its last words:\n" + "\n".join(process.tail) if process.tail else reason
 
     async def _until_ready(self, process: EngineProcess) -> str | None:
@@ -142,30 +146,51 @@ class EngineSupervisor(EngineStatus):
 
     async def _until_lost(self, process: EngineProcess) -> str:
         """Waits for the child's exit, asking for its health meanwhile; returns why it is lost."""
-        failures = 0
+        failures, cores = 0, Cores.of(process.pid) if self.spec.kind == "vllm" else Cores()
         while failures < self._pace.health_failures:
-            if await process.exit_within(self._pace.health_every_s) is not None:
-                return EXITED
+            if (reason := await self._until_next_look(process, cores)) is not None:
+                return reason
             failures = 0 if await self._looks_well(process) else failures + 1
-            if self._hang is not None:
-                break
+            if self._given_up is not None:
+                return EXITED
             if not failures and self._is_idle() and (reason := await self._sleep(process)) is not None:
                 return reason
-        process.kill()  # it hangs: no SIGTERM will be heard, and the requests in it wait for their connections to break
-        return f"failed {failures} health checks in a row"
+        self.give_up(self.generation, f"failed {failures} health checks in a row")  # no SIGTERM will be heard, and the requests in it wait
+        return EXITED
+
+    async def _until_next_look(self, process: EngineProcess, cores: Cores) -> str | None:
+        """None: the next check of its health is due. Otherwise why it is lost."""
+        pace, loop = self._pace, asyncio.get_running_loop()
+        due = loop.time() + pace.health_every_s
+        while (left_s := due - loop.time()) > 0:
+            if await process.exit_within(min(left_s, pace.core_every_s)) is not None:
+                return EXITED
+            now = loop.time()
+            lost = cores.gone() or cores.stopped(now, pace.still_s) or cores.still(now, pace.silent_s, self.idle_s() <= 0 and self._runs())
+            if lost is not None:
+                self.give_up(self.generation, lost)
+                return EXITED
+        return None
+
+    def _runs(self) -> bool:
+        """Whether requests run in it, by its own last word."""
+        return self.reading is not None and bool(self.reading.running)
 
     async def _looks_well(self, process: EngineProcess) -> bool:
-        """Whether it answers a health check. Finds it to hang when it does not, and computes nothing meanwhile."""
+        """Whether it answers a health check. Gives it up when it computes nothing meanwhile, or says itself that it is dead."""
         computed = process.computed_ns()
-        look = asyncio.create_task(self._healthy(process.address), name=f"engine {self.name} health")
+        look = asyncio.create_task(health(self._client, process.address, self._pace.health_timeout_s), name=f"engine {self.name} health")
         try:
             await asyncio.wait([look], timeout=self._pace.still_s)
             if not look.done() and computed is not None and process.computed_ns() == computed:
-                self._hang = f"hung: it neither answered nor computed anything for {self._pace.still_s:g} s"
+                self.give_up(self.generation, f"hung: it neither answered nor computed anything for {self._pace.still_s:g} s")
                 return False
-            return await look
+            found = await look
         finally:
             look.cancel()
+        if found in LOST:
+            self.give_up(self.generation, LOST[found])
+        return found == "well"
 
     def _serves(self, process: EngineProcess, began: float) -> float:
         """It is ready; the seconds that took."""
@@ -204,16 +229,6 @@ class EngineSupervisor(EngineStatus):
         self._wake_took_s = self._serves(process, began)
         return None
 
-    async def _healthy(self, address: EngineAddress) -> bool:
-        limit_s = self._pace.health_timeout_s
-        clocks = Clocks(connect_s=limit_s, headers_s=limit_s, first_token_s=limit_s, idle_s=limit_s, total_s=limit_s)
-        try:
-            response = await self._client.send(Endpoint(address.origin, "/health", method="GET"), b"", clocks)
-            await response.read(HEALTH_BODY_LIMIT)
-        except AttemptError:
-            return False
-        return response.status == 200
-
     def _crashed(self, reason: str) -> float:
         """Counts the crash; the seconds until the next start."""
         lived_s = None if self._ready_at is None else asyncio.get_running_loop().time() - self._ready_at
@@ -231,3 +246,13 @@ class EngineSupervisor(EngineStatus):
             log.info("engine_state", engine=self.name, state=state, generation=self.generation)
         self.detail = detail
         self.told(state, ready_in_s)
+
+
+async def _to_its_end(ending: Coroutine[Any, Any, int]) -> int:
+    """What it gives; also where who waits is cancelled meanwhile it goes on to its end, and only then is he."""
+    task = asyncio.ensure_future(ending)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -11,6 +11,8 @@ DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}  # which gives its server /sleep; nobod
 SERVE = str(Path(__file__).with_name("vllm_serve.py"))
 # Of the environment vLLM gets what concerns it and its libraries; no provider's key and no hub's.
 PREFIXES = ("VLLM_", "HF_HUB_", "CUDA_", "NCCL_", "NVSHMEM_", "TORCH_", "TORCHINDUCTOR_", "TRITON_", "OMP_", "LD_", "XDG_", "RAY_")
+NO_DOMAIN = "none.invalid"  # no host has such a name (RFC 2606); an empty list would allow all
+FETCHING = {"VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}  # else a host that is allowed leads on to one that is not
 NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "HF_HOME")
 _STAGES = (  # of 0.26 to 0.33, in the order in which they come
     (re.compile(r"Starting to load model"), "loading the weights"),
@@ -34,6 +36,7 @@ def serve_command(spec: EngineSpec, socket_path: str) -> tuple[str, ...]:
         *("--max-model-len", str(spec.ctx_per_slot)),
         *("--max-num-seqs", str(spec.slots)),
         *("--scheduling-policy", "priority"),
+        *("--allowed-media-domains", *(spec.media_domains or (NO_DOMAIN,))),
         "--disable-uvicorn-access-log",
         *(() if spec.sleep_after_s is None else (SLEEP_MODE,)),
         *spec.args,
@@ -47,7 +50,7 @@ def environment(spec: EngineSpec, key: str) -> dict[str, str]:
     if spec.sleep_after_s is not None:
         kept |= DEV_MODE
     # The key is not among the arguments, which everybody on the machine sees.
-    return {"VLLM_NO_USAGE_STATS": "1", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1", **kept, "VLLM_API_KEY": key}
+    return {**FETCHING, "VLLM_NO_USAGE_STATS": "1", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1", **kept, "VLLM_API_KEY": key}
 
 
 def stage_of(line: str) -> str | None:

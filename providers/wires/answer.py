@@ -31,7 +31,8 @@ def tokens_in_answer(answer: UnaryAnswer) -> int | None:
     usage = answer.usage
     if usage is None or tells_tier_alone(usage):
         return output_about(answer.body)
-    if _may_be(usage.input_uncached) and _may_be(usage.output_visible):
+    parts = filter(None, (usage.reasoning, usage.audio_output, usage.image_output))
+    if _may_be(usage.input_uncached) and _may_be(usage.output_visible) and all(map(_may_be, parts)):
         return answer.tokens_seen
     return output_about(answer.body) if answer.finish is not None else 0  # only what a model said has an end
 

@@ -232,6 +232,15 @@ def test_doctor_finds_a_file_that_is_no_model(tmp_path: Path) -> None:
     assert list(failing(tmp_path, text)) == ["engine e"]
 
 
+def test_doctor_finds_that_no_environment_has_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNOUT_HOME", str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    text = f"server: {{port: 0}}\nengines: {{e: {{kind: vllm, model: {tmp_path}}}}}\nmodels: {{chat: {{targets: [{{engine: e}}]}}}}\n"
+    assert failing(tmp_path, text) == {
+        "engine e": "no environment here has vLLM: run `turnout engines install vllm`, or name one's `python`",
+    }
+
+
 def test_doctor_finds_a_state_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "var").write_text("a file stands where the folder would be")
     told = failing(tmp_path, GOOD + "server: {port: 0}\n")

@@ -15,6 +15,15 @@ REFUSED = [
     ("kind: vllm, model: m, quantization: gguf", "quantization gguf is none that vLLM has; it has auto, int8, nvfp4, fp8, fp8_per_tensor"),
     ("kind: vllm, model: m, gpus: [0], tensor_parallel: 2", "gpus are fewer than tensor_parallel * pipeline_parallel * data_parallel need"),
     ("kind: vllm, model: m, args: [--uds, /tmp/x]", "must not hold --uds: the gateway sets it by a key of its own"),
+    (
+        "kind: vllm, model: m, args: [--allowed-media-domains=a.example]",
+        "must not hold --allowed-media-domains: the gateway sets it by a key of its own",
+    ),
+    ("kind: vllm, model: m, media_domains: ['https://a.example']", "must be a host's name in small letters"),
+    ("kind: llamacpp, model: m, media_domains: [a.example]", "media_domains is nothing that the kind llamacpp has"),
+    ("kind: vllm, model: m, args: [--quantization, awq]", "must not hold --quantization: the gateway sets it by a key of its own"),
+    ("kind: vllm, model: m, args: [-q=awq]", "must not hold -q: the gateway sets it by a key of its own"),
+    ("kind: vllm, model: m, gpus: [0, 0]", "gpus name a GPU twice"),
     ("kind: vllm, model: m, tool_parser: 'a b'", "must be a name of vLLM's --tool-call-parser"),
 ]
 
@@ -35,6 +44,28 @@ def test_what_vllm_needs_is_looked_for(tmp_path: Path) -> None:
         "there is no such folder",
         "there is no adapter `b`",
     ]
+
+
+@pytest.mark.parametrize(
+    ("config", "more", "is_refused"),
+    [
+        ('{"max_position_embeddings": 8192}', "", True),
+        ('{"text_config": {"max_position_embeddings": 8192}}', "", True),
+        ('{"max_position_embeddings": 100000}', "", False),
+        ('{"max_position_embeddings": 8192, "rope_scaling": {"rope_type": "yarn", "factor": 16.0}}', "", False),
+        ('{"max_position_embeddings": 8192, "rope_scaling": null}', ", args: ['--hf-overrides={}']", False),
+        ("{}", "", False),
+        ("no JSON", "", False),
+    ],
+)
+def test_a_context_beyond_what_the_model_takes_is_refused(tmp_path: Path, config: str, more: str, is_refused: bool) -> None:
+    (tmp_path / "config.json").write_text(config)
+    text = f"engines: {{g: {{kind: vllm, model: {tmp_path}, context: 100000{more}}}}}\nmodels: {{m: {{targets: [{{engine: g}}]}}}}"
+    if not is_refused:
+        assert loaded(tmp_path, text).settings.engines["g"].context == 100000
+        return
+    (place,) = places(refused(tmp_path, text))
+    assert "is more than the 8,192 tokens that the model takes" in place
 
 
 def test_an_adapter_is_a_target_by_its_name(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ an estimate of its prompt and of the text that came, flagged, whether the answer
 (a picture, a sound) the cost is not known (null, and `unpriced`). So has one that ran into a clock.
 The gateway bears what nothing was given of (`absorbed_usd`).
 
+Of a whole answer whose usage was not told, or cannot be what it took, the row has an estimate as well: of text and embeddings what is missing
+by their length, of counts that contradict each other the whole that was told. Of images and transcripts without their output tokens the cost
+is not known.
+
 An event of a stream may be 64 MiB large, as a whole answer may, for a picture comes as one event. A stream takes up to six
 times its largest event of memory while that is read (360 MiB for one of 60); a stream of text some KiB.
 """

@@ -122,7 +122,7 @@ def accounts_wrong(expect: Expect, row: Any, cell: Cell) -> Iterable[str]:
     cost_nusd = PROMPT_TOKENS * 1000 + output * 2000 if expect.usage == "provider" else row.cost_nusd
     if row.usage is None or not re.fullmatch(expect.usage, row.usage.source):
         yield f"usage {row.usage}, not from {expect.usage}"
-    elif row.cost_nusd != (cost_nusd if expect.priced else None):
+    elif row.cost_nusd is None or row.cost_nusd != cost_nusd:
         yield f"cost {row.cost_nusd}"
 
 

@@ -18,8 +18,8 @@ class Expect:
 
     `answer`: `a:60` all of a's text, `a:40 CODE` its beginning and an error in its band, `CODE` an error in an answer's place. `trail`: the ledger's
     attempts in order, `TARGET ok` or `TARGET [STATUS] CODE`, ` xN-M` for several. `elapsed`: seconds. `apart`: the least between two calls of a.
-    `most_sent`: bytes that a could send before it was stopped. `usage`: whence the ledger has it for the answer; `priced`: that its cost is
-    known. `filtered`: that its end tells of a content filter. `breaker`: of a, afterwards.
+    `most_sent`: bytes that a could send before it was stopped. `usage`: whence the ledger has it for the answer. `filtered`: that its end
+    tells of a content filter. `breaker`: of a, afterwards.
     """
 
     status: int
@@ -30,7 +30,6 @@ class Expect:
     apart: float = 0.0
     most_sent: int | None = None
     usage: str = "provider"
-    priced: bool = True
     filtered: bool = False
     breaker: str = "closed"
 

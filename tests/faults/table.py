@@ -298,11 +298,11 @@ def oddities() -> list[Row]:
     def by_a(name: str, source: str, fault: up.Fault, dialects: tuple[str, ...] = (*STREAMED, "embeddings"), **more: Any) -> Row:
         return row(name, source, fault, answered("a", **more), answered("a", **more), dialects=dialects)
 
+    absurd = up.with_usage(lambda speech: speech.usage(-5, 1 << 50))
     return [
         by_a("every legal oddity of HTTP and of event streams", "9", up.odd_but_legal, elapsed=(0.0, 6.0)),
-        by_a("no usage", "10", up.with_usage(lambda speech: None), usage="estimated", dialects=STREAMED),
-        by_a("absurd usage", "10", up.with_usage(lambda speech: speech.usage(-5, 1 << 50)), usage="estimated", dialects=STREAMED),
-        by_a("absurd usage of embeddings", "10", up.with_usage(lambda speech: speech.usage(-5, 1 << 50)), priced=False, dialects=("embeddings",)),
+        by_a("no usage", "10", up.with_usage(lambda speech: None), usage="estimated"),
+        by_a("absurd usage", "10", absurd, usage="estimated"),
     ]
 
 

@@ -13,6 +13,9 @@ import pytest_asyncio
 from ledger.engine_time import engine_lines
 from ledger.rollups import roll_up
 from ledger.window import Window
+from providers.local.admission import Admission
+from providers.local.backend import EngineBackend
+from providers.local.prefills import Prefills
 from providers.local.supervisor import EngineSupervisor
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.gateway.upstream import Upstream
@@ -139,6 +142,29 @@ async def test_a_stream_with_an_slo_does_not_wait_for_an_engine_beyond_it_while_
     for stream in streams:
         stream.task.cancel()
     await asyncio.wait([stream.task for stream in streams])
+
+
+async def test_a_prompt_that_an_engine_cannot_begin_in_time_goes_to_the_next_target_and_to_the_engine_where_none_is_left(gateway: Gateway) -> None:
+    backends = [each.backend for each in gateway.runtime.routes.exact["own"].targets]
+    queues = [each.admission for each in backends if isinstance(each, EngineBackend) and isinstance(each.admission, Admission)]
+    before = [queue.prefills for queue in queues]
+    assert len(before) == 2
+    for queue in queues:
+        queue.prefills = too_slow()
+    backed, own = await gateway.post(body("backed", STORY)), await gateway.post(body("own", STORY))
+    for queue, prefills in zip(queues, before, strict=True):
+        queue.prefills = prefills
+    assert (backed.status_code, backed.headers["x-turnout-target"]) == (200, "one/m1")
+    assert own.status_code == 200 and own.headers["x-turnout-attempts"] == "2", "the first replica left it to the second, which was the last"
+
+
+def too_slow() -> Prefills:
+    """As after a prompt of 100 tokens that took a second, where a hundredth was promised."""
+    prefills, now = Prefills(ttft_s=0.01), time.monotonic()
+    prefills.enter(now - 1, 100, False)
+    prefills.leave(now, 100, False, read=True)
+    prefills.ended(now)
+    return prefills
 
 
 async def test_a_replica_that_is_killed_takes_nobody_with_it(gateway: Gateway, upstream: Upstream) -> None:

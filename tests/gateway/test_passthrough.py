@@ -267,6 +267,27 @@ async def test_a_cut_before_the_first_byte_is_mended_by_another_target(gateway: 
     assert got.content == b"sound" and got.response.headers["x-turnout-target"] == "two/m2"
 
 
+@pytest.mark.parametrize("framing", ["content-length: 0", "connection: close", "transfer-encoding: chunked"])
+async def test_no_sound_at_all_is_no_answer(gateway: Gateway, one: Upstream, two: Upstream, framing: str) -> None:
+    async def play(x: Exchange) -> None:
+        await x.send(b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\n%b\r\n\r\n" % framing.encode())
+        if "chunked" in framing:
+            await x.end_stream()
+        x.writer.close()
+
+    one.plays["m1"], two.plays["m2"] = play, answer(b"sound", "audio/mpeg")
+    got = await gateway.post({"model": "pair", "voice": "alloy", "input": "Hello"}, path="/v1/audio/speech")
+    assert got.content == b"sound" and got.headers["x-turnout-target"] == "two/m2"
+    empty, _ = await gateway.rows(got.headers["x-request-id"])
+    assert (empty.status, empty.error_code) == ("failed", "upstream_invalid_response")
+
+
+async def test_the_transcript_of_a_silence_may_be_empty(gateway: Gateway, one: Upstream) -> None:
+    one.default = answer(b"", "text/plain")
+    got = await form(gateway, "/v1/audio/transcriptions", model="solo", response_format="text")
+    assert (got.status_code, got.content) == (200, b"")
+
+
 async def test_a_cut_after_the_first_bytes_ends_the_connection_and_not_the_answer(gateway: Gateway, one: Upstream) -> None:
     async def play(x: Exchange) -> None:
         await x.send(b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ntransfer-encoding: chunked\r\n\r\n")

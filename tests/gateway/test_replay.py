@@ -20,6 +20,7 @@ from gateway.replay.replaying import Span
 from gateway.replay.run import replay
 from gateway.replay.sums import PRICES
 from ledger.database import open_engine
+from ledger.history import history
 from tests.command import turnout as command
 from tests.ledger.rows import row, sql
 from tests.ledger.test_commands import ago, fill
@@ -220,6 +221,47 @@ def test_a_cost_that_is_not_known_is_in_neither_sum(tmp_path: Path) -> None:
         "change": 0.0,
         "prices": PRICES,
     }
+
+
+def alone() -> str:
+    """The first target of `cheap-first`, and nobody to follow it."""
+    return re.sub(r"\n +- {provider: middle[^\n]*", "", config("cheap-first"))
+
+
+def test_a_cost_is_unknown_to_a_replay_where_it_is_to_the_reports(tmp_path: Path) -> None:
+    """Pictures without usage, cut ones, and those whose client left have no tokens that were told; what was never sent costs nothing."""
+    plain = {"team": "search", "model_asked": "chat", "route": "chat", "target": "cheap", "model_sent": "small", "end_us": 500_000}
+    charged = {**plain, "usage": Usage(source="estimated"), "bytes_request": 900}
+    rows = [
+        row("req_known", started_at_us=ago(60), usage=Usage(input_uncached=100, output_visible=10), cost_nusd=42_000, **plain),
+        row("req_untold", started_at_us=ago(55), **plain),
+        row("req_cut", started_at_us=ago(50), status="cut", error_code="upstream_connection_lost", **charged),
+        row("req_left", started_at_us=ago(45), status="client_closed", error_code="client_closed", **charged),
+        row("req_late", started_at_us=ago(40), status="failed", error_code="upstream_timeout", billed="gateway", **charged),
+        row("req_refused", started_at_us=ago(35), status="failed", error_code="upstream_unavailable", billed="gateway", **plain),
+    ]
+    url = fill(tmp_path / "some.db", *rows)
+    (tmp_path / "new.yaml").write_text(alone())
+    told = json.loads(command("replay", "new.yaml", "--database", url, "--json", cwd=tmp_path).stdout)
+    (line,) = json.loads(command("report", "cost", "--database", url, "--json", cwd=tmp_path).stdout)
+    ledger = open_engine(url)
+    read = {each.request_id: each.priced for each in history(ledger, 0, time.time_ns() // 1000)}
+    ledger.dispose()
+    assert line["unpriced"] == 4 and read == {each.request_id: each.priced for each in rows}
+    assert (told["cost"]["requests"], told["cost"]["unpriced"], told["cost"]["recorded_usd"]) == (2, 4, "0.000042000")
+
+
+def test_where_nothing_was_promised_a_failure_breaks_no_promise(tmp_path: Path) -> None:
+    plain = {"team": "search", "model_asked": "chat", "route": "chat", "target": "cheap", "model_sent": "small", "end_us": 500_000}
+    good = {**plain, "usage": Usage(input_uncached=100, output_visible=10), "cost_nusd": 42_000}
+    bad = {**plain, "status": "failed", "error_code": "upstream_error", "billed": "gateway", "http_status": 500}
+    rows = [row(f"req_{n}", started_at_us=ago(90 - n), **(bad if n % 4 == 3 else good)) for n in range(40)]
+    (tmp_path / "new.yaml").write_text(alone())
+    done = command("replay", "new.yaml", "--database", fill(tmp_path / "some.db", *rows), "--json", "--fail-if", "slo<95%", cwd=tmp_path)
+    told = json.loads(done.stdout)
+    assert told["requests"]["compared"] == 40 and told["failed"]["recorded"] == 0.25
+    assert told["slo"] == {"requests": 0, "recorded": None, "replayed": None, "change": None}
+    assert (done.returncode, told["failures"]) == (1, ["slo<95%: not known"])
 
 
 # --- budgets ---------------------------------------------------------------------------------------------------------------

@@ -132,6 +132,19 @@ async def test_batch_work_in_one_worker_is_asked_to_leave_for_who_is_interactive
         await interactive
 
 
+async def test_who_is_too_slow_for_what_is_promised_is_refused_where_a_worker_says_that_another_target_is_left() -> None:
+    async with workers(count=1, slots=2, ttft_s=0.01) as (one,):
+        slow = Want(tokens=1000)
+        place = await one.slots.acquire(slow, 1)
+        await asyncio.sleep(0.05)
+        place.read()
+        place.release()
+        await eventually(lambda: one.slots.requests == 0)
+        with pytest.raises(EngineBusy, match="1000 tokens"):
+            await one.slots.acquire(slow._replace(spills=True), 1)
+        (await one.slots.acquire(slow, 1)).release()
+
+
 async def test_workers_know_what_share_of_the_engine_s_time_their_requests_took() -> None:
     async with workers(slots=2) as (one, two):
         await one.acquire(1)

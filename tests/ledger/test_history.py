@@ -84,6 +84,8 @@ def test_history_is_priced_anew_and_its_sums_follow(turnout: Turnout, tmp_path: 
         "openai/gpt-5": (1, 1, 0),
         "gone/gpt-5": (1, 0, 1),
     }
+    *_, total = turnout("reprice", "--dry-run", "--config", "c.yaml").stdout.splitlines()
+    assert total.split() == ["(total)", "4", "0", "1", "23.250000077", "23.250000077"]
     (found,) = json.loads(turnout("spend", "--json", "--config", "c.yaml").stdout)
     assert found["cost_nusd"] == 2 * 6_000_000_000 + 11_250_000_000 + 77 and found["unpriced"] == 0
 
@@ -161,6 +163,12 @@ def reconciled(turnout: Turnout, tmp_path: Path, url: str, *buckets: Any) -> lis
 
 def bucket(start_s: int, *results: Any) -> dict[str, Any]:
     return {"start_time": start_s, "end_time": start_s + DAY_S, "results": results}
+
+
+def test_a_model_whose_requests_alone_are_known_is_told_too(turnout: Turnout, tmp_path: Path) -> None:
+    rows = [row("req_a", started_at_us=AT_US, usage=CACHED), row("req_b", model_sent="picture", started_at_us=AT_US)]
+    found = reconciled(turnout, tmp_path, fill(tmp_path / "some.db", *rows), bucket(TODAY, OPENAI))
+    assert found == [(TODAY, "gpt-5", False, {}), (TODAY, "picture", True, {"requests": 1})]
 
 
 def test_what_the_ledger_alone_has_is_told_of_the_export_s_time_and_of_no_other(turnout: Turnout, tmp_path: Path) -> None:

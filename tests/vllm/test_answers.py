@@ -1,6 +1,7 @@
 """What vLLM answers through the gateway: chat, tools, schemas, log probabilities, completions, an adapter; asked by the official SDK."""
 
 import json
+import re
 from typing import Any
 
 import openai
@@ -64,11 +65,11 @@ async def test_a_tool_call_that_is_forced_comes_with_arguments_of_its_schema(sdk
     (call,) = answer.choices[0].message.tool_calls or ()
     assert call.type == "function" and call.function.name == "weather"
     assert list(json.loads(call.function.arguments)) == ["city"]
-    assert answer.choices[0].finish_reason in ("tool_calls", "stop")
+    assert answer.choices[0].finish_reason == "tool_calls"
 
 
 async def test_a_forced_call_comes_in_deltas_too(sdk: AsyncOpenAI) -> None:
-    name = arguments = ""
+    name = arguments = finish = ""
     stream = await sdk.chat.completions.create(
         model="chat",
         messages=QUESTION,
@@ -81,7 +82,8 @@ async def test_a_forced_call_comes_in_deltas_too(sdk: AsyncOpenAI) -> None:
         for call in (chunk.choices[0].delta.tool_calls or ()) if chunk.choices else ():
             assert call.function is not None
             name, arguments = name + (call.function.name or ""), arguments + (call.function.arguments or "")
-    assert name == "weather" and list(json.loads(arguments)) == ["city"]
+        finish = (chunk.choices[0].finish_reason or finish) if chunk.choices else finish
+    assert finish == "tool_calls" and name == "weather" and list(json.loads(arguments)) == ["city"]
 
 
 async def test_a_schema_is_kept(sdk: AsyncOpenAI) -> None:
@@ -141,6 +143,22 @@ async def test_other_dialects_are_answered(gateway: Gateway, sdk: AsyncOpenAI) -
 async def test_what_it_cannot_do_is_the_caller_s_fault_and_says_so(sdk: AsyncOpenAI) -> None:
     with pytest.raises(openai.BadRequestError):
         await sdk.chat.completions.create(model="chat", messages=[{"role": "user", "content": "word " * 3000}], max_tokens=4)
-    with pytest.raises(openai.APIStatusError) as refused:
+    with pytest.raises(openai.BadRequestError, match="'own' is not one for /embeddings"):
         await sdk.embeddings.create(model="chat", input="hello")
-    assert refused.value.status_code in (400, 404), "this model makes no embeddings, and its server has no such endpoint"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "objekt"}}}}, "objekt|chema"),
+        ({"structured_outputs": {"regex": "("}}, "egex"),
+        ({"stop_token_ids": [10**9]}, "stop_token_ids|token"),
+        ({"logprobs": True, "top_logprobs": 21}, "from 0 to 20"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "nope"}}}, "not among `tools`"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_refused_request_hears_why(gateway: Gateway, fields: dict[str, Any], words: str, stream: bool) -> None:
+    refused = await gateway.post({"model": "chat", "messages": QUESTION, "max_tokens": 3, "stream": stream, **fields})
+    message = refused.json()["error"]["message"]
+    assert refused.status_code == 400 and re.search(words, message) and "'own'" in message, refused.text

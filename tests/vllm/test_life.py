@@ -25,12 +25,12 @@ def body(content: str, **more: Any) -> dict[str, Any]:
     return {"model": "chat", "messages": [{"role": "user", "content": content}], "max_tokens": 400, "ignore_eos": True, **more}
 
 
-def core_of(gateway: Gateway) -> int:
-    """vLLM's own core among the engine's processes."""
+def core_of(gateway: Gateway, process: str) -> int:
+    """vLLM's core, or its worker, among the engine's processes."""
     for pid in group_of(engine_of(gateway).pid or 0):
-        if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"VLLM::" + process.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
-    raise AssertionError("the engine has no core")
+    raise AssertionError(f"the engine has no {process}")
 
 
 async def told(gateway: Gateway, *names: str) -> float:
@@ -91,6 +91,8 @@ async def embeds_and_sleeps_and_wakes(gateway: Gateway) -> None:
     gateway.http.timeout = PATIENCE_S
     answer = await gateway.post({"model": "meaning", "input": ["a cat", "a kitten"]}, path="/v1/embeddings")
     assert [len(each["embedding"]) for each in answer.json()["data"]] == [576, 576], answer.text
+    chat = await gateway.post({"model": "meaning", "messages": [{"role": "user", "content": "a cat"}]})
+    assert chat.status_code == 400 and "'meanings' is not one for /chat/completions" in chat.text
     slept = engine.pid
     await eventually(lambda: engine.state == "sleeping" and engine.pid is None)
     assert slept is not None and not group_of(slept), "vLLM has no sleep on a CPU, so its processes are gone"
@@ -155,31 +157,43 @@ async def test_who_leaves_the_queue_never_enters(gateway: Gateway) -> None:
     await eventually(lambda: queue.requests == 0)
 
 
-async def test_its_core_is_killed_under_a_stream_which_is_told_and_it_comes_back(gateway: Gateway) -> None:
+async def streamed(gateway: Gateway, number: int, begun: asyncio.Event) -> tuple[str, float]:
+    """All that came, and when it ended."""
+    text, asked = "", body(f"Story {number}", stream=True, max_tokens=1500)
+    async with gateway.http.stream("POST", "/v1/chat/completions", json=asked, headers=AUTH) as answer:
+        async for piece in answer.aiter_text():
+            text += piece
+            begun.set()
+    return text, time.monotonic()
+
+
+@pytest.mark.parametrize(
+    ("process", "fault", "within_s"),
+    [("EngineCore", signal.SIGKILL, 1.0), ("EngineCore", signal.SIGSTOP, 4.5), ("Worker", signal.SIGSTOP, 4.5)],
+    ids=["core killed", "core stopped", "worker stopped"],
+)
+async def test_its_core_is_lost_under_streams_which_are_told_and_the_queue_waits_for_the_next(
+    gateway: Gateway, process: str, fault: signal.Signals, within_s: float
+) -> None:
     engine = engine_of(gateway)
+    queue = gateway.runtime.backends[0].admission  # type: ignore[attr-defined]
     generation, pid, address = engine.generation, engine.pid, engine.address
     assert pid is not None and address is not None
-    begun, text = asyncio.Event(), ""
-
-    async def read() -> tuple[str, float]:
-        text = ""
-        async with gateway.http.stream("POST", "/v1/chat/completions", json=body("A story", stream=True, max_tokens=1500), headers=AUTH) as answer:
-            async for piece in answer.aiter_text():
-                text += piece
-                begun.set()
-        return text, time.monotonic()
-
-    reading = asyncio.create_task(read())
-    await begun.wait()
-    killed = time.monotonic()
-    os.kill(core_of(gateway), signal.SIGKILL)
-    text, ended = await reading
-    assert '"error"' in text and "[DONE]" not in text.rpartition('"error"')[2], text[-300:]
-    print(f"told after {(ended - killed) * 1000:.0f} ms")
-    assert ended - killed <= 1.0 * SLOW
-    await eventually(lambda: engine.state != "ready")
-    refused = await gateway.post(body("Anyone?", max_tokens=2, stream=False))
-    assert refused.status_code in (200, 503)
+    begun = [asyncio.Event() for _ in range(4)]
+    streams = [asyncio.create_task(streamed(gateway, number, each)) for number, each in enumerate(begun)]
+    await asyncio.gather(*(each.wait() for each in begun))
+    queued = [asyncio.create_task(gateway.post(body(f"{number} queue", max_tokens=2, stream=False))) for number in range(2)]
+    await eventually(lambda: queue.waiting == 2)
+    began = time.monotonic()
+    os.kill(core_of(gateway, process), fault)
+    told = await asyncio.gather(*streams)
+    assert all("local_engine_lost" in text and "[DONE]" not in text for text, _ in told), [text[-300:] for text, _ in told]
+    print(f"told after {(max(at for _, at in told) - began) * 1000:.0f} ms: {engine.reason or engine.detail}")
+    assert max(at for _, at in told) - began <= within_s * SLOW
+    assert engine.state == "restarting"
+    for answer in await asyncio.gather(*queued):  # who cannot wait so long is told when to come
+        assert answer.status_code == 200 or (answer.status_code == 503 and int(answer.headers["retry-after"]) > 0), answer.text
+        print(f"queued: {answer.status_code}")
     await engine.wait_ready(PATIENCE_S)
     assert engine.generation == generation + 1
     assert not group_of(pid) and not Path(str(address.origin.uds)).exists(), "neither a process nor its socket is left"

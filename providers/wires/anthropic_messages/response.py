@@ -12,7 +12,7 @@ from contract.usage import Usage
 from providers.sse import SseDecoder, SseEvent
 from providers.wires.anthropic_messages.errors import in_band_error
 from providers.wires.anthropic_messages.finish import decode_finish
-from providers.wires.anthropic_messages.usage import decode_usage, merged
+from providers.wires.anthropic_messages.usage import decode_usage, ending, merged
 from providers.wires.decoding import Decoding
 
 NAME = "anthropic_messages"
@@ -245,6 +245,7 @@ class MessagesStreamDecoder(Decoding[SseEvent]):
         self._blocks = _Blocks()
         self._usage = _NULL
         self._started = False
+        self._ending = False
         self._finished = False
 
     def _take(self, event: SseEvent, events: list[ev.Event]) -> None:
@@ -289,7 +290,7 @@ class MessagesStreamDecoder(Decoding[SseEvent]):
 
     def _message_delta(self, told: StreamEvent, events: list[ev.Event]) -> None:
         delta = message_delta_decoder.decode(told.delta) if bytes(told.delta) != b"null" else MessageDelta()
-        self._usage = merged(self._usage, told.usage)
+        self._usage, self._ending = (merged if self._ending else ending)(self._usage, told.usage), True
         if not delta.stop_reason or self._finished:
             return
         self._finished = True

@@ -22,7 +22,7 @@ from providers.wires.anthropic_messages.response import (
     stream_event,
     type_of,
 )
-from providers.wires.anthropic_messages.usage import decode_usage, merged
+from providers.wires.anthropic_messages.usage import decode_usage, ending, merged
 from providers.wires.facts import Facts
 from providers.wires.openai_chat.tap import renamed
 from providers.wires.seal import MARK
@@ -51,6 +51,7 @@ class MessagesStreamTap(Tapping):
     def __init__(self) -> None:
         super().__init__()
         self._raw_usage = _NULL
+        self._ending = False
 
     def _close(self) -> bytes:
         """Some on the way send no `message_stop`: with the reason why it ended the answer is whole."""
@@ -86,7 +87,8 @@ class MessagesStreamTap(Tapping):
                 if told.message is not None:
                     self.upstream_id = told.message.id or None
                     self._contained(told.message)
-                    self._count(told.message.usage)
+                    self._raw_usage = merged(self._raw_usage, told.message.usage)
+                    self._counted()
             case "message_delta":
                 self._message_delta(told)
             case "message_stop":
@@ -105,7 +107,8 @@ class MessagesStreamTap(Tapping):
             self.content_seen = self.progressed = True
 
     def _message_delta(self, told: StreamEvent) -> None:
-        self._count(told.usage)
+        self._raw_usage, self._ending = (merged if self._ending else ending)(self._raw_usage, told.usage), True
+        self._counted()
         if bytes(told.delta) == b"null":
             return
         delta = message_delta_decoder.decode(told.delta)
@@ -128,8 +131,7 @@ class MessagesStreamTap(Tapping):
             self.tokens_seen += 1
             self.content_seen = self.progressed = True
 
-    def _count(self, raw: msgspec.Raw) -> None:
-        self._raw_usage = merged(self._raw_usage, raw)
+    def _counted(self) -> None:
         if bytes(self._raw_usage)[:1] == b"{":
             self.usage = decode_usage(self._raw_usage)
 

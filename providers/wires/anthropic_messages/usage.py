@@ -38,6 +38,7 @@ class _Usage(_Counts, frozen=True):
 
 FREE = frozenset({"web_fetch_requests"})  # platform.claude.com/docs: the pages that were fetched cost their tokens alone
 _decoder = msgspec.json.Decoder(_Usage)
+_NULL = msgspec.Raw(b"null")
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -49,6 +50,16 @@ def merged(earlier: msgspec.Raw, later: msgspec.Raw) -> msgspec.Raw:
         return msgspec.Raw(bytes(earlier))
     told = {name: raw for name, raw in _members.decode(later).items() if bytes(raw) != b"null"}
     return msgspec.Raw(msgspec.json.encode({**_members.decode(earlier), **told}))
+
+
+def ending(started: msgspec.Raw, last: msgspec.Raw) -> msgspec.Raw:
+    """What a stream told at its beginning, and now that it ends: its output then was the first token of it, and says nothing of the whole."""
+    told = merged(started, last)
+    if bytes(started)[:1] != b"{" or b'"output_tokens"' not in bytes(told):
+        return told
+    if bytes(last)[:1] == b"{" and bytes(_members.decode(last).get("output_tokens", _NULL)) != b"null":
+        return told
+    return msgspec.Raw(msgspec.json.encode({name: raw for name, raw in _members.decode(told).items() if name != "output_tokens"}))
 
 
 def decode_usage(raw: msgspec.Raw) -> Usage:
@@ -64,6 +75,8 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
     output = _sum(given.output_tokens, *(each.output_tokens for each in more))
     made = output_of(output, thinking)
     writes = [_writes(each) for each in (given, *more)]
+    tools = given.server_tool_use or {}
+    doubtful = _written_beyond(given) or any(not _countable(count) for count in tools.values())
     return Usage(
         input_uncached=_sum(given.input_tokens, *(each.input_tokens for each in more)),
         cache_read=_sum(given.cache_read_input_tokens, *(each.cache_read_input_tokens for each in more)),
@@ -71,9 +84,9 @@ def decode_usage(raw: msgspec.Raw) -> Usage:
         cache_write_1h=_sum(*(long for _, long in writes)),
         output_visible=made.visible,
         reasoning=made.reasoning,
-        server_tool_calls=_sum(*(count for name, count in (given.server_tool_use or {}).items() if isinstance(count, int) and name not in FREE)),
-        web_searches=_searches(given.server_tool_use),
-        source=made.source,
+        server_tool_calls=_sum(*(count for name, count in tools.items() if isinstance(count, int) and name not in FREE)),
+        web_searches=_searches(tools),
+        source="estimated" if doubtful else made.source,
         raw=kept,
         service_tier=tier_of(given.service_tier),
     )
@@ -86,9 +99,19 @@ def _tier_of_strange(raw: msgspec.Raw) -> str | None:
         return None
 
 
-def _searches(told: dict[str, object] | None) -> int | None:
-    count = (told or {}).get("web_search_requests")
+def _searches(told: dict[str, object]) -> int | None:
+    count = told.get("web_search_requests")
     return count if isinstance(count, int) else None
+
+
+def _countable(count: object) -> bool:
+    return count is None or (isinstance(count, int) and count >= 0)
+
+
+def _written_beyond(counts: _Counts) -> bool:
+    """Whether more was written in parts than in all."""
+    split, total = counts.cache_creation, counts.cache_creation_input_tokens
+    return split is not None and total is not None and (split.ephemeral_5m_input_tokens or 0) + (split.ephemeral_1h_input_tokens or 0) > total
 
 
 def _writes(counts: _Counts) -> tuple[int | None, int | None]:

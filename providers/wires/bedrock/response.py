@@ -159,6 +159,7 @@ def decode_usage(raw: Raw, tier: Raw = _NULL) -> Usage:
         return Usage(raw=kept, service_tier=tier_in(tier))
     hour = sum(detail.input_tokens for detail in given.cache_details or () if detail.ttl == "1h")
     write = given.cache_write_input_tokens
+    beyond = write is not None and hour > write
     hour = hour if write is None else min(hour, write)
     return Usage(
         input_uncached=given.input_tokens,
@@ -166,6 +167,7 @@ def decode_usage(raw: Raw, tier: Raw = _NULL) -> Usage:
         cache_write_5m=None if write is None else write - hour,
         cache_write_1h=hour if given.cache_details else None,
         output_visible=given.output_tokens,
+        source="estimated" if beyond else "provider",
         raw=kept,
         service_tier=tier_in(tier),
     )

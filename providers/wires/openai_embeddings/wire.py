@@ -102,8 +102,10 @@ _total = msgspec.json.Decoder(_Total)
 
 
 def _usage(raw: Raw) -> Usage:
-    """All tokens are of the input, and some providers (Voyage) tell no more than that."""
+    """All tokens are of the input, and some providers (Voyage) tell no more than that. Nothing is thought, said or drawn for an embedding."""
     usage = decode_usage(raw)
+    if usage.reasoning or usage.audio_output or usage.image_output:
+        usage = replace(usage, reasoning=None, audio_output=None, image_output=None, source="estimated")
     if usage.input_total is None:
         with suppress(msgspec.ValidationError):
             return replace(usage, input_uncached=_total.decode(raw).total_tokens)

@@ -15,6 +15,7 @@ async def send(
     reader, writer = await asyncio.open_unix_connection(address.origin.uds)
     payload = b"" if body is None else json.dumps(body).encode()
     head = f"{method} {path} HTTP/1.1\r\nhost: engine\r\nconnection: close\r\ncontent-length: {len(payload)}\r\n".encode()
+    head += b"content-type: application/json\r\n"
     auth = b"authorization: " + address.authorization + b"\r\n" if key else b""
     writer.write(head + auth + b"\r\n" + payload)
     return reader, writer

@@ -42,3 +42,58 @@ def test_the_line_that_says_why_is_found(lines: tuple[str, ...], told: str | Non
     for line in lines:
         cause.add(line)
     assert cause.told == told
+
+
+ULIMIT = "Found ulimit of 20000 and failed to automatically increase with error current limit exceeds maximum limit."
+DEAD = (
+    API
+    + "ERROR 11-28 09:01:28 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above)"
+)
+OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_it_said_as_it_started_is_no_cause_once_it_was_ready() -> None:
+    cause = Cause()
+    cause.add(ULIMIT)
+    assert cause.told == ULIMIT
+    cause.served()
+    assert cause.told is None
+    cause.add("INFO:     Application startup complete.")
+    assert cause.told is None
+
+
+def test_of_one_that_was_ready_its_last_seconds_count() -> None:
+    clock = Clock()
+    cause = Cause(clock)
+    cause.served()
+    cause.add("ValueError: one request's, an hour ago")
+    clock.now += 3600
+    assert cause.told is None
+    cause.add(CORE + "ERROR 11-28 09:01:27 [core.py:1] EngineCore encountered a fatal error.")
+    cause.add(CORE + OOM)
+    clock.now += 2
+    cause.add(DEAD)
+    cause.add(API + "ERROR 11-28 09:01:28 [serving.py:1] ValueError: a stream was cut")
+    assert cause.told == OOM
+
+
+def test_an_exception_that_points_at_a_trace_names_no_cause() -> None:
+    cause = Cause()
+    cause.served()
+    cause.add(API + "ERROR 11-28 09:01:28 [core_client.py:1] Engine core proc EngineCore died unexpectedly, shutting down client.")
+    cause.add(DEAD)
+    assert cause.told == API + "ERROR 11-28 09:01:28 [core_client.py:1] Engine core proc EngineCore died unexpectedly, shutting down client."
+
+
+def test_an_environment_without_vllm_is_told_with_what_makes_one() -> None:
+    cause = Cause()
+    cause.add("ModuleNotFoundError: No module named 'vllm'")
+    assert cause.told == "ModuleNotFoundError: No module named 'vllm': `turnout engines install vllm` makes its environment"

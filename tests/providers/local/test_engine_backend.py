@@ -128,6 +128,17 @@ async def test_a_unary_client_gets_one_whole_answer(engine: Engine) -> None:
 
 
 @shared_loop
+async def test_of_a_whole_answer_the_prompt_counts_as_read_from_its_first_token(engine: Engine) -> None:
+    prefills = engine.backend.admission.prefills
+    answer = asyncio.create_task(engine.ask("Say something else: 4712.", max_tokens=100, ignore_eos=True))
+    await eventually(lambda: prefills.reading == 1)
+    await eventually(lambda: prefills.reading == 0 and prefills.decoding == 1)
+    assert not answer.done()
+    await answer
+    assert prefills.decoding == 0
+
+
+@shared_loop
 async def test_what_an_answer_took_of_the_engine_is_told_for_prompt_and_answer(engine: Engine) -> None:
     await engine.ask("Say something new: 4711.", max_tokens=16, stream=True)
     marks = engine.marks
@@ -181,13 +192,25 @@ async def test_a_running_engine_is_looked_at_again_and_again(engine: Engine) -> 
 async def test_batch_work_makes_room_for_who_is_interactive_and_is_answered_whole_afterwards(engine: Engine) -> None:
     night = Flow("night", priority="batch")
     batch = asyncio.create_task(engine.ask(max_tokens=120, ignore_eos=True, flow=night))
-    await eventually(lambda: engine.backend.admission.prefills.batch > 0 and engine.backend.admission.prefills.tokens_per_s is not None)
+    await eventually(lambda: engine.backend.admission.prefills.decoding == 1 and engine.backend.admission.prefills.tokens_per_s is not None)
     live = [await engine.open(stream=True, ignore_eos=True) for _ in range(2)]
     assert not batch.done() and (engine.backend.admission.running, engine.backend.admission.waiting) == (2, 1)
     for exchange in live:
         exchange.abort()
     answer = json.loads(await batch)
     assert answer["usage"]["completion_tokens"] == 120
+
+
+@shared_loop
+async def test_two_prompts_in_turn_keep_a_slot_each_though_they_begin_alike(engine: Engine) -> None:
+    alike = "You answer questions about a company's products, briefly and in English. "
+    prompts = [alike + f"{word} and its parts, one after the other. " * 15 for word in ("Steel", "Glass")]
+    for prompt in prompts:
+        await engine.ask(prompt, max_tokens=1)
+    before = await engine.prompt_tokens()
+    for prompt in [*prompts, *prompts]:
+        await engine.ask(prompt, max_tokens=1)
+    assert await engine.prompt_tokens() - before <= 4 * 8
 
 
 @shared_loop
@@ -369,6 +392,14 @@ async def test_what_the_engine_cannot_take_is_the_request_s_fault_and_leaves_the
         await engine.open(**fields)
     assert engine.at_rest()
     assert await engine.ask(max_tokens=1)
+
+
+async def test_an_answer_that_is_larger_than_can_be_told_is_the_request_s_fault(own_engine: Callable[..., Engine]) -> None:
+    engine = own_engine(max_answer_bytes=8000)
+    await engine.supervisor.start()
+    with pytest.raises(EngineRefused, match="larger than 8000 bytes: the engine 'cpu' was asked for more"):
+        await engine.ask(max_tokens=20, logprobs=True, top_logprobs=20)
+    assert engine.at_rest() and await engine.ask(max_tokens=1)
 
 
 async def test_an_engine_that_is_not_up_says_so_at_once(own_engine: Callable[..., Engine]) -> None:

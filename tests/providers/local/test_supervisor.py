@@ -15,7 +15,7 @@ from contract.errors import EngineUnavailable
 from providers.http.client import PooledClient
 from providers.local.spec import Pace
 from providers.local.supervisor import EngineSupervisor
-from providers.local.vllm_command import environment
+from providers.local.vllm_command import environment, serve_command
 from tests.providers.local.conftest import PATIENCE_S, QUICK, WEIGHTS, engine_spec, eventually, is_gone
 from tests.providers.local.raw import chat, fetch, send
 
@@ -166,12 +166,12 @@ async def test_a_healthy_child_passes_its_checks(supervise: Supervise) -> None:
 
 async def test_a_reported_hang_kills_the_child_it_is_about_and_no_later_one(supervise: Supervise) -> None:
     engine = await started(supervise())
-    engine.report_hang(1, "gave no token for 60 s")
+    engine.give_up(1, "gave no token for 60 s")
     await eventually(lambda: engine.generation == 2)
     assert engine.detail.startswith("gave no token for 60 s")
     await engine.wait_ready(PATIENCE_S)
     pid = engine.pid
-    engine.report_hang(1, "an old tale")
+    engine.give_up(1, "an old tale")
     await asyncio.sleep(0.1)
     assert (engine.state, engine.pid) == ("ready", pid)
 
@@ -263,3 +263,11 @@ async def test_an_engine_sees_the_gpus_that_are_its_own(supervise: Supervise) ->
     engine = await started(supervise(gpus=(2, 3)))
     assert b"CUDA_VISIBLE_DEVICES=2,3" in Path(f"/proc/{pid_of(engine)}/environ").read_bytes().split(b"\0")
     assert environment(engine_spec(kind="vllm", gpus=(0,)), "key")["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_vllm_fetches_from_the_domains_that_it_is_given_and_from_no_other() -> None:
+    closed, given = [serve_command(engine_spec(kind="vllm", media_domains=domains), "s") for domains in ((), ("a.example", "b.example"))]
+    assert closed[closed.index("--allowed-media-domains") + 1] == "none.invalid"
+    at = given.index("--allowed-media-domains")
+    assert given[at + 1 : at + 3] == ("a.example", "b.example") and given[at + 3].startswith("--")
+    assert environment(engine_spec(kind="vllm"), "key")["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"

@@ -55,6 +55,8 @@ def test_more_written_for_an_hour_than_written_is_all_of_it() -> None:
         ((100, 98, 97, None, None), Input(0, 98, 97)),  # read, and written anew
         ((0, 0, None, None, None), Input(0, 0)),
         ((None, 5, None, None, None), Input(None, 5)),
+        ((100, -4, None, None, None), Input(100, source="estimated")),
+        ((100, 4, None, -1, None), Input(100, source="estimated")),
         ((-1, 5, None, None, None), Input(None, 5)),
     ],
 )
@@ -94,8 +96,12 @@ def test_reasoning_that_a_total_tells_beside_the_output_is_no_part_of_it() -> No
 @pytest.mark.parametrize(
     ("told", "made"),
     [
-        ((None, 3), Output(None, 3)),
-        ((-1, 3), Output(None, 3)),
+        ((None, 3), Output(None, 3, source="estimated")),
+        ((-1, 3), Output(None, 3, source="estimated")),
+        ((None, 0), Output(None, 0)),
+        ((40, -3), Output(40, source="estimated")),
+        ((40, 5, -3), Output(40, source="estimated")),
+        ((40, 5, 6, -3), Output(40, source="estimated")),
         ((10, 3, 4, 3), Output(0, 3, 4, 3)),
         ((10, 10), Output(0, 10)),
         ((10, 6, 6, 1), Output(0, 6, 4, 0, "estimated")),

@@ -167,7 +167,7 @@ ERRORS = [
     (b'data: {"id":5,"choices":[\n\n', e.MalformedResponse),
     (b'data: {"id":"\xff"}\n\n', e.MalformedResponse),
     (b'data: {"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n", e.MalformedResponse),
-    (b"data: " + b"x" * EVENT_LIMIT + b"\n\n", e.MalformedResponse),
+    (b"data: " + b"x" * EVENT_LIMIT + b"\n\n", e.AnswerTooLarge),
     (b'data: {"id":"CANARY"}{"id":"CANARY"}\n\n', e.MalformedResponse),
     (b'data: {"id":"CANARY"\n\ndata: }{}\n\n', e.MalformedResponse),
     (b'data: {"choices":[{}\n\ndata: {}]}\n\n', e.MalformedResponse),

@@ -84,6 +84,26 @@ def test_what_was_cut_goes_on_where_it_was_cut_in_the_same_command_and_in_the_ne
     assert not (folder / "model-00002-of-00002.safetensors").exists() and stored.whole
 
 
+def test_a_second_pull_of_a_model_is_told_that_one_runs_and_spoils_nothing(tmp_path: Path) -> None:
+    store, server = ModelStore(tmp_path), Hub(FILES)
+    told: list[str] = []
+
+    class Seconded(Counted):
+        """The first, in whose middle a second one comes."""
+
+        def begin(self, what: str, size: int) -> Callable[[int], None]:
+            with pytest.raises(CannotPull) as refused:
+                pull("hf:org/tiny", store, Counted(), of(server))
+            told.append(str(refused.value))
+            return super().begin(what, size)
+
+    with serving(server):
+        stored = pull("hf:org/tiny", store, Seconded(), of(server))
+        assert told == ["another pull of hf:org/tiny runs: wait until it has ended, or end it; what came is kept"]
+        assert (Path(stored.path) / "model.safetensors").read_bytes() == BLOCK
+        assert pull("hf:org/tiny", store, Counted(), of(server)).whole
+
+
 def test_a_file_of_a_repository_is_a_model_by_its_own_name(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     with serving(Hub(FILES)) as server:
