@@ -16,6 +16,7 @@ from config.load import load
 from contract.usage import Usage
 from gateway.cli.main import app
 from gateway.cli.settings import known_kinds
+from gateway.replay.past import seen_of
 from gateway.replay.replaying import Span
 from gateway.replay.run import replay
 from gateway.replay.sums import PRICES
@@ -245,8 +246,11 @@ def test_a_cost_is_unknown_to_a_replay_where_it_is_to_the_reports(tmp_path: Path
     told = json.loads(command("replay", "new.yaml", "--database", url, "--json", cwd=tmp_path).stdout)
     (line,) = json.loads(command("report", "cost", "--database", url, "--json", cwd=tmp_path).stdout)
     ledger = open_engine(url)
-    read = {each.request_id: each.priced for each in history(ledger, 0, time.time_ns() // 1000)}
+    recorded = list(history(ledger, 0, time.time_ns() // 1000))
     ledger.dispose()
+    read = {each.request_id: each.priced for each in recorded}
+    failures = {each.request_id: seen.cost_nusd for each in recorded if (seen := seen_of(each, 0, 0)) is not None and not seen.answered}
+    assert failures == {"req_cut": None, "req_late": None, "req_refused": 0}, "as which they stand for others"
     assert line["unpriced"] == 4 and read == {each.request_id: each.priced for each in rows}
     assert (told["cost"]["requests"], told["cost"]["unpriced"], told["cost"]["recorded_usd"]) == (2, 4, "0.000042000")
 
