@@ -2,15 +2,17 @@
 
     python bench/gpu/loss.py OUT [--times 3] [--streams 32]
 
-Needs what bench/gpu/setup.sh started. A line of JSON for each time.
+Needs what bench/gpu/setup.sh started; streams beyond its SLOTS are in the queue when the engine is lost. A line of JSON for each time.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import re
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +59,17 @@ async def ask(tokens: int, stream: bool) -> tuple[int, float, bytes]:
     return int(whole.split(b" ", 2)[1]) if whole.startswith(b"HTTP") else 200, at, whole[-400:]
 
 
+def end(status: int, tail: bytes) -> str:
+    """`whole`, or the code of the error that it was told."""
+    code = re.search(rb'"code": ?"(\w+)"', tail)
+    return code[1].decode() if code else "whole" if status == 200 and tail.rstrip().endswith(b"data: [DONE]") else f"{status}, cut"
+
+
 async def once(streams: int) -> dict[str, Any]:
     running = [asyncio.create_task(ask(2000, True)) for _ in range(streams)]
     await asyncio.sleep(3)
     killed = time.monotonic()
     os.kill(core(), signal.SIGKILL)
-    ends = await asyncio.gather(*running)
-    back = time.monotonic()
     late: list[int] = []
     while True:
         status, _, _ = await ask(4, False)
@@ -71,14 +77,16 @@ async def once(streams: int) -> dict[str, Any]:
         if status == 200:
             break
         await asyncio.sleep(1)
-    took = sorted(at - killed for _, at, _ in ends)
+    again = time.monotonic()
+    ends = await asyncio.gather(*running)
+    told = [(at - killed, how) for status, at, tail in ends if (how := end(status, tail)) != "whole"]
+    took = sorted(after for after, _ in told)
     return {
         "streams": streams,
-        "told_in_band": sum(b'"error"' in tail for _, _, tail in ends),
+        "ends": dict(Counter(end(status, tail) for status, _, tail in ends)),
         "told_after_s": {"p50": round(took[len(took) // 2], 3), "max": round(took[-1], 3)},
-        "serves_again_after_s": round(time.monotonic() - killed, 1),
+        "serves_again_after_s": round(again - killed, 1),
         "meanwhile": {str(status): late.count(status) for status in set(late)},
-        "gathered_s": round(back - killed, 2),
     }
 
 
