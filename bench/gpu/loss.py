@@ -62,7 +62,7 @@ async def ask(tokens: int, stream: bool) -> tuple[int, float, bytes]:
 def end(status: int, tail: bytes) -> str:
     """`whole`, or the code of the error that it was told."""
     code = re.search(rb'"code": ?"(\w+)"', tail)
-    return code[1].decode() if code else "whole" if status == 200 and tail.rstrip().endswith(b"data: [DONE]") else f"{status}, cut"
+    return code[1].decode() if code else "whole" if status == 200 and b"data: [DONE]" in tail else f"{status}, cut"
 
 
 async def once(streams: int) -> dict[str, Any]:

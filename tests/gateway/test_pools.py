@@ -77,7 +77,7 @@ async def test_a_pool_whose_queue_is_long_is_not_asked_until_it_is_short_again(o
         metrics.text = PAGE.format(8, 0)
         await metrics.seen()
         assert await target_of(gateway) == "pool/m1"
-        assert gateway.runtime.routes.exact["chat"].targets[0].load == 8
+        assert gateway.runtime.routes.exact["chat"].targets[0].load() == 8
         told = read(await scrape(gateway))
         ours = frozenset({("engine", "pool"), ("model_name", "m")})
         assert told["vllm:num_requests_running", ours] == 8 and told["vllm:num_requests_waiting", ours] == 0

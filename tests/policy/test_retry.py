@@ -33,6 +33,7 @@ DECISIONS: dict[type[AttemptError], tuple[type[Verdict], type[Verdict]]] = {  # 
     errors.ConnectionLost: (RetrySame, RetrySame),
     errors.StreamCut: (FailOver, RetrySame),
     errors.MalformedResponse: (FailOver, Stop),
+    errors.AnswerTooLarge: (FailOver, Stop),
     errors.UpstreamError: (RetrySame, RetrySame),
     errors.UpstreamOverloaded: (FailOver, RetrySame),
     errors.RateLimited: (FailOver, Stop),
