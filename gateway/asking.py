@@ -24,6 +24,8 @@ _DRAWING = b"image_generation_call"
 _TOOLS = ("tools", "functions")
 _PART_NAMES = frozenset(sign.strip(b'"') for signs in PARTS.values() for sign in signs)
 _SHOWN = re.compile(rb'"(?:image|file|input_|document")').search  # half of what a search for each of them costs
+_OF_A_PART = re.compile(rb'"(?:url|image_url|audio_url|video_url|file_data|data)"\s*:\s*"data:(?!text/)[^"\\]{0,100}\Z').search
+_BEFORE = 160  # bytes before `;base64,` in which such a member begins
 AROUND = 32  # bytes of a medium's mark that may stand before its string begins
 
 
@@ -80,10 +82,18 @@ def _media(call: Call) -> tuple[int, int]:
         for mark in _MEDIA + _DRAWN if drawn else _MEDIA:
             at = body.find(mark)
             while at >= 0 and (end := body.find(b'"', at + len(mark))) >= 0:
-                if end - at > SMALL:
+                if end - at > SMALL and _is_medium(body, mark, at, end):
                     media, size = media + 1, size + end - at
                 at = body.find(mark, end)
     return media, size
+
+
+def _is_medium(body: bytes, mark: bytes, at: int, end: int) -> bool:
+    """Whether the string in which `mark` stands is a medium's: the value of a member that holds one, in which a quote within a text cannot be, and
+    nothing in it that base64 has not."""
+    if mark is _MEDIA[0] and _OF_A_PART(body, max(0, at - _BEFORE), at) is None:
+        return False
+    return body.find(b" ", at + len(mark), end) < 0
 
 
 def prefixes_of(call: Call) -> tuple[int, ...]:
