@@ -47,6 +47,7 @@ COUNT = {
     errors.ConnectionLost,
     errors.StreamCut,
     errors.MalformedResponse,
+    errors.AnswerTooLarge,
     errors.UpstreamError,
     errors.UpstreamOverloaded,
 }
