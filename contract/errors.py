@@ -18,7 +18,7 @@
     │   ├── ConnectionLost              reset or closed before any byte of the response's body
     │   ├── StreamCut                   the answer ended without its terminal event
     │   ├── MalformedResponse           not HTTP, not JSON, not an event stream
-    │   │   └── AnswerTooLarge          beyond a size limit: a line, an event, the whole
+    │   │   └── AnswerTooLarge          beyond a size limit: an event, the whole
     │   ├── UpstreamError               500, 502, 503, or an error object inside a 200
     │   │   └── UpstreamOverloaded      503 with retry-after, 529
     │   ├── RateLimited                 429
@@ -179,7 +179,12 @@ class MalformedResponse(AttemptError):
 
 
 class AnswerTooLarge(MalformedResponse):
-    """A line or an event of the upstream's stream, or its whole answer."""
+    """An event of the upstream's stream, or its whole answer."""
+
+    @classmethod
+    def of(cls, what: str, limit: int) -> "AnswerTooLarge":
+        """`what` has more than `limit` bytes."""
+        return cls(f"{what} is larger than {limit} bytes")
 
 
 class UpstreamError(AttemptError):

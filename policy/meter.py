@@ -53,18 +53,18 @@ _Charged = tuple[Account, int]  # and its budget, in nano-dollars
 class _Path:
     """What a key's requests count at, laid out flat from the organisation down: a request goes along it when it comes and when it ends.
 
-    `tallies`: each scope's. `crowded`: of those that limit how many requests run at once, with that limit. `requests`, `tokens`: the buckets of the
+    `tallies`: each scope's. `capped`: of those that limit how many requests run at once, with that limit. `requests`, `tokens`: the buckets of the
     scopes that limit them.
     `accounts`: of all budgets' windows on `day`. `held`: what a request that is granted on that day holds until it ends.
     """
 
-    __slots__ = ("accounts", "crowded", "day", "held", "levels", "requests", "scopes", "tallies", "tokens")
+    __slots__ = ("accounts", "capped", "day", "held", "levels", "requests", "scopes", "tallies", "tokens")
 
     def __init__(self, scopes: tuple[Scope, ...], tallies: Sequence[_Tally]) -> None:
         self.scopes = scopes
         self.levels = tuple(zip(scopes, tallies, strict=True))
         self.tallies = tuple(tallies)
-        self.crowded = tuple([(tally, most) for scope, tally in self.levels if (most := scope.limits.concurrency) is not None])
+        self.capped = tuple([(tally, most) for scope, tally in self.levels if (most := scope.limits.concurrency) is not None])
         self.requests: list[_Limit] = []
         self.tokens: list[_Limit] = []
         for scope, tally in self.levels:
@@ -219,7 +219,7 @@ def _tightest(limits: list[_Limit], now: float) -> tuple[float, int | None]:
 
 def _may_run(path: _Path, cost: int) -> bool:
     """Whether every scope has a place and the money. What costs nothing needs no budget."""
-    for tally, most in path.crowded:
+    for tally, most in path.capped:
         if tally.running >= most:
             return False
     if cost:

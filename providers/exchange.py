@@ -58,19 +58,19 @@ class UnaryExchange:
         except (AttemptError, asyncio.CancelledError):
             body = b"".join(self._response.taken)
             marks.bytes_received += len(body)
-            self._is_half(body)
+            self._read_half(body)
             raise
         marks.bytes_received += len(body)
         marks.first_token = marks.ended = monotonic()
         try:
             answer = self._answer = self._read(body)
         except MalformedResponse:  # it may have ended with the connection, and early
-            self._is_half(body)
+            self._read_half(body)
             raise
         self.upstream_id, self.usage, self.finish, self.bound = answer.upstream_id, answer.usage, answer.finish, answer.bound
         return answer.body
 
-    def _is_half(self, body: bytes) -> None:
+    def _read_half(self, body: bytes) -> None:
         answer, self._half_tokens = half_of(self._read, body)
         if answer is not None:
             self.upstream_id, self.usage = answer.upstream_id, answer.usage
@@ -315,7 +315,7 @@ class FoldedExchange:
             marks.bytes_received += len(chunk)
             if marks.bytes_received > self._max_body:
                 self._response.abort()
-                raise AnswerTooLarge(f"the upstream's answer is larger than {self._max_body} bytes")
+                raise AnswerTooLarge.of("the upstream's answer", self._max_body)
             new = self._decoder.feed(chunk)
             if self._read(new, events):
                 self._response.release()

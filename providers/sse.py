@@ -146,4 +146,4 @@ class SseDecoder:
         return SseEvent(raw, b"\n".join(data) if data else None, name)
 
     def _too_large(self) -> AnswerTooLarge:
-        return AnswerTooLarge(f"an event of the upstream's stream is larger than {self._limit} bytes")
+        return AnswerTooLarge.of("an event of the upstream's stream", self._limit)

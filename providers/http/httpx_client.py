@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from contract.errors import AttemptTimeout, Clock, ConnectFailed, ConnectionLost, MalformedResponse, StreamCut
+from contract.errors import AnswerTooLarge, AttemptTimeout, Clock, ConnectFailed, ConnectionLost, MalformedResponse, StreamCut
 from providers.http.client import why_not
 from providers.http.connection import DRAIN_S, HEAD_LIMIT
 from providers.http.port import Clocks, Endpoint, Headers, Origin
@@ -220,9 +220,9 @@ class HttpxResponse:
         self.taken = []
         return b"".join(parts)
 
-    def _too_large(self, limit: int) -> MalformedResponse:
+    def _too_large(self, limit: int) -> AnswerTooLarge:
         self.abort()
-        return MalformedResponse(f"the upstream's answer is larger than {limit} bytes")
+        return AnswerTooLarge.of("the upstream's answer", limit)
 
     def first_token(self) -> None:
         self._first_token_at = inf

@@ -4,7 +4,7 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING
 
-from contract.errors import AttemptError, Clock, MalformedResponse
+from contract.errors import AnswerTooLarge, AttemptError, Clock
 from providers.http.port import Clocks, Headers
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ class Response:
         self.taken = []
         return b"".join(parts)
 
-    def _too_large(self, limit: int) -> MalformedResponse:
+    def _too_large(self, limit: int) -> AnswerTooLarge:
         self.abort()
-        return MalformedResponse(f"the upstream's answer is larger than {limit} bytes")
+        return AnswerTooLarge.of("the upstream's answer", limit)
 
     def first_token(self) -> None:
         self._token_seen = True

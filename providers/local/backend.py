@@ -32,7 +32,7 @@ from providers.local.admission import Admission
 from providers.local.asking import CHAT_PATH, Asked, ask, ask_count, prioritised
 from providers.local.checking import check_chat, check_media, check_numbers, wants_tools
 from providers.local.health import LOST, health
-from providers.local.loss import ANSWERS_WITHIN_S, judge
+from providers.local.loss import ANSWERS_WITHIN_S, judged
 from providers.local.manner import MANNERS
 from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.prefill_share import prefill_share
@@ -139,9 +139,9 @@ class EngineBackend:
                 try:
                     return _EngineExchange(await self._begin(asked, address, place, marks, clocks), self, address, place, marks)
                 except AttemptError as error:
-                    judged = await self.judge(error, address)
-                    if not isinstance(judged, EngineUnavailable):
-                        raise judged from error
+                    meant = await self.judge(error, address)
+                    if not isinstance(meant, EngineUnavailable):
+                        raise meant from error
         except BaseException:
             place.leave()
             raise
@@ -235,7 +235,7 @@ class EngineBackend:
         return EngineRefused(f"the engine {self.name!r} cannot take this request: {why}")
 
     async def judge(self, error: AttemptError, address: EngineAddress) -> AttemptError:
-        return await judge(error, self._supervisor, address, self._client)
+        return await judged(error, self._supervisor, address, self._client)
 
     def ready_at(self, model: str, now: float) -> float:
         """Not before an engine that starts is up, where who came now would have given up by then; nor before a full queue has a place."""
@@ -347,10 +347,10 @@ class _EngineExchange:
         except AttemptError as error:
             self._inner.abort()
             try:
-                judged = await self._backend.judge(error, self._address)
+                meant = await self._backend.judge(error, self._address)
             finally:
                 self._place.leave()  # not before: who waits for this place must find the engine's death known
-            raise judged from error
+            raise meant from error
         self.progressed = self._inner.progressed
         self._place.read()
         if not piece or self._marks.ended is not None:  # a folded answer is whole with its one piece

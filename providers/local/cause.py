@@ -32,7 +32,7 @@ class Cause:
         self._first = self._last = self._complaint = self._line = ""
         self._points_back, self._heard_at = False, self._clock()
 
-    def served(self) -> None:
+    def is_ready(self) -> None:
         """It is ready: nothing of its start ended it."""
         self._forget()
         self._within_s = LAST_WORDS_S

@@ -21,7 +21,7 @@ SHOWS_WITHIN_S = 0.5  # how much later than its connections' end an engine's exi
 ANSWERS_WITHIN_S = 2.0  # who asks waits for it
 
 
-async def judge(error: AttemptError, supervisor: Supervisor, address: EngineAddress, client: HttpClient) -> AttemptError:
+async def judged(error: AttemptError, supervisor: Supervisor, address: EngineAddress, client: HttpClient) -> AttemptError:
     """The error to raise for it: what the engine's death caused is named so. EngineUnavailable: nothing of the request reached it."""
     name, spec, generation = supervisor.spec.name, supervisor.spec, address.generation
     if isinstance(error, AnswerTooLarge):

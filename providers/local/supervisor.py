@@ -116,7 +116,7 @@ class EngineSupervisor(EngineStatus):
         try:
             reason = await self._until_ready(process)
             if reason is None:
-                process.cause.served()
+                process.cause.is_ready()
                 self._start_took_s = self._serves(process, began)
                 watching = asyncio.create_task(watch(self, self._client), name=f"engine {self.name} metrics")
                 try:

@@ -8,7 +8,7 @@ import msgspec
 
 from contract.errors import AttemptError
 from contract.usage import tokens_about
-from providers.wires.media import ends_in_a_picture, has_media
+from providers.wires.media import ARGUMENTS, ends_in_a_picture, has_media
 from providers.wires.port import UnaryAnswer
 
 MOST_READ = 1 << 19  # bytes: beyond, the answer is taken to be no longer
@@ -18,7 +18,6 @@ _BEGUN = re.compile(rb'"(?:[^"\\]|\\[^u]|\\u[0-9a-fA-F]{4})*+')  # of a string w
 _HALF_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
 _OUTPUT = ("choices", "content", "output", "candidates", "message")  # where a format's answer has what the model said
 _TEXTS = frozenset({"arguments", "content", "reasoning", "reasoning_content", "refusal", "text", "thinking"})
-_ARGUMENTS = frozenset({"args", "input"})  # of a tool's call, as an object
 _CLOSING = {b"{": b"}", b"[": b"]"}
 
 
@@ -47,7 +46,7 @@ def _length(value: Any, key: str = "", counts: bool = False) -> int:
     if isinstance(value, str):
         return len(value) if counts or key in _TEXTS else 0
     if isinstance(value, dict):
-        return sum(_length(each, name, counts or name in _ARGUMENTS) for name, each in value.items())
+        return sum(_length(each, name, counts or name in ARGUMENTS) for name, each in value.items())
     return sum(_length(each, key, counts) for each in value) if isinstance(value, list) else 0
 
 

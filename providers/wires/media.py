@@ -8,7 +8,7 @@ from contract import events as ev
 _MEMBERS = ("audio", "images", "image", "inlineData", "inline_data")  # of a message or a part, that hold a medium
 _KINDS = frozenset({"image_generation_call", "image_url", "output_image", "output_audio"})
 _NATIVE = _KINDS | {"inline_data", "image", "audio"}
-_ARGUMENTS = frozenset({"args", "input"})  # of a tool's call: whatever is in them is text
+ARGUMENTS = frozenset({"args", "input"})  # of a tool's call: whatever is in them is text
 _NOTHING: tuple[Any, ...] = (None, [], "", False)
 _OPEN_PICTURE = re.compile(rb'"result"\s*:\s*"[^"]{4096,}\Z')  # of a picture that was drawn, before its item's type
 
@@ -21,7 +21,7 @@ def has_media(answer: Any) -> bool:
         return False
     if str(answer.get("type")) in _KINDS or any(answer.get(name) not in _NOTHING for name in _MEMBERS):
         return True
-    return any(has_media(value) for name, value in answer.items() if name not in _ARGUMENTS)
+    return any(has_media(value) for name, value in answer.items() if name not in ARGUMENTS)
 
 
 def ends_in_a_picture(body: bytes) -> bool:

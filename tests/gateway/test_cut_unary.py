@@ -1,7 +1,6 @@
 """What a unary answer cost whose upstream cut it, or whose client did not wait for its end: what is known of it, flagged."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.gateway.conftest import KEY, Gateway, running
-from tests.gateway.upstream import Exchange, Play, Upstream, completion, status
+from tests.gateway.cutting import CANDIDATE, COMPLETION, MESSAGE, RESPONSE, VECTORS, WORDS, cut, left_in_the_middle
+from tests.gateway.upstream import Upstream, completion, status
 
 CONFIG = """
 state: {{database: "sqlite:///{folder}/turnout.db"}}
@@ -30,31 +30,8 @@ teams:
   search: {{keys: [{key}], budget: {{usd: 10, window: day}}}}
 """
 PRICE = "{input_usd_per_mtok: 10, output_usd_per_mtok: 100, service_tiers: {priority: 2}}"
-WORDS = "several words here " * 60  # 1140 characters
 PROMPT = "Tell me. " * 20
 CHAT = {"messages": [{"role": "user", "content": PROMPT}], "max_tokens": 500}
-MESSAGE = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [{"type": "text", "text": WORDS}],
-    "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 40, "output_tokens": 240},
-}  # fmt: skip
-RESPONSE = {
-    "id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "m",
-    "output": [{"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
-                "content": [{"type": "output_text", "text": WORDS, "annotations": []}]}],
-    "usage": {"input_tokens": 40, "output_tokens": 240, "total_tokens": 280},
-}  # fmt: skip
-COMPLETION = {
-    "id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m", "choices": [{"index": 0, "text": WORDS, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 40, "completion_tokens": 240, "total_tokens": 280},
-}  # fmt: skip
-CANDIDATE = {
-    "candidates": [{"content": {"role": "model", "parts": [{"text": WORDS}]}, "finishReason": "STOP"}],
-    "usageMetadata": {"promptTokenCount": 40, "candidatesTokenCount": 240, "totalTokenCount": 280},
-}  # fmt: skip
-VECTORS = {
-    "object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.25] * 400}], "model": "m",
-    "usage": {"prompt_tokens": 40, "total_tokens": 40},
-}  # fmt: skip
 ASKED: dict[str, tuple[str, dict[str, Any], Any]] = {
     "chat": ("/v1/chat/completions", {"model": "chat", **CHAT}, completion(WORDS)),
     "messages": ("/v1/messages", {"model": "claude", **CHAT}, MESSAGE),
@@ -71,34 +48,6 @@ NO_OUTPUT = {"embeddings"}
 async def gateway(one: Upstream, two: Upstream, tmp_path: Path) -> AsyncIterator[Gateway]:
     async with running(CONFIG.format(folder=tmp_path, one=one.base_url, two=two.base_url, key=KEY, price=PRICE), tmp_path) as gateway:
         yield gateway
-
-
-def head(framing: str) -> bytes:
-    return f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{framing}\r\n".encode()
-
-
-def cut(answer: Any, how: str, share: float = 0.6) -> Play:
-    """Half an answer, and then: a body that is shorter than was said, no last chunk, a reset, a close that was to tell its end, silence."""
-
-    async def play(x: Exchange) -> None:
-        whole = json.dumps(answer).encode()
-        part = whole[: int(len(whole) * share)]
-        if how == "chunked":
-            await x.send(head("transfer-encoding: chunked\r\n"))
-            await x.raw_chunk(part)
-        elif how == "closed":
-            await x.send(head("connection: close\r\n") + part)
-        else:
-            await x.send(head(f"content-length: {len(whole)}\r\n") + part)
-        if how == "silent":
-            await x.wait_until_gone()
-        elif how == "reset":
-            await asyncio.sleep(0.05)  # or the kernel takes back what was not read yet
-            x.reset()
-        else:
-            x.writer.close()
-
-    return play
 
 
 async def report(gateway: Gateway, name: str) -> Any:
@@ -165,15 +114,9 @@ async def test_a_cut_attempt_is_booked_beside_the_one_that_answers(gateway: Gate
 
 async def test_a_unary_answer_whose_client_leaves_in_its_middle_is_charged_what_came(gateway: Gateway, one: Upstream) -> None:
     one.default = cut(completion(WORDS), "silent", 0.8)
-    asking = asyncio.create_task(gateway.post({"model": "chat", **CHAT}))
-    while not one.journal or not one.journal[0].sent:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
-    asking.cancel()
-    while not (rows := await gateway.all_rows()):
-        await asyncio.sleep(0.01)
-    assert (rows[0].status, rows[0].billed, rows[0].usage.source) == ("client_closed", "team", "estimated")
-    assert 150 <= rows[0].usage.output_visible <= 300 and rows[0].cost_nusd > 150 * 100_000
+    row = await left_in_the_middle(gateway, one, "/v1/chat/completions", {"model": "chat", **CHAT})
+    assert (row.status, row.billed, row.usage.source) == ("client_closed", "team", "estimated")
+    assert 150 <= row.usage.output_visible <= 300 and row.cost_nusd > 150 * 100_000
 
 
 async def test_what_is_no_text_has_no_known_cost_and_is_listed_when_it_is_cut(gateway: Gateway, one: Upstream) -> None:
@@ -186,15 +129,9 @@ async def test_what_is_no_text_has_no_known_cost_and_is_listed_when_it_is_cut(ga
 
 async def test_what_is_no_text_keeps_its_reservation_where_its_client_leaves(gateway: Gateway, one: Upstream) -> None:
     one.default = cut({"created": 1, "data": [{"b64_json": "A" * 4000}]}, "silent")
-    asking = asyncio.create_task(gateway.post({"model": "images", "prompt": "a cat"}, path="/v1/images/generations"))
-    while not one.journal or not one.journal[0].sent:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
-    asking.cancel()
-    while not (rows := await gateway.all_rows()):
-        await asyncio.sleep(0.01)
-    assert (rows[0].status, rows[0].billed, rows[0].cost_nusd) == ("client_closed", "team", None)
-    assert rows[0].held_nusd > 0
+    row = await left_in_the_middle(gateway, one, "/v1/images/generations", {"model": "images", "prompt": "a cat"})
+    assert (row.status, row.billed, row.cost_nusd) == ("client_closed", "team", None)
+    assert row.held_nusd > 0
 
 
 async def test_an_error_is_no_answer_and_says_nothing_of_a_cost(gateway: Gateway, one: Upstream) -> None:

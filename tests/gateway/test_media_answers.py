@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.gateway.conftest import KEY, Gateway, running
-from tests.gateway.test_cut_unary import RESPONSE, cut
+from tests.gateway.cutting import RESPONSE, cut
 from tests.gateway.upstream import Exchange, Play, Upstream, chunk, completion
 
 CONFIG = """

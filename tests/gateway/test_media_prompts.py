@@ -10,7 +10,7 @@ import pytest
 
 from gateway.asking import MEDIUM_TOKENS
 from tests.gateway.conftest import KEY, Gateway, running
-from tests.gateway.test_cut_unary import MESSAGE, RESPONSE, WORDS, cut
+from tests.gateway.cutting import MESSAGE, RESPONSE, WORDS, cut
 from tests.gateway.upstream import Exchange, Play, Upstream, chunk, completion
 
 CONFIG = """

@@ -64,7 +64,7 @@ def test_what_it_said_as_it_started_is_no_cause_once_it_was_ready() -> None:
     cause = Cause()
     cause.add(ULIMIT)
     assert cause.told == ULIMIT
-    cause.served()
+    cause.is_ready()
     assert cause.told is None
     cause.add("INFO:     Application startup complete.")
     assert cause.told is None
@@ -73,7 +73,7 @@ def test_what_it_said_as_it_started_is_no_cause_once_it_was_ready() -> None:
 def test_of_one_that_was_ready_its_last_seconds_count() -> None:
     clock = Clock()
     cause = Cause(clock)
-    cause.served()
+    cause.is_ready()
     cause.add("ValueError: one request's, an hour ago")
     clock.now += 3600
     assert cause.told is None
@@ -87,7 +87,7 @@ def test_of_one_that_was_ready_its_last_seconds_count() -> None:
 
 def test_an_exception_that_points_at_a_trace_names_no_cause() -> None:
     cause = Cause()
-    cause.served()
+    cause.is_ready()
     cause.add(API + "ERROR 11-28 09:01:28 [core_client.py:1] Engine core proc EngineCore died unexpectedly, shutting down client.")
     cause.add(DEAD)
     assert cause.told == API + "ERROR 11-28 09:01:28 [core_client.py:1] Engine core proc EngineCore died unexpectedly, shutting down client."

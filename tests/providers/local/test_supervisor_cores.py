@@ -16,7 +16,7 @@ from providers.http.client import PooledClient
 from providers.http.port import Clocks, Endpoint
 from providers.local.computing import members
 from providers.local.cores import Cores
-from providers.local.loss import judge
+from providers.local.loss import judged
 from providers.local.spec import Pace
 from providers.local.supervisor import EngineSupervisor
 from tests.providers.local.conftest import PATIENCE_S, QUICK, eventually, is_gone
@@ -95,10 +95,10 @@ async def test_who_fails_in_it_tells_the_supervisor_and_hears_whether_it_is_lost
     engine = await start()
     address = await engine.wait_ready(0)
     failed = UpstreamError("the provider failed in its stream")
-    assert await judge(failed, engine, address, client) is failed and engine.state == "ready"
+    assert await judged(failed, engine, address, client) is failed and engine.state == "ready"
     dead.touch()
     async with asyncio.timeout(PATIENCE_S):  # a look at its health may take too long on a busy machine
-        while not isinstance(await judge(failed, engine, address, client), EngineLost):
+        while not isinstance(await judged(failed, engine, address, client), EngineLost):
             pass
     assert engine.state == "restarting" and engine.detail == "its server says that its core is dead"
 
@@ -112,9 +112,9 @@ async def test_an_engine_that_takes_no_connections_is_lost_and_what_was_not_sent
     with pytest.raises(ConnectFailed) as error:
         await newcomer.send(Endpoint(address.origin, "/v1/models", method="GET"), b"", CLOCKS)
     await newcomer.aclose()
-    assert isinstance(await judge(error.value, engine, address, client), EngineUnavailable)
+    assert isinstance(await judged(error.value, engine, address, client), EngineUnavailable)
     assert engine.detail == "its server takes no connections"
     await until_back(engine, group)
     want_of_descriptors: AttemptError = ConnectFailed("the gateway could not connect to the upstream")
-    assert await judge(want_of_descriptors, engine, await engine.wait_ready(0), client) is want_of_descriptors
+    assert await judged(want_of_descriptors, engine, await engine.wait_ready(0), client) is want_of_descriptors
     assert engine.generation == 2

@@ -13,7 +13,7 @@ from providers.wires.half import MOST_DEPTH, closed, half_of
 from providers.wires.openai_chat import tap as chat
 from providers.wires.openai_responses import tap as responses
 from providers.wires.port import UnaryAnswer
-from tests.gateway.test_cut_unary import COMPLETION, MESSAGE, RESPONSE, WORDS
+from tests.gateway.cutting import COMPLETION, MESSAGE, RESPONSE, WORDS
 from tests.gateway.upstream import completion
 
 TEXT = {"content": 'a "quoted" \\ word\n', "more": [1, -2.5e3, True, None, {"a": {}}, []], "text": "späť 🙂"}
