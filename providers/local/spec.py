@@ -102,6 +102,16 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
         """Tokens of one step that decoding takes from prompts; None: so large a step, or so many engines, that it hardly does."""
         return self.whole_step if self.kind == "llamacpp" else None
 
+    @property
+    def seated(self) -> bool:
+        """Whether we choose each request's slot: a first token is promised, and the number of the slot says which prompt is read first."""
+        return self.kind == "llamacpp" and self.ttft_s is not None
+
+    @property
+    def slow_share(self) -> float:
+        """Of a step, that one prompt takes beside others; 1: all of it."""
+        return 1.0
+
     def __post_init__(self) -> None:
         if not Path(self.model_path).is_absolute():
             raise ValueError(f"engine {self.name!r}: model_path must be absolute, not {self.model_path!r}")

@@ -161,8 +161,7 @@ async def test_a_prompt_that_an_engine_cannot_begin_in_time_goes_to_the_next_tar
 def too_slow() -> Prefills:
     """As after a prompt of 100 tokens that took a second, where a hundredth was promised."""
     prefills, now = Prefills(ttft_s=0.01), time.monotonic()
-    prefills.enter(now - 1, 100, False)
-    prefills.leave(now, 100, False, read=True)
+    prefills.leave(now, prefills.enter(now - 1, 100, False), read=True)
     prefills.ended(now)
     return prefills
 

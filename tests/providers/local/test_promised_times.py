@@ -67,8 +67,7 @@ class Engine:
         self.queue = Admission(slots, 64, 3600, Prefills(TTFT_S), clock=self.loop.time)
         self.read_until = 0.0
         if known:
-            self.queue.prefills.enter(-10.0, 1000, False)
-            self.queue.prefills.leave(0.0, 1000, False, read=True)
+            self.queue.prefills.leave(0.0, self.queue.prefills.enter(-10.0, 1000, False), read=True)
             self.queue.prefills.ended(0.0)
 
     async def serve(self, asks: Asks) -> Came:
@@ -168,7 +167,6 @@ def test_an_engine_whose_speed_is_not_known_reads_one_and_who_has_another_target
 
 def test_after_a_minute_one_shows_whether_it_is_still_too_slow() -> None:
     prefills = Prefills(TTFT_S)
-    prefills.enter(0.0, 1000, False)
-    prefills.leave(10.0, 1000, False, read=True)
+    prefills.leave(10.0, prefills.enter(0.0, 1000, False), read=True)
     assert prefills.hopeless(10.0 + TRUSTED_S, REACH + 1, False) and not prefills.hopeless(10.1 + TRUSTED_S, REACH + 1, False)
     assert not prefills.hopeless(10.0, REACH, False) and not prefills.hopeless(10.0, REACH + 1, batch=True)

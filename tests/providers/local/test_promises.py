@@ -15,8 +15,7 @@ PROMPT = "a prompt that no other request has computed, of some length "
 
 
 def reads(prefills: Prefills, tokens_per_s: float) -> None:
-    prefills.enter(0.0, 1000, False)
-    prefills.leave(1000 / tokens_per_s, 1000, False, read=True)
+    prefills.leave(1000 / tokens_per_s, prefills.enter(0.0, 1000, False), read=True)
     prefills.ended(1000 / tokens_per_s)
 
 
@@ -24,23 +23,21 @@ def test_who_decodes_takes_its_share_of_each_step_from_who_is_read() -> None:
     prefills = Prefills(ttft_s=1.0, step_tokens=8)
     reads(prefills, 1000)
     assert prefills.wait_s(700) == 0.7
-    prefills.enter(10.0, 0, False)
-    prefills.leave(10.0, 0, False, read=True)
+    prefills.leave(10.0, prefills.enter(10.0, 0, False), read=True)
     assert prefills.decoding == 1 and prefills.wait_s(700) == pytest.approx(0.8)
-    assert prefills.has_room(875, batch=False) and not prefills.has_room(876, batch=False)
+    assert prefills.has_room(0.0, 875, batch=False) and not prefills.has_room(0.0, 876, batch=False)
     assert not prefills.too_late(876, False, 0.0), "it waits until nobody decodes, as long as that may be in time"
-    assert prefills.has_room(1001, batch=False) and prefills.has_room(5000, batch=True), "no promise to either can be kept"
+    assert prefills.has_room(0.0, 1001, batch=False) and prefills.has_room(0.0, 5000, batch=True), "no promise to either can be kept"
     prefills.ended(11.0)
-    assert prefills.has_room(1000, batch=False)
+    assert prefills.has_room(0.0, 1000, batch=False)
 
 
 def test_the_speed_is_that_of_steps_that_are_all_the_prompts() -> None:
     prefills = Prefills(ttft_s=1.0, step_tokens=4)
-    prefills.enter(0.0, 0, False)
-    prefills.leave(0.0, 0, False, read=True)
-    prefills.enter(0.0, 300, False)
+    prefills.leave(0.0, prefills.enter(0.0, 0, False), read=True)
+    prompt = prefills.enter(0.0, 300, False)
     assert prefills.reading == 1
-    prefills.leave(1.0, 300, False, read=True)
+    prefills.leave(1.0, prompt, read=True)
     assert prefills.tokens_per_s == 400, "three of four tokens in each step"
 
 
@@ -60,13 +57,13 @@ def test_llama_cpp_s_steps_have_room_for_a_prompt_however_many_decode() -> None:
 
 async def test_promises_are_kept_by_a_real_engine_under_load(own_engine: Callable[..., Engine]) -> None:  # noqa: F811
     """Its own measured speed sets the promise, so that the machine's load does not; four ask all the time for 32 tokens each."""
-    engine = own_engine(max_queue=16)
+    engine = own_engine(max_queue=16, ttft_s=60.0)
     await engine.supervisor.start()
     began = monotonic()
     await engine.ask(PROMPT * 12, stream=True, max_tokens=1)
     promised_s = 2 * (monotonic() - began)
     queue = engine.backend.admission
-    queue.prefills = Prefills(promised_s, step_tokens=engine.supervisor.spec.shared_step)  # type: ignore[union-attr]
+    queue.prefills = Prefills(promised_s, step_tokens=engine.supervisor.spec.shared_step, seated=True)  # type: ignore[union-attr]
     told: list[bool | None] = []
 
     async def one(number: int) -> None:
