@@ -9,6 +9,7 @@ import pytest
 from contract.errors import EngineBusy
 from providers.local.prefills import Prefills
 from providers.local.spec import EngineSpec
+from tests.providers.local.conftest import PATIENCE_S
 from tests.providers.local.test_engine_backend import Engine, own_engine, pieces  # noqa: F401 - a fixture
 
 PROMPT = "a prompt that no other request has computed, of some length "
@@ -87,3 +88,58 @@ async def test_promises_are_kept_by_a_real_engine_under_load(own_engine: Callabl
     admitted = [kept for kept in told if kept is not None]
     assert len(admitted) >= 8, told
     assert sum(admitted) >= 0.75 * len(admitted), told
+
+
+def test_in_seats_only_those_below_are_read_before_and_who_is_above_keeps_his_promise() -> None:
+    prefills = Prefills(ttft_s=1.0, seated=True)
+    reads(prefills, 1000)
+    prefills.enter(2.0, 5000, False, seat=3)
+    assert prefills.behind == 5000 and prefills.has_room(2.0, 999, False, seat=0)
+    above = prefills.enter(2.0, 400, False, seat=1)
+    assert prefills.has_room(2.0, 600, False, seat=2) and not prefills.has_room(2.0, 601, False, seat=2)
+    assert prefills.has_room(2.0, 600, False, seat=0) and not prefills.has_room(2.0, 601, False, seat=0)
+    assert prefills.has_room(2.5, 100, False, seat=0) and not prefills.has_room(2.5, 101, False, seat=0), "half of his time is gone"
+    assert prefills.too_late(700, False, 0.0, seat=2) and not prefills.too_late(700, False, 0.0, seat=0)
+    prefills.leave(2.6, above, read=True)
+    assert prefills.live == 0 and prefills.holds_up, "one that is slow at a time"
+
+
+def test_beside_a_slow_prompt_that_has_a_share_of_each_step_others_are_read_with_the_rest() -> None:
+    prefills = Prefills(ttft_s=1.0, slow_share=0.5)
+    reads(prefills, 1000)
+    slow = prefills.enter(2.0, 5000, False)
+    assert prefills.holds_up and prefills.has_room(2.0, 500, False) and not prefills.has_room(2.0, 501, False)
+    assert prefills.too_late(501, False, 0.0) and not prefills.too_late(500, False, 0.0)
+    prefills.leave(7.0, slow, read=True)
+    prefills.enter(7.0, 500, False)
+    assert not prefills.holds_up, "who is promised something is not held up by it"
+
+
+async def test_short_prompts_keep_their_promise_while_a_real_engine_reads_one_that_is_too_slow_for_it(own_engine: Callable[..., Engine]) -> None:  # noqa: F811
+    """Its own measured speed sets the promise. Without seats whatever is read in the lower slot goes first."""
+    engine = own_engine(slots=4, max_queue=16, ttft_s=60.0, ctx_per_slot=2048, max_prompt_tokens=1536)
+    await engine.supervisor.start()
+    began = monotonic()
+    await engine.ask(PROMPT * 12, stream=True, max_tokens=1)
+    promised_s = 2 * (monotonic() - began)
+    queue = engine.backend.admission
+    queue.prefills = Prefills(promised_s, step_tokens=engine.supervisor.spec.shared_step, seated=True)  # type: ignore[union-attr]
+    await engine.ask(f"another: {PROMPT * 12}", stream=True, max_tokens=1)  # by whose speed the next is too slow
+    slow = asyncio.create_task(engine.ask(f"0 {PROMPT * 60}", stream=True, max_tokens=1))
+    told: list[bool | None] = []
+    while not slow.done() and len(told) < 40:
+        asked = monotonic()
+        try:
+            exchange = await engine.open(f"{len(told)} hello", stream=True, max_tokens=1)
+            await exchange.next()
+        except EngineBusy:
+            told.append(None)
+            await asyncio.sleep(promised_s / 4)
+            continue
+        told.append(monotonic() - asked <= promised_s)
+        async for _ in pieces(exchange):
+            pass
+        await asyncio.sleep(promised_s / 10)
+    async with asyncio.timeout(PATIENCE_S):
+        assert b'"finish_reason":"length"' in await slow, "it is answered too"
+    assert len(told) >= 5 and sum(kept is True for kept in told) >= 0.9 * len(told), told
