@@ -154,6 +154,8 @@ class Admission:
     def heard(self, engine: EngineStatus) -> None:
         """The engine's state changed, or it was looked at."""
         self.work.turned(self._clock(), engine.state == "ready", engine.state in RESTING)
+        if self._seats is not None and engine.state != "ready":
+            self._seats.forget()
         seen = engine.reading
         known = seen is not None and seen.kv_used is not None and seen.kv_tokens is not None
         if seen is not None and seen.replicas is not None:  # some may have died, or come
@@ -195,36 +197,43 @@ class Admission:
         """Who is alone always has."""
         if self._missing_slots(want) > 0:
             return False
-        seat = self._seat(want)
+        seat, tokens = self._seat(want)
         if seat is None and self._seats is not None:
             return False
         if not self._held:
             return True
-        return self._has_memory(want) and self.prefills.has_room(self._clock(), want.tokens, want.is_batch, waited_s, seat)
+        return self._has_memory(want) and self.prefills.has_room(self._clock(), tokens, want.is_batch, waited_s, seat)
 
-    def _seat(self, want: Want) -> int | None:
-        """The slot that it would get now."""
+    def _seat(self, want: Want) -> tuple[int | None, int]:
+        """The slot that it would get now, and the tokens of its prompt that are to be read there."""
         if self._seats is None:
-            return None
-        prefills = self.prefills
-        promised = not want.is_batch and not prefills.untried
-        return self._seats.choice(want.begins, promised=promised, slow=prefills.slow(want.tokens, want.is_batch))
+            return None, want.tokens
+        promised = not want.is_batch and not self.prefills.untried
+        seat = self._seats.choice(want.begins, promised)
+        tokens = self._seats.unread(want.begins, want.tokens, seat)
+        if not promised or not self.prefills.slow(tokens, batch=False):
+            return seat, tokens
+        return self._seats.last, self._seats.unread(want.begins, want.tokens, self._seats.last)
+
+    def _is_slow(self, want: Want) -> bool:
+        return self.prefills.slow(self._seat(want)[1], want.is_batch)
 
     def _begins_late(self, want: Want) -> bool:
         """Whether one who comes now is refused at once, whatever else there is room for."""
-        tokens, is_batch, prefills = want.tokens, want.is_batch, self.prefills
+        (seat, tokens), is_batch, prefills = self._seat(want), want.is_batch, self.prefills
         if prefills.slow(tokens, is_batch):
             return self._in_the_way(want, others=self._live_waiting())
         if want.spills and prefills.unknown(is_batch):
             return True
-        return prefills.too_late(tokens, is_batch, 0.0, self._read_before(want), self._seat(want))
+        return prefills.too_late(tokens, is_batch, 0.0, self._read_before(want), seat)
 
     def _read_before(self, want: Want) -> int:
         """Tokens of prompts that wait and go before it; who is slow gives way."""
         if not self._waiting:
             return 0
         before = [self._waiting[turn].want for turn in self._turns.before(want.flow)]
-        return sum([other.tokens for other in before if not self.prefills.slow(other.tokens, other.is_batch)])
+        tokens = [(self._seat(other)[1], other.is_batch) for other in before]
+        return sum([each for each, is_batch in tokens if not self.prefills.slow(each, is_batch)])
 
     def _in_the_way(self, want: Want, others: int) -> bool:
         """Whether one that is too slow for a promise would take from `others`, who are live and wait, from those who are read, or from those who were
@@ -232,7 +241,7 @@ class Admission:
         now = self._clock()
         if others > 0 or self.prefills.holds_up or now < self._others_first_until:
             return True
-        return want.spills and self.prefills.hopeless(now, want.tokens, want.is_batch)
+        return want.spills and self.prefills.hopeless(now, self._seat(want)[1], want.is_batch)
 
     def _live_waiting(self) -> int:
         return sum([not waiter.want.is_batch for waiter in self._waiting.values()])
@@ -250,10 +259,10 @@ class Admission:
         slots = min(want.slots, self._slots)
         self._running += slots
         self._kv_left -= want.tokens + ANSWER_TOKENS  # until the next look shows it
-        seat = self._seat(want)
+        seat, tokens = self._seat(want)
         if self._seats is not None and seat is not None:
             self._seats.take(seat, want.begins)
-        prompt = self.prefills.enter(now, want.read_tokens, want.is_batch, waited_s, seat)
+        prompt = self.prefills.enter(now, tokens if want.seen else 0, want.is_batch, waited_s, seat)
         held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), prompt if want.seen else prompt._replace(tight=False))
         self._held[held] = size
         return held
@@ -272,7 +281,7 @@ class Admission:
         size = self._held.pop(held)
         self._running -= held.slots
         if self._seats is not None and held.seat is not None:
-            self._seats.give_back(held.seat)
+            self._seats.give_back(held.seat, read=held.read_at is not None)
         if held.read_at is None:
             self.prefills.leave(now, held.prompt, read=False)
         else:
@@ -292,7 +301,7 @@ class Admission:
     async def _wait(self, want: Want, wait_s: float) -> Held:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[Held] = loop.create_future()
-        size, most_s = self._typical.of(want.flow), self.prefills.most_wait_s(want.tokens, want.is_batch)
+        size, most_s = self._typical.of(want.flow), self.prefills.most_wait_s(self._seat(want)[1], want.is_batch)
         self._turns.add(turn, want.flow, size)
         timer = loop.call_later(*((most_s, self._miss, turn) if most_s < wait_s else (wait_s, self._time_out, turn, wait_s)))
         self._waiting[turn] = _Waiter(self._clock(), want, size, timer)
@@ -327,9 +336,10 @@ class Admission:
 
     def _lost(self, want: Want, waited_s: float) -> bool:
         """Whether the first in the queue would begin too late, or take from those behind it."""
-        if self.prefills.slow(want.tokens, want.is_batch):
+        seat, tokens = self._seat(want)
+        if self.prefills.slow(tokens, want.is_batch):
             return self._in_the_way(want, others=self._live_waiting() - 1)
-        return self.prefills.too_late(want.tokens, want.is_batch, waited_s, seat=self._seat(want))
+        return self.prefills.too_late(tokens, want.is_batch, waited_s, seat=seat)
 
     def _ask_to_leave(self, want: Want) -> None:
         """Batch work makes room for who is interactive: what came last has the least to lose."""
@@ -368,7 +378,7 @@ class Admission:
         to wait."""
         now, why = self._clock(), "the engine would not begin to answer within its `ttft_ms`"
         again_s = max(self.retry_after_s, self.prefills.wait_s())
-        if self.prefills.slow(want.tokens, want.is_batch):
+        if self._is_slow(want):
             why += f": it takes longer to read a prompt of about {want.tokens} tokens, and takes one only while nobody else is waiting"
             again_s = max(again_s, self._others_first_until - now)
         else:

@@ -54,11 +54,6 @@ class Want(NamedTuple):
     def is_batch(self) -> bool:
         return self.flow.priority == "batch"
 
-    @property
-    def read_tokens(self) -> int:
-        """Of its prompt, what counts as being read until its first token."""
-        return self.tokens if self.seen else 0
-
 
 NOTHING = Want()
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from zlib import crc32
 
+from contract.usage import BYTES_PER_TOKEN
+
 BLOCK_BYTES = 128
 MOST_BLOCKS = 64  # of a prompt, that are compared
 
@@ -20,10 +22,13 @@ class Seats:
         self._free = dict.fromkeys(range(count))  # the one unused the longest first
         self._read: list[tuple[int, ...]] = [()] * count
 
-    def choice(self, begins: tuple[int, ...], *, promised: bool, slow: bool) -> int | None:
-        """None: none that is free will do."""
-        if slow:
-            return self._last if self._last in self._free else None
+    @property
+    def last(self) -> int | None:
+        """None: it is taken."""
+        return self._last if self._last in self._free else None
+
+    def choice(self, begins: tuple[int, ...], promised: bool) -> int | None:
+        """None: none is free."""
         if not promised or not self._free:
             return max(self._free, default=None)
         open_to = [seat for seat in self._free if seat != self._last] or [self._last]
@@ -31,12 +36,24 @@ class Seats:
         most, seat = max(alike, key=lambda each: each[0])
         return seat if 2 * most >= len(begins) and most else open_to[0]
 
+    def unread(self, begins: tuple[int, ...], tokens: int, seat: int | None) -> int:
+        """Of so many tokens, those that the slot did not read before; no `seat`: or any other slot."""
+        seats = self._read if seat is None else [self._read[seat]]
+        return max(1, tokens - max(_shared(begins, read) for read in seats) * BLOCK_BYTES // BYTES_PER_TOKEN)
+
     def take(self, seat: int, begins: tuple[int, ...]) -> None:
         del self._free[seat]
         self._read[seat] = begins
 
-    def give_back(self, seat: int) -> None:
+    def give_back(self, seat: int, read: bool) -> None:
+        """`read`: the prompt was read to its end."""
         self._free[seat] = None
+        if not read:
+            self._read[seat] = ()
+
+    def forget(self) -> None:
+        """What was read is lost."""
+        self._read = [()] * len(self._read)
 
 
 def beginnings(*parts: bytes) -> tuple[int, ...]:

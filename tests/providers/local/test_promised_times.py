@@ -188,6 +188,13 @@ def test_where_slots_are_seats_a_slow_prompt_holds_up_nobody() -> None:
     assert play(4, [slow, *short])[1].first_token is None, "one after another it holds up all"
 
 
+def test_who_comes_to_a_lower_seat_waits_while_he_would_make_one_in_a_higher_one_miss_its_promise() -> None:
+    first, second, third, low = Asks(0.0, 1), Asks(0.1, 120), Asks(0.1, 60), Asks(0.6, 50)
+    came = play(4, [first, second, third, low], seated=True)
+    assert [each.first_token for each in came] == pytest.approx([0.01, 1.2, 1.8, 1.8])
+    assert came[3].waited == pytest.approx(1.3)
+
+
 def test_the_prompt_that_tells_the_speed_of_seats_holds_up_nobody() -> None:
     came = play(4, [Asks(0.0, 1000), Asks(0.1, 30), Asks(0.2, 30)], known=False, seated=True)
     assert [each.first_token for each in came[1:]] == pytest.approx([0.3, 0.5]), "the third waits until the second tells the speed"
