@@ -29,6 +29,7 @@
     │   │   ├── ContextLengthExceeded
     │   │   ├── ContentPolicyRefused
     │   │   ├── EngineRefused           an owned engine cannot take such a request; another target may
+    │   │   │   └── MediaUnreachable    nor can it reach the host of an image, audio or video
     │   │   └── TargetCannot            the target has no way to honour a field; nothing was sent, another target may
     │   └── EngineError                 an owned engine
     │       ├── EngineUnavailable       not up: starting, restarting, given up
@@ -229,6 +230,10 @@ class ContentPolicyRefused(UpstreamRejected):
 class EngineRefused(UpstreamRejected):
     code = "local_engine_refused"
     disposition = "fail_over"
+
+
+class MediaUnreachable(EngineRefused):
+    code = "media_unreachable"
 
 
 class TargetCannot(UpstreamRejected):

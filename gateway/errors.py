@@ -28,6 +28,7 @@ STATUS: dict[type[e.TurnoutError], tuple[int, str]] = {
     e.RateLimited: (429, "rate_limit_error"),
     e.UpstreamAuthFailed: (502, "upstream_error"),
     e.UpstreamModelNotFound: (404, "invalid_request_error"),
+    e.MediaUnreachable: (502, "upstream_error"),
     e.UpstreamRejected: (400, "invalid_request_error"),
     e.EngineUnavailable: (503, "overloaded_error"),
     e.EngineBusy: (503, "overloaded_error"),

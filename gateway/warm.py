@@ -10,6 +10,7 @@ from contract.errors import (
     ContextLengthExceeded,
     EngineBusy,
     EngineRefused,
+    MediaUnreachable,
     QuotaExhausted,
     RateLimited,
     TargetCannot,
@@ -28,7 +29,7 @@ MOST_ROWS = 20_000
 LIMITED = frozenset({RateLimited.code, QuotaExhausted.code, EngineBusy.code})
 NOBODYS = frozenset(  # ends that say nothing of the target: the request's own fault, or ours
     {"server_shutting_down", "client_closed", GATEWAY_LOST}
-    | {each.code for each in (UpstreamRejected, ContextLengthExceeded, ContentPolicyRefused, EngineRefused, TargetCannot)}
+    | {each.code for each in (UpstreamRejected, ContextLengthExceeded, ContentPolicyRefused, EngineRefused, MediaUnreachable, TargetCannot)}
 )
 
 

@@ -34,6 +34,7 @@ from providers.local.checking import check_chat, check_media, check_numbers, wan
 from providers.local.health import LOST, health
 from providers.local.loss import ANSWERS_WITHIN_S, judged
 from providers.local.manner import MANNERS
+from providers.local.media import unreachable
 from providers.local.port import Place, Slots, Supervisor, Want
 from providers.local.prefill_share import prefill_share
 from providers.local.process import EngineAddress
@@ -215,6 +216,8 @@ class EngineBackend:
         error = await read_refusal(response, self.name, asked.path)
         if response.status < 500 or asked.path != CHAT_PATH:
             return error
+        if (lost := await unreachable(self._client, asked.chat, self.name)) is not None:
+            return lost
         try:
             counted = await self._send(self._manner.count_path, asked.body, address)
         except ConnectionLost:  # vLLM closes the connection after an error that it did not expect
@@ -223,8 +226,8 @@ class EngineBackend:
             counted.release()
             return error
         fault = await self._request_error(counted)
-        lost = isinstance(fault, EngineRefused) and await health(self._client, address, ANSWERS_WITHIN_S) in LOST
-        return error if lost else fault  # one whose core is dead cannot count either
+        dead = isinstance(fault, EngineRefused) and await health(self._client, address, ANSWERS_WITHIN_S) in LOST
+        return error if dead else fault  # one whose core is dead cannot count either
 
     async def _request_error(self, response: HttpResponse) -> AttemptError:
         """What a failed count means: nothing is computed for it, so the request itself is at fault."""

@@ -81,6 +81,12 @@ def check_media(chat: Call, engine: str, domains: tuple[str, ...]) -> None:
         raise EngineRefused(why, param="messages")
 
 
+def fetched(chat: Call) -> set[str]:
+    """URLs of what an engine fetches itself."""
+    messages = chat.fields.get("messages", NOTHING)
+    return {url for url in _urls(_read(messages, "messages")) if _URL.fullmatch(url)} if b"_url" in bytes(messages) else set()
+
+
 def wants_tools(call: Call) -> bool:
     """Whether the model is given tools that it may call, or must call one, given or not."""
     given = [bytes(call.fields[name]).strip() for name in ("tools", "functions") if name in call.fields]

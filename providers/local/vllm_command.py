@@ -13,7 +13,10 @@ SERVE = str(Path(__file__).with_name("vllm_serve.py"))
 # Of the environment vLLM gets what concerns it and its libraries; no provider's key and no hub's.
 PREFIXES = ("VLLM_", "HF_HUB_", "CUDA_", "NCCL_", "NVSHMEM_", "TORCH_", "TORCHINDUCTOR_", "TRITON_", "OMP_", "LD_", "XDG_", "RAY_")
 NO_DOMAIN = "none.invalid"  # no host has such a name (RFC 2606); an empty list would allow all
-NO_REDIRECTS = {"VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}  # else a host that is allowed leads on to one that is not
+FETCHING = {
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",  # else a host that is allowed leads on to one that is not
+    "VLLM_MEDIA_FETCH_MAX_RETRIES": "2",  # tries: its own 3 take 5 s where nobody listens
+}
 NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "HF_HOME")
 _STAGES = (  # of 0.26 to 0.33, in the order in which they come
     (re.compile(r"Starting to load model"), "loading the weights"),
@@ -52,7 +55,14 @@ def environment(spec: EngineSpec, key: str) -> dict[str, str]:
     if spec.sleep_after_s is not None:
         kept |= DEV_MODE
     # The key is not among the arguments, which everybody on the machine sees.
-    return {**NO_REDIRECTS, "VLLM_NO_USAGE_STATS": "1", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1", **kept, "VLLM_API_KEY": key}
+    return {
+        **FETCHING,
+        "VLLM_NO_USAGE_STATS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "HF_HUB_OFFLINE": "1",
+        **kept,
+        "VLLM_API_KEY": key,
+    }
 
 
 def stage_of(line: str) -> str | None:
