@@ -33,6 +33,20 @@ VLLM = (
             "llama_model_load: error loading model: tensor is out of bounds",
         ),
         (("loading", "bye"), "bye"),
+        (("loading", "Traceback (most recent call last):", '  File "/a/b.py", line 3, in f', "    import g", "    ^^^^^^^^"), "loading"),
+        (
+            (API + "Traceback (most recent call last):", API + '  File "b.py", line 3', API + "    f()", API + "zmq.Unbound: taken"),
+            "zmq.Unbound: taken",
+        ),
+        (("Traceback (most recent call last):", '  File "b.py", line 3', "    fail()", "SystemExit: 1", "Ready: no"), "SystemExit: 1"),
+        (
+            (
+                API + "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig",
+                API + "  Value error, a step of 9 is short [type=value_error]",
+                API + "    For further information visit https://errors.pydantic.dev/2.12/v/value_error",
+            ),
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig Value error, a step of 9 is short [type=value_error]",
+        ),
         ((), None),
         (("ValueError: " + "x" * 1000,), ("ValueError: " + "x" * 1000)[:300]),
     ],
