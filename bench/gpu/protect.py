@@ -1,5 +1,5 @@
-"""What admission and priorities are worth: a load of twice what the engine can do, batch work under live traffic, and prompts too long for the promise
-beside short ones.
+"""What admission and priorities are worth: a load of twice what the engine can do, batch work under live traffic, and prompts too long for a
+promise beside short ones.
 
     python bench/gpu/protect.py OUT overload --rate 90 --seconds 30 [--direct]
     python bench/gpu/protect.py OUT below --live 8 --batch 248 [--only both] [--label "after live"]
