@@ -109,13 +109,18 @@ class RemoteSlots:
     def __init__(self, engine: str, say: Say) -> None:
         self.wait_s = 0.0
         self.place_in_s = 0.0
-        self.requests = 0
+        self._requests = 0  # in the engine, as was last told
         self.work = Work(monotonic())
         self.engine = engine
         self.say = say
         self._ids = count(1)
         self._asked: dict[int, asyncio.Future[int | None]] = {}
         self._may_leave: dict[int, Callable[[], None]] = {}
+
+    @property
+    def requests(self) -> int:
+        """In the engine, and those that asked here and were not told yet: of a burst each must know of those before it."""
+        return self._requests + len(self._asked)
 
     async def acquire(self, want: Want, wait_s: float) -> RemotePlace:
         """Raises EngineBusy as `Admission.acquire` does. Cancelling leaves nothing behind."""
@@ -148,7 +153,7 @@ class RemoteSlots:
 
     def take(self, told: Granted | Refused | MakeRoom | QueueTold) -> None:
         if isinstance(told, QueueTold):
-            self.wait_s, self.place_in_s, self.requests = told.wait_s, told.place_in_s, told.requests
+            self.wait_s, self.place_in_s, self._requests = told.wait_s, told.place_in_s, told.requests
             self.work.told(told.at, told.work_at, told.requests, told.up)
             return
         if isinstance(told, MakeRoom):

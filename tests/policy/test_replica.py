@@ -24,6 +24,15 @@ def test_a_replica_that_is_much_busier_keeps_none() -> None:
     assert choose([Replica("a", 0, 0.0), Replica("b", 0, 0.5)], ask(b=900)) == "a", "a queue is worse than a cold cache"
 
 
+def test_the_less_of_the_prompt_it_knows_the_less_busier_a_replica_may_be() -> None:
+    def chosen(load: int, knows: int) -> str:
+        return choose([Replica("a", 0, 0.0), Replica("b", load, 0.0)], ask(b=knows))
+
+    assert [chosen(load, 500) for load in range(5)] == ["b", "b", "b", "b", "a"]
+    assert [chosen(load, 200) for load in range(5)] == ["b", "b", "a", "a", "a"]
+    assert [chosen(load, 120) for load in range(3)] == ["b", "a", "a"], "its cache held little of what it was thought to"
+
+
 def test_replicas_alike_take_turns_by_the_request_alone() -> None:
     alike = [Replica("a", 1, 0.0), Replica("b", 1, 0.0)]
     chosen = [choose(alike, ask(f"req_{number}")) for number in range(100)]
