@@ -163,7 +163,8 @@ def snapshot(target: Target, ask: Ask, now: float, batch: str = "") -> Live:
         wait_s += behind_s(seen.running, seen.waiting or 0, seen.kv_used, forecast.total_mean_s)
     if target.owned and isinstance(backend, EngineBackend) and backend.asleep:
         load += 1  # so that replicas that sleep are left asleep while one is awake and idle
-    return Live(forecast, ready_at, busy if ready_at > now else "", wait_s, load)
+    slots = 0 if engine is None else engine.spec.slots
+    return Live(forecast, ready_at, busy if ready_at > now else "", wait_s, load, slots)
 
 
 def hedge_for(job: Job, planning: Planning, now: float) -> Hedge | None:

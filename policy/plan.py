@@ -184,7 +184,8 @@ def _choose_replica(ask: Ask, ranked: list[Ranked], live: Mapping[str, Live]) ->
     """Among the first one's replicas that keep the SLO as it does (policy/replica.py)."""
     group, first = ranked[0][0], ranked[0][3]
     alike = [each for each in ranked if each[3].replica_of == first.replica_of and each[0] == group]
-    chosen = choose([Replica(each[3].name, live[each[3].name].load, live[each[3].name].wait_s) for each in alike], ask)
+    seen = [(each[3].name, live[each[3].name]) for each in alike]
+    chosen = choose([Replica(name, now.load, now.wait_s, now.slots) for name, now in seen], ask)
     _to_front(ranked, next(each for each in alike if each[3].name == chosen))
 
 

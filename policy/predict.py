@@ -25,7 +25,7 @@ TYPICAL_TOKEN_S = 0.05  # what a unary answer's tokens may take each, where only
 class Live(msgspec.Struct, frozen=True, gc=False):
     """A target at this moment. `ready_at`: when it may be tried (monotonic seconds; not after now: at once), `busy` says why not before.
 
-    `wait_s`: the expected wait in its queue. `load`: requests that run there.
+    `wait_s`: the expected wait in its queue. `load`: requests that run there; `slots`: that can; 0: not known.
     """
 
     forecast: Forecast
@@ -33,6 +33,7 @@ class Live(msgspec.Struct, frozen=True, gc=False):
     busy: str = ""
     wait_s: float = 0.0
     load: int = 0
+    slots: int = 0
 
 
 def predict(ask: Ask, target: Allowed, live: Live, slo: Slo, typical_output: float, asked: int) -> Prediction:

@@ -33,6 +33,14 @@ def test_the_less_of_the_prompt_it_knows_the_less_busier_a_replica_may_be() -> N
     assert [chosen(load, 120) for load in range(3)] == ["b", "a", "a"], "its cache held little of what it was thought to"
 
 
+def test_of_few_slots_a_replica_may_be_less_busier() -> None:
+    def chosen(load: int, slots: int) -> str:
+        return choose([Replica("a", 0, 0.0, slots), Replica("b", load, 0.0, slots)], ask(b=900))
+
+    assert [chosen(load, 2) for load in range(3)] == [chosen(load, 4) for load in range(3)] == ["b", "b", "a"]
+    assert [chosen(load, 8) for load in range(4)] == ["b", "b", "b", "a"] and chosen(3, 256) == "b" and chosen(4, 256) == "a"
+
+
 def test_replicas_alike_take_turns_by_the_request_alone() -> None:
     alike = [Replica("a", 1, 0.0), Replica("b", 1, 0.0)]
     chosen = [choose(alike, ask(f"req_{number}")) for number in range(100)]

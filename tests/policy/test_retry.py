@@ -44,6 +44,7 @@ DECISIONS: dict[type[AttemptError], tuple[type[Verdict], type[Verdict]]] = {  # 
     errors.ContextLengthExceeded: (FailOver, Stop),
     errors.ContentPolicyRefused: (Stop, Stop),
     errors.EngineRefused: (FailOver, Stop),
+    errors.MediaUnreachable: (FailOver, Stop),
     errors.TargetCannot: (FailOver, Stop),
     errors.EngineError: (FailOver, Stop),
     errors.EngineUnavailable: (FailOver, Stop),
