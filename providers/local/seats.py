@@ -39,7 +39,7 @@ class Seats:
     def unread(self, begins: tuple[int, ...], tokens: int, seat: int | None) -> int:
         """Of so many tokens, those that the slot did not read before; no `seat`: or any other slot."""
         seats = self._read if seat is None else [self._read[seat]]
-        return max(1, tokens - max(_shared(begins, read) for read in seats) * BLOCK_BYTES // BYTES_PER_TOKEN)
+        return max(min(1, tokens), tokens - max(_shared(begins, read) for read in seats) * BLOCK_BYTES // BYTES_PER_TOKEN)
 
     def take(self, seat: int, begins: tuple[int, ...]) -> None:
         del self._free[seat]

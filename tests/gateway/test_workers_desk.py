@@ -246,3 +246,20 @@ def test_a_long_life_makes_good_for_earlier_deaths() -> None:
 def test_deaths_of_another_minute_count_no_more() -> None:
     restarts = Restarts()
     assert [restarts.pause_s(0.0, number * WINDOW_S / 2) for number in range(6)] == [0.0, 1.0, 2.0, 2.0, 2.0, 2.0]
+
+
+async def test_workers_are_told_their_slots_numbers_where_those_are_chosen_and_know_of_what_they_asked_for() -> None:
+    async with workers(slots=3, ttft_s=1.0) as (one, two):
+        batch = asyncio.create_task(one.acquire(5, Flow("night", 1.0, "batch")))
+        await batch
+        places = [await worker.slots.acquire(Want(), 5) for worker in (one, two)]
+        assert [one.held[0].seat, *(place.seat for place in places)] == [2, 0, 1]
+        before = one.slots.requests
+        more = [asking(one) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert one.slots.requests >= before + 2
+        for place in places:
+            place.release()
+        await asyncio.gather(*more)
+    async with workers(slots=1) as (one, two):
+        assert (await two.slots.acquire(Want(), 5)).seat is None
