@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from providers.local.admission import Admission
+from providers.local.backend import EngineBackend
+from providers.local.prefills import Prefills
 from tests.gateway.conftest import KEY, Gateway, running
 from tests.vllm.conftest import AUTH, CHECKPOINT, PATIENCE_S, PYTHON, engine_of, eventually, group_of
 
@@ -198,3 +201,33 @@ async def test_its_core_is_lost_under_streams_which_are_told_and_the_queue_waits
     assert engine.generation == generation + 1
     assert not group_of(pid) and not Path(str(address.origin.uds)).exists(), "neither a process nor its socket is left"
     assert (await gateway.post(body("Hi", max_tokens=2))).status_code == 200
+
+
+async def test_short_prompts_keep_their_promise_beside_one_that_is_too_slow_for_it(tmp_path: Path) -> None:
+    """Its own measured speed sets the promise: half as long as the long prompt takes alone."""
+    text = f"""
+state: {{database: "sqlite:///{tmp_path}/turnout.db"}}
+engines:
+  own: {{kind: vllm, python: "{PYTHON}", model: "{CHECKPOINT}", slots: 4, context: 2048, max_wait_s: 60, ttft_ms: 60000, dtype: bfloat16,
+        args: [--enforce-eager]}}
+models: {{chat: {{targets: [{{engine: own}}]}}}}
+teams: {{search: {{keys: [{KEY}]}}}}
+"""
+    async with running(text, tmp_path) as gateway:
+        gateway.http.timeout = PATIENCE_S
+        await engine_of(gateway).wait_ready(PATIENCE_S)
+        backend = gateway.runtime.routes.exact["chat"].targets[0].backend
+        assert isinstance(backend, EngineBackend) and isinstance(backend.admission, Admission)
+        assert (await gateway.post(body("Hello.", max_tokens=1))).status_code == 200, "the first is slower than any other"
+        began = time.monotonic()
+        assert (await gateway.post(body(f"0 {LONG}", max_tokens=1))).status_code == 200
+        promised_s = (time.monotonic() - began) / 2
+        backend.admission.prefills = Prefills(promised_s, slow_share=engine_of(gateway).spec.slow_share)
+        assert (await gateway.post(body(f"1 {LONG}", max_tokens=1))).status_code == 200, "by whose speed the next is too slow"
+        slow = asyncio.create_task(gateway.post(body(f"2 {LONG}", max_tokens=1)))
+        kept = []
+        while not slow.done() and len(kept) < 40:
+            began = time.monotonic()
+            answer = await gateway.post(body(f"{len(kept)} hello", max_tokens=1))
+            kept.append(answer.status_code == 200 and time.monotonic() - began <= promised_s)
+        assert (await slow).status_code == 200 and len(kept) >= 3 and sum(kept) >= 0.9 * len(kept), kept
