@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from config.batches import batch_problems
 from config.document import ConfigError, Document, Finding, Path_, expanded, shown
+from config.engines import EngineSettings
 from config.engines_checked import shared_gpus, vllm_files
 from config.problem import Problem, problem
 from config.processes import uncounted
@@ -32,6 +33,7 @@ class Known(msgspec.Struct, frozen=True):
     `missing`: the settings that a provider of that kind needs beside its key and that are not given. `credentials_fault`: why its kind
     cannot be used with the credentials given; None: it can. `metered`: the kinds that charge by the token. `own_machine`: those that run on
     one's own. `priced`: whether the price of a kind's model is known. `base_url`: where a provider of a known kind is.
+    `trained_tokens`: of prompt and answer, that the model of a llama.cpp engine was trained for; None: not known.
     """
 
     provider_kinds: Mapping[str, str | None]
@@ -43,6 +45,7 @@ class Known(msgspec.Struct, frozen=True):
     own_machine: frozenset[str]
     priced: Callable[[str, str], bool]
     base_url: Callable[[ProviderSettings], str]
+    trained_tokens: Callable[[EngineSettings], int | None]
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -314,13 +317,23 @@ class _Checker:
             if engine.speaks == "vllm":
                 yield from vllm_files(name, engine)
                 continue
-            prefix, colon, builtin = engine.model.partition(":")
-            if colon and prefix == "builtin":
-                if builtin not in self.known.builtin_models:
-                    names = [f"builtin:{known}" for known in self.known.builtin_models]
-                    yield self._unknown("built-in model", engine.model, names, "engines", name, "model")
-            elif not expanded(engine.model).is_file() and not (engine.quantization and expanded(engine.model).is_dir()):
-                yield problem("there is no such file; name a GGUF file, or builtin:NAME", "engines", name, "model")
+            if (fault := self._weights_fault(name, engine)) is not None:
+                yield fault
+            elif (trained := self.known.trained_tokens(engine)) is not None and engine.context > trained:
+                why = f"is more than the {trained:,} tokens that the model was trained for: what it says beyond them makes no sense"
+                yield problem(why, "engines", name, "context", advice=True)
+
+    def _weights_fault(self, name: str, engine: EngineSettings) -> Problem | None:
+        """What is wrong with a llama.cpp engine's model."""
+        prefix, colon, builtin = engine.model.partition(":")
+        if colon and prefix == "builtin":
+            if builtin in self.known.builtin_models:
+                return None
+            names = [f"builtin:{known}" for known in self.known.builtin_models]
+            return self._unknown("built-in model", engine.model, names, "engines", name, "model")
+        if expanded(engine.model).is_file() or (engine.quantization and expanded(engine.model).is_dir()):
+            return None
+        return problem("there is no such file; name a GGUF file, or builtin:NAME", "engines", name, "model")
 
     def _model(self, name: str) -> Iterator[Problem]:
         settings = self.settings

@@ -10,7 +10,7 @@ from math import inf
 from random import random
 from time import monotonic
 
-from contract.errors import AttemptError, AttemptsExhausted, ContextLengthExceeded, QuotaExhausted, RateLimited, UpstreamAuthFailed
+from contract.errors import AttemptError, AttemptsExhausted, ContextLengthExceeded, EngineBusy, QuotaExhausted, RateLimited, UpstreamAuthFailed
 from contract.patience import Patience
 from gateway.errors import status_of
 from gateway.job import Attempt, Job, Planning
@@ -106,6 +106,7 @@ class Attempts:
         """What the policy says to do next; returns the reason of the next attempt. Raises AttemptsExhausted."""
         job = self._job
         attempt.over(error)
+        self._made -= isinstance(error, EngineBusy)  # it was not asked
         crowded = self._heed(attempt, error)
         if not self.others and self._made < job.rule.max_attempts:
             self._widen()

@@ -46,9 +46,9 @@ def learn(job: Job, attempt: Attempt, status: Status, error: AttemptError | str 
     elif isinstance(failure, UpstreamRejected):
         stats.rejected(failure.reason)
     elif failure is not None:
-        limited = isinstance(failure, RateLimited | EngineBusy)
+        limited, asked = isinstance(failure, RateLimited | EngineBusy), not isinstance(failure, EngineBusy)
         if limited or not job.batch:  # rows that fail again and again must not tell live requests what to expect
-            stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=limited, paid=bool(cost_nusd))
+            stats.failed(now, streamed=job.call.stream, code=failure.reason, limited=limited, paid=bool(cost_nusd), asked=asked)
     if explored:
         route.exploring.explored(failed=failure is not None)
     if job.rule.slo != NO_SLO and not job.batch and (status in ("ok", "cut") or (failure is not None and job.error_status is not None)):

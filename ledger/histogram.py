@@ -1,6 +1,6 @@
 """Latencies as counts by log bucket (contract/scale.py): exact, mergeable, and asked for quantiles. What a roll-up keeps as bytes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import accumulate
 
 import msgspec
@@ -13,34 +13,44 @@ LANE = 40  # bits of one bucket's count: up to 10^12
 LANE_BYTES = LANE // 8
 Counts = int  # those of all buckets side by side in one number, the lowest bucket's in the lowest bits: adding two adds them bucket by bucket
 Histograms = dict[str, Counts]
+_METRIC = HIGHEST - LOWEST + 1
+_TTFT, _INTER_TOKEN, _END, _QUEUE, _UPSTREAM, _OVERHEAD = (place * _METRIC - LOWEST for place in range(len(METRICS)))
 
 _ONE = [1 << (bucket - LOWEST) * LANE for bucket in range(LOWEST, HIGHEST + 1)]
 _MAPS = 0x80  # what the first byte of an older version's counts is at least: MessagePack maps of bucket to number
 _decode = msgspec.msgpack.Decoder(dict[str, dict[int, int]]).decode
 
 
-def measured(times: tuple[int | None, int | None, int | None, int | None], output: int | None, streamed: bool, ok: bool) -> Iterator[tuple[str, int]]:
-    """What one attempt's times are worth: metric -> microseconds. Whole answers only, but for the first token, the queue and our own overhead.
+Tally = dict[int, int]  # attempts' times being counted: at a metric's place times _METRIC and a bucket
 
-    `times`: of the first token, the end, the queue and the overhead. `output`: tokens.
-    """
-    first, end, queue, overhead = times
-    if streamed and first is not None:
-        yield "ttft", first
+
+def count(tally: Tally, first: int | None, end: int | None, queue: int | None, overhead: int | None, output: int | None) -> None:
+    """One attempt: microseconds to the first token of a stream, to the end of a whole answer, in the queue, and of our own; tokens that came."""
+    if first is not None:
+        _one_more(tally, _TTFT, first)
     if queue is not None:
-        yield "queue", queue
+        _one_more(tally, _QUEUE, queue)
     if overhead is not None:
-        yield "overhead", overhead
-    if not ok or end is None:
+        _one_more(tally, _OVERHEAD, overhead)
+    if end is None:
         return
-    yield "end", end
-    yield "upstream", max(0, end - (queue or 0))
-    if streamed and first is not None and output is not None and output > 1:
-        yield "inter_token", (end - first) // (output - 1)
+    _one_more(tally, _END, end)
+    _one_more(tally, _UPSTREAM, max(0, end - queue) if queue else end)
+    if first is not None and output is not None and output > 1:
+        _one_more(tally, _INTER_TOKEN, (end - first) // (output - 1))
 
 
-def count(histograms: Histograms, metric: str, us: int) -> None:
-    histograms[metric] = histograms.get(metric, 0) + _ONE[bucket_of(us * US) - LOWEST]
+def _one_more(tally: Tally, place: int, us: int) -> None:
+    at = place + bucket_of(us * US)
+    tally[at] = tally.get(at, 0) + 1
+
+
+def histograms_of(tally: Tally) -> Histograms:
+    found: Histograms = {}
+    for at, number in tally.items():
+        metric = METRICS[at // _METRIC]
+        found[metric] = found.get(metric, 0) + (number << (at % _METRIC) * LANE)
+    return found
 
 
 def merge(histograms: Histograms, other: Histograms) -> None:

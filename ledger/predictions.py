@@ -22,6 +22,8 @@ GONE = ("abandoned", "client_closed")
 WIDTH = 22
 Sums = list[int | float]  # counts stay integers
 Predictions = dict[int, Sums]
+# What came of an attempt: streamed or not, status, microseconds to the first token and to the end, tokens where it is known what was said
+Came = tuple[bool, str, int | None, int | None, int | None]
 
 _c = attempts.c
 COLUMNS = (
@@ -34,37 +36,39 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[int, list[int | float]]).decode
 
 
-class Came(msgspec.Struct, frozen=True):
-    """What came of an attempt: microseconds, tokens. `output`: where it is known what was said and not only thought."""
-
-    stream: bool
-    status: str
-    first_token_us: int | None
-    end_us: int | None
-    output: int | None
-
-
-def compared(predicted: Sequence[Any], came: Came) -> tuple[int, Sums] | None:
-    """The range of one attempt's probability, and what it adds there; None: nothing was predicted. `predicted` has COLUMNS.
+def compare(found: Predictions, predicted: Sequence[Any], came: Came) -> None:
+    """Adds one attempt in the range of its probability; nothing where nothing was predicted. `predicted` has COLUMNS.
 
     The SLO is judged on a request's first attempt, from which its prediction is: met or missed as the request was where it was also the last,
     missed where it failed, else not known. The first token is compared for streamed answers, where it can be seen. An attempt that was
     abandoned, or whose client left, counts as later than its 95th percentile when that had passed by then, and else not at all. Errors are of
     whole answers; those of tokens and cost, where the provider told its usage.
     """
-    attempt, slo_met, usage_source, cost_nusd, ttft_us, end_us, end_p95_us, output, nusd, p = predicted
-    if ttft_us is None and end_us is None and end_p95_us is None and output is None and nusd is None and p is None:
-        return None
-    whole, told = came.status == "ok", usage_source == "provider"
-    return (NONE if p is None else range_of(p)), [
-        1,
-        *((0, 0, 0, 0, 0) if p is None or attempt != 1 else _judged(p, _met(slo_met, came.status))),
-        *_coverage(ttft_us, came.first_token_us if came.stream else None, came, came.stream),
-        *_coverage(end_p95_us, came.end_us if whole else None, came, not whole),
-        *_error(end_us, came.end_us, whole),
-        *_error(output, came.output, whole and told),
-        *_error(nusd, cost_nusd, whole and told),
-    ]
+    attempt, slo_met, usage_source, cost_nusd, ttft_us, predicted_end_us, end_p95_us, tokens, nusd, p = predicted
+    if ttft_us is None and predicted_end_us is None and end_p95_us is None and tokens is None and nusd is None and p is None:
+        return
+    stream, status, first_token_us, end_us, output = came
+    at = NONE if p is None else range_of(p)
+    sums = found.get(at)
+    if sums is None:
+        sums = found[at] = [0] * WIDTH
+    sums[0] += 1
+    if p is not None and attempt == 1:
+        _judge(sums, p, False if slo_met is None and status == "failed" else slo_met)
+    whole, gone_us = status == "ok", end_us if status in GONE else None
+    if ttft_us is not None and stream:
+        _cover(sums, 6, ttft_us, first_token_us, gone_us)
+    if end_p95_us is not None:
+        _cover(sums, 8, end_p95_us, end_us if whole else None, gone_us)
+    if not whole:
+        return
+    if predicted_end_us is not None and end_us is not None:
+        _differ(sums, 10, predicted_end_us, end_us)
+    if usage_source == "provider":
+        if tokens is not None and output is not None:
+            _differ(sums, 14, tokens, output)
+        if nusd is not None and cost_nusd is not None:
+            _differ(sums, 18, nusd, cost_nusd)
 
 
 def range_of(p: float) -> int:
@@ -72,27 +76,30 @@ def range_of(p: float) -> int:
     return bisect_right(EDGES, p)
 
 
-def _met(slo_met: bool | None, status: str) -> bool | None:
-    return False if slo_met is None and status == "failed" else slo_met
+def _judge(sums: Sums, p: float, met: bool | None) -> None:
+    if met is None:
+        sums[2] += 1
+        return
+    sums[1] += 1
+    sums[3] += p
+    sums[4] += met
+    sums[5] += (p - met) * (p - met)
 
 
-def _judged(p: float, met: bool | None) -> tuple[float, ...]:
-    return (0, 1, 0, 0, 0) if met is None else (1, 0, p, int(met), (p - met) * (p - met))
-
-
-def _coverage(p95_us: int | None, actual_us: int | None, came: Came, may_have_been_late: bool) -> tuple[int, int]:
-    if p95_us is None:
-        return 0, 0
+def _cover(sums: Sums, at: int, p95_us: int, actual_us: int | None, gone_us: int | None) -> None:
+    """`gone_us`: when it ended, of one that ended without."""
     if actual_us is not None:
-        return 1, int(actual_us <= p95_us)
-    late = may_have_been_late and came.status in GONE and came.end_us is not None and came.end_us > p95_us
-    return int(late), 0
+        sums[at] += 1
+        sums[at + 1] += actual_us <= p95_us
+    elif gone_us is not None and gone_us > p95_us:
+        sums[at] += 1
 
 
-def _error(predicted: int | None, actual: int | None, known: bool) -> tuple[int, int, int, int]:
-    if not known or predicted is None or actual is None:
-        return 0, 0, 0, 0
-    return 1, predicted, actual, abs(predicted - actual)
+def _differ(sums: Sums, at: int, predicted: int, actual: int) -> None:
+    sums[at] += 1
+    sums[at + 1] += predicted
+    sums[at + 2] += actual
+    sums[at + 3] += abs(predicted - actual)
 
 
 def add(predictions: Predictions, at: int, sums: Sums) -> None:

@@ -116,10 +116,11 @@ class TargetStats:
             if answers := [each for each in seen if each[1] == streamed]:
                 mode.take_in(answers, at)
 
-    def failed(self, now: float, *, streamed: bool, code: str, limited: bool, paid: bool = False) -> None:
-        """An attempt that gave no whole answer. `limited`: the target is well, but wants fewer requests (429). `paid`: it cost money even so."""
+    def failed(self, now: float, *, streamed: bool, code: str, limited: bool, paid: bool = False, asked: bool = True) -> None:
+        """An attempt that gave no whole answer. `limited`: the target is well, but wants fewer requests (429). `paid`: it cost money even so.
+        `asked`: it was; else our own queue before it had no room."""
         self._take_in()
-        self.attempts += 1
+        self.attempts += asked
         self.failures[code] = self.failures.get(code, 0) + 1
         self._changes += 1
         weight = 2.0 ** ((now - self._landmark(now)) / FAILURE_HALF_LIFE_S)

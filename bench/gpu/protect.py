@@ -1,7 +1,9 @@
-"""What admission and priorities are worth: a load of twice what the engine can do, and batch work under live traffic.
+"""What admission and priorities are worth: a load of twice what the engine can do, batch work under live traffic, and prompts too long for a
+promise beside short ones.
 
     python bench/gpu/protect.py OUT overload --rate 90 --seconds 30 [--direct]
     python bench/gpu/protect.py OUT below --live 8 --batch 248 [--only both] [--label "after live"]
+    python bench/gpu/protect.py OUT long --rate 10 --prompt 30000 [--label "a threshold of 0"]
 
 Needs what bench/gpu/setup.sh started. `overload --direct` asks the engine's own server, which nothing protects. A line of JSON a run.
 """
@@ -49,6 +51,19 @@ def below(options: argparse.Namespace) -> list[dict[str, Any]]:
         return [*runs, beside.result()]
 
 
+def long(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One client with long prompts and no pause; another's short requests."""
+    to, key = GATEWAY
+    without_pause = ("--streams", "1", "--requests", "1000000", "--seconds", str(options.seconds + LEAD_S), "--out", "8")
+    short = ("--rate", str(options.rate), "--requests", str(int(options.rate * options.seconds)), "--prompt", "64", "--out", "16")
+    runs = [load(to, key, *short, "--seed", "5000000", "--label", "short alone")]
+    with ThreadPoolExecutor() as pool:
+        beside = pool.submit(load, to, key, *without_pause, "--prompt", str(options.prompt), "--seed", "6000000", "--label", "long beside short")
+        time.sleep(LEAD_S / 2)
+        runs.append(load(to, key, *short, "--seed", "7000000", "--label", "short beside long"))
+        return [*runs, beside.result()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -66,6 +81,12 @@ def main() -> None:
     two.add_argument("--label", default="", help="what is told of each run besides: how the engine was set up")
     two.add_argument("--only", choices=("alone", "both"))
     two.set_defaults(run=below)
+    three = verbs.add_parser("long")
+    three.add_argument("--rate", type=float, default=10.0, help="of short requests, a second")
+    three.add_argument("--prompt", type=int, default=30_000, help="tokens of a long prompt")
+    three.add_argument("--seconds", type=float, default=20.0, help="of the short requests")
+    three.add_argument("--label", default="", help="what is told of each run besides: how the engine was set up")
+    three.set_defaults(run=long)
     options = parser.parse_args()
     with options.out.open("a") as out:
         for run in options.run(options):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a GPU machine without a package registry ready for bench/gpu/measure.py: the gateway in an environment of its own, the checkpoint's
 # folder, the configuration, and a running gateway whose engine is vLLM.
-#   [SLOTS= QUEUE= WAIT= TTFT= SLEEP= BATCH=] bench/gpu/setup.sh WHEELS MODEL VLLM_SITE [ENGINE_ARG ...]
+#   [SLOTS= QUEUE= WAIT= TTFT= SLEEP= BATCH= CONTEXT=] bench/gpu/setup.sh WHEELS MODEL VLLM_SITE [ENGINE_ARG ...]
 # WHEELS: what bench/gpu/pack.sh made. MODEL: the folder of a checkpoint. VLLM_SITE: a folder that PYTHONPATH finds vLLM in.
 # BATCH: the engine's `batch` section, such as "prompt_tokens: 1024".
 set -euo pipefail
@@ -22,7 +22,7 @@ cat > "$home/turnout.yaml" <<Y
 state: {database: "sqlite:///$home/turnout.db"}
 engines:
   llm:
-    {kind: vllm, model: $model, python: $home/vllm-python, slots: ${SLOTS:-256}, context: 4096, max_queue: ${QUEUE:-1024}, max_wait_s: ${WAIT:-300},
+    {kind: vllm, model: $model, python: $home/vllm-python, slots: ${SLOTS:-256}, context: ${CONTEXT:-4096}, max_queue: ${QUEUE:-1024}, max_wait_s: ${WAIT:-300},
      gpu_memory_utilization: 0.85, ${TTFT:+ttft_ms: $TTFT, }${SLEEP:+sleep_when_idle: $SLEEP, }${batch}args: [${args%, }]}
 models: {llm: {targets: [{engine: llm}]}}
 teams:

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import typer
 
+from config.engines import EngineSettings
 from config.load import ConfigError, Known, Loaded, load
 from config.settings import ProviderSettings
 from gateway.chosen import chosen_of, signer_of
+from gateway.engine_spec import weights_of
 from ledger.prices import compile_price
 from providers.address import base_url_of, missing
-from providers.local.weights import BUILTIN
+from providers.local.fit.gguf import NotGguf, trained_tokens
+from providers.local.weights import BUILTIN, WeightsNotFound
 from providers.registry import PROVIDER_KINDS
 
 
@@ -31,7 +34,16 @@ def known_kinds() -> Known:
         own_machine=frozenset(name for name, row in PROVIDER_KINDS.items() if (row.base_url or "").startswith("http://")),
         priced=priced,
         base_url=lambda provider: base_url_of(PROVIDER_KINDS[provider.kind], chosen_of("", provider)),
+        trained_tokens=trained,
     )
+
+
+def trained(engine: EngineSettings) -> int | None:
+    """By the head of its GGUF file; None where that cannot be read, which its start tells."""
+    try:
+        return trained_tokens(weights_of(engine))
+    except (WeightsNotFound, NotGguf, OSError):
+        return None
 
 
 def missing_settings(provider: ProviderSettings) -> list[str]:

@@ -122,14 +122,14 @@ class Desk:
 
     async def _admit(self, counter: Counter, asked: Acquire) -> None:
         leave = partial(counter.channel.send, MakeRoom(asked.engine, asked.id)) if asked.may_leave else None
-        want = Want(asked.flow, asked.tokens, asked.slots, leave, asked.spills, asked.seen)
+        want = Want(asked.flow, asked.tokens, asked.slots, leave, asked.spills, asked.seen, asked.begins)
         try:
             held = await self._queues[asked.engine].acquire(want, asked.wait_s)
         except EngineBusy as busy:
             counter.channel.send(Refused(asked.engine, asked.id, busy.message, busy.retry_after_s))
         else:
             counter.holds[asked.engine, asked.id] = held
-            counter.channel.send(Granted(asked.engine, asked.id))
+            counter.channel.send(Granted(asked.engine, asked.id, held.seat))
 
     def _admitted(self, counter: Counter, place: tuple[str, int], _: asyncio.Task[None]) -> None:
         del counter.waits[place]

@@ -79,9 +79,10 @@ class RemoteEngine(EngineStatus):
 class RemotePlace:
     """One of the engine's places, held by this worker. Implements `providers.local.port.Place`."""
 
-    __slots__ = ("_began", "_id", "_read", "_slots", "decode_s", "prefill_s")
+    __slots__ = ("_began", "_id", "_read", "_slots", "decode_s", "prefill_s", "seat")
 
-    def __init__(self, slots: "RemoteSlots", id: int) -> None:
+    def __init__(self, slots: "RemoteSlots", id: int, seat: int | None) -> None:
+        self.seat = seat
         self._slots: RemoteSlots | None = slots
         self._id = id
         self._began = slots.work.at(monotonic())
@@ -113,7 +114,7 @@ class RemoteSlots:
         self.engine = engine
         self.say = say
         self._ids = count(1)
-        self._asked: dict[int, asyncio.Future[None]] = {}
+        self._asked: dict[int, asyncio.Future[int | None]] = {}
         self._may_leave: dict[int, Callable[[], None]] = {}
 
     async def acquire(self, want: Want, wait_s: float) -> RemotePlace:
@@ -122,16 +123,17 @@ class RemoteSlots:
         turn = self._asked[id] = asyncio.get_running_loop().create_future()
         if want.leave is not None:
             self._may_leave[id] = want.leave
-        self.say(Acquire(self.engine, id, wait_s, want.flow, want.tokens, want.slots, want.leave is not None, want.spills, want.seen))
+        may_leave = want.leave is not None
+        self.say(Acquire(self.engine, id, wait_s, want.flow, want.tokens, want.slots, may_leave, want.spills, want.seen, want.begins))
         try:
-            await turn
+            seat = await turn
         except BaseException as error:
             self._asked.pop(id, None)
             if isinstance(error, asyncio.CancelledError):
                 self.left(id)  # whether it was granted meanwhile or not
             self._may_leave.pop(id, None)
             raise
-        return RemotePlace(self, id)
+        return RemotePlace(self, id, seat)
 
     def left(self, id: int) -> None:
         self._may_leave.pop(id, None)
@@ -157,7 +159,7 @@ class RemoteSlots:
         if turn is None or turn.done():  # given up: that was told already
             return
         if isinstance(told, Granted):
-            turn.set_result(None)
+            turn.set_result(told.seat)
         else:
             turn.set_exception(EngineBusy(told.message, retry_after_s=told.retry_after_s))
 

@@ -70,10 +70,11 @@ class Orders(msgspec.Struct, frozen=True, tag=True):
 
 
 class Granted(msgspec.Struct, frozen=True, tag=True):
-    """The slot that a worker asked for is its own, until it leaves it."""
+    """The slot that a worker asked for is its own, until it leaves it. `seat`: its number, where we choose it."""
 
     engine: str
     id: int
+    seat: int | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -118,7 +119,7 @@ class Listening(msgspec.Struct, frozen=True, tag=True):
 
 class Acquire(msgspec.Struct, frozen=True, tag=True):
     """A slot is wanted, or several. `id`: the worker's own, never used again. `tokens`: of the prompt. `may_leave`: it can be asked back.
-    `spills`: another target is left for the request. `seen`: its first token will be."""
+    `spills`: another target is left for the request. `seen`: its first token will be. `begins`: of the prompt (providers/local/seats.py)."""
 
     engine: str
     id: int
@@ -129,6 +130,7 @@ class Acquire(msgspec.Struct, frozen=True, tag=True):
     may_leave: bool = False
     spills: bool = False
     seen: bool = True
+    begins: tuple[int, ...] = ()
 
 
 class Read(msgspec.Struct, frozen=True, tag=True):

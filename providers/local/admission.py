@@ -12,7 +12,8 @@ from typing import NamedTuple
 from contract.errors import EngineBusy, EngineError
 from providers.fair import Turns
 from providers.local.port import NOTHING, Want
-from providers.local.prefills import Prefills
+from providers.local.prefills import Prefills, Prompt
+from providers.local.seats import Seats
 from providers.local.spec import EngineSpec
 from providers.local.status import RESTING, EngineStatus
 from providers.local.work import Typical, Work
@@ -25,19 +26,24 @@ SMOOTHING = 0.2  # weight of the newest hand-over in the average
 
 
 class Held:
-    """A place in the engine, from its slot to its end. `prefill_s`, `decode_s`: of the engine's time, known once it is released."""
+    """A place in the engine, from its slot to its end. `seat`: the number of its slot, where we choose it. `prefill_s`, `decode_s`: of the engine's
+    time, known once it is released."""
 
-    __slots__ = ("_admission", "began", "decode_s", "due", "leaves", "prefill_s", "read_at", "slots", "want")
+    __slots__ = ("_admission", "began", "decode_s", "leaves", "prefill_s", "prompt", "read_at", "slots", "want")
 
-    def __init__(self, admission: "Admission", want: Want, slots: int, began: float, due: float | None) -> None:
+    def __init__(self, admission: "Admission", want: Want, slots: int, began: float, prompt: Prompt) -> None:
         self._admission: Admission | None = admission
         self.want = want
         self.slots = slots
         self.began = began  # by the engine's divided time
-        self.due = due  # until when its first token is to come
+        self.prompt = prompt
         self.read_at: float | None = None
         self.leaves = False  # it was asked to
         self.prefill_s = self.decode_s = 0.0
+
+    @property
+    def seat(self) -> int | None:
+        return self.prompt.seat
 
     def read(self) -> None:
         """Its first token came."""
@@ -67,10 +73,17 @@ class Admission:
 
     A request may need several slots (`n` choices); it then waits until it is first in the queue and that many are free. Where the queue is full
     of batch work, one who is interactive takes the place of the last of it; where the engine is, batch work that can leave does so for it.
+    `seats`: where each request gets a slot of our choice.
     """
 
     def __init__(
-        self, slots: int, max_queue: int, max_wait_s: float, prefills: Prefills | None = None, clock: Callable[[], float] = monotonic
+        self,
+        slots: int,
+        max_queue: int,
+        max_wait_s: float,
+        prefills: Prefills | None = None,
+        clock: Callable[[], float] = monotonic,
+        seats: Seats | None = None,
     ) -> None:
         self._clock = clock
         self._slots = slots
@@ -86,12 +99,15 @@ class Admission:
         self._kv_left = inf  # tokens
         self._typical = Typical()
         self._used_at = clock()
+        self._others_first_until = -inf
         self.prefills = prefills or Prefills()
+        self._seats = seats
         self.work = Work(clock())
 
     @classmethod
     def of(cls, spec: EngineSpec) -> "Admission":
-        return cls(spec.slots, spec.max_queue, spec.max_wait_s, Prefills(spec.ttft_s, spec.batch_prompt_tokens, spec.shared_step))
+        prefills = Prefills(spec.ttft_s, spec.batch_prompt_tokens, spec.shared_step, spec.seated, spec.slow_share)
+        return cls(spec.slots, spec.max_queue, spec.max_wait_s, prefills, seats=Seats(spec.slots) if spec.seated else None)
 
     @property
     def running(self) -> int:
@@ -138,6 +154,8 @@ class Admission:
     def heard(self, engine: EngineStatus) -> None:
         """The engine's state changed, or it was looked at."""
         self.work.turned(self._clock(), engine.state == "ready", engine.state in RESTING)
+        if self._seats is not None and engine.state != "ready":
+            self._seats.forget()
         seen = engine.reading
         known = seen is not None and seen.kv_used is not None and seen.kv_tokens is not None
         if seen is not None and seen.replicas is not None:  # some may have died, or come
@@ -149,8 +167,8 @@ class Admission:
         """A place, waiting in turn; whoever has it releases it. A request that wants more slots than there are takes all.
 
         Raises EngineBusy at once when the queue is full, after `max_wait_s` in it, or `wait_s`, and as soon as its first token cannot come in the
-        promised time. One whose reading takes longer than that goes in only where nobody else who is live waits or is read, and no other target is
-        left for it. Cancelling leaves nothing behind.
+        promised time. One whose reading takes longer than that goes in only where it takes nothing from anybody else who is live, and no other
+        target is left for it. Cancelling leaves nothing behind.
         """
         if self._begins_late(want):
             raise self._late(want)
@@ -179,27 +197,51 @@ class Admission:
         """Who is alone always has."""
         if self._missing_slots(want) > 0:
             return False
-        return not self._held or (self._has_memory(want) and self.prefills.has_room(want.tokens, want.is_batch, waited_s))
+        seat, tokens = self._seat(want)
+        if seat is None and self._seats is not None:
+            return False
+        if not self._held:
+            return True
+        return self._has_memory(want) and self.prefills.has_room(self._clock(), tokens, want.is_batch, waited_s, seat)
+
+    def _seat(self, want: Want) -> tuple[int | None, int]:
+        """The slot that it would get now, and the tokens of its prompt that are to be read there."""
+        if self._seats is None:
+            return None, want.tokens
+        promised = not want.is_batch and not self.prefills.untried
+        seat = self._seats.choice(want.begins, promised)
+        tokens = self._seats.unread(want.begins, want.tokens, seat)
+        if not promised or not self.prefills.slow(tokens, batch=False):
+            return seat, tokens
+        return self._seats.last, self._seats.unread(want.begins, want.tokens, self._seats.last)
+
+    def _is_slow(self, want: Want) -> bool:
+        return self.prefills.slow(self._seat(want)[1], want.is_batch)
 
     def _begins_late(self, want: Want) -> bool:
         """Whether one who comes now is refused at once, whatever else there is room for."""
-        tokens, is_batch, prefills = want.tokens, want.is_batch, self.prefills
+        (seat, tokens), is_batch, prefills = self._seat(want), want.is_batch, self.prefills
         if prefills.slow(tokens, is_batch):
             return self._in_the_way(want, others=self._live_waiting())
         if want.spills and prefills.unknown(is_batch):
             return True
-        return prefills.too_late(tokens, is_batch, 0.0, self._read_before(want))
+        return prefills.too_late(tokens, is_batch, 0.0, self._read_before(want), seat)
 
     def _read_before(self, want: Want) -> int:
         """Tokens of prompts that wait and go before it; who is slow gives way."""
         if not self._waiting:
             return 0
         before = [self._waiting[turn].want for turn in self._turns.before(want.flow)]
-        return sum([other.tokens for other in before if not self.prefills.slow(other.tokens, other.is_batch)])
+        tokens = [(self._seat(other)[1], other.is_batch) for other in before]
+        return sum([each for each, is_batch in tokens if not self.prefills.slow(each, is_batch)])
 
     def _in_the_way(self, want: Want, others: int) -> bool:
-        """Whether one that is too slow for a promise would take from `others`, who are live and wait, or from those who are read."""
-        return others > 0 or self.prefills.live > 0 or (want.spills and self.prefills.hopeless(self._clock(), want.tokens, want.is_batch))
+        """Whether one that is too slow for a promise would take from `others`, who are live and wait, from those who are read, or from those who were
+        refused and may come again."""
+        now = self._clock()
+        if others > 0 or self.prefills.holds_up or now < self._others_first_until:
+            return True
+        return want.spills and self.prefills.hopeless(now, self._seat(want)[1], want.is_batch)
 
     def _live_waiting(self) -> int:
         return sum([not waiter.want.is_batch for waiter in self._waiting.values()])
@@ -217,15 +259,18 @@ class Admission:
         slots = min(want.slots, self._slots)
         self._running += slots
         self._kv_left -= want.tokens + ANSWER_TOKENS  # until the next look shows it
-        due = self.prefills.enter(now, want.read_tokens, want.is_batch, waited_s)
-        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), due if want.seen else None)
+        seat, tokens = self._seat(want)
+        if self._seats is not None and seat is not None:
+            self._seats.take(seat, want.begins)
+        prompt = self.prefills.enter(now, tokens if want.seen else 0, want.is_batch, waited_s, seat)
+        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), prompt if want.seen else prompt._replace(tight=False))
         self._held[held] = size
         return held
 
     def was_read(self, held: Held) -> float:
         """Its first token came; the engine's divided time."""
         now = self._clock()
-        self.prefills.leave(now, held.want.read_tokens, held.want.is_batch, read=True, due=held.due)
+        self.prefills.leave(now, held.prompt, read=True)
         self._hand_over()
         return self.work.at(now)
 
@@ -235,8 +280,10 @@ class Admission:
         self._used_at = now
         size = self._held.pop(held)
         self._running -= held.slots
+        if self._seats is not None and held.seat is not None:
+            self._seats.give_back(held.seat, read=held.read_at is not None)
         if held.read_at is None:
-            self.prefills.leave(now, want.read_tokens, want.is_batch, read=False)
+            self.prefills.leave(now, held.prompt, read=False)
         else:
             self.prefills.ended(now)
         at = self.work.changed(now, len(self._held))
@@ -254,7 +301,7 @@ class Admission:
     async def _wait(self, want: Want, wait_s: float) -> Held:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[Held] = loop.create_future()
-        size, most_s = self._typical.of(want.flow), self.prefills.most_wait_s(want.tokens, want.is_batch)
+        size, most_s = self._typical.of(want.flow), self.prefills.most_wait_s(self._seat(want)[1], want.is_batch)
         self._turns.add(turn, want.flow, size)
         timer = loop.call_later(*((most_s, self._miss, turn) if most_s < wait_s else (wait_s, self._time_out, turn, wait_s)))
         self._waiting[turn] = _Waiter(self._clock(), want, size, timer)
@@ -289,9 +336,10 @@ class Admission:
 
     def _lost(self, want: Want, waited_s: float) -> bool:
         """Whether the first in the queue would begin too late, or take from those behind it."""
-        if self.prefills.slow(want.tokens, want.is_batch):
+        seat, tokens = self._seat(want)
+        if self.prefills.slow(tokens, want.is_batch):
             return self._in_the_way(want, others=self._live_waiting() - 1)
-        return self.prefills.too_late(want.tokens, want.is_batch, waited_s)
+        return self.prefills.too_late(tokens, want.is_batch, waited_s, seat=seat)
 
     def _ask_to_leave(self, want: Want) -> None:
         """Batch work makes room for who is interactive: what came last has the least to lose."""
@@ -326,10 +374,16 @@ class Admission:
             self._leave(turn)
 
     def _late(self, want: Want) -> EngineBusy:
-        why = "the engine would not begin to answer within its `ttft_ms`"
-        if self.prefills.slow(want.tokens, want.is_batch):
+        """Who is promised something and refused may come again before one that is too slow for a promise goes in: for twice the time that he is told
+        to wait."""
+        now, why = self._clock(), "the engine would not begin to answer within its `ttft_ms`"
+        again_s = max(self.retry_after_s, self.prefills.wait_s())
+        if self._is_slow(want):
             why += f": it takes longer to read a prompt of about {want.tokens} tokens, and takes one only while nobody else is waiting"
-        return EngineBusy(why, retry_after_s=max(self.retry_after_s, self.prefills.wait_s()))
+            again_s = max(again_s, self._others_first_until - now)
+        else:
+            self._others_first_until = max(self._others_first_until, now + 2 * again_s)
+        return EngineBusy(why, retry_after_s=again_s)
 
     def _measure(self, now: float) -> None:
         if self._released_at is not None:

@@ -14,6 +14,7 @@ from providers.local.forcing import NOT_FORCED, CallingDecoder, by_schema, is_fo
 from providers.local.manner import Manner
 from providers.local.port import Want
 from providers.local.progress import WithoutProgress, with_progress
+from providers.local.seats import beginnings
 from providers.port import Exchange, Marks
 from providers.routes import dropped_note
 from providers.translation import TranslatingTap, answering, settled, translate
@@ -27,6 +28,7 @@ from providers.wires.table import DIALECTS, NATIVES
 
 CHAT_PATH = "/v1/chat/completions"
 LIVE, BATCH = b"0", b"10"
+READ = ("tools", "messages")  # in the order in which templates have them
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -44,9 +46,15 @@ class Asked(msgspec.Struct):
         """Its client gets a whole answer of what the engine gives piece by piece."""
         return self.streams and not self.chat.stream
 
-    def want(self, flow: Flow, tokens: int, spills: bool) -> Want:
+    def want(self, flow: Flow, tokens: int, spills: bool, seated: bool = False) -> Want:
         """Of a completion that vLLM gives whole the first token is not seen; embeddings are all reading."""
-        return Want(flow, tokens, self.chat.choices, spills=spills, seen=self.streams or self.chat.dialect != "openai_completions")
+        fields, seen = self.chat.fields, self.streams or self.chat.dialect != "openai_completions"
+        begins = beginnings(*(bytes(fields.get(name, b"")) for name in READ)) if seated else ()
+        return Want(flow, tokens, self.chat.choices, spills=spills, seen=seen, begins=begins)
+
+    def in_seat(self, seat: int | None) -> bytes:
+        """What is sent, with the slot of llama.cpp that computes it, where that is chosen. Of members that stand there twice it takes the last."""
+        return self.body if seat is None else self.body[:-1] + b',"id_slot":%d}' % seat
 
 
 def ask(call: Call, name: str, model: str, manner: Manner, max_answer: int, drop: Drop) -> Asked:

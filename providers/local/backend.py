@@ -97,7 +97,7 @@ class EngineBackend:
         if len(body) > spec.max_prompt_tokens * ABSURD_BYTES_PER_TOKEN:
             raise self._too_long(f"{len(body)} bytes")
         wait_s = spec.max_wait_s if patience is None else min([spec.max_wait_s, *_limits(patience)])
-        want = asked.want(call.flow, len(body) // BYTES_PER_TOKEN, patience is not None and patience.spills)
+        want = asked.want(call.flow, len(body) // BYTES_PER_TOKEN, patience is not None and patience.spills, spec.seated)
         if want.is_batch and not call.stream:
             return await self._as_room_allows(asked, want, marks, patience, wait_s)
         return await self._placed(asked, want, marks, patience, wait_s)
@@ -151,7 +151,7 @@ class EngineBackend:
         if wants_tools(asked.chat):
             await self._check_tools(address)
         await self._check_length(body, address)
-        response = await self._send(asked.path, body, address, clocks, marks.trace)
+        response = await self._send(asked.path, asked.in_seat(place.seat), address, clocks, marks.trace)
         marks.connected, marks.headers = response.connected_at, response.headers_at
         if response.status != 200:
             raise await self._refusal(response, asked, address)
@@ -306,6 +306,10 @@ class _Place:
     def __init__(self, held: Place, marks: Marks) -> None:
         self._held: Place | None = held
         self._marks = marks
+
+    @property
+    def seat(self) -> int | None:
+        return None if self._held is None else self._held.seat
 
     def read(self) -> None:
         """Its first token came."""

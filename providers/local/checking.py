@@ -12,6 +12,7 @@ from contract.errors import EngineRefused, InvalidRequest
 from providers.local.forcing import NOT_FORCED
 
 # What OpenAI takes (openapi: CreateChatCompletionRequest, CreateResponse, CreateCompletionRequest); Anthropic's members have the same names.
+# `min_p` and `top_k` as vLLM's SamplingParams has them, where -1 is no limit.
 BOUNDS: dict[str, tuple[float, float | None]] = {
     "temperature": (0, 2),
     "top_p": (0, 1),
@@ -20,7 +21,11 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
     "max_tokens": (1, None),
     "max_completion_tokens": (1, None),
     "max_output_tokens": (1, None),
+    "min_p": (0, 1),
+    "top_k": (-1, None),
+    "seed": (-(2**63), 2**63 - 1),
 }
+MOST_BIAS, MOST_STOPS = 100, 4
 LOGPROBS = ("top_logprobs", "logprobs", "n_probs")  # `logprobs` is a number in completions; `n_probs` is llama.cpp's own
 MEDIA = frozenset({"image_url", "audio_url", "video_url"})
 SHOWN_CHARACTERS = 100  # of a URL that is refused
@@ -40,6 +45,12 @@ def check_numbers(call: Call, engine: str, most_logprobs: int) -> None:
         _check(call, engine, name, 0 if name == "max_tokens" and call.dialect == "openai_completions" else least, most)
     for name in LOGPROBS:
         _check(call, engine, name, 0, most_logprobs)
+    if "logit_bias" in call.fields:
+        _check_bias(call, engine)
+    if "stop" in call.fields:
+        stops = _read(call.fields["stop"], "stop")
+        if isinstance(stops, list) and len(stops) > MOST_STOPS:
+            raise EngineRefused(_fault(engine, f"`stop` may have {MOST_STOPS} sequences, not {len(stops)}"), param="stop")
 
 
 def check_chat(chat: Call, engine: str, several: bool) -> None:
@@ -87,6 +98,13 @@ def _check(call: Call, engine: str, name: str, least: float, most: float | None)
     if number < least or (most is not None and number > most):
         span = f"at least {least:g}" if most is None else f"from {least:g} to {most:g}"
         raise EngineRefused(_fault(engine, f"`{name}` must be {span}, not {number:g}"), param=name)
+
+
+def _check_bias(call: Call, engine: str) -> None:
+    for token, bias in _object(call.fields, "logit_bias").items():
+        if isinstance(bias, int | float) and not -MOST_BIAS <= bias <= MOST_BIAS:
+            what = f"`logit_bias` must be from {-MOST_BIAS} to {MOST_BIAS}, not {bias:g} (token {token[:SHOWN_CHARACTERS]!r})"
+            raise EngineRefused(_fault(engine, what), param="logit_bias")
 
 
 def _read(raw: Raw, name: str) -> Any:

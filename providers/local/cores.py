@@ -18,6 +18,7 @@ class Core(NamedTuple):
     pid: int
     began: str
     title: str
+    parent: int
 
 
 class Cores:
@@ -31,8 +32,9 @@ class Cores:
 
     @classmethod
     def of(cls, group: int) -> "Cores":
-        """Those of a process group."""
-        return cls(tuple(core for pid in members(group) if (core := _core(pid)) is not None))
+        """Those of a process group. What one of them has forked bears its title until it begins another program, and is none of them."""
+        found = {core.pid: core for pid in members(group) if (core := _core(pid)) is not None}
+        return cls(tuple(core for core in found.values() if (parent := found.get(core.parent)) is None or parent.title != core.title))
 
     @property
     def titles(self) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ def _core(pid: int) -> Core | None:
     except OSError:
         return None
     known = title.startswith(TITLE) and not title.startswith(SERVERS)
-    return Core(pid, fields[19], title.decode(errors="replace")) if known else None
+    return Core(pid, fields[19], title.decode(errors="replace"), int(fields[1])) if known else None
 
 
 def _state(core: Core) -> str:

@@ -39,7 +39,8 @@ class Supervisor(Protocol):
 
 class Want(NamedTuple):
     """What a request needs of an engine. `tokens`: of its prompt, about. `leave`: asks it, once, to give its place to who is interactive.
-    `spills`: another target is left for it. `seen`: its first token will be; else nobody knows how long its prompt was read."""
+    `spills`: another target is left for it. `seen`: its first token will be; else nobody knows how long its prompt was read. `begins`: of its prompt
+    (providers/local/seats.py), where the engine's slots are ours to choose."""
 
     flow: Flow = NOBODY
     tokens: int = 0
@@ -47,26 +48,25 @@ class Want(NamedTuple):
     leave: Callable[[], None] | None = None
     spills: bool = False
     seen: bool = True
+    begins: tuple[int, ...] = ()
 
     @property
     def is_batch(self) -> bool:
         return self.flow.priority == "batch"
-
-    @property
-    def read_tokens(self) -> int:
-        """Of its prompt, what counts as being read until its first token."""
-        return self.tokens if self.seen else 0
 
 
 NOTHING = Want()
 
 
 class Place(Protocol):
-    """In the engine, held by one request. `prefill_s`, `decode_s`: of the engine's time, once it is released."""
+    """In the engine, held by one request. `seat`: the number of its slot, where we choose it. `prefill_s`, `decode_s`: of the engine's time, once it
+    is released."""
 
     prefill_s: float
     decode_s: float
 
+    @property
+    def seat(self) -> int | None: ...
     def read(self) -> None: ...
     def release(self) -> None: ...
 

@@ -1,6 +1,7 @@
 """The prompts that an engine has taken and not read yet: how many tokens, how fast they are read, and whether one more is read in time."""
 
 from math import inf
+from typing import NamedTuple
 
 BATCH_AT_ONCE = 2048  # tokens of batch work's prompts, about. An H100 reads so many of an 8B model in some 50 ms, and what decodes waits no longer
 REMEMBERED_S = 60.0  # of reading; beyond it what was seen first fades
@@ -11,23 +12,54 @@ MOST_LATE = 0.5  # of what is promised, at most
 LEAST_SHARE = 0.1  # of a step that prompts are thought to have, however many decode
 
 
+class Prompt(NamedTuple):
+    """One that is being read. `slow`: nothing was promised to it, because it takes longer than that. `seat`: the slot in which it is read.
+    `due`: until when its first token is promised; `tight`: it tells how far such promises hold."""
+
+    tokens: int
+    batch: bool = False
+    slow: bool = False
+    seat: int | None = None
+    due: float = inf
+    tight: bool = False
+
+    @property
+    def promised(self) -> bool:
+        return self.due < inf and not self.slow
+
+
 class Prefills:
     """Tokens as they are estimated from a prompt's length: what a prefix cache holds makes the reading faster. Pure.
 
-    `ttft_s`: from a live request's arrival to its first token; None: nothing is promised. A prompt is let in when all that are being read and itself
-    are read within it, less what it waited and `late_s`. `late_s` is by how much prompts are read later than thought: it grows with each promise that
-    is missed and shrinks with each that is kept, so that of those let in for more than half of the promised time 95 in 100 keep it. Waiting does not
-    help who finds too much being read, for by what the others get on he waits longer: he is `too_late`. Who is `slow`, whose own reading alone
-    takes more than is promised, is promised nothing: he goes in while nobody else who is live is read. While the speed is not known one is read at a
-    time, which tells it.
+    `ttft_s`: from a live request's arrival to its first token; None: nothing is promised. A prompt is let in when those that are read before it and
+    itself are read within it, less what it waited and `late_s`. `late_s` is by how much prompts are read later than thought: it grows with each
+    promise that is missed and shrinks with each that is kept, so that of those let in for more than half of the promised time 95 in 100 keep it.
+    Waiting does not help who finds too much being read, for by what the others get on he waits longer: he is `too_late`. Who is `slow`, whose own
+    reading alone takes more than is promised, is promised nothing. While the speed is not known one is read at a time, which tells it.
+
+    Which prompts are read before another, the engine decides:
+
+    * `seated`: those in lower seats. Who comes must not make those in higher ones miss their promise. Who is slow, in the last, holds up nobody,
+      and neither does the one that tells the speed.
+    * `slow_share` below 1: one after another, beside one that is slow and takes this share of each step as long as others are read.
+    * else one after another, in the order in which they came: who is slow goes in while nobody else who is live is read, and holds up all.
 
     `step_tokens`: of one step, in which each that decodes takes one and prompts have the rest; None: decoding takes nothing of reading. The speed
     is that of a step that is all the prompts'. Those who are being read decode once they are, beside who comes after them.
     """
 
-    def __init__(self, ttft_s: float | None = None, batch_at_once: int = BATCH_AT_ONCE, step_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        ttft_s: float | None = None,
+        batch_at_once: int = BATCH_AT_ONCE,
+        step_tokens: int | None = None,
+        seated: bool = False,
+        slow_share: float = 1.0,
+    ) -> None:
         self._ttft_s = ttft_s
         self._step_tokens = step_tokens
+        self._seated: dict[int, Prompt] | None = {} if seated else None
+        self._slow_share = slow_share
         self.reading = 0  # requests
         self.decoding = 0
         self.batch_at_once = batch_at_once
@@ -35,19 +67,31 @@ class Prefills:
         self._read = 0.0
         self._reading_s = 0.0
         self._read_at = -inf
-        self.live = 0
+        self.live = 0  # tokens of prompts that are promised something, or of all that are live, where nothing is promised
         self.batch = 0
+        self.behind = 0  # tokens of the slow
+        self.slow_ones = 0
         self.late_s = 0.0
 
     @property
     def tokens(self) -> int:
         """Of prompts being read."""
-        return self.live + self.batch
+        return self.live + self.batch + self.behind
 
     @property
     def tokens_per_s(self) -> float | None:
         """How fast they are read where nobody decodes; None: none was yet."""
         return self._read / self._reading_s if self._read and self._reading_s else None
+
+    @property
+    def untried(self) -> bool:
+        """Whether nobody knows yet how fast prompts are read, and none is being read that tells it."""
+        return not self.reading and self.tokens_per_s is None
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether one that is slow would be read beside another of its kind, or hold up who is promised something."""
+        return self.slow_ones > 0 or (self.live > 0 and self._seated is None and self._slow_share == 1.0)
 
     def wait_s(self, tokens: int = 0) -> float:
         """Until what is being read is read, and so many tokens more."""
@@ -60,26 +104,26 @@ class Prefills:
         """Of a step, that prompts have."""
         return 1.0 if self._step_tokens is None else max(LEAST_SHARE, 1 - decoding / self._step_tokens)
 
-    def has_room(self, tokens: int, batch: bool, waited_s: float = 0.0) -> bool:
+    def has_room(self, now: float, tokens: int, batch: bool, waited_s: float = 0.0, seat: int | None = None) -> bool:
         if batch and self.batch and self.batch + tokens > self.batch_at_once:
             return False
         if self._ttft_s is None:
             return True
         if self.tokens_per_s is None:
-            return not self.tokens
-        if batch:
-            return not self.tokens or self._begins_s(tokens) <= self._ttft_s
+            return not self._ahead(seat)[0]
         if self.slow(tokens, batch):
-            return not self.live
-        return self._begins_s(tokens) + waited_s <= self._ttft_s
+            return not self.holds_up
+        if not self.tokens:
+            return batch or self._begins_s(tokens, seat) + waited_s <= self._ttft_s
+        return self._begins_s(tokens, seat) + (0.0 if batch else waited_s) <= self._ttft_s and not self._delays(now, tokens, seat)
 
-    def too_late(self, tokens: int, batch: bool, waited_s: float, before: int = 0) -> bool:
+    def too_late(self, tokens: int, batch: bool, waited_s: float, before: int = 0, seat: int | None = None) -> bool:
         """Whether it can no longer begin in time, though alone it would have. `before`: tokens that wait and are read before it."""
         if self._ttft_s is None or batch or self.slow(tokens, batch):
             return False
-        if not self.tokens and not before:
+        if not self._ahead(seat)[0] and not before and not self._slowed:
             return waited_s > self.spare_s(tokens, batch)  # it may find nobody decoding any more
-        return self._begins_s(before + tokens) + waited_s > self._ttft_s
+        return self._begins_s(before + tokens, seat) + waited_s > self._ttft_s
 
     def slow(self, tokens: int, batch: bool) -> bool:
         """Whether no waiting helps: not even alone is it sure to be read in time."""
@@ -108,36 +152,74 @@ class Prefills:
         spare_s = self.spare_s(tokens, batch)
         return spare_s if spare_s > 0.0 or self._ttft_s is None else self._ttft_s
 
-    def _begins_s(self, tokens: int) -> float:
-        return self.wait_s(tokens) + self.late_s
+    @property
+    def _slowed(self) -> bool:
+        """Whether one that is slow takes its share of each step."""
+        return self.slow_ones > 0 and self._slow_share < 1.0
 
-    def enter(self, now: float, tokens: int, batch: bool, waited_s: float = 0.0) -> float | None:
-        """Until when its first token is to come, where that will be tight and tells how far such promises hold."""
-        self._pass(now)
-        self.reading += 1
-        if batch:
-            self.batch += tokens
-        else:
-            self.live += tokens
+    def _ahead(self, seat: int | None) -> tuple[int, int]:
+        """Tokens and number of the prompts that are read before one that comes now. No `seat`, where they count: none is free."""
+        if self._seated is None:
+            return (self.live + self.batch, self.reading - self.slow_ones) if self._slow_share < 1.0 else (self.tokens, self.reading)
+        if seat is None:
+            return self.live, len([each for each in self._seated.values() if each.promised])
+        ahead = [each.tokens for at, each in self._seated.items() if at < seat]
+        return sum(ahead), len(ahead)
+
+    def _begins_s(self, tokens: int, seat: int | None) -> float:
         rate = self.tokens_per_s
-        if self._ttft_s is None or batch or rate is None or tokens / rate > self._ttft_s:
-            return None
-        return now + self._ttft_s - waited_s if waited_s + self.wait_s() > self._ttft_s / 2 else None
+        if rate is None:
+            return self.late_s
+        if self._slowed:
+            rate *= 1 - self._slow_share
+        ahead, prompts = self._ahead(seat)
+        return ahead / (rate * self._share(self.decoding)) + tokens / (rate * self._share(self.decoding + prompts)) + self.late_s
 
-    def leave(self, now: float, tokens: int, batch: bool, read: bool, due: float | None = None) -> None:
-        """`read`: its first token came; else it ended without one, and says nothing of the speed. `due`: what `enter` said."""
+    def _delays(self, now: float, tokens: int, seat: int | None) -> bool:
+        """Whether who comes to that seat would make one in a higher one miss what it was promised."""
+        if self._seated is None or seat is None:
+            return False
+        later = [(at, each) for at, each in self._seated.items() if at > seat and each.promised]
+        return any(now + self._begins_s(each.tokens + tokens, at) > each.due for at, each in later)
+
+    def enter(self, now: float, tokens: int, batch: bool, waited_s: float = 0.0, seat: int | None = None) -> Prompt:
         self._pass(now)
-        self.reading -= 1
-        if batch:
-            self.batch -= tokens
-        else:
-            self.live -= tokens
+        prompt = self._prompt(now, tokens, batch, waited_s, seat)
+        self._count(prompt, 1)
+        if self._seated is not None and seat is not None:
+            self._seated[seat] = prompt
+        return prompt
+
+    def _prompt(self, now: float, tokens: int, batch: bool, waited_s: float, seat: int | None) -> Prompt:
+        rate = self.tokens_per_s
+        if self._ttft_s is None or batch or rate is None:
+            return Prompt(tokens, batch, seat=seat)
+        slow, in_time, due = self.slow(tokens, batch), tokens / rate <= self._ttft_s, now + self._ttft_s - waited_s
+        tight = in_time and waited_s + self._begins_s(tokens, seat) - self.late_s > self._ttft_s / 2
+        return Prompt(tokens, batch, slow, seat, due if in_time else inf, tight)
+
+    def leave(self, now: float, prompt: Prompt, read: bool) -> None:
+        """`read`: its first token came; else it ended without one, and says nothing of the speed."""
+        self._pass(now)
+        self._count(prompt, -1)
+        if self._seated is not None and prompt.seat is not None:
+            del self._seated[prompt.seat]
         if read:
             self.decoding += 1
-            self._read += tokens
-            self._read_at = now if tokens else self._read_at
-            if due is not None:
-                self._told(now > due, tokens)
+            self._read += prompt.tokens
+            self._read_at = now if prompt.tokens else self._read_at
+            if prompt.tight:
+                self._told(now > prompt.due, prompt.tokens)
+
+    def _count(self, prompt: Prompt, sign: int) -> None:
+        self.reading += sign
+        if prompt.batch:
+            self.batch += sign * prompt.tokens
+        elif prompt.slow:
+            self.behind += sign * prompt.tokens
+            self.slow_ones += sign
+        else:
+            self.live += sign * prompt.tokens
 
     def ended(self, now: float) -> None:
         """One that was read decodes no more."""

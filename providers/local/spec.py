@@ -9,6 +9,7 @@ import msgspec
 
 from providers.http.port import Clocks
 from providers.local.prefills import BATCH_AT_ONCE
+from providers.local.vllm_serve import STEP_SHARE, WHOLE
 
 # The head of llama.cpp's answer comes with its first token, so the first-token clock guards both. The idle clock is long beside any
 # gap that other requests' prefill makes (about 1 s here), since running out of it is taken as an engine that hangs.
@@ -101,6 +102,19 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     def shared_step(self) -> int | None:
         """Tokens of one step that decoding takes from prompts; None: so large a step, or so many engines, that it hardly does."""
         return self.whole_step if self.kind == "llamacpp" else None
+
+    @property
+    def seated(self) -> bool:
+        """Whether we choose each request's slot: a first token is promised, and the number of the slot says which prompt is read first."""
+        return self.kind == "llamacpp" and self.ttft_s is not None
+
+    @property
+    def slow_share(self) -> float:
+        """Of a step, that one prompt takes at most as long as others are there; 1: all of it."""
+        return 1 / STEP_SHARE if self.kind == "vllm" and self.ttft_s is not None and not any(map(self._told, WHOLE)) else 1.0
+
+    def _told(self, flag: str) -> bool:
+        return any(each.partition("=")[0].replace("_", "-") == flag for each in self.args)
 
     def __post_init__(self) -> None:
         if not Path(self.model_path).is_absolute():

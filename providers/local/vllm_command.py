@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from providers.local.spec import EngineSpec
+from providers.local.vllm_serve import SHARE_STEPS
 
 SLEEP_MODE = "--enable-sleep-mode"
 DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}  # which gives its server /sleep; nobody but us reaches that
@@ -39,6 +40,7 @@ def serve_command(spec: EngineSpec, socket_path: str) -> tuple[str, ...]:
         *("--allowed-media-domains", *(spec.media_domains or (NO_DOMAIN,))),
         "--disable-uvicorn-access-log",
         *(() if spec.sleep_after_s is None else (SLEEP_MODE,)),
+        *((SHARE_STEPS,) if spec.slow_share < 1.0 else ()),
         *spec.args,
     )
 

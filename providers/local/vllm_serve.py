@@ -15,8 +15,12 @@ sys.path[:] = [place for place in sys.path if place != str(Path(__file__).parent
 # Tokens of a step on a CPU, at the end of which vLLM learns who left; its own 2,048 are seconds. Measured with a 135M model on one processor: 64 take
 # 138 ms and read prompts a seventh slower than 2,048, 32 take 93 ms and read a third slower.
 STEP_TOKENS = 64
-SETTLED = ("--max-num-batched-tokens", "--runner", "--convert", "--no-enable-chunked-prefill")  # by who says so
+STEP = "--max-num-batched-tokens"
+SETTLED = (STEP, "--runner", "--convert", "--no-enable-chunked-prefill")  # by who says so
 READ_IN_PIECES = ("ForCausalLM", "ForConditionalGeneration")  # endings of architectures; those that make embeddings take a text whole
+SHARE_STEPS, SHARE = "--share-steps", "--long-prefill-token-threshold"
+WHOLE = (SHARE, "--runner", "--convert", "--no-enable-chunked-prefill")
+WHOLE_STEP, STEP_SHARE = 2048, 2  # vLLM's own at least, on a GPU; the part of a step that one prompt may take beside other requests
 
 
 def main(arguments: list[str]) -> None:
@@ -24,24 +28,49 @@ def main(arguments: list[str]) -> None:
         version("vllm")
     except PackageNotFoundError:
         os.environ.pop("VLLM_SERVER_DEV_MODE", None)  # a CPU's says that it sleeps, and does not
-        return _serve(in_short_steps([each for each in arguments if each != "--enable-sleep-mode"]))
+        return _serve(in_shared_steps(in_short_steps([each for each in arguments if each != "--enable-sleep-mode"])))
     from vllm.entrypoints.cli.main import main as vllm
 
-    sys.argv = ["vllm", "serve", *arguments]
+    sys.argv = ["vllm", "serve", *in_shared_steps(arguments)]
     vllm()
     return None
 
 
 def in_short_steps(arguments: list[str]) -> list[str]:
     """vLLM's arguments, the checkpoint's folder the first, with a limit for its steps unless they settle that, or it cannot be."""
+    if not _reads_in_pieces(arguments[0]) or any(_value(arguments, flag) is not None for flag in SETTLED):
+        return arguments
+    slots = int(_value(arguments, "--max-num-seqs") or 0)
+    return [*arguments, STEP, str(max(STEP_TOKENS, 2 * slots))]
+
+
+def in_shared_steps(arguments: list[str]) -> list[str]:
+    """With `--share-steps`, which is ours: no prompt takes more than half of a step as long as there are other requests, unless they settle that, or
+    it cannot be. vLLM gives a step to the prompt that it reads already before any that came later."""
+    told = [each for each in arguments if each != SHARE_STEPS]
+    step = _value(told, STEP) or str(WHOLE_STEP)
+    if told == arguments or not _reads_in_pieces(told[0]) or any(_value(told, flag) is not None for flag in WHOLE) or not step.isdigit():
+        return told
+    most = min(int(step) // STEP_SHARE, int(_value(told, "--max-model-len") or step))
+    return [*told, SHARE, str(max(1, most))]
+
+
+def _reads_in_pieces(folder: str) -> bool:
     try:
-        models = json.loads((Path(arguments[0]) / "config.json").read_text()).get("architectures") or [""]
+        models = json.loads((Path(folder) / "config.json").read_text()).get("architectures") or [""]
     except (OSError, ValueError):
-        return arguments
-    if not models[0].endswith(READ_IN_PIECES) or any(each.partition("=")[0].replace("_", "-") in SETTLED for each in arguments):
-        return arguments
-    slots = int(arguments[arguments.index("--max-num-seqs") + 1]) if "--max-num-seqs" in arguments else 0
-    return [*arguments, "--max-num-batched-tokens", str(max(STEP_TOKENS, 2 * slots))]
+        return False
+    return bool(models[0].endswith(READ_IN_PIECES))
+
+
+def _value(arguments: list[str], flag: str) -> str | None:
+    """What the last such flag says, `-` and `_` alike; None: there is none."""
+    said = None
+    for at, each in enumerate(arguments):
+        name, equals, value = each.partition("=")
+        if name.replace("_", "-") == flag:
+            said = value if equals or at + 1 == len(arguments) else arguments[at + 1]
+    return said
 
 
 def _serve(arguments: list[str]) -> None:

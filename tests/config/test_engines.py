@@ -68,6 +68,14 @@ def test_a_context_beyond_what_the_model_takes_is_refused(tmp_path: Path, config
     assert "is more than the 8,192 tokens that the model takes" in place
 
 
+@pytest.mark.parametrize(("context", "is_told"), [(8192, False), (8193, True)])
+def test_a_context_beyond_what_a_gguf_file_s_model_was_trained_for_is_told(tmp_path: Path, context: int, is_told: bool) -> None:
+    engine = f'{{kind: llamacpp, model: "builtin:smollm2-135m-instruct", context: {context}}}'
+    text = f"engines: {{g: {engine}}}\nmodels: {{m: {{targets: [{{engine: g}}]}}}}"
+    advice = [found.message for found in loaded(tmp_path, text).advice]
+    assert [("8,192 tokens that the model was trained for" in each) for each in advice] == [True] * is_told
+
+
 def test_an_adapter_is_a_target_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "lora").mkdir()

@@ -27,11 +27,12 @@ providers:
   one: {{kind: openai-compatible, base_url: "{one}", api_key: k}}
 engines:
   cpu: {{kind: llamacpp, model: "builtin:smollm2-135m-instruct", replicas: 2, slots: 1, threads: 1, context: 512, gpu_usd_per_hour: 3.6}}
-policies: {{mended: {{recovery: continue}}, fast: {{slo: {{ttft_p95_ms: 400}}}}}}
+policies: {{mended: {{recovery: continue}}, fast: {{slo: {{ttft_p95_ms: 400}}}}, once: {{retry: {{max_attempts: 1}}}}}}
 models:
   own: {{targets: [{{engine: cpu}}]}}
   fast: {{policy: fast, targets: [{{engine: cpu}}, {{provider: one, model: m1}}]}}
   backed: {{policy: mended, targets: [{{engine: cpu}}, {{provider: one, model: m1}}]}}
+  once: {{policy: once, targets: [{{engine: cpu}}, {{provider: one, model: m1}}]}}
 teams: {{search: {{keys: [{key}]}}}}
 """
 NUSD_PER_S = 1_000_000  # 3.6 dollars an hour
@@ -158,11 +159,26 @@ async def test_a_prompt_that_an_engine_cannot_begin_in_time_goes_to_the_next_tar
     assert own.status_code == 200 and own.headers["x-turnout-attempts"] == "2", "the first replica left it to the second, which was the last"
 
 
+async def test_a_queue_without_room_costs_no_attempt_and_is_none_of_its_target(gateway: Gateway) -> None:
+    targets = gateway.runtime.routes.exact["once"].targets
+    engines = [each for each in targets if isinstance(each.backend, EngineBackend)]
+    queues = [each.backend.admission for each in engines if isinstance(each.backend, EngineBackend)]
+    before = [queue.prefills for queue in queues if isinstance(queue, Admission)]
+    tried = [each.stats.attempts for each in engines]
+    for queue in queues:
+        queue.prefills = too_slow()  # type: ignore[attr-defined]
+    answer = await gateway.post(body("once", STORY))
+    for queue, prefills in zip(queues, before, strict=True):
+        queue.prefills = prefills  # type: ignore[attr-defined]
+    assert (answer.status_code, answer.headers["x-turnout-target"]) == (200, "one/m1"), "of one attempt that its policy allows"
+    assert len(before) == 2 and [each.stats.attempts for each in engines] == tried
+    assert {each.stats.failures.get("local_engine_busy", 0) > 0 for each in engines} == {True}
+
+
 def too_slow() -> Prefills:
     """As after a prompt of 100 tokens that took a second, where a hundredth was promised."""
     prefills, now = Prefills(ttft_s=0.01), time.monotonic()
-    prefills.enter(now - 1, 100, False)
-    prefills.leave(now, 100, False, read=True)
+    prefills.leave(now, prefills.enter(now - 1, 100, False), read=True)
     prefills.ended(now)
     return prefills
 

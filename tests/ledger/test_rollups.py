@@ -15,7 +15,7 @@ from contract.scale import PROMPTS, prompt_at
 from contract.usage import Usage
 from ledger.calibration import calibration
 from ledger.database import open_engine
-from ledger.histogram import Histograms, buckets, count, packed, quantile, unpacked
+from ledger.histogram import Tally, buckets, count, histograms_of, packed, quantile, unpacked
 from ledger.latency import latency
 from ledger.rollups import Slice, roll_up
 from ledger.row import AttemptRow
@@ -148,16 +148,17 @@ def test_latencies_of_any_time_are_counted_in_the_buckets_of_the_policy_s_sketch
     refill(ledger, rows)
     assert roll_up(ledger.engine, NOW_S)
     window = Window((NOW_S - ago_s) * 10**6 + 7, NOW_S * 10**6, {"team": team} if team else {})
-    ends: dict[tuple[Any, ...], tuple[Sketch, Histograms]] = {}
+    ends: dict[tuple[Any, ...], tuple[Sketch, Tally]] = {}
     for one in rows:
         chosen = window.from_us <= one.started_at_us < window.to_us and team in ("", one.team)
         if chosen and one.status == "ok" and one.end_us is not None:
-            sketch, histogram = ends.setdefault(key(one, groups), (Sketch(), {}))
+            sketch, tally = ends.setdefault(key(one, groups), (Sketch(), {}))
             sketch.add(one.end_us / 1e6, 1.0)
-            count(histogram, "end", one.end_us)
+            count(tally, None, one.end_us, None, None, None)
     found = {each.group: each.end for each in latency(ledger.engine, window, groups, NOW_S) if each.end.n}
     assert {group: each.n for group, each in found.items()} == {group: sketch.total for group, (sketch, _) in ends.items()}
-    for group, (sketch, histogram) in ends.items():
+    for group, (sketch, tally) in ends.items():
+        histogram = histograms_of(tally)
         assert {bucket: number for bucket, number in enumerate(sketch.counts, sketch.first) if number} == buckets(histogram["end"])
         assert found[group].p90_ms == round((quantile(histogram["end"], 0.9) or 0.0) * 1e3, 3)
 
@@ -220,10 +221,11 @@ def test_a_ledger_of_version_10_gets_what_its_predictions_came_to(tmp_path: Path
 
 
 def test_counts_are_what_they_were_once_they_are_packed() -> None:
-    histograms: Histograms = {}
+    tally: Tally = {}
     for us in (0, 1, 5, 5, 10**12, 2**62):
-        count(histograms, "end", us)
-    count(histograms, "ttft", 1_000)
+        count(tally, None, us, None, None, None)
+    histograms = histograms_of(tally)
+    assert histograms_of({}) == {}
     assert unpacked(packed(histograms)) == histograms and sum(buckets(histograms["end"]).values()) == 6
 
 

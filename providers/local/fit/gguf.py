@@ -4,6 +4,7 @@ Only the head is read, a few MB; long lists (a vocabulary, say) are stepped over
 """
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +17,7 @@ VERSIONS = (2, 3)
 MAX_TEXT = 1 << 24
 MAX_COUNT = 1 << 24
 SHORT = 1024  # of a list of numbers that is kept: one for each layer
+CONTEXT = ".context_length"
 _STRING, _LIST, _BOOL = 8, 9, 7
 _NUMBERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", _BOOL: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 # `general.file_type`, of llama.cpp's include/llama.h
@@ -62,19 +64,35 @@ def read_head(path: Path) -> GgufHead:
             raise NotGguf(f"{path} ends early or is damaged") from exc
 
 
-def _head(file: BinaryIO, size: int) -> GgufHead:
+def trained_tokens(path: Path) -> int | None:
+    """Of prompt and answer together, that the model was trained for; None: the file does not say. Reads no further. Raises NotGguf, OSError."""
+    with path.open("rb") as file:
+        try:
+            pairs = _begin(file)[1]
+            found = next((value for name, value in _pairs(file, pairs) if name.endswith(CONTEXT)), None)
+        except (struct.error, UnicodeDecodeError, KeyError) as exc:
+            raise NotGguf(f"{path} ends early or is damaged") from exc
+    return found if isinstance(found, int) else None
+
+
+def _begin(file: BinaryIO) -> tuple[int, int]:
+    """How many tensors and how many pairs of metadata follow."""
     if file.read(4) != GGUF_MAGIC:
         raise NotGguf(f"{file.name} is not a GGUF file")
     version = _number(file, "<I")
     if version not in VERSIONS:
         raise NotGguf(f"{file.name} is of version {version} of GGUF; {VERSIONS} are known")
-    tensors, pairs = _count(file), _count(file)
-    values: dict[str, Value] = {}
-    for _ in range(pairs):
-        name = _text(file)
-        value = _value(file, int(_number(file, "<I")))
-        if value is not None:
-            values[name] = value
+    return _count(file), _count(file)
+
+
+def _pairs(file: BinaryIO, count: int) -> Iterator[tuple[str, Value | None]]:
+    for _ in range(count):
+        yield _text(file), _value(file, int(_number(file, "<I")))
+
+
+def _head(file: BinaryIO, size: int) -> GgufHead:
+    tensors, pairs = _begin(file)
+    values = {name: value for name, value in _pairs(file, pairs) if value is not None}
     parameters = 0
     for _ in range(tensors):
         _text(file)

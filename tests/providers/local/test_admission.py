@@ -249,12 +249,12 @@ async def test_batch_work_leaves_a_slot_to_who_is_interactive() -> None:
 
 def test_prompts_of_batch_work_are_read_a_few_at_a_time() -> None:
     prefills = Prefills()
-    assert prefills.has_room(BATCH_AT_ONCE * 2, batch=True), "one that is larger than all goes alone"
-    prefills.enter(0.0, 1500, True)
-    assert prefills.has_room(548, batch=True) and not prefills.has_room(549, batch=True)
-    assert prefills.has_room(5000, batch=False), "who is interactive is not held up by it"
-    prefills.leave(1.0, 1500, True, read=True)
-    assert prefills.has_room(549, batch=True)
+    assert prefills.has_room(0.0, BATCH_AT_ONCE * 2, batch=True), "one that is larger than all goes alone"
+    prompt = prefills.enter(0.0, 1500, True)
+    assert prefills.has_room(0.0, 548, batch=True) and not prefills.has_room(0.0, 549, batch=True)
+    assert prefills.has_room(0.0, 5000, batch=False), "who is interactive is not held up by it"
+    prefills.leave(1.0, prompt, read=True)
+    assert prefills.has_room(0.0, 549, batch=True)
 
 
 async def test_batch_prompts_go_in_so_many_tokens_at_once() -> None:
@@ -268,16 +268,16 @@ async def test_batch_prompts_go_in_so_many_tokens_at_once() -> None:
 
 def test_a_prompt_goes_in_only_if_it_is_read_in_the_promised_time() -> None:
     prefills = Prefills(ttft_s=1.0)
-    prefills.enter(0.0, 1000, False)
-    assert not prefills.has_room(1, batch=False), "how fast it reads is not known yet: the first one tells it"
-    prefills.leave(2.0, 1000, False, read=True)
+    prompt = prefills.enter(0.0, 1000, False)
+    assert not prefills.has_room(0.0, 1, batch=False), "how fast it reads is not known yet: the first one tells it"
+    prefills.leave(2.0, prompt, read=True)
     assert prefills.tokens_per_s == 500
-    assert prefills.has_room(10_000, batch=False), "nothing is being read: it would wait for nothing"
-    prefills.enter(9.0, 300, False)
-    assert prefills.has_room(200, batch=False) and not prefills.has_room(201, batch=False)
-    assert prefills.has_room(100, batch=False, waited_s=0.2) and not prefills.has_room(100, batch=False, waited_s=0.21)
-    assert prefills.has_room(200, batch=True, waited_s=60), "batch work may wait"
-    prefills.leave(9.5, 300, False, read=False)
+    assert prefills.has_room(0.0, 10_000, batch=False), "nothing is being read: it would wait for nothing"
+    prompt = prefills.enter(9.0, 300, False)
+    assert prefills.has_room(0.0, 200, batch=False) and not prefills.has_room(0.0, 201, batch=False)
+    assert prefills.has_room(0.0, 100, batch=False, waited_s=0.2) and not prefills.has_room(0.0, 100, batch=False, waited_s=0.21)
+    assert prefills.has_room(0.0, 200, batch=True, waited_s=60), "batch work may wait"
+    prefills.leave(9.5, prompt, read=False)
     assert prefills.tokens_per_s == 400, "the time of one that left unread counts, its tokens do not"
 
 
@@ -285,22 +285,21 @@ def test_so_much_is_kept_free_that_95_of_100_promises_hold() -> None:
     prefills, rng, now, asked, kept = Prefills(ttft_s=1.0), Random(7), 0.0, 0, 0
     for number in range(6000):
         tokens = rng.randrange(100, 1000)
-        if not prefills.has_room(tokens, batch=False, waited_s=0.2) or prefills.spare_s(tokens, False) < 0.2:
+        if not prefills.has_room(0.0, tokens, batch=False, waited_s=0.2) or prefills.spare_s(tokens, False) < 0.2:
             continue  # refused
-        due = prefills.enter(now, tokens, False, waited_s=0.2)
+        prompt = prefills.enter(now, tokens, False, waited_s=0.2)
         now += tokens / 1000 * rng.uniform(0.5, 1.5)
         if number >= 3000:
-            asked += due is not None
-            kept += due is not None and now <= due
-        prefills.leave(now, tokens, False, read=True, due=due)
+            asked += prompt.tight
+            kept += prompt.tight and now <= prompt.due
+        prefills.leave(now, prompt, read=True)
     assert asked > 500 and 0.92 < kept / asked < 0.98
     assert 0 < prefills.late_s <= 0.5
 
 
 def reads(queue: "Queue", tokens_per_s: float) -> None:
     """It has seen prompts read at that speed."""
-    queue.prefills.enter(0.0, 1000, False)
-    queue.prefills.leave(1000 / tokens_per_s, 1000, False, read=True)
+    queue.prefills.leave(1000 / tokens_per_s, queue.prefills.enter(0.0, 1000, False), read=True)
 
 
 async def test_who_would_not_be_read_in_time_is_refused_at_once() -> None:

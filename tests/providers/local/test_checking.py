@@ -40,9 +40,16 @@ def of_bytes(body: bytes, dialect: DialectName = "openai_chat") -> Call:
         ("top_logprobs", -1, "from 0 to 20"),
         ("n_probs", 49152, "`n_probs` must be from 0 to 20"),
         ("logprobs", 21, "`logprobs` must be from 0 to 20"),
+        ("min_p", 7, "`min_p` must be from 0 to 1"),
+        ("top_k", -2, "`top_k` must be at least -1"),
+        ("seed", 2**63, "`seed` must be from -9.22"),
+        ("seed", 2**80, "`seed` must be from -9.22"),
+        ("logit_bias", {"5": 1, "7": 99999}, r"`logit_bias` must be from -100 to 100, not 99999 \(token '7'\)"),
+        ("logit_bias", {"7": -100.5}, "from -100 to 100"),
+        ("stop", ["a", "b", "c", "d", "e"], "`stop` may have 4 sequences, not 5"),
     ],
 )
-def test_a_number_beyond_what_its_member_takes_is_the_sender_s_fault(name: str, value: float, words: str) -> None:
+def test_a_number_beyond_what_its_member_takes_is_the_sender_s_fault(name: str, value: Any, words: str) -> None:
     with pytest.raises(EngineRefused, match=words) as refused:
         check_numbers(call_of(**{name: value}), "cpu", 20)
     assert refused.value.param == name and "'cpu'" in refused.value.message
@@ -58,6 +65,8 @@ def test_a_number_that_no_double_holds_is_the_sender_s_fault() -> None:
     [
         {"temperature": 0, "top_p": 1, "presence_penalty": -2, "frequency_penalty": 2, "max_tokens": 1, "top_logprobs": 20, "n_probs": 0},
         {"logprobs": True, "temperature": None, "max_tokens": None},
+        {"min_p": 0.05, "top_k": -1, "seed": -1, "logit_bias": {"5": -100, "6": 100}, "stop": ["a", "b", "c", "d"]},
+        {"seed": 2**63 - 1, "logit_bias": None, "stop": "a"},
     ],
 )
 def test_what_is_within_its_bounds_or_null_passes(fields: dict[str, Any]) -> None:

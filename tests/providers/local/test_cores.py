@@ -9,14 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from providers.local.computing import PROC, members
 from providers.local.cores import Cores
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells")
 # No shell begins another program, which would have its title for a moment.
 GROUP = """
 import os, signal, subprocess, sys
-for title, program in (("VLLM::APIServer", "read line; :"), ("VLLM::EngineCore", "read line; :"), ("VLLM::Worker_TP1", "read line; :")):
-    child = subprocess.Popen([title, "-c", "echo begun; " + program], executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+begins, forks = "echo begun; read line; :", "exec 3<&0; (echo begun; read line <&3; :) & wait"
+for title, program in (("VLLM::APIServer", begins), ("VLLM::EngineCore", begins), ("VLLM::Worker_TP1", forks)):
+    child = subprocess.Popen([title, "-c", program], executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     child.stdout.readline()  # before that the kernel may not show its name yet
 print("begun", flush=True)
 signal.pause()
@@ -51,6 +53,11 @@ def until_it_says(look: object) -> str:
 def test_those_that_compute_are_found_and_no_server(group: int) -> None:
     assert sorted(Cores.of(group).titles) == ["VLLM::EngineCore", "VLLM::Worker_TP1"]
     assert Cores.of(2**22 + 1).titles == ()
+
+
+def test_what_a_core_has_forked_is_no_core(group: int) -> None:
+    bearers = [each for each in members(group) if (PROC / str(each) / "cmdline").read_bytes().startswith(b"VLLM::Worker_TP1")]
+    assert len(bearers) == 2 and Cores.of(group).titles.count("VLLM::Worker_TP1") == 1
 
 
 def test_one_that_ended_is_told_reaped_or_not(group: int) -> None:

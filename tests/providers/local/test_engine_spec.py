@@ -10,6 +10,8 @@ from config.engines import EngineSettings
 from gateway.engine_spec import engine_spec
 from providers.local.admission import Admission
 from providers.local.spec import EngineSpec, Pace, usable_cpus
+from providers.local.vllm_command import serve_command
+from tests.providers.local.conftest import engine_spec as spec_of
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,17 @@ def test_what_is_configured_of_batch_work_reaches_the_queue(tmp_path: Path) -> N
     settings = EngineSettings.model_validate({"kind": "llamacpp", "model": str(weights), "batch": batch})
     queue = Admission.of(engine_spec("cpu", settings))
     assert queue.prefills.batch_at_once == 1024
+
+
+def test_of_vllm_s_steps_a_prompt_takes_half_where_a_first_token_is_promised_and_nobody_says_otherwise() -> None:
+    def share(**fields: Any) -> float:
+        return spec_of(**{"kind": "vllm", "ttft_s": 1.0, **fields}).slow_share
+
+    assert share() == 0.5 and share(args=("--max-num-batched-tokens", "8192")) == 0.5
+    assert share(ttft_s=None) == share(kind="llamacpp") == share(kind="ray-serve") == share(args=("--long_prefill_token_threshold=0",)) == 1.0
+    assert "--share-steps" in serve_command(spec_of(kind="vllm", ttft_s=1.0), "s")
+    assert "--share-steps" not in serve_command(spec_of(kind="vllm"), "s")
+
+
+def test_we_choose_llama_cpp_s_slots_where_a_first_token_is_promised() -> None:
+    assert spec_of(ttft_s=1.0).seated and not spec_of().seated and not spec_of(kind="vllm", ttft_s=1.0).seated

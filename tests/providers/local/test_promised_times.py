@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from contract.errors import EngineBusy
 from contract.flow import Flow
-from providers.local.admission import Admission
+from providers.local.admission import Admission, Held
 from providers.local.port import Want
 from providers.local.prefills import TRUSTED_S, Prefills
+from providers.local.seats import Seats
 
 TTFT_S, TOKENS_PER_S, ROUNDING_S = 2.0, 100, 1e-6
 REACH = int(TTFT_S * TOKENS_PER_S)  # tokens that can be read in time
@@ -57,19 +58,19 @@ class Came(NamedTuple):
     entered: float | None
     first_token: float | None
     others: int  # live ones that waited or were read when it came in
+    promised: bool = False
 
 
 class Engine:
     """Reads prompts one after the other, as they come in."""
 
-    def __init__(self, slots: int, known: bool = True) -> None:
+    def __init__(self, queue: Admission, known: bool = True) -> None:
         self.loop = asyncio.get_running_loop()
-        self.queue = Admission(slots, 64, 3600, Prefills(TTFT_S), clock=self.loop.time)
+        self.queue = queue
         self.read_until = 0.0
         if known:
-            self.queue.prefills.enter(-10.0, 1000, False)
-            self.queue.prefills.leave(0.0, 1000, False, read=True)
-            self.queue.prefills.ended(0.0)
+            queue.prefills.leave(0.0, queue.prefills.enter(-10.0, 1000, False), read=True)
+            queue.prefills.ended(0.0)
 
     async def serve(self, asks: Asks) -> Came:
         await asyncio.sleep(asks.at)
@@ -80,20 +81,65 @@ class Engine:
             return Came(self.loop.time() - came, None, None, 0)
         entered = self.loop.time()
         others = self.queue.waiting + self.queue.prefills.reading - 1
-        self.read_until = max(self.read_until, entered) + asks.tokens / TOKENS_PER_S
-        await asyncio.sleep(self.read_until - entered)
+        await self.reads(place, asks.tokens / TOKENS_PER_S)
         place.read()
         first_token = self.loop.time()
         await asyncio.sleep(asks.decodes_s)
         place.release()
-        return Came(entered - came, entered - came, first_token - came, others)
+        return Came(entered - came, entered - came, first_token - came, others, place.prompt.promised)
+
+    async def reads(self, place: Held, prompt_s: float) -> None:
+        now = self.loop.time()
+        self.read_until = max(self.read_until, now) + prompt_s
+        await asyncio.sleep(self.read_until - now)
+
+    async def run(self) -> None:
+        """What it does beside its requests."""
 
 
-def play(slots: int, asked: list[Asks], known: bool = True) -> list[Came]:
+class SeatedEngine(Engine):
+    """Reads the prompt of its lowest seat first, whenever that came."""
+
+    def __init__(self, queue: Admission, known: bool = True) -> None:
+        super().__init__(queue, known)
+        self.left: dict[int, tuple[float, asyncio.Future[None]]] = {}
+        self.more = asyncio.Event()
+
+    async def reads(self, place: Held, prompt_s: float) -> None:
+        assert place.seat is not None and place.seat not in self.left
+        read = self.loop.create_future()
+        self.left[place.seat] = prompt_s, read
+        self.more.set()
+        await read
+
+    async def run(self) -> None:
+        while True:
+            seat = min(self.left, default=None)
+            left_s, read = self.left[seat] if seat is not None else (None, None)
+            began = self.loop.time()
+            self.more.clear()
+            try:
+                async with asyncio.timeout(left_s):
+                    await self.more.wait()
+            except TimeoutError:
+                left_s = 0.0
+            if seat is not None and left_s is not None and read is not None:
+                self.left[seat] = left_s - (self.loop.time() - began), read
+                if not left_s:
+                    del self.left[seat]
+                    read.set_result(None)
+                    await asyncio.sleep(0)
+
+
+def play(slots: int, asked: list[Asks], known: bool = True, seated: bool = False) -> list[Came]:
     async def all_of_them() -> list[Came]:
-        engine = Engine(slots, known)
+        clock, seats = asyncio.get_running_loop().time, Seats(slots) if seated else None
+        queue = Admission(slots, 64, 3600, Prefills(TTFT_S, seated=seated), clock, seats)
+        engine = SeatedEngine(queue, known) if seated else Engine(queue, known)
+        running = asyncio.create_task(engine.run())
         came = await asyncio.gather(*map(engine.serve, asked))
-        assert (engine.queue.running, engine.queue.waiting, engine.queue.prefills.reading) == (0, 0, 0)
+        running.cancel()
+        assert (queue.running, queue.waiting, queue.prefills.reading, queue.prefills.tokens) == (0, 0, 0, 0)
         return came
 
     with asyncio.Runner(loop_factory=Simulated) as runner:
@@ -123,6 +169,42 @@ def test_who_is_let_in_begins_in_time_and_nobody_waits_longer_than_that(slots: i
         elif came.first_token is not None:
             assert not asks.spills, "another target had it"
             assert came.others == 0, "nobody else was held up"
+
+
+@settings(max_examples=60, deadline=None)
+@given(slots=st.integers(1, 5), asked=ASKED)
+def test_an_engine_that_reads_by_seat_keeps_every_promise_whoever_is_slow(slots: int, asked: list[Asks]) -> None:
+    for came in play(slots, asked[:12], seated=True):
+        assert came.waited <= TTFT_S + ROUNDING_S
+        if came.promised:
+            assert came.first_token is not None and came.first_token <= TTFT_S + ROUNDING_S
+
+
+def test_where_slots_are_seats_a_slow_prompt_holds_up_nobody() -> None:
+    slow, short = Asks(0.0, 1000), [Asks(0.1 + 0.5 * number, 30) for number in range(19)]
+    came = play(4, [slow, *short], seated=True)
+    assert [each.first_token for each in came[1:]] == pytest.approx([0.3] * 19)
+    assert came[0].first_token == pytest.approx(10.0 + 19 * 0.3)
+    assert play(4, [slow, *short])[1].first_token is None, "one after another it holds up all"
+
+
+def test_who_comes_to_a_lower_seat_waits_while_he_would_make_one_in_a_higher_one_miss_its_promise() -> None:
+    first, second, third, low = Asks(0.0, 1), Asks(0.1, 120), Asks(0.1, 60), Asks(0.6, 50)
+    came = play(4, [first, second, third, low], seated=True)
+    assert [each.first_token for each in came] == pytest.approx([0.01, 1.2, 1.8, 1.8])
+    assert came[3].waited == pytest.approx(1.3)
+
+
+def test_the_prompt_that_tells_the_speed_of_seats_holds_up_nobody() -> None:
+    came = play(4, [Asks(0.0, 1000), Asks(0.1, 30), Asks(0.2, 30)], known=False, seated=True)
+    assert [each.first_token for each in came[1:]] == pytest.approx([0.3, 0.5]), "the third waits until the second tells the speed"
+
+
+@pytest.mark.parametrize("seated", [False, True])
+def test_who_was_refused_goes_before_the_next_slow_prompt(seated: bool) -> None:
+    slow, short = Asks(0.0, 500), Asks(1.0, 50)
+    came = play(1, [slow, short, slow._replace(at=5.1), short._replace(at=6.0), slow._replace(at=20.0)], seated=seated)
+    assert [each.first_token is not None for each in came] == [True, False, False, True, True]
 
 
 @settings(max_examples=40, deadline=None)
@@ -168,7 +250,6 @@ def test_an_engine_whose_speed_is_not_known_reads_one_and_who_has_another_target
 
 def test_after_a_minute_one_shows_whether_it_is_still_too_slow() -> None:
     prefills = Prefills(TTFT_S)
-    prefills.enter(0.0, 1000, False)
-    prefills.leave(10.0, 1000, False, read=True)
+    prefills.leave(10.0, prefills.enter(0.0, 1000, False), read=True)
     assert prefills.hopeless(10.0 + TRUSTED_S, REACH + 1, False) and not prefills.hopeless(10.1 + TRUSTED_S, REACH + 1, False)
     assert not prefills.hopeless(10.0, REACH, False) and not prefills.hopeless(10.0, REACH + 1, batch=True)

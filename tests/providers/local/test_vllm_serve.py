@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from providers.local.vllm_serve import STEP_TOKENS, in_short_steps
+from providers.local.vllm_serve import SHARE, SHARE_STEPS, STEP_TOKENS, in_shared_steps, in_short_steps
 
 
 def folder(place: Path, architecture: str) -> str:
@@ -30,3 +30,26 @@ def test_a_model_that_takes_a_text_whole_or_is_not_known_is_left_alone(tmp_path:
     assert in_short_steps(unknown) == unknown
     told = [folder(tmp_path, "BertModel")]
     assert in_short_steps(told) == told
+
+
+@pytest.mark.parametrize(
+    ("flags", "most"),
+    [
+        ([], 1024),
+        (["--max-num-batched-tokens", "64"], 32),
+        (["--max_num_batched_tokens=8192"], 4096),
+        (["--max-model-len", "512"], 512),
+    ],
+)
+def test_where_steps_are_shared_a_prompt_takes_half_of_one(tmp_path: Path, flags: list[str], most: int) -> None:
+    told = [folder(tmp_path, "LlamaForCausalLM"), *flags]
+    assert in_shared_steps([*told, SHARE_STEPS]) == [*told, SHARE, str(most)]
+    assert in_shared_steps(told) == told, "nothing is promised"
+
+
+@pytest.mark.parametrize("flags", [["--long_prefill_token_threshold=9"], ["--no-enable-chunked-prefill"], ["--runner", "pooling"]])
+def test_who_settles_how_steps_are_shared_is_not_contradicted(tmp_path: Path, flags: list[str]) -> None:
+    told = [folder(tmp_path, "LlamaForCausalLM"), *flags]
+    assert in_shared_steps([*told, SHARE_STEPS]) == told
+    whole = [folder(tmp_path, "BertModel")]
+    assert in_shared_steps([*whole, SHARE_STEPS]) == whole
