@@ -238,10 +238,13 @@ class Admission:
     def _in_the_way(self, want: Want, others: int) -> bool:
         """Whether one that is too slow for a promise would take from `others`, who are live and wait, from those who are read, or from those who were
         refused and may come again."""
-        now = self._clock()
-        if others > 0 or self.prefills.holds_up or now < self._others_first_until:
+        if others > 0 or self.prefills.holds_up or self._gives_way_s() > 0.0:
             return True
-        return want.spills and self.prefills.hopeless(now, self._seat(want)[1], want.is_batch)
+        return want.spills and self.prefills.hopeless(self._clock(), self._seat(want)[1], want.is_batch)
+
+    def _gives_way_s(self) -> float:
+        """How long one that is too slow for a promise, and would hold up others, still leaves the engine to who was refused."""
+        return self._others_first_until - self._clock() if self._slots == 1 or not self.prefills.shared else 0.0
 
     def _live_waiting(self) -> int:
         return sum([not waiter.want.is_batch for waiter in self._waiting.values()])
@@ -263,7 +266,7 @@ class Admission:
         if self._seats is not None and seat is not None:
             self._seats.take(seat, want.begins)
         prompt = self.prefills.enter(now, tokens if want.seen else 0, want.is_batch, waited_s, seat)
-        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), prompt if want.seen else prompt._replace(tight=False))
+        held = Held(self, want, slots, self.work.changed(now, len(self._held) + 1), prompt)
         self._held[held] = size
         return held
 
@@ -374,15 +377,15 @@ class Admission:
             self._leave(turn)
 
     def _late(self, want: Want) -> EngineBusy:
-        """Who is promised something and refused may come again before one that is too slow for a promise goes in: for twice the time that he is told
-        to wait."""
-        now, why = self._clock(), "the engine would not begin to answer within its `ttft_ms`"
+        """Who is promised something and refused may come again before one that is too slow for a promise goes in and holds him up: until he was told
+        to come, and for the time of a promise after it."""
+        why = "the engine would not begin to answer within its `ttft_ms`"
         again_s = max(self.retry_after_s, self.prefills.wait_s())
         if self._is_slow(want):
             why += f": it takes longer to read a prompt of about {want.tokens} tokens, and takes one only while nobody else is waiting"
-            again_s = max(again_s, self._others_first_until - now)
+            again_s = max(again_s, self._gives_way_s())
         else:
-            self._others_first_until = max(self._others_first_until, now + 2 * again_s)
+            self._others_first_until = max(self._others_first_until, self._clock() + again_s + (self.prefills.ttft_s or 0.0))
         return EngineBusy(why, retry_after_s=again_s)
 
     def _measure(self, now: float) -> None:

@@ -1,7 +1,6 @@
 """The prompts that an engine has taken and not read yet: how many tokens, how fast they are read, and whether one more is read in time."""
 
 from math import inf
-from typing import NamedTuple
 
 BATCH_AT_ONCE = 2048  # tokens of batch work's prompts, about. An H100 reads so many of an 8B model in some 50 ms, and what decodes waits no longer
 REMEMBERED_S = 60.0  # of reading; beyond it what was seen first fades
@@ -12,16 +11,20 @@ MOST_LATE = 0.5  # of what is promised, at most
 LEAST_SHARE = 0.1  # of a step that prompts are thought to have, however many decode
 
 
-class Prompt(NamedTuple):
+class Prompt:
     """One that is being read. `slow`: nothing was promised to it, because it takes longer than that. `seat`: the slot in which it is read.
-    `due`: until when its first token is promised; `tight`: it tells how far such promises hold."""
+    `due`: until when its first token is promised; `tight`: it tells how far such promises hold. `read_s`: of whole steps, what it took so far."""
 
-    tokens: int
-    batch: bool = False
-    slow: bool = False
-    seat: int | None = None
-    due: float = inf
-    tight: bool = False
+    __slots__ = ("batch", "due", "read_s", "seat", "slow", "tight", "tokens")
+
+    def __init__(self, tokens: int, batch: bool = False, seat: int | None = None) -> None:
+        self.tokens = tokens
+        self.batch = batch
+        self.seat = seat
+        self.slow = False
+        self.due = inf
+        self.tight = False
+        self.read_s = 0.0
 
     @property
     def promised(self) -> bool:
@@ -45,7 +48,9 @@ class Prefills:
     * else one after another, in the order in which they came: who is slow goes in while nobody else who is live is read, and holds up all.
 
     `step_tokens`: of one step, in which each that decodes takes one and prompts have the rest; None: decoding takes nothing of reading. The speed
-    is that of a step that is all the prompts'. Those who are being read decode once they are, beside who comes after them.
+    is that of a step that is all the prompts', over prompts that were read to their end: the time that one took counts with its tokens and not
+    before, else the speed would be next to nothing while a long one is half read. Those who are being read decode once they are, beside who comes
+    after them.
     """
 
     def __init__(
@@ -56,9 +61,11 @@ class Prefills:
         seated: bool = False,
         slow_share: float = 1.0,
     ) -> None:
-        self._ttft_s = ttft_s
+        self.ttft_s = ttft_s
         self._step_tokens = step_tokens
         self._seated: dict[int, Prompt] | None = {} if seated else None
+        self._in_turn: dict[Prompt, None] = {}  # those that are read one after another
+        self._aside: dict[Prompt, None] = {}  # those that take their share beside them
         self._slow_share = slow_share
         self.reading = 0  # requests
         self.decoding = 0
@@ -89,9 +96,14 @@ class Prefills:
         return not self.reading and self.tokens_per_s is None
 
     @property
+    def shared(self) -> bool:
+        """Whether one that is slow leaves something of each step to who comes after it."""
+        return self._seated is not None or self._slow_share < 1.0
+
+    @property
     def holds_up(self) -> bool:
         """Whether one that is slow would be read beside another of its kind, or hold up who is promised something."""
-        return self.slow_ones > 0 or (self.live > 0 and self._seated is None and self._slow_share == 1.0)
+        return self.slow_ones > 0 or (self.live > 0 and not self.shared)
 
     def wait_s(self, tokens: int = 0) -> float:
         """Until what is being read is read, and so many tokens more."""
@@ -107,23 +119,23 @@ class Prefills:
     def has_room(self, now: float, tokens: int, batch: bool, waited_s: float = 0.0, seat: int | None = None) -> bool:
         if batch and self.batch and self.batch + tokens > self.batch_at_once:
             return False
-        if self._ttft_s is None:
+        if self.ttft_s is None:
             return True
         if self.tokens_per_s is None:
             return not self._ahead(seat)[0]
         if self.slow(tokens, batch):
             return not self.holds_up
         if not self.tokens:
-            return batch or self._begins_s(tokens, seat) + waited_s <= self._ttft_s
-        return self._begins_s(tokens, seat) + (0.0 if batch else waited_s) <= self._ttft_s and not self._delays(now, tokens, seat)
+            return batch or self._begins_s(tokens, seat) + waited_s <= self.ttft_s
+        return self._begins_s(tokens, seat) + (0.0 if batch else waited_s) <= self.ttft_s and not self._delays(now, tokens, seat)
 
     def too_late(self, tokens: int, batch: bool, waited_s: float, before: int = 0, seat: int | None = None) -> bool:
         """Whether it can no longer begin in time, though alone it would have. `before`: tokens that wait and are read before it."""
-        if self._ttft_s is None or batch or self.slow(tokens, batch):
+        if self.ttft_s is None or batch or self.slow(tokens, batch):
             return False
         if not self._ahead(seat)[0] and not before and not self._slowed:
             return waited_s > self.spare_s(tokens, batch)  # it may find nobody decoding any more
-        return self._begins_s(before + tokens, seat) + waited_s > self._ttft_s
+        return self._begins_s(before + tokens, seat) + waited_s > self.ttft_s
 
     def slow(self, tokens: int, batch: bool) -> bool:
         """Whether no waiting helps: not even alone is it sure to be read in time."""
@@ -131,26 +143,26 @@ class Prefills:
 
     def unknown(self, batch: bool) -> bool:
         """Whether nobody can say when one would begin who is promised something: what tells the speed is being read."""
-        return self._ttft_s is not None and not batch and bool(self.tokens) and self.tokens_per_s is None
+        return self.ttft_s is not None and not batch and bool(self.tokens) and self.tokens_per_s is None
 
     def hopeless(self, now: float, tokens: int, batch: bool) -> bool:
         """Whether it is known to be slow whatever is allowed for: by what was read in the last minute, for the speed may be another since."""
         rate = self.tokens_per_s
-        if self._ttft_s is None or batch or rate is None or now - self._read_at > TRUSTED_S:
+        if self.ttft_s is None or batch or rate is None or now - self._read_at > TRUSTED_S:
             return False
-        return tokens / rate > self._ttft_s
+        return tokens / rate > self.ttft_s
 
     def spare_s(self, tokens: int, batch: bool) -> float:
         """How long it may wait and begin in time; inf: nothing is promised to it; at most 0: not even alone would it be sure to be in time."""
-        if self._ttft_s is None or batch:
+        if self.ttft_s is None or batch:
             return inf
         rate = self.tokens_per_s
-        return self._ttft_s if rate is None else self._ttft_s - tokens / rate - self.late_s
+        return self.ttft_s if rate is None else self.ttft_s - tokens / rate - self.late_s
 
     def most_wait_s(self, tokens: int, batch: bool) -> float:
         """After which it is sent away; who is promised nothing because it is slow waits no longer than if it were."""
         spare_s = self.spare_s(tokens, batch)
-        return spare_s if spare_s > 0.0 or self._ttft_s is None else self._ttft_s
+        return spare_s if spare_s > 0.0 or self.ttft_s is None else self.ttft_s
 
     @property
     def _slowed(self) -> bool:
@@ -188,15 +200,19 @@ class Prefills:
         self._count(prompt, 1)
         if self._seated is not None and seat is not None:
             self._seated[seat] = prompt
+        elif tokens:
+            (self._aside if prompt.slow and self._slow_share < 1.0 else self._in_turn)[prompt] = None
         return prompt
 
     def _prompt(self, now: float, tokens: int, batch: bool, waited_s: float, seat: int | None) -> Prompt:
-        rate = self.tokens_per_s
-        if self._ttft_s is None or batch or rate is None:
-            return Prompt(tokens, batch, seat=seat)
-        slow, in_time, due = self.slow(tokens, batch), tokens / rate <= self._ttft_s, now + self._ttft_s - waited_s
-        tight = in_time and waited_s + self._begins_s(tokens, seat) - self.late_s > self._ttft_s / 2
-        return Prompt(tokens, batch, slow, seat, due if in_time else inf, tight)
+        prompt, rate = Prompt(tokens, batch, seat), self.tokens_per_s
+        if self.ttft_s is None or batch or rate is None:
+            return prompt
+        prompt.slow = self.slow(tokens, batch)
+        if tokens / rate <= self.ttft_s:
+            prompt.due = now + self.ttft_s - waited_s
+            prompt.tight = tokens > 0 and waited_s + self._begins_s(tokens, seat) - self.late_s > self.ttft_s / 2
+        return prompt
 
     def leave(self, now: float, prompt: Prompt, read: bool) -> None:
         """`read`: its first token came; else it ended without one, and says nothing of the speed."""
@@ -204,9 +220,11 @@ class Prefills:
         self._count(prompt, -1)
         if self._seated is not None and prompt.seat is not None:
             del self._seated[prompt.seat]
+        self._in_turn.pop(prompt, None)
+        self._aside.pop(prompt, None)
         if read:
             self.decoding += 1
-            self._read += prompt.tokens
+            self._learn(prompt)
             self._read_at = now if prompt.tokens else self._read_at
             if prompt.tight:
                 self._told(now > prompt.due, prompt.tokens)
@@ -228,14 +246,30 @@ class Prefills:
 
     def _told(self, missed: bool, tokens: int) -> None:
         """A promise was kept or not. Who was too slow for a sure one may be late, and says only so that less needs to be allowed for."""
-        if self._ttft_s is None or (missed and self.slow(tokens, batch=False)):
+        if self.ttft_s is None or (missed and self.slow(tokens, batch=False)):
             return
         share = 1 - MISSES if missed else -MISSES
-        self.late_s = min(MOST_LATE * self._ttft_s, max(0.0, self.late_s + STEP * share * self._ttft_s))
+        self.late_s = min(MOST_LATE * self.ttft_s, max(0.0, self.late_s + STEP * share * self.ttft_s))
+
+    def _learn(self, prompt: Prompt) -> None:
+        self._read += prompt.tokens
+        self._reading_s += prompt.read_s
+        if self._reading_s > REMEMBERED_S:
+            self._read, self._reading_s = self._read / 2, self._reading_s / 2
 
     def _pass(self, now: float) -> None:
-        if self.tokens:
-            self._reading_s += (now - self._now) * self._share(self.decoding)
-            if self._reading_s > REMEMBERED_S:
-                self._read, self._reading_s = self._read / 2, self._reading_s / 2
-        self._now = now
+        """The time since the last change is of those whose turn it was to be read."""
+        took_s, self._now = (now - self._now) * self._share(self.decoding), now
+        if not self.tokens:
+            return
+        first, aside = self._first(), next(iter(self._aside), None)
+        if first is not None:
+            first.read_s += took_s if aside is None else took_s * (1 - self._slow_share)
+        if aside is not None:
+            aside.read_s += took_s if first is None else took_s * self._slow_share
+
+    def _first(self) -> Prompt | None:
+        """The one whose turn it is."""
+        if self._seated and (seats := [seat for seat, each in self._seated.items() if each.tokens]):
+            return self._seated[min(seats)]
+        return next(iter(self._in_turn), None)

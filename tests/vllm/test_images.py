@@ -202,6 +202,6 @@ async def test_an_engine_fetches_from_the_domains_that_the_operator_lists_and_is
             await ask_about(seer, "chat", f"http://localhost:{there.port}/a.png", "fetching")
         assert there.asked and not inside.asked
     for _ in range(2):
-        with pytest.raises(openai.BadRequestError):
+        with pytest.raises(openai.InternalServerError, match=f"localhost:{there.port} cannot be reached from it"):
             await ask_about(seer, "chat", f"http://localhost:{there.port}/gone.png", "fetching")
     await ask_about(seer, "chat", f"data:image/png;base64,{png(1, 2, 3)}", "fetching")

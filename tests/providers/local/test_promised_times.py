@@ -200,6 +200,11 @@ def test_the_prompt_that_tells_the_speed_of_seats_holds_up_nobody() -> None:
     assert [each.first_token for each in came[1:]] == pytest.approx([0.3, 0.5]), "the third waits until the second tells the speed"
 
 
+def test_a_long_prompt_that_is_half_read_makes_nobody_else_seem_slow() -> None:
+    came = play(4, [Asks(0.0, 2000), *(Asks(at, 30) for at in (0.1, 5.0, 10.0, 15.0))], known=False, seated=True)
+    assert [each.first_token for each in came[1:]] == pytest.approx([0.3] * 4)
+
+
 @pytest.mark.parametrize("seated", [False, True])
 def test_who_was_refused_goes_before_the_next_slow_prompt(seated: bool) -> None:
     slow, short = Asks(0.0, 500), Asks(1.0, 50)

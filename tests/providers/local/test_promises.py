@@ -42,6 +42,18 @@ def test_the_speed_is_that_of_steps_that_are_all_the_prompts() -> None:
     assert prefills.tokens_per_s == 400, "three of four tokens in each step"
 
 
+def test_time_counts_with_the_tokens_that_were_read_in_it() -> None:
+    prefills = Prefills(ttft_s=1.0, slow_share=0.5)
+    reads(prefills, 1000)
+    long = prefills.enter(10.0, 20_000, False)
+    for at in (15.0, 20.0):
+        prefills.leave(at + 0.2, prefills.enter(at, 100, False), read=True)
+        prefills.ended(at + 0.2)
+        assert prefills.tokens_per_s == pytest.approx(1000), "half of a step each"
+    prefills.leave(30.2, long, read=True)
+    assert prefills.tokens_per_s == pytest.approx(21_200 / 21.2)
+
+
 def test_who_is_read_now_decodes_beside_who_comes_after() -> None:
     prefills = Prefills(ttft_s=1.0, step_tokens=2)
     reads(prefills, 1000)
