@@ -151,9 +151,9 @@ async def test_short_prompts_keep_their_promise_while_a_real_engine_reads_one_th
         told.append(monotonic() - asked <= promised_s)
         async for _ in pieces(exchange):
             pass
-        await asyncio.sleep(promised_s / 10)
+        await asyncio.sleep(0.02)
     async with asyncio.timeout(PATIENCE_S):
         assert b'"finish_reason":"length"' in await slow, "it is answered too"
-    assert len(told) >= 5 and sum(kept is True for kept in told) >= 0.8 * len(told), (
+    assert len(told) >= 3 and sum(kept is True for kept in told) >= 0.8 * len(told), (
         f"none without seats; other work on the machine may make some late: {told}"
     )
