@@ -11,6 +11,7 @@ from contract.call import Call
 from contract.errors import EngineRefused, InvalidRequest
 from providers.local.forcing import NOT_FORCED
 
+MOST_TOKENS = 2**31 - 1  # that either engine counts
 # What OpenAI takes (openapi: CreateChatCompletionRequest, CreateResponse, CreateCompletionRequest); Anthropic's members have the same names.
 # `min_p` and `top_k` as vLLM's SamplingParams has them, where -1 is no limit.
 BOUNDS: dict[str, tuple[float, float | None]] = {
@@ -18,9 +19,9 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
     "top_p": (0, 1),
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),
-    "max_tokens": (1, None),
-    "max_completion_tokens": (1, None),
-    "max_output_tokens": (1, None),
+    "max_tokens": (1, MOST_TOKENS),
+    "max_completion_tokens": (1, MOST_TOKENS),
+    "max_output_tokens": (1, MOST_TOKENS),
     "min_p": (0, 1),
     "top_k": (-1, None),
     "seed": (-(2**63), 2**63 - 1),
@@ -29,6 +30,7 @@ MOST_BIAS, MOST_STOPS = 100, 4
 LOGPROBS = ("top_logprobs", "logprobs", "n_probs")  # `logprobs` is a number in completions; `n_probs` is llama.cpp's own
 MEDIA = frozenset({"image_url", "audio_url", "video_url"})
 SHOWN_CHARACTERS = 100  # of a URL that is refused
+LARGEST = 10**30  # that is told; Python cannot make a float of every integer
 NOTHING = Raw(b"null")
 _DIGITS = frozenset(b"-0123456789")
 # Nothing that two readers of URLs may read as two hosts: no user, no backslash, no space or control character.
@@ -102,14 +104,18 @@ def _check(call: Call, engine: str, name: str, least: float, most: float | None)
         return
     number = _read(raw, name)
     if number < least or (most is not None and number > most):
-        span = f"at least {least:g}" if most is None else f"from {least:g} to {most:g}"
-        raise EngineRefused(_fault(engine, f"`{name}` must be {span}, not {number:g}"), param=name)
+        span = f"at least {_told(least)}" if most is None else f"from {_told(least)} to {_told(most)}"
+        raise EngineRefused(_fault(engine, f"`{name}` must be {span}, not {_told(number)}"), param=name)
+
+
+def _told(number: float) -> str:
+    return f"{number:.10g}" if abs(number) < LARGEST else "one of more than 30 digits"
 
 
 def _check_bias(call: Call, engine: str) -> None:
     for token, bias in _object(call.fields, "logit_bias").items():
         if isinstance(bias, int | float) and not -MOST_BIAS <= bias <= MOST_BIAS:
-            what = f"`logit_bias` must be from {-MOST_BIAS} to {MOST_BIAS}, not {bias:g} (token {token[:SHOWN_CHARACTERS]!r})"
+            what = f"`logit_bias` must be from {-MOST_BIAS} to {MOST_BIAS}, not {_told(bias)} (token {token[:SHOWN_CHARACTERS]!r})"
             raise EngineRefused(_fault(engine, what), param="logit_bias")
 
 

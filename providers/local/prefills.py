@@ -12,7 +12,7 @@ LEAST_SHARE = 0.1  # of a step that prompts are thought to have, however many de
 
 
 class Prompt:
-    """One that is being read. `slow`: nothing was promised to it, because it takes longer than that. `seat`: the slot in which it is read.
+    """One that is being read. `slow`: nothing was promised to it, because it takes longer than that, or nobody knew. `seat`: its slot.
     `due`: until when its first token is promised; `tight`: it tells how far such promises hold. `read_s`: of whole steps, what it took so far."""
 
     __slots__ = ("batch", "due", "read_s", "seat", "slow", "tight", "tokens")
@@ -44,7 +44,7 @@ class Prefills:
 
     * `seated`: those in lower seats. Who comes must not make those in higher ones miss their promise. Who is slow, in the last, holds up nobody,
       and neither does the one that tells the speed.
-    * `slow_share` below 1: one after another, beside one that is slow and takes this share of each step as long as others are read.
+    * `slow_share` below 1: one after another, beside one that is slow, or tells the speed, and takes this share of each step while others are read.
     * else one after another, in the order in which they came: who is slow goes in while nobody else who is live is read, and holds up all.
 
     `step_tokens`: of one step, in which each that decodes takes one and prompts have the rest; None: decoding takes nothing of reading. The speed
@@ -206,6 +206,8 @@ class Prefills:
 
     def _prompt(self, now: float, tokens: int, batch: bool, waited_s: float, seat: int | None) -> Prompt:
         prompt, rate = Prompt(tokens, batch, seat), self.tokens_per_s
+        if self.untried:
+            prompt.slow = self._slow_share < 1.0
         if self.ttft_s is None or batch or rate is None:
             return prompt
         prompt.slow = self.slow(tokens, batch)
@@ -231,11 +233,11 @@ class Prefills:
 
     def _count(self, prompt: Prompt, sign: int) -> None:
         self.reading += sign
-        if prompt.batch:
-            self.batch += sign * prompt.tokens
-        elif prompt.slow:
+        if prompt.slow:
             self.behind += sign * prompt.tokens
             self.slow_ones += sign
+        elif prompt.batch:
+            self.batch += sign * prompt.tokens
         else:
             self.live += sign * prompt.tokens
 

@@ -33,9 +33,12 @@ def of_bytes(body: bytes, dialect: DialectName = "openai_chat") -> Call:
         ("top_p", 5, "`top_p` must be from 0 to 1"),
         ("presence_penalty", 99, "from -2 to 2"),
         ("frequency_penalty", -2.5, "from -2 to 2"),
-        ("max_tokens", 0, "`max_tokens` must be at least 1"),
-        ("max_completion_tokens", -1, "at least 1"),
-        ("max_output_tokens", 0, "at least 1"),
+        ("max_tokens", 0, "`max_tokens` must be from 1 to 2147483647, not 0"),
+        ("max_tokens", 10**400, "`max_tokens` must be from 1 to 2147483647, not one of more"),
+        ("temperature", 10**400, "`temperature` must be from 0 to 2, not one of more than 30 digits"),
+        ("seed", -(10**400), "`seed` must be from -9.223372037e\\+18 to 9.223372037e\\+18, not one of more"),
+        ("max_completion_tokens", -1, "from 1 to"),
+        ("max_output_tokens", 0, "from 1 to"),
         ("top_logprobs", 40000, "`top_logprobs` must be from 0 to 20, not 40000"),
         ("top_logprobs", -1, "from 0 to 20"),
         ("n_probs", 49152, "`n_probs` must be from 0 to 20"),
@@ -75,7 +78,7 @@ def test_what_is_within_its_bounds_or_null_passes(fields: dict[str, Any]) -> Non
 
 def test_completions_may_ask_for_no_token() -> None:
     check_numbers(call_of("openai_completions", max_tokens=0), "gpu", 20)
-    with pytest.raises(EngineRefused, match="at least 0"):
+    with pytest.raises(EngineRefused, match="from 0 to 2147483647"):
         check_numbers(call_of("openai_completions", max_tokens=-1), "gpu", 20)
 
 

@@ -54,6 +54,16 @@ def test_time_counts_with_the_tokens_that_were_read_in_it() -> None:
     assert prefills.tokens_per_s == pytest.approx(21_200 / 21.2)
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_the_prompt_that_tells_the_speed_of_shared_steps_holds_up_nobody(batch: bool) -> None:
+    prefills = Prefills(ttft_s=1.0, slow_share=0.5)
+    prefills.enter(0.0, 20_000, batch)
+    assert prefills.has_room(5.0, 100, False) and not prefills.too_late(100, False, 0.0)
+    prefills.leave(5.2, prefills.enter(5.0, 100, False), read=True)
+    assert prefills.tokens_per_s == pytest.approx(1000)
+    assert prefills.has_room(6.0, 499, False) and not prefills.has_room(6.0, 501, False), "in the other half"
+
+
 def test_who_is_read_now_decodes_beside_who_comes_after() -> None:
     prefills = Prefills(ttft_s=1.0, step_tokens=2)
     reads(prefills, 1000)
