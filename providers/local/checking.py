@@ -33,6 +33,7 @@ SHOWN_CHARACTERS = 100  # of a URL that is refused
 LARGEST = 10**30  # that is told; Python cannot make a float of every integer
 NOTHING = Raw(b"null")
 _DIGITS = frozenset(b"-0123456789")
+_LONG = re.compile(rb"(?:^|[\[:,\s-])[0-9]{19}")
 # Nothing that two readers of URLs may read as two hosts: no user, no backslash, no space or control character.
 _URL = re.compile(r"https?://([a-z0-9.-]+)(?::\d{1,5})?(?:[/?#][^\s\\\x00-\x1f]*)?", re.IGNORECASE)
 
@@ -47,6 +48,9 @@ def check_numbers(call: Call, engine: str, most_logprobs: int) -> None:
         _check(call, engine, name, 0 if name == "max_tokens" and call.dialect == "openai_completions" else least, most)
     for name in LOGPROBS:
         _check(call, engine, name, 0, most_logprobs)
+    for name, raw in call.fields.items():
+        if _LONG.search(raw) and _is_beyond(_read(raw, name)):
+            raise EngineRefused(_fault(engine, f"a whole number in `{name}` is beyond 64 bits"), param=name)
     if "logit_bias" in call.fields:
         _check_bias(call, engine)
     if "stop" in call.fields:
@@ -110,6 +114,15 @@ def _check(call: Call, engine: str, name: str, least: float, most: float | None)
 
 def _told(number: float) -> str:
     return f"{number:.10g}" if abs(number) < LARGEST else "one of more than 30 digits"
+
+
+def _is_beyond(value: Any) -> bool:
+    """Whether a whole number in it has more than 64 bits: vLLM fails over those that it does not look at."""
+    if isinstance(value, dict):
+        return any(map(_is_beyond, value.values()))
+    if isinstance(value, list):
+        return any(map(_is_beyond, value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _check_bias(call: Call, engine: str) -> None:

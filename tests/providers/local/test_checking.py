@@ -47,6 +47,9 @@ def of_bytes(body: bytes, dialect: DialectName = "openai_chat") -> Call:
         ("top_k", -2, "`top_k` must be at least -1"),
         ("seed", 2**63, "`seed` must be from -9.22"),
         ("seed", 2**80, "`seed` must be from -9.22"),
+        ("top_k", 2**64, "a whole number in `top_k` is beyond 64 bits"),
+        ("stop_token_ids", [1, 10**400], "a whole number in `stop_token_ids` is beyond 64 bits"),
+        ("vllm_xargs", {"a": [{"b": -(2**70)}]}, "a whole number in `vllm_xargs` is beyond 64 bits"),
         ("logit_bias", {"5": 1, "7": 99999}, r"`logit_bias` must be from -100 to 100, not 99999 \(token '7'\)"),
         ("logit_bias", {"7": -100.5}, "from -100 to 100"),
         ("stop", ["a", "b", "c", "d", "e"], "`stop` may have 4 sequences, not 5"),
@@ -70,6 +73,7 @@ def test_a_number_that_no_double_holds_is_the_sender_s_fault() -> None:
         {"logprobs": True, "temperature": None, "max_tokens": None},
         {"min_p": 0.05, "top_k": -1, "seed": -1, "logit_bias": {"5": -100, "6": 100}, "stop": ["a", "b", "c", "d"]},
         {"seed": 2**63 - 1, "logit_bias": None, "stop": "a"},
+        {"top_k": 2**63 - 1, "user": "9" * 40, "messages": [{"role": "user", "content": f"What is 1, {10**30}?"}]},
     ],
 )
 def test_what_is_within_its_bounds_or_null_passes(fields: dict[str, Any]) -> None:
