@@ -170,8 +170,11 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _ended(self, response: Response) -> None:
-        """The response's clean end: back to the pool if both sides are done with it and agree to go on."""
-        reusable = self._keep_alive and not self._extra and not self.transport.is_closing()
+        """The response's clean end: back to the pool if both sides are done with it and agree to go on.
+
+        Not after a 500: a server that failed may close the connection without a word of it (uvicorn does).
+        """
+        reusable = self._keep_alive and not self._extra and not self.transport.is_closing() and response.status != 500
         reusable = reusable and not self.transport.get_write_buffer_size()
         if response.paused:
             self.transport.resume_reading()

@@ -154,6 +154,7 @@ class Admission:
     def heard(self, engine: EngineStatus) -> None:
         """The engine's state changed, or it was looked at."""
         self.work.turned(self._clock(), engine.state == "ready", engine.state in RESTING)
+        self.prefills.runs(self._clock(), engine.state == "ready")
         if self._seats is not None and engine.state != "ready":
             self._seats.forget()
         seen = engine.reading

@@ -8,6 +8,7 @@ TRUSTED_S = 60.0  # after the last prompt that was read: then one shows whether 
 MISSES = 0.05  # of promises: so many may be missed
 STEP = 0.02  # of what is promised, by which the allowance for being read later than thought grows with a miss
 MOST_LATE = 0.5  # of what is promised, at most
+BATCH_PART = 0.1  # of what is promised, that reading a batch prompt takes at most before others are read beside it
 LEAST_SHARE = 0.1  # of a step that prompts are thought to have, however many decode
 
 
@@ -44,7 +45,8 @@ class Prefills:
 
     * `seated`: those in lower seats. Who comes must not make those in higher ones miss their promise. Who is slow, in the last, holds up nobody,
       and neither does the one that tells the speed.
-    * `slow_share` below 1: one after another, beside one that is slow, or tells the speed, and takes this share of each step while others are read.
+    * `slow_share` below 1: one after another, beside one that is slow, tells the speed or is long and of batch work, and takes this share of each
+      step while others are read.
     * else one after another, in the order in which they came: who is slow goes in while nobody else who is live is read, and holds up all.
 
     `step_tokens`: of one step, in which each that decodes takes one and prompts have the rest; None: decoding takes nothing of reading. The speed
@@ -70,6 +72,7 @@ class Prefills:
         self.reading = 0  # requests
         self.decoding = 0
         self.batch_at_once = batch_at_once
+        self._runs = True
         self._now = 0.0
         self._read = 0.0
         self._reading_s = 0.0
@@ -106,11 +109,12 @@ class Prefills:
         return self.slow_ones > 0 or (self.live > 0 and not self.shared)
 
     def wait_s(self, tokens: int = 0) -> float:
-        """Until what is being read is read, and so many tokens more."""
+        """Until what is being read before one who comes now is read, and so many tokens more."""
         rate = self.tokens_per_s
         if rate is None:
             return 0.0
-        return self.tokens / (rate * self._share(self.decoding)) + tokens / (rate * self._share(self.decoding + self.reading))
+        before = self.live + self.batch if self.shared else self.tokens
+        return before / (rate * self._share(self.decoding)) + tokens / (rate * self._share(self.decoding + self.reading))
 
     def _share(self, decoding: int) -> float:
         """Of a step, that prompts have."""
@@ -123,8 +127,8 @@ class Prefills:
             return True
         if self.tokens_per_s is None:
             return not self._ahead(seat)[0]
-        if self.slow(tokens, batch):
-            return not self.holds_up
+        if self.slow(tokens, batch) or self._is_aside(tokens, batch):
+            return not self.holds_up and not (batch and self.live)
         if not self.tokens:
             return batch or self._begins_s(tokens, seat) + waited_s <= self.ttft_s
         return self._begins_s(tokens, seat) + (0.0 if batch else waited_s) <= self.ttft_s and not self._delays(now, tokens, seat)
@@ -163,6 +167,13 @@ class Prefills:
         """After which it is sent away; who is promised nothing because it is slow waits no longer than if it were."""
         spare_s = self.spare_s(tokens, batch)
         return spare_s if spare_s > 0.0 or self.ttft_s is None else self.ttft_s
+
+    def _is_aside(self, tokens: int, batch: bool) -> bool:
+        """Whether others are read beside one of whom nobody is promised anything: one that tells the speed, or a longer one of batch work."""
+        if self._slow_share == 1.0 or self.ttft_s is None:
+            return False
+        rate = self.tokens_per_s
+        return self.untried if rate is None else batch and tokens / rate > BATCH_PART * self.ttft_s
 
     @property
     def _slowed(self) -> bool:
@@ -206,8 +217,7 @@ class Prefills:
 
     def _prompt(self, now: float, tokens: int, batch: bool, waited_s: float, seat: int | None) -> Prompt:
         prompt, rate = Prompt(tokens, batch, seat), self.tokens_per_s
-        if self.untried:
-            prompt.slow = self._slow_share < 1.0
+        prompt.slow = self._is_aside(tokens, batch)
         if self.ttft_s is None or batch or rate is None:
             return prompt
         prompt.slow = self.slow(tokens, batch)
@@ -253,6 +263,11 @@ class Prefills:
         share = 1 - MISSES if missed else -MISSES
         self.late_s = min(MOST_LATE * self.ttft_s, max(0.0, self.late_s + STEP * share * self.ttft_s))
 
+    def runs(self, now: float, whether: bool) -> None:
+        """The engine is ready, or is no more: who waits for its start is not being read."""
+        self._pass(now)
+        self._runs = whether
+
     def _learn(self, prompt: Prompt) -> None:
         self._read += prompt.tokens
         self._reading_s += prompt.read_s
@@ -262,7 +277,7 @@ class Prefills:
     def _pass(self, now: float) -> None:
         """The time since the last change is of those whose turn it was to be read."""
         took_s, self._now = (now - self._now) * self._share(self.decoding), now
-        if not self.tokens:
+        if not self.tokens or not self._runs:
             return
         first, aside = self._first(), next(iter(self._aside), None)
         if first is not None:

@@ -64,6 +64,27 @@ def test_the_prompt_that_tells_the_speed_of_shared_steps_holds_up_nobody(batch: 
     assert prefills.has_room(6.0, 499, False) and not prefills.has_room(6.0, 501, False), "in the other half"
 
 
+def test_a_long_prompt_of_batch_work_holds_up_nobody_where_steps_are_shared() -> None:
+    prefills = Prefills(ttft_s=1.0, slow_share=0.5)
+    reads(prefills, 1000)
+    long = prefills.enter(10.0, 20_000, True)
+    assert prefills.has_room(11.0, 400, False) and not prefills.too_late(400, False, 0.0), "in the other half"
+    assert not prefills.has_room(11.0, 2_000, True) and prefills.has_room(11.0, 100, True), "one long one at a time, short ones besides"
+    assert prefills.wait_s() == 0.0, "who comes is not read after it"
+    prefills.leave(30.0, long, read=True)
+    prefills.enter(40.0, 100, False)
+    assert not prefills.has_room(40.0, 2_000, True), "it begins while nobody who is live is read"
+
+
+def test_the_start_of_an_engine_is_not_reading() -> None:
+    prefills = Prefills(ttft_s=1.0)
+    prefills.runs(0.0, False)
+    prompt = prefills.enter(0.0, 100, False)
+    prefills.runs(60.0, True)
+    prefills.leave(60.1, prompt, read=True)
+    assert prefills.tokens_per_s == pytest.approx(1000)
+
+
 def test_who_is_read_now_decodes_beside_who_comes_after() -> None:
     prefills = Prefills(ttft_s=1.0, step_tokens=2)
     reads(prefills, 1000)
