@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -28,10 +29,15 @@ class RedisServer:
         options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--appendonly", "no", "--dir", str(self._folder)]
         self._process = subprocess.Popen([str(self.program), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + WAIT_S
-        while not self.socket.exists():
+        while not self._listens():
             assert self._process.poll() is None and time.monotonic() < until, "redis-server did not start"
             time.sleep(0.01)
         return self
+
+    def _listens(self) -> bool:
+        """Its socket is there before that."""
+        with socket.socket(socket.AF_UNIX) as one:
+            return one.connect_ex(str(self.socket)) == 0
 
     def kill(self) -> None:
         """At once, as a crash would. Idempotent."""
