@@ -192,7 +192,7 @@ async def test_a_content_filter_s_verdict_ends_the_race(config: Config, tmp_path
 async def test_a_second_runner_that_refuses_leaves_the_race_to_the_first(
     config: Config, tmp_path: Path, one: Upstream, two: Upstream, refusal: Play, stream: bool
 ) -> None:
-    one.plays["m1"], two.plays["m2"] = after(0.5), refusal
+    one.plays["m1"], two.plays["m2"] = after(2.0), refusal
     async with running(config(price="price: free"), tmp_path) as gateway:
         answer = await gateway.post(body(stream))
         assert answer.status_code == 200 and answer.headers["x-turnout-target"] == "one/m1" and "Hello" in answer.text
@@ -240,7 +240,7 @@ async def test_the_time_that_a_race_takes_is_not_told_as_the_gateway_s_own(
 
 # --- what it may cost ---------------------------------------------------------------------------------------------------
 async def test_without_a_budget_one_is_hedged_at_most(config: Config, tmp_path: Path, one: Upstream, two: Upstream) -> None:
-    one.plays["m1"] = after(0.3)
+    one.plays["m1"] = after(1.0)
     two.plays["m2"] = silent
     async with running(config(share=0.000001), tmp_path) as gateway:
         for _ in range(4):
