@@ -3,7 +3,7 @@
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from config.document import expanded
@@ -27,6 +27,16 @@ def vllm_files(name: str, engine: EngineSettings) -> Iterator[Problem]:
     for adapter, path in engine.adapters.items():
         if not expanded(path).is_dir():
             yield problem("there is no such folder", "engines", name, "adapters", adapter)
+
+
+def llamacpp_files(name: str, engine: EngineSettings, trained_tokens: Callable[[EngineSettings], int | None]) -> Iterator[Problem]:
+    """`trained_tokens`: of prompt and answer, that its model was trained for; None: not known."""
+    model, is_builtin = expanded(engine.model), engine.model.startswith("builtin:")
+    if not (is_builtin or model.is_file() or (engine.quantization and model.is_dir())):
+        yield problem("there is no such file; name a GGUF file, or builtin:NAME", "engines", name, "model")
+    elif (trained := trained_tokens(engine)) is not None and engine.context > trained:
+        why = f"is more than the {trained:,} tokens that the model was trained for: what it says beyond them makes no sense"
+        yield problem(why, "engines", name, "context", advice=True)
 
 
 def shared_gpus(settings: Settings) -> Iterator[Problem]:

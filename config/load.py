@@ -10,9 +10,9 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from config.batches import batch_problems
-from config.document import ConfigError, Document, Finding, Path_, expanded, shown
+from config.document import ConfigError, Document, Finding, Path_, shown
 from config.engines import EngineSettings
-from config.engines_checked import shared_gpus, vllm_files
+from config.engines_checked import llamacpp_files, shared_gpus, vllm_files
 from config.problem import Problem, problem
 from config.processes import uncounted
 from config.reachability import unreachable
@@ -317,23 +317,12 @@ class _Checker:
             if engine.speaks == "vllm":
                 yield from vllm_files(name, engine)
                 continue
-            if (fault := self._weights_fault(name, engine)) is not None:
-                yield fault
-            elif (trained := self.known.trained_tokens(engine)) is not None and engine.context > trained:
-                why = f"is more than the {trained:,} tokens that the model was trained for: what it says beyond them makes no sense"
-                yield problem(why, "engines", name, "context", advice=True)
-
-    def _weights_fault(self, name: str, engine: EngineSettings) -> Problem | None:
-        """What is wrong with a llama.cpp engine's model."""
-        prefix, colon, builtin = engine.model.partition(":")
-        if colon and prefix == "builtin":
-            if builtin in self.known.builtin_models:
-                return None
-            names = [f"builtin:{known}" for known in self.known.builtin_models]
-            return self._unknown("built-in model", engine.model, names, "engines", name, "model")
-        if expanded(engine.model).is_file() or (engine.quantization and expanded(engine.model).is_dir()):
-            return None
-        return problem("there is no such file; name a GGUF file, or builtin:NAME", "engines", name, "model")
+            prefix, colon, builtin = engine.model.partition(":")
+            if colon and prefix == "builtin" and builtin not in self.known.builtin_models:
+                names = [f"builtin:{known}" for known in self.known.builtin_models]
+                yield self._unknown("built-in model", engine.model, names, "engines", name, "model")
+                continue
+            yield from llamacpp_files(name, engine, self.known.trained_tokens)
 
     def _model(self, name: str) -> Iterator[Problem]:
         settings = self.settings

@@ -106,7 +106,8 @@ class Attempts:
         """What the policy says to do next; returns the reason of the next attempt. Raises AttemptsExhausted."""
         job = self._job
         attempt.over(error)
-        self._made -= isinstance(error, EngineBusy)  # it was not asked
+        if isinstance(error, EngineBusy):
+            self._made -= 1  # the engine was not asked
         crowded = self._heed(attempt, error)
         if not self.others and self._made < job.rule.max_attempts:
             self._widen()

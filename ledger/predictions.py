@@ -20,6 +20,7 @@ GONE = ("abandoned", "client_closed")
 #   first token, end: compared with their predicted 95th percentile; of these, in time
 #   end (microseconds), output (tokens), cost (nano-dollars): whole answers compared; the sums of the predicted, the actual, the absolute difference
 WIDTH = 22
+TTFT_COVER, END_COVER, END_ERROR, OUTPUT_ERROR, COST_ERROR = 6, 8, 10, 14, 18  # where each begins
 Sums = list[int | float]  # counts stay integers
 Predictions = dict[int, Sums]
 # What came of an attempt: streamed or not, status, microseconds to the first token and to the end, tokens where it is known what was said
@@ -57,18 +58,18 @@ def compare(found: Predictions, predicted: Sequence[Any], came: Came) -> None:
         _judge(sums, p, False if slo_met is None and status == "failed" else slo_met)
     whole, gone_us = status == "ok", end_us if status in GONE else None
     if ttft_us is not None and stream:
-        _cover(sums, 6, ttft_us, first_token_us, gone_us)
+        _cover(sums, TTFT_COVER, ttft_us, first_token_us, gone_us)
     if end_p95_us is not None:
-        _cover(sums, 8, end_p95_us, end_us if whole else None, gone_us)
+        _cover(sums, END_COVER, end_p95_us, end_us if whole else None, gone_us)
     if not whole:
         return
     if predicted_end_us is not None and end_us is not None:
-        _differ(sums, 10, predicted_end_us, end_us)
+        _differ(sums, END_ERROR, predicted_end_us, end_us)
     if usage_source == "provider":
         if tokens is not None and output is not None:
-            _differ(sums, 14, tokens, output)
+            _differ(sums, OUTPUT_ERROR, tokens, output)
         if nusd is not None and cost_nusd is not None:
-            _differ(sums, 18, nusd, cost_nusd)
+            _differ(sums, COST_ERROR, nusd, cost_nusd)
 
 
 def range_of(p: float) -> int:

@@ -13,23 +13,23 @@ LEAST_SHARE = 0.1  # of a step that prompts are thought to have, however many de
 
 
 class Prompt:
-    """One that is being read. `slow`: nothing was promised to it, because it takes longer than that, or nobody knew. `seat`: its slot.
+    """One that is being read. `aside`: nothing was promised to it, and others are read beside it. `seat`: its slot.
     `due`: until when its first token is promised; `tight`: it tells how far such promises hold. `read_s`: of whole steps, what it took so far."""
 
-    __slots__ = ("batch", "due", "read_s", "seat", "slow", "tight", "tokens")
+    __slots__ = ("aside", "batch", "due", "read_s", "seat", "tight", "tokens")
 
     def __init__(self, tokens: int, batch: bool = False, seat: int | None = None) -> None:
         self.tokens = tokens
         self.batch = batch
         self.seat = seat
-        self.slow = False
+        self.aside = False
         self.due = inf
         self.tight = False
         self.read_s = 0.0
 
     @property
     def promised(self) -> bool:
-        return self.due < inf and not self.slow
+        return self.due < inf and not self.aside
 
 
 class Prefills:
@@ -79,14 +79,14 @@ class Prefills:
         self._read_at = -inf
         self.live = 0  # tokens of prompts that are promised something, or of all that are live, where nothing is promised
         self.batch = 0
-        self.behind = 0  # tokens of the slow
-        self.slow_ones = 0
+        self.tokens_aside = 0
+        self.prompts_aside = 0
         self.late_s = 0.0
 
     @property
     def tokens(self) -> int:
         """Of prompts being read."""
-        return self.live + self.batch + self.behind
+        return self.live + self.batch + self.tokens_aside
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -106,7 +106,7 @@ class Prefills:
     @property
     def holds_up(self) -> bool:
         """Whether one that is slow would be read beside another of its kind, or hold up who is promised something."""
-        return self.slow_ones > 0 or (self.live > 0 and not self.shared)
+        return self.prompts_aside > 0 or (self.live > 0 and not self.shared)
 
     def wait_s(self, tokens: int = 0) -> float:
         """Until what is being read before one who comes now is read, and so many tokens more."""
@@ -178,12 +178,12 @@ class Prefills:
     @property
     def _slowed(self) -> bool:
         """Whether one that is slow takes its share of each step."""
-        return self.slow_ones > 0 and self._slow_share < 1.0
+        return self.prompts_aside > 0 and self._slow_share < 1.0
 
     def _ahead(self, seat: int | None) -> tuple[int, int]:
         """Tokens and number of the prompts that are read before one that comes now. No `seat`, where they count: none is free."""
         if self._seated is None:
-            return (self.live + self.batch, self.reading - self.slow_ones) if self._slow_share < 1.0 else (self.tokens, self.reading)
+            return (self.live + self.batch, self.reading - self.prompts_aside) if self._slow_share < 1.0 else (self.tokens, self.reading)
         if seat is None:
             return self.live, len([each for each in self._seated.values() if each.promised])
         ahead = [each.tokens for at, each in self._seated.items() if at < seat]
@@ -212,15 +212,15 @@ class Prefills:
         if self._seated is not None and seat is not None:
             self._seated[seat] = prompt
         elif tokens:
-            (self._aside if prompt.slow and self._slow_share < 1.0 else self._in_turn)[prompt] = None
+            (self._aside if prompt.aside and self._slow_share < 1.0 else self._in_turn)[prompt] = None
         return prompt
 
     def _prompt(self, now: float, tokens: int, batch: bool, waited_s: float, seat: int | None) -> Prompt:
         prompt, rate = Prompt(tokens, batch, seat), self.tokens_per_s
-        prompt.slow = self._is_aside(tokens, batch)
+        prompt.aside = self._is_aside(tokens, batch)
         if self.ttft_s is None or batch or rate is None:
             return prompt
-        prompt.slow = self.slow(tokens, batch)
+        prompt.aside = self.slow(tokens, batch)
         if tokens / rate <= self.ttft_s:
             prompt.due = now + self.ttft_s - waited_s
             prompt.tight = tokens > 0 and waited_s + self._begins_s(tokens, seat) - self.late_s > self.ttft_s / 2
@@ -243,9 +243,9 @@ class Prefills:
 
     def _count(self, prompt: Prompt, sign: int) -> None:
         self.reading += sign
-        if prompt.slow:
-            self.behind += sign * prompt.tokens
-            self.slow_ones += sign
+        if prompt.aside:
+            self.tokens_aside += sign * prompt.tokens
+            self.prompts_aside += sign
         elif prompt.batch:
             self.batch += sign * prompt.tokens
         else:

@@ -9,7 +9,7 @@ import msgspec
 
 from providers.http.port import Clocks
 from providers.local.prefills import BATCH_AT_ONCE
-from providers.local.vllm_serve import STEP_SHARE, WHOLE
+from providers.local.vllm_serve import STEP_SHARE, WHOLE, value_of
 
 # The head of llama.cpp's answer comes with its first token, so the first-token clock guards both. The idle clock is long beside any
 # gap that other requests' prefill makes (about 1 s here), since running out of it is taken as an engine that hangs.
@@ -111,10 +111,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def slow_share(self) -> float:
         """Of a step, that one prompt takes at most as long as others are there; 1: all of it."""
-        return 1 / STEP_SHARE if self.kind == "vllm" and self.ttft_s is not None and not any(map(self._told, WHOLE)) else 1.0
-
-    def _told(self, flag: str) -> bool:
-        return any(each.partition("=")[0].replace("_", "-") == flag for each in self.args)
+        shared = self.kind == "vllm" and self.ttft_s is not None and all(value_of(self.args, flag) is None for flag in WHOLE)
+        return 1 / STEP_SHARE if shared else 1.0
 
     def __post_init__(self) -> None:
         if not Path(self.model_path).is_absolute():

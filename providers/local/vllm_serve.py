@@ -7,10 +7,12 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-sys.path[:] = [place for place in sys.path if place != str(Path(__file__).parent)]  # Python puts it first; its modules are none of vLLM's
+if __name__ == "__main__":
+    sys.path[:] = [place for place in sys.path if place != str(Path(__file__).parent)]  # Python puts it first; its modules are none of vLLM's
 
 # Tokens of a step on a CPU, at the end of which vLLM learns who left; its own 2,048 are seconds. Measured with a 135M model on one processor: 64 take
 # 138 ms and read prompts a seventh slower than 2,048, 32 take 93 ms and read a third slower.
@@ -38,9 +40,9 @@ def main(arguments: list[str]) -> None:
 
 def in_short_steps(arguments: list[str]) -> list[str]:
     """vLLM's arguments, the checkpoint's folder the first, with a limit for its steps unless they settle that, or it cannot be."""
-    if not _reads_in_pieces(arguments[0]) or any(_value(arguments, flag) is not None for flag in SETTLED):
+    if not _reads_in_pieces(arguments[0]) or any(value_of(arguments, flag) is not None for flag in SETTLED):
         return arguments
-    slots = int(_value(arguments, "--max-num-seqs") or 0)
+    slots = int(value_of(arguments, "--max-num-seqs") or 0)
     return [*arguments, STEP, str(max(STEP_TOKENS, 2 * slots))]
 
 
@@ -48,10 +50,10 @@ def in_shared_steps(arguments: list[str]) -> list[str]:
     """With `--share-steps`, which is ours: no prompt takes more than half of a step as long as there are other requests, unless they settle that, or
     it cannot be. vLLM gives a step to the prompt that it reads already before any that came later."""
     told = [each for each in arguments if each != SHARE_STEPS]
-    step = _value(told, STEP) or str(WHOLE_STEP)
-    if told == arguments or not _reads_in_pieces(told[0]) or any(_value(told, flag) is not None for flag in WHOLE) or not step.isdigit():
+    step = value_of(told, STEP) or str(WHOLE_STEP)
+    if told == arguments or not _reads_in_pieces(told[0]) or any(value_of(told, flag) is not None for flag in WHOLE) or not step.isdigit():
         return told
-    most = min(int(step) // STEP_SHARE, int(_value(told, "--max-model-len") or step))
+    most = min(int(step) // STEP_SHARE, int(value_of(told, "--max-model-len") or step))
     return [*told, SHARE, str(max(1, most))]
 
 
@@ -63,7 +65,7 @@ def _reads_in_pieces(folder: str) -> bool:
     return bool(models[0].endswith(READ_IN_PIECES))
 
 
-def _value(arguments: list[str], flag: str) -> str | None:
+def value_of(arguments: Sequence[str], flag: str) -> str | None:
     """What the last such flag says, `-` and `_` alike; None: there is none."""
     said = None
     for at, each in enumerate(arguments):
